@@ -1,0 +1,1 @@
+"""Short configuration files; each says only what differs from default.py."""

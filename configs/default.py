@@ -1,0 +1,116 @@
+"""Every field of a run, with its unit and its reason. Other configs say only what differs.
+
+Override any of them on the command line: --config.train.batch_size=8. A misspelt field is refused.
+Values are those of the paper (Kossen et al. 2023) unless a comment says otherwise.
+"""
+
+import ml_collections
+
+VARIANTS = ("paper", "demo", "published")
+
+
+def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
+    """The paper's setting, or a variant of it: `demo` (minutes on two CPU cores) or `published` (the released code)."""
+    variant = variant or "paper"
+    if variant not in VARIANTS:
+        raise ValueError(f"--config=...:{variant}: unknown variant; known are {', '.join(VARIANTS)} (none = paper).")
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # initial weights, shuffling, the drawn split
+    config.target = ("tmax",)  # maps that one network predicts, of cbf, cbv, mtt, tmax, ttp
+
+    config.data = data = ml_collections.ConfigDict()
+    data.root = ""  # folder of exams; empty: phantom exams are drawn into cache_dir
+    data.layout = "bids"  # how that folder is laid out: bids or isles2017
+    data.cache_dir = "~/.cache/dscgan_jax"  # phantom exams, prepared data and compiled programs; runs share it
+    data.tr_seconds = 0.0  # frame length where the files do not tell it; 0 = from the files
+    data.te_seconds = 0.0  # echo time where the files do not tell it; 0 = from the files
+    data.split_fractions = (0.70, 0.10, 0.20)  # train, validation, test, by subject (paper: 142, 20, 41 of 203)
+    data.size = 128  # rows and columns of the network grid, over the square field of view
+    data.slices = 21  # slices of the network grid; 0 = those of the exam
+    data.frames = 80  # frames of the network input; the temporal stack takes 64 to 127
+    data.time_mode = "stretch"  # stretch: any series becomes `frames` frames (paper); seconds: real time, see below
+    data.frame_seconds = 1.5  # frame length in time_mode=seconds; longer series are cut, shorter ones repeat the end
+    data.transients = "keep"  # frames before steady state: keep (paper), or hold = replaced by the first steady frame
+    data.signal = "raw"  # network input: raw signal (paper), relative S/S0, or delta_r2star in 1/s
+    data.ranges = "percentile"  # [-1, 1] is the 0.1-99.9 percentile of training brains, clipped; published: min, max
+    data.memory_mib = 4096  # a split that needs less is held in memory; 0 = always read from disk
+    data.read_threads = 4  # threads that read from disk, each holding one batch
+
+    config.phantom = phantom = ml_collections.ConfigDict()
+    phantom.preset = "acute"  # acute (stroke) or chronic (steno-occlusive), after the paper's two cohorts
+    phantom.subjects = 203  # drawn where data.root is empty, split by data.split_fractions
+    phantom.size = 128  # rows and columns
+    phantom.slices = 0  # 0 = the preset's own number
+    phantom.seed = 0
+
+    config.model = model = ml_collections.ConfigDict()
+    model.generator = "temporal"  # temporal (temp-pix2pix) or unet (pix2pix: frames as channels)
+    model.width = 128  # channels after the first layer of the temporal stack, or of the plain U-Net
+    model.unet_width = 16  # width of the U-Net behind the temporal stack (16 in the published code)
+    model.depth = 6  # down- and up-sampling levels of the U-Net
+    model.norm = "batch"  # batch or instance
+    model.upsample = "transposed"  # transposed convolution, or resize = nearest neighbour and a 3x3 convolution
+    model.bias_before_norm = False  # the published code has such biases; their true gradient is zero
+    model.init = "pix2pix"  # pix2pix: N(0, 0.02), norm scales N(1, 0.02); published: the released code's scheme
+    model.discriminator = "patch"  # patch (PatchGAN) or whole (the released code's alternative, 113-128 pixels)
+    model.discriminator_width = 64
+    model.discriminator_layers = 2  # 2: receptive field 34 pixels, 3: 70 pixels
+
+    config.loss = loss = ml_collections.ConfigDict()
+    loss.objective = "logits"  # logits: one sigmoid (paper); published: two sigmoids, as in the released code
+    loss.l1_weight = 1.0  # lambda
+
+    config.train = train = ml_collections.ConfigDict()
+    train.batch_size = 4  # slices, over all devices
+    train.epochs = 100.0  # may be fractional; steps = ceil(epochs * slices / batch_size)
+    train.steps = 0  # a fixed number of steps instead; 0 = from epochs
+    train.learning_rate = 1e-4  # of both networks
+    train.decay = "constant"  # constant (paper) or cosine to zero over the run
+    train.beta1 = 0.5  # Adam
+    train.beta2 = 0.999  # Adam
+    train.log_every_steps = 50  # one row of metrics.jsonl
+    train.checkpoint_every_epochs = 1.0  # validation and checkpoint
+    train.sample_every_epochs = 5.0  # a panel of pictures
+    train.keep_checkpoints = 2  # the latest ones; the best on validation is kept besides
+
+    config.evaluate = evaluate = ml_collections.ConfigDict()
+    # Batch norm in validation and predict: batch = each slice's own statistics (published), running = those gathered
+    # in training. `evaluate` scores both.
+    evaluate.norm_at_test = "batch"
+
+    if variant == "demo":
+        demo(config)
+    elif variant == "published":
+        published(config)
+    return config
+
+
+def demo(config: ml_collections.ConfigDict) -> None:
+    """Minutes on two CPU cores: small exams, a narrow network, and settings that learn quickly instead of the paper's."""
+    config.phantom.subjects = 40
+    config.phantom.size = 64
+    config.phantom.slices = 10
+    config.data.size = 64
+    config.data.slices = 0
+    config.data.frames = 64
+    config.data.time_mode = "seconds"  # Tmax in seconds then means the same on every exam
+    config.data.frame_seconds = 1.9  # 64 frames cover 121.6 s
+    config.data.transients = "hold"
+    config.data.signal = "relative"  # scanner units differ between exams, S/S0 does not
+    config.model.width = 8
+    config.model.discriminator_width = 16
+    config.loss.l1_weight = 10.0
+    config.train.learning_rate = 5e-4
+    config.train.decay = "cosine"
+    config.train.steps = 480
+    config.train.log_every_steps = 20
+    config.train.checkpoint_every_epochs = 2.0
+    config.train.sample_every_epochs = 2.0
+
+
+def published(config: ml_collections.ConfigDict) -> None:
+    """The released code with its quirks: two sigmoids, biases before norms, its initialisation and its ranges."""
+    config.loss.objective = "published"
+    config.model.bias_before_norm = True
+    config.model.init = "published"
+    config.data.ranges = "published"

@@ -1,0 +1,13 @@
+"""pix2pix for MTT (mean transit time): one of the paper's ten acute models.
+
+python -m dscgan_jax.main --config=configs/pix2pix_mtt.py --workdir=runs/pix2pix_mtt
+"""
+
+from dscgan_jax.configs import default
+
+
+def get_config(variant=None):
+    config = default.get_config(variant)
+    config.target = ("mtt",)
+    config.model.generator = "unet"
+    return config

@@ -1,0 +1,13 @@
+"""pix2pix for Tmax (time to maximum): one of the paper's ten acute models.
+
+python -m dscgan_jax.main --config=configs/pix2pix_tmax.py --workdir=runs/pix2pix_tmax
+"""
+
+from dscgan_jax.configs import default
+
+
+def get_config(variant=None):
+    config = default.get_config(variant)
+    config.target = ("tmax",)
+    config.model.generator = "unet"
+    return config

@@ -1,0 +1,13 @@
+"""pix2pix for TTP (time to peak): one of the paper's ten acute models.
+
+python -m dscgan_jax.main --config=configs/pix2pix_ttp.py --workdir=runs/pix2pix_ttp
+"""
+
+from dscgan_jax.configs import default
+
+
+def get_config(variant=None):
+    config = default.get_config(variant)
+    config.target = ("ttp",)
+    config.model.generator = "unet"
+    return config

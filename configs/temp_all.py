@@ -1,0 +1,13 @@
+"""temp-pix2pix, one network for all five maps.
+
+python -m dscgan_jax.main --config=configs/temp_all.py --workdir=runs/temp_all
+"""
+
+from dscgan_jax.configs import default
+from dscgan_jax.maps import MAP_NAMES
+
+
+def get_config(variant=None):
+    config = default.get_config(variant)
+    config.target = MAP_NAMES
+    return config

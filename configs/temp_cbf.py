@@ -1,0 +1,13 @@
+"""temp-pix2pix for CBF (cerebral blood flow): one of the paper's ten acute models.
+
+python -m dscgan_jax.main --config=configs/temp_cbf.py --workdir=runs/temp_cbf
+"""
+
+from dscgan_jax.configs import default
+
+
+def get_config(variant=None):
+    config = default.get_config(variant)
+    config.target = ("cbf",)
+    config.model.generator = "temporal"
+    return config

@@ -1,0 +1,13 @@
+"""temp-pix2pix for CBV (cerebral blood volume): one of the paper's ten acute models.
+
+python -m dscgan_jax.main --config=configs/temp_cbv.py --workdir=runs/temp_cbv
+"""
+
+from dscgan_jax.configs import default
+
+
+def get_config(variant=None):
+    config = default.get_config(variant)
+    config.target = ("cbv",)
+    config.model.generator = "temporal"
+    return config

@@ -1,0 +1,13 @@
+"""temp-pix2pix for MTT (mean transit time): one of the paper's ten acute models.
+
+python -m dscgan_jax.main --config=configs/temp_mtt.py --workdir=runs/temp_mtt
+"""
+
+from dscgan_jax.configs import default
+
+
+def get_config(variant=None):
+    config = default.get_config(variant)
+    config.target = ("mtt",)
+    config.model.generator = "temporal"
+    return config

@@ -1,0 +1,13 @@
+"""temp-pix2pix for TTP (time to peak): one of the paper's ten acute models.
+
+python -m dscgan_jax.main --config=configs/temp_ttp.py --workdir=runs/temp_ttp
+"""
+
+from dscgan_jax.configs import default
+
+
+def get_config(variant=None):
+    config = default.get_config(variant)
+    config.target = ("ttp",)
+    config.model.generator = "temporal"
+    return config

@@ -1,0 +1,1 @@
+"""Exams: reading, preparation, the TFDS data set and batches. Knows no networks."""

@@ -1,0 +1,344 @@
+"""The prepared data set: TFDS without TensorFlow, one shard for each subject, one example for each slice.
+
+Words: *prepared* means on the network grid; the *fingerprint* names source files, settings and splits, and is the name
+of the data set's folder, so that another source or setting makes another data set and never finds a stale one.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import functools
+import hashlib
+import json
+import pathlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+import tqdm
+
+from dscgan_jax.data import layouts, nifti, preparation
+from dscgan_jax.data.ranges import RangeGatherer
+from dscgan_jax.errors import InputError
+from dscgan_jax.maps import MAP_NAMES
+
+VERSION = tfds.core.Version("1.0.0")  # raise it when the same files would become other examples
+DISK_RESERVE = 256 << 20  # bytes that must stay free beside the data set
+
+
+@dataclasses.dataclass
+class DscConfig(tfds.core.BuilderConfig):
+    """One data set. Subjects may be empty where a data set that exists is opened.
+
+    Attributes:
+      subjects: files of the subjects that take part.
+      splits: split of each subject.
+      excluded: subjects left out, with the reason.
+      settings: how exams are prepared.
+      tr_seconds, te_seconds: overrule the files.
+      fingerprint: of the source files alone.
+      progress: whether to draw a bar.
+    """
+
+    subjects: tuple[layouts.SubjectFiles, ...] = dataclasses.field(default=(), repr=False)
+    splits: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    excluded: tuple[dict[str, str], ...] = ()
+    settings: preparation.PreparationSettings | None = None
+    tr_seconds: float = 0.0
+    te_seconds: float = 0.0
+    fingerprint: str = ""
+    progress: bool = True
+
+
+class _LocalInfo(tfds.core.DatasetInfo):
+    """A description that is never looked for in the cloud."""
+
+    def initialize_from_bucket(self) -> None:
+        """Does nothing; TFDS would leave an empty temporary folder behind each time."""
+
+
+class DscPerfusion(tfds.core.ShardBasedBuilder):
+    """DSC-MRI series and perfusion maps on the network grid.
+
+    The shard builder, because the generator builder needs TensorFlow once a split passes 1000 MiB.
+    """
+
+    VERSION = VERSION
+
+    def _create_builder_config(self, builder_config: DscConfig, *_: Any, **__: Any) -> DscConfig:
+        """Ours is made for each data set; TFDS would warn that it is not registered."""
+        return builder_config
+
+    def _log_download_bytes(self) -> None:
+        """Nothing is downloaded, so nothing is said about it."""
+
+    _log_download_done = _log_download_bytes
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        settings = self.builder_config.settings
+        image = (settings.size, settings.size)
+        whole = tfds.features.Encoding.BYTES  # the default encoding stores int16 as varints, eight times slower
+        return _LocalInfo(
+            builder=self,
+            description="DSC-MRI perfusion slices prepared by dscgan_jax.",
+            features=tfds.features.FeaturesDict({
+                "dsc": tfds.features.Tensor(shape=(settings.frames, *image), dtype=np.int16, encoding=whole),
+                "dsc_scale": np.float32,
+                "maps": tfds.features.Tensor(shape=(*image, len(MAP_NAMES)), dtype=np.float32, encoding=whole),
+                "has_map": tfds.features.Tensor(shape=(len(MAP_NAMES),), dtype=np.uint8, encoding=whole),
+                "mask": tfds.features.Tensor(shape=image, dtype=np.uint8, encoding=whole),
+                "baseline_begin": np.int32,
+                "baseline_end": np.int32,
+                "brain_signal": np.float32,
+                "echo_seconds": np.float32,
+                "frame_seconds": np.float32,
+                "subject": tfds.features.Text(),
+                "slice_index": np.int32,
+                "flags": tfds.features.Text(),
+            }),
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Any]]:
+        del dl_manager  # nothing is downloaded
+        config = self.builder_config
+        in_split = {split: [files for files in config.subjects if config.splits[files.subject] == split]
+                    for split in layouts.SPLITS}
+        self._gatherer = RangeGatherer(len(in_split["train"]))
+        self._mask_sources: Counter[str] = Counter()
+        self._flagged: dict[str, list[str]] = {}
+        self.bar = tqdm.tqdm(total=len(config.subjects), unit="exam", desc="preparing", disable=not config.progress,
+                             dynamic_ncols=True)
+        self.info.metadata.update(
+            splits=dict(config.splits), excluded=list(config.excluded), source_fingerprint=config.fingerprint,
+            settings=dataclasses.asdict(config.settings))
+        return {split: [functools.partial(self._examples, files, split) for files in subjects]
+                for split, subjects in in_split.items()}
+
+    def _examples(self, files: layouts.SubjectFiles, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The examples of one subject; its values enter the ranges if it is in the training split."""
+        config = self.builder_config
+        self.current = files
+        exam = layouts.load_exam(files, config.tr_seconds, config.te_seconds)
+        prepared = preparation.prepare(exam, config.settings)
+        if split == "train":
+            self._gatherer.add(prepared)
+        self._mask_sources[prepared.mask_source] += 1
+        if prepared.flags:
+            self._flagged[files.subject] = list(prepared.flags)
+        # Written with the rest of the data set's description once the last shard stands.
+        self.info.metadata.update(self._gatherer.metadata() if self._is_last(files) else {},
+                                  mask_source=dict(self._mask_sources), flags=dict(self._flagged))
+        yield from examples_of(prepared)
+        self.bar.update()
+
+    def _is_last(self, files: layouts.SubjectFiles) -> bool:
+        """Whether this is the last subject of the training split."""
+        train = [one for one in self.builder_config.subjects if self.builder_config.splits[one.subject] == "train"]
+        return files is train[-1]
+
+
+def examples_of(prepared: preparation.PreparedExam) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One example for each slice, with its key."""
+    for index in range(prepared.dsc.shape[0]):
+        yield f"{prepared.subject}_slice-{index:03d}", {
+            "dsc": prepared.dsc[index],
+            "dsc_scale": prepared.dsc_scale,
+            "maps": np.ascontiguousarray(prepared.maps[index]),
+            "has_map": prepared.has_map.astype(np.uint8),
+            "mask": np.ascontiguousarray(prepared.mask[index]).astype(np.uint8),
+            "baseline_begin": prepared.baseline_begin,
+            "baseline_end": prepared.baseline_end,
+            "brain_signal": prepared.brain_signal,
+            "echo_seconds": prepared.echo_seconds,
+            "frame_seconds": prepared.frame_seconds,
+            "subject": prepared.subject,
+            "slice_index": index,
+            "flags": " ".join(prepared.flags),
+        }
+
+
+def prepared(config: Any, *, progress: bool = True) -> DscPerfusion:
+    """The prepared data set of a run's config, built if it is not there yet.
+
+    Builds of the same data set wait for one another; what a killed build left is removed by the next one.
+
+    Args:
+      config: the whole config; `config.data`, `config.target` and `config.seed` are read.
+      progress: whether to draw a bar while building.
+
+    Returns:
+      The builder: `info.metadata` holds ranges, medians, splits, excluded subjects, fingerprint and settings.
+
+    Raises:
+      InputError: no usable folder, a file that cannot be used (the whole build stops), too little disk space.
+    """
+    data = config.data
+    root = pathlib.Path(data.root).expanduser()
+    subjects = layouts.find_subjects(root, data.layout)
+    splits = layouts.assign_splits(subjects, tuple(data.split_fractions), int(config.seed))
+    taking_part = tuple(files for files in subjects if files.subject in splits)
+    _check_targets(taking_part, splits, tuple(config.target))
+    settings = preparation.PreparationSettings.from_config(data)
+    source = _source_fingerprint(root, taking_part)
+    excluded = tuple({"subject": files.subject, "reason": "split is exclude in participants.tsv"}
+                     for files in subjects if files.subject not in splits)
+    decides = {"source": source, "settings": dataclasses.asdict(settings), "layout": str(data.layout), "splits": splits,
+               "tr": float(data.tr_seconds), "te": float(data.te_seconds), "excluded": excluded}
+    folder = pathlib.Path(data.cache_dir).expanduser() / "prepared"
+    dsc_config = DscConfig(
+        name=f"{data.layout}-{_hash(decides)}", description="named by the fingerprint of files, settings and splits",
+        subjects=taking_part, splits=splits, excluded=excluded, settings=settings, tr_seconds=float(data.tr_seconds),
+        te_seconds=float(data.te_seconds), fingerprint=source, progress=progress)
+    with _folder_errors(folder):
+        if (builder := _opened(folder, dsc_config)) is None:
+            _check_files(root, taking_part)
+            folder.mkdir(parents=True, exist_ok=True)
+            with _only_builder(folder, dsc_config.name):
+                _sweep(folder, dsc_config.name)
+                if _opened(folder, dsc_config) is None:  # nobody built it while we waited
+                    _check_disk(folder, taking_part, settings)
+                    _build(DscPerfusion(config=dsc_config, data_dir=folder, file_format="array_record"))
+            builder = _opened(folder, dsc_config)
+    _check_whole(builder)
+    return builder
+
+
+def _opened(folder: pathlib.Path, dsc_config: DscConfig) -> DscPerfusion | None:
+    """The builder of a data set that stands whole, else None."""
+    if not (folder / DscPerfusion.name / dsc_config.name / str(VERSION) / "dataset_info.json").is_file():
+        return None
+    return DscPerfusion(config=dsc_config, data_dir=folder, file_format="array_record")
+
+
+def _hash(record: Any) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _source_fingerprint(root: pathlib.Path, subjects: tuple[layouts.SubjectFiles, ...]) -> str:
+    """Changes with every file of every subject: path, size, time of change."""
+    record = []
+    for files in subjects:
+        for path in filter(None, (files.series, files.sidecar, files.mask, *files.maps.values())):
+            if path.is_file():
+                stat = path.stat()
+                record.append((str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns))
+    return _hash(sorted(record))
+
+
+def _check_targets(subjects: tuple[layouts.SubjectFiles, ...], splits: dict[str, str], targets: tuple[str, ...]) -> None:
+    for name in targets:
+        if not any(name in files.maps for files in subjects if splits[files.subject] == "train"):
+            raise InputError(f"no training subject has a {name} map (config.target={targets}); add <subject>_{name}.nii.gz, "
+                             "or name another target.")
+
+
+def _how_to_go_on(subject: str) -> str:
+    return f"(subject {subject}; --mode=check lists every subject; split=exclude in participants.tsv leaves one out)"
+
+
+def _check_files(root: pathlib.Path, subjects: tuple[layouts.SubjectFiles, ...]) -> None:
+    """A quick look at all headers, so that a wrong file stops the build before hours of work and not after."""
+    for files in subjects:
+        try:
+            series = nifti.read_shape(files.series)
+            if len(series) != 4:
+                raise InputError(f"{files.series}: expected a 4-D series (x, y, z, time), the file has shape {series}; "
+                                 "give the whole perfusion series.")
+            for path in filter(None, (*files.maps.values(), files.mask)):
+                shape = nifti.read_shape(path)
+                if (shape + (1,))[:3] != series[:3]:
+                    raise InputError(f"{path}: expected the grid of the series {series[:3]}, the file has {shape}; resample "
+                                     "it to the series.")
+        except InputError as error:
+            raise InputError(f"{error} {_how_to_go_on(files.subject)}") from error
+
+
+def _check_disk(folder: pathlib.Path, subjects: tuple[layouts.SubjectFiles, ...],
+                settings: preparation.PreparationSettings) -> None:
+    pixels = settings.size**2
+    slice_bytes = pixels * (2 * settings.frames + 4 * len(MAP_NAMES) + 1)
+    n_slices = sum(settings.slices or nifti.read_shape(files.series)[2] for files in subjects)
+    needed, free = n_slices * slice_bytes + DISK_RESERVE, shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(f"{folder}: the prepared data need up to {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
+                         "free some space or give another --config.data.cache_dir=.")
+
+
+def _build(builder: DscPerfusion) -> None:
+    """Writes the data set; on failure nothing of it stays."""
+    tfds.disable_progress_bar()
+    builder.current, builder.bar = None, None
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__ or cause.__context__  # TFDS may wrap what the examples raised
+        if cause is None:
+            raise
+        raise InputError(f"{cause} {_how_to_go_on(builder.current.subject)}") from error
+    finally:
+        if builder.bar is not None:
+            builder.bar.close()
+        root = pathlib.Path(builder.data_dir).parents[2]
+        for empty in (pathlib.Path(builder.data_dir).parent, root / "downloads" / "extracted", root / "downloads"):
+            with contextlib.suppress(OSError):
+                empty.rmdir()  # fails, as it should, where something stands in it
+
+
+def _check_whole(builder: DscPerfusion) -> None:
+    """Every subject of the config once, in its split: a lost or foreign shard would break that."""
+    expected = Counter(builder.builder_config.splits.values())
+    splits = builder.info.splits
+    found = {split: sum(length > 0 for length in splits[split].shard_lengths) if split in splits else 0
+             for split in layouts.SPLITS}
+    if builder.info.metadata["splits"] != builder.builder_config.splits or any(
+            found[split] != expected[split] for split in layouts.SPLITS):
+        raise InputError(f"{builder.data_dir}: the prepared data do not hold the subjects of this config; remove the folder "
+                         "and run again.")
+
+
+@contextlib.contextmanager
+def _folder_errors(folder: pathlib.Path) -> Iterator[None]:
+    """A full disk or a forbidden folder as a line that a user can act on."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if full or "No space left" in str(error) or "File too large" in str(error):
+            raise InputError(f"{folder}: the disk is full; free some space or give another --config.data.cache_dir=.") from error
+        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+            raise InputError(f"{folder}: cannot be written ({error}); give another --config.data.cache_dir=.") from error
+        raise
+
+
+@contextlib.contextmanager
+def _only_builder(folder: pathlib.Path, name: str) -> Iterator[None]:
+    """Waits until no other process builds the same data set; the lock goes with its process, however that ends."""
+    with open(folder / f".{name}.lock", "wb") as lock:
+        with contextlib.suppress(OSError):  # a file system without locks: two builds may race, TFDS lets one win
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _sweep(folder: pathlib.Path, own_name: str) -> None:
+    """Removes what killed builds left: `incomplete.*` of data sets that nobody is building now.
+
+    The caller holds the lock of `own_name`.
+    """
+    for debris in folder.glob(f"{DscPerfusion.name}/*/incomplete.*"):
+        name = debris.parent.name
+        with open(folder / f".{name}.lock", "wb") as lock:
+            if name != own_name:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    continue  # somebody builds it now
+            shutil.rmtree(debris, ignore_errors=True)

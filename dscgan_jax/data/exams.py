@@ -1,0 +1,244 @@
+"""One exam from its files: series, maps and brain mask on one grid, checked.
+
+Words: the *series* is (x, y, z, time) in scanner units; *maps* are (x, y, z) in the units of `maps.MAPS`; both stay on
+the file's own axes. *Flags* are short notes `what=how_much` on everything that was repaired or assumed.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+from scipy import ndimage
+
+from dscgan_jax.data import nifti
+from dscgan_jax.errors import InputError
+from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.perfusion import signal
+
+MAX_REPAIRED = 0.2  # share of a series' values that may be interpolated over time
+GRID_TOLERANCE = 0.25  # of a voxel: how far two files of one exam may lie apart
+LOWEST_TMAX = -5.0  # seconds: estimates scatter around zero, but below this a value is a fill value
+MIN_BRAIN_VOXELS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class SubjectFiles:
+    """The files of one subject, none of them opened yet.
+
+    Attributes:
+      subject: identifier, unique in its folder.
+      series: the perfusion series.
+      sidecar: JSON beside it, if any.
+      maps: path of each map present, by name in `MAP_NAMES`.
+      mask, lesion, aif, truth: optional files of the layout.
+      split: `train`, `validation`, `test` or `exclude` where the folder says so.
+    """
+
+    subject: str
+    series: pathlib.Path
+    sidecar: pathlib.Path | None = None
+    maps: dict[str, pathlib.Path] = dataclasses.field(default_factory=dict)
+    mask: pathlib.Path | None = None
+    lesion: pathlib.Path | None = None
+    aif: pathlib.Path | None = None
+    truth: pathlib.Path | None = None
+    split: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Exam:
+    """One exam on the grid of its series.
+
+    Attributes:
+      subject: identifier.
+      series: (x, y, z, time), float32, scanner units, finite and not negative.
+      affine: (4, 4) voxel index -> millimetres, RAS+.
+      frame_seconds: frame length.
+      echo_seconds: echo time; NaN if unknown.
+      maps: (x, y, z) float32 by name, finite, 0 outside the brain.
+      mask: (x, y, z) bool, brain.
+      mask_source: `file`, `maps` (union of the non-zero maps) or `threshold` (of the baseline signal).
+      timing: baseline and bolus, in frames of the series.
+      flags: what was repaired or assumed.
+    """
+
+    subject: str
+    series: np.ndarray
+    affine: np.ndarray
+    frame_seconds: float
+    echo_seconds: float
+    maps: dict[str, np.ndarray]
+    mask: np.ndarray
+    mask_source: str
+    timing: signal.BolusTiming
+    flags: tuple[str, ...]
+
+
+def load_exam(
+    files: SubjectFiles, tr_seconds: float = 0.0, te_seconds: float = 0.0, need_maps: tuple[str, ...] = ()
+) -> Exam:
+    """Reads and checks one exam.
+
+    Args:
+      files: what `layouts.find_subjects` found.
+      tr_seconds, te_seconds: frame length and echo time that overrule the files; 0 = from the files.
+      need_maps: maps without which the exam is of no use.
+
+    Raises:
+      InputError: a file is unreadable or damaged, a needed map is absent, a map lies on another grid, the series is
+        shorter than 10 frames, all zero, not finite or without a bolus, or its frame length is unknown.
+    """
+    missing = [name for name in need_maps if name not in files.maps]
+    if missing:
+        raise InputError(f"{files.subject}: the {', '.join(missing)} map is missing beside {files.series}; add it, or set "
+                         "the subject's split to exclude in participants.tsv.")
+    flags: list[str] = []
+    volume = nifti.read_volume(files.series, dims=4)
+    sidecar = nifti.read_sidecar(files.sidecar) if files.sidecar else {}
+    frame_seconds = nifti.frame_seconds_of(files.series, volume, sidecar, tr_seconds)
+    if not tr_seconds and "RepetitionTime" not in sidecar:
+        flags.append("frame_length_from_header")
+    series = _repaired_series(files, volume.data, flags)
+    maps = {name: _repaired_map(files.subject, name, files.maps[name], volume, flags)
+            for name in MAP_NAMES if name in files.maps}
+    if files.mask:
+        mask, mask_source = _on_grid(files.mask, volume) > 0.5, "file"  # NaN compares false
+    elif maps:
+        mask, mask_source = np.logical_or.reduce([values != 0 for values in maps.values()]), "maps"
+    else:
+        mask, mask_source = mask_from_signal(series, volume.affine), "threshold"
+    if mask.sum() < MIN_BRAIN_VOXELS:
+        raise InputError(f"{files.mask or files.series}: expected a brain, the mask holds {mask.sum()} voxels; "
+                         "check the mask or the signal.")
+    if mask_source != "file":
+        flags.append("mask_from_maps" if mask_source == "maps" else "mask_from_signal")
+    try:
+        timing = signal.find_bolus(series[mask].mean(axis=0, dtype=np.float64))
+    except signal.NoBolusError as error:
+        raise InputError(f"{files.series}: {error}") from error
+    return Exam(files.subject, series, volume.affine, frame_seconds,
+                nifti.echo_seconds_of(files.series, sidecar, te_seconds), maps, mask, mask_source, timing, tuple(flags))
+
+
+def load_series(path: nifti.Path, tr_seconds: float = 0.0, te_seconds: float = 0.0) -> Exam:
+    """One lone series without maps, as `predict` and `deconvolve` get it; its sidecar is read if it lies beside it.
+
+    The subject is the file name without `_dsc`. Raises `InputError` as `load_exam` does.
+    """
+    path = pathlib.Path(path)
+    subject = nifti.stem_of(path).removesuffix("_dsc")
+    sidecar = nifti.sidecar_path(path)
+    return load_exam(SubjectFiles(subject, path, sidecar if sidecar.is_file() else None), tr_seconds, te_seconds)
+
+
+def _repaired_series(files: SubjectFiles, series: np.ndarray, flags: list[str]) -> np.ndarray:
+    """The series, finite and not negative; what was changed goes into `flags`."""
+    n_frames = series.shape[-1]
+    if n_frames < signal.MIN_FRAMES:
+        raise InputError(f"{files.series}: expected at least {signal.MIN_FRAMES} frames, the series has {n_frames}; "
+                         "give the whole perfusion series.")
+    finite = np.isfinite(series)
+    if not finite.all():
+        some = finite.any(axis=-1)
+        holes = some & ~finite.all(axis=-1)
+        n_holes = int((~finite[holes]).sum())
+        if not some.any() or n_holes > MAX_REPAIRED * some.sum() * n_frames:
+            raise InputError(f"{files.series}: {100 * (~finite).mean():.0f} % of the values are NaN or infinite; "
+                             "export the series again.")
+        series = np.where(some[..., None], series, np.float32(0))
+        series[holes] = _filled_over_time(series[holes])
+        flags.append(f"nonfinite_signal={n_holes + int((~some).sum()) * n_frames}")
+    n_negative = int((series < 0).sum())
+    if n_negative:
+        series = np.maximum(series, 0)
+        flags.append(f"negative_signal={n_negative}")
+    if not series.any():
+        raise InputError(f"{files.series}: the series is zero everywhere; export it again.")
+    return series
+
+
+def _filled_over_time(curves: np.ndarray) -> np.ndarray:
+    """(voxel, time) with holes, each filled linearly from its neighbours in time."""
+    frames = np.arange(curves.shape[1])
+    filled = curves.copy()
+    for curve in filled:
+        good = np.isfinite(curve)
+        curve[~good] = np.interp(frames[~good], frames[good], curve[good])
+    return filled
+
+
+def _on_grid(path: pathlib.Path, series: nifti.Volume) -> np.ndarray:
+    """A 3-D file that must lie on the grid of the series."""
+    volume = nifti.read_volume(path, dims=3)
+    shape = series.data.shape[:3]
+    if volume.data.shape != shape:
+        raise InputError(f"{path}: expected the grid of the series {shape}, the file has {volume.data.shape}; resample it "
+                         "to the series.")
+    ends = np.array([[i * (shape[0] - 1), j * (shape[1] - 1), k * (shape[2] - 1), 1]
+                     for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+    apart = np.linalg.norm(ends @ (volume.affine - series.affine).T, axis=1).max()
+    if apart > GRID_TOLERANCE * np.linalg.norm(series.affine[:3, :3], axis=0).min():
+        raise InputError(f"{path}: the file lies up to {apart:.1f} mm away from the series though both have shape {shape} "
+                         "(another affine); resample it to the series, or correct its header.")
+    return volume.data
+
+
+def _repaired_map(
+    subject: str, name: str, path: pathlib.Path, series: nifti.Volume, flags: list[str]
+) -> np.ndarray:
+    """A map without fill values, finite; what was changed goes into `flags`."""
+    values = _on_grid(path, series)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise InputError(f"{path}: no finite value in the {name} map of {subject}; export it again.")
+    if not finite.all():
+        values = np.where(finite, values, np.float32(0))
+        flags.append(f"{name}_nonfinite={int((~finite).sum())}")
+    fill = _fill_value(values)
+    if fill < 0:
+        values = np.where(values == np.float32(fill), np.float32(0), values)
+        flags.append(f"{name}_fill={fill:g}")
+    invalid = values < (LOWEST_TMAX if name == "tmax" else 0)
+    if invalid.any():
+        values = np.where(invalid, np.float32(0), values)
+        flags.append(f"{name}_negative={int(invalid.sum())}")
+    if not values.any():
+        raise InputError(f"{path}: the {name} map of {subject} is zero everywhere; export it again or remove the file.")
+    return values
+
+
+def _fill_value(values: np.ndarray) -> float:
+    """What stands outside the brain: the value that most of the in-plane border shares, else 0."""
+    border = np.concatenate([values[0].ravel(), values[-1].ravel(), values[:, 0].ravel(), values[:, -1].ravel()])
+    found, counts = np.unique(border, return_counts=True)
+    return float(found[counts.argmax()]) if counts.max() > 0.5 * border.size else 0.0
+
+
+def mask_from_signal(series: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Brain by thresholding the mean of the series, (x, y, z) bool; rough, for exams that bring neither mask nor maps.
+
+    Threshold after Otsu (1979, IEEE Trans. SMC 9:62) on the values below the 99th percentile, thin bridges to the
+    scalp cut, largest connected component, holes filled, the last three in axial planes.
+    """
+    mean, _, orientation = nifti.to_canonical(series.mean(axis=-1), affine)
+    top = np.percentile(mean[mean > 0], 99)
+    mask = mean > otsu_threshold(np.minimum(mean, top))
+    mask = ndimage.binary_opening(mask, np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])[:, :, None])
+    labels, n_labels = ndimage.label(mask)
+    if n_labels:
+        mask = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+    for z in range(mask.shape[2]):
+        mask[:, :, z] = ndimage.binary_fill_holes(mask[:, :, z])
+    return np.ascontiguousarray(nifti.from_canonical(mask, orientation))
+
+
+def otsu_threshold(values: np.ndarray, n_bins: int = 256) -> float:
+    """The value that splits a histogram into two classes of least variance within (Otsu 1979)."""
+    counts, edges = np.histogram(values, n_bins)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = counts.sum() - below
+    weighted = np.cumsum(counts * centres)
+    mean_below = weighted[:-1] / np.maximum(below, 1)
+    mean_above = (weighted[-1] - weighted[:-1]) / np.maximum(above, 1)
+    return float(edges[1:-1][np.argmax(below * above * (mean_below - mean_above) ** 2)])

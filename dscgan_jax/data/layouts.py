@@ -1,0 +1,270 @@
+"""Folders of exams -> subjects, splits, and what of it is usable. A layout is one function: folder in, subjects out."""
+
+import csv
+import dataclasses
+import pathlib
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dscgan_jax.data import nifti
+from dscgan_jax.data.exams import Exam, SubjectFiles, load_exam, load_series
+from dscgan_jax.errors import InputError
+from dscgan_jax.maps import MAP_NAMES, MAPS
+
+__all__ = ["LAYOUTS", "SPLITS", "CheckRow", "Exam", "SubjectFiles", "assign_splits", "check", "find_subjects",
+           "format_check", "load_exam", "load_series"]
+
+SPLITS = ("train", "validation", "test")
+EXCLUDE = "exclude"
+ISLES_TOKENS = {"MR_4DPWI": "series", "OT": "lesion", "MR_rCBF": "cbf", "MR_rCBV": "cbv", "MR_MTT": "mtt",
+                "MR_Tmax": "tmax", "MR_TTP": "ttp"}
+ISLES_FILE = re.compile(r"^(?:(?:VSD|SMIR)\.Brain\.XX\.O\.)?(" + "|".join(ISLES_TOKENS) + r")(?:\.\d+)?\.nii(?:\.gz)?$")
+ISLES_SUBJECT = re.compile(r"^(?:training|test)_\d+$")
+
+
+def _bids_subjects(root: pathlib.Path) -> list[SubjectFiles]:
+    """`root/sub-*/perf/sub-*_dsc.nii.gz` and its neighbours."""
+    subjects = []
+    for folder in sorted(root.glob("sub-*/perf")):
+        subject = folder.parent.name
+
+        def one(suffix: str, folder=folder, subject=subject) -> pathlib.Path | None:
+            return _only_one([folder / f"{subject}_{suffix}{ending}" for ending in (".nii.gz", ".nii")])
+
+        def beside(name: str, folder=folder, subject=subject) -> pathlib.Path | None:
+            path = folder / f"{subject}_{name}"
+            return path if path.is_file() else None
+
+        subjects.append(SubjectFiles(
+            subject=subject, series=one("dsc") or folder / f"{subject}_dsc.nii.gz", sidecar=beside("dsc.json"),
+            maps={name: path for name in MAP_NAMES if (path := one(name))}, mask=one("mask"), lesion=one("lesion"),
+            aif=beside("aif.tsv"), truth=beside("truth.json")))
+    return subjects
+
+
+def _isles2017_subjects(root: pathlib.Path) -> list[SubjectFiles]:
+    """`training_<n>/<VSD|SMIR>.Brain.XX.O.<token>.<id>/<the same>.nii`, also flattened; `__MACOSX` is ignored."""
+    folders = [path for pattern in ("*", "*/*") for path in root.glob(pattern)
+               if ISLES_SUBJECT.match(path.name) and path.is_dir() and "__MACOSX" not in path.parts]
+    subjects = []
+    for folder in folders:
+        found: dict[str, list[pathlib.Path]] = {}
+        for path in sorted(folder.rglob("*.nii*")):
+            match = ISLES_FILE.match(path.name)
+            if match and path.is_file() and "__MACOSX" not in path.parts:
+                found.setdefault(ISLES_TOKENS[match[1]], []).append(path)
+        files = {role: _only_one(paths) for role, paths in found.items()}
+        subjects.append(SubjectFiles(
+            subject=folder.name, series=files.get("series", folder / "VSD.Brain.XX.O.MR_4DPWI.nii"),
+            maps={name: files[name] for name in MAP_NAMES if name in files}, lesion=files.get("lesion")))
+    return subjects
+
+
+LAYOUTS: dict[str, Callable[[pathlib.Path], list[SubjectFiles]]] = {"bids": _bids_subjects, "isles2017": _isles2017_subjects}
+
+
+def _only_one(paths: Sequence[pathlib.Path]) -> pathlib.Path | None:
+    present = [path for path in paths if path.is_file()]
+    if len(present) > 1:
+        raise InputError(f"{present[1]}: expected one such file of a subject, {present[0].name} is there too; remove one.")
+    return present[0] if present else None
+
+
+def find_subjects(root: nifti.Path, layout: str) -> list[SubjectFiles]:
+    """All subjects of a folder, sorted, with the split that `participants.tsv` gives them.
+
+    A subject whose series is absent is listed all the same: `check` reports it, `prepare` stops at it.
+
+    Raises:
+      InputError: no such folder or layout, no subject in it, a subject twice, an unknown split.
+    """
+    root = pathlib.Path(root).expanduser()
+    if layout not in LAYOUTS:
+        raise InputError(f"config.data.layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}.")
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder of exams as --config.data.root=.")
+    subjects = sorted(LAYOUTS[layout](root), key=lambda files: files.subject)
+    if not subjects:
+        other = [name for name, find in LAYOUTS.items() if name != layout and find(root)]
+        hint = f"it looks like --config.data.layout={other[0]}" if other else "check --config.data.root="
+        expected = "sub-*/perf/sub-*_dsc.nii.gz" if layout == "bids" else "training_*/VSD.Brain.XX.O.MR_4DPWI.*/*.nii"
+        raise InputError(f"{root}: expected exams as {expected}, found none; {hint}.")
+    twice = [subject for subject, count in Counter(files.subject for files in subjects).items() if count > 1]
+    if twice:
+        raise InputError(f"{root}: subject {twice[0]} lies in two folders; keep one.")
+    given = _participants(root / "participants.tsv")
+    return [dataclasses.replace(files, split=given.get(files.subject)) for files in subjects]
+
+
+def _participants(path: pathlib.Path) -> dict[str, str | None]:
+    """Split of each row of participants.tsv; None where it gives none."""
+    if not path.is_file():
+        return {}
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a table of tab-separated text; save it as UTF-8 text.") from error
+    if rows and "participant_id" not in rows[0]:
+        raise InputError(f"{path}: expected a column participant_id, found {', '.join(map(str, rows[0]))}; rename it "
+                         "(columns are separated by tabs).")
+    splits: dict[str, str | None] = {}
+    for row in rows:
+        subject, split = (row["participant_id"] or "").strip(), (row.get("split") or "").strip()
+        split = None if split in ("", "n/a") else split
+        if split not in (None, EXCLUDE, *SPLITS):
+            raise InputError(f"{path}: subject {subject} has split {split!r}; it must be train, validation, test or exclude.")
+        if subject in splits:
+            where = " and ".join(sorted({str(splits[subject]), str(split)}))
+            raise InputError(f"{path}: subject {subject} stands in two rows (split {where}); keep one.")
+        splits[subject] = split
+    return splits
+
+
+def assign_splits(subjects: Sequence[SubjectFiles], fractions: Sequence[float], seed: int) -> dict[str, str]:
+    """The split of each subject that takes part; excluded ones are left out.
+
+    Given splits are taken where every subject has one; otherwise they are drawn by subject, the same for the same
+    subjects, fractions and seed. No split stays empty that has a fraction and for which there is a subject.
+
+    Args:
+      subjects: what `find_subjects` found.
+      fractions: of train, validation and test; they need not sum to 1.
+      seed: of the draw.
+
+    Raises:
+      InputError: only some subjects have a split, or nobody is left to train on.
+    """
+    taking_part = [files for files in subjects if files.split != EXCLUDE]
+    given = {files.subject: files.split for files in taking_part if files.split}
+    if given and len(given) < len(taking_part):
+        without = [files.subject for files in taking_part if not files.split]
+        raise InputError(f"participants.tsv gives a split for {len(given)} of {len(taking_part)} subjects, none for "
+                         f"{', '.join(without[:3])}{' ...' if len(without) > 3 else ''}; give one for all (exclude to leave "
+                         "out) or for none.")
+    splits = given or _drawn_splits(sorted(files.subject for files in taking_part), fractions, seed)
+    if "train" not in splits.values():
+        raise InputError("no subject is in the training split; correct participants.tsv or config.data.split_fractions.")
+    return splits
+
+
+def _drawn_splits(subjects: list[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
+    shares = np.array([float(fraction) for fraction in fractions])
+    if shares.shape != (len(SPLITS),) or not (shares >= 0).all() or not shares.sum() > 0:
+        raise InputError(f"config.data.split_fractions is {tuple(fractions)}; expected three numbers, none negative, for "
+                         "train, validation and test.")
+    exact = shares / shares.sum() * len(subjects)
+    counts = np.floor(exact).astype(int)
+    for index in np.argsort(counts - exact, kind="stable")[: len(subjects) - counts.sum()]:
+        counts[index] += 1  # largest remainders
+    for index in (0, 2, 1):  # with few subjects training comes first, then the test
+        if counts[index] == 0 and shares[index] > 0 and counts.max() > 1:
+            counts[counts.argmax()] -= 1
+            counts[index] += 1
+    order = np.random.default_rng(seed).permutation(len(subjects))
+    names = np.repeat(SPLITS, counts)
+    drawn = {subjects[who]: str(split) for who, split in zip(order, names, strict=True)}
+    return {subject: drawn[subject] for subject in subjects}
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckRow:
+    """What `--mode=check` says about one subject.
+
+    Attributes:
+      usable: whether `prepare` would take it.
+      reason: why not; empty if usable.
+      details: grid, frames, frame and echo time, maps, mask source, flags, suspicions; empty if not usable.
+    """
+
+    subject: str
+    usable: bool
+    reason: str
+    details: dict[str, Any]
+
+
+def check(
+    root: nifti.Path, layout: str, tr_seconds: float = 0.0, te_seconds: float = 0.0, need_maps: tuple[str, ...] = ()
+) -> list[CheckRow]:
+    """Opens every exam of a folder and tells which are usable, which not, and why.
+
+    Raises:
+      InputError: the folder as a whole cannot be used (`find_subjects`).
+    """
+    subjects = find_subjects(root, layout)
+    rows = [CheckRow(subject, False, "listed in participants.tsv, without exam", {"split": None})
+            for subject in sorted(set(_participants(pathlib.Path(root).expanduser() / "participants.tsv"))
+                                  - {files.subject for files in subjects})]
+    for files in subjects:
+        try:
+            rows.append(CheckRow(files.subject, True, "", _details(files, load_exam(files, tr_seconds, te_seconds, need_maps))))
+        except InputError as error:
+            rows.append(CheckRow(files.subject, False, str(error), {"split": files.split}))
+    return sorted(rows, key=lambda row: row.subject)
+
+
+def _details(files: SubjectFiles, exam: Exam) -> dict[str, Any]:
+    return {
+        "split": files.split,
+        "shape": exam.series.shape[:3],
+        "voxel_mm": tuple(round(float(size), 3) for size in np.linalg.norm(exam.affine[:3, :3], axis=0)),
+        "frames": exam.series.shape[-1],
+        "frame_seconds": exam.frame_seconds,
+        "echo_seconds": exam.echo_seconds,
+        "maps": tuple(exam.maps),
+        "mask_source": exam.mask_source,
+        "brain_ml": round(float(exam.mask.sum() * abs(np.linalg.det(exam.affine[:3, :3])) / 1000), 1),
+        "timing": dataclasses.asdict(exam.timing),
+        "flags": exam.flags,
+        "suspicions": _suspicions(exam),
+    }
+
+
+def _suspicions(exam: Exam) -> tuple[str, ...]:
+    """Values that are legal and yet look like another unit or a broken header."""
+    found = []
+    if not 0.3 <= exam.frame_seconds <= 5:
+        found.append(f"frame length of {exam.frame_seconds:g} s (usual: 0.5 to 3 s)")
+    if np.isfinite(exam.echo_seconds) and not 0.005 <= exam.echo_seconds <= 0.1:
+        found.append(f"echo time of {1000 * exam.echo_seconds:g} ms (usual: 20 to 60 ms)")
+    voxel_mm = np.linalg.norm(exam.affine[:3, :3], axis=0)
+    if not (0.3 <= voxel_mm.min() and voxel_mm.max() <= 15):
+        found.append(f"voxels of {' x '.join(f'{size:.3g}' for size in voxel_mm)} mm")
+    brain_ml = exam.mask.sum() * np.prod(voxel_mm) / 1000
+    if brain_ml > 2500:
+        found.append(f"a mask of {brain_ml:.0f} ml (a brain has about 1400 ml)")
+    for name, values in exam.maps.items():
+        inside = values[exam.mask]
+        high = float(np.percentile(inside, 99))
+        usual = 5 * MAPS[name].window[1]
+        if high > usual:
+            unit = "ms instead of s?" if MAPS[name].unit == "s" else "another unit?"
+            found.append(f"{name} up to {high:.4g}, expected {MAPS[name].unit}: {unit}")
+        elif high < 0.02 * MAPS[name].window[1]:
+            found.append(f"{name} no higher than {high:.3g}, expected {MAPS[name].unit}: scaled or another unit?")
+    return tuple(found)
+
+
+def format_check(rows: Sequence[CheckRow]) -> str:
+    """The rows as text: one line for each subject, then how many are usable."""
+    width = max((len(row.subject) for row in rows), default=0)
+    lines = []
+    for row in rows:
+        if not row.usable:
+            lines.append(f"{row.subject:<{width}}  NOT USABLE  {row.reason}")
+            continue
+        details = row.details
+        echo = f"{1000 * details['echo_seconds']:.0f} ms" if np.isfinite(details["echo_seconds"]) else "unknown"
+        lines.append(
+            f"{row.subject:<{width}}  usable      {' x '.join(map(str, details['shape']))}, {details['frames']} frames of "
+            f"{details['frame_seconds']:.3g} s, TE {echo}, maps: {' '.join(details['maps']) or 'none'}, mask: "
+            f"{details['mask_source']}, bolus in frame {details['timing']['peak_frame']}, split: {details['split'] or 'drawn'}"
+            + (f", flags: {' '.join(details['flags'])}" if details["flags"] else ""))
+        lines += [f"{'':<{width}}  look at:    {suspicion}" for suspicion in details["suspicions"]]
+    n_usable = sum(row.usable for row in rows)
+    lines.append(f"{n_usable} of {len(rows)} subjects usable"
+                 + ("." if n_usable == len(rows) else "; set the others to exclude in participants.tsv or mend them."))
+    return "\n".join(lines)

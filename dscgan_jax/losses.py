@@ -1,0 +1,56 @@
+"""The losses of the two networks. Each keeps the slice axis or returns sums with their counts; means come last."""
+
+import jax
+import jax.numpy as jnp
+
+from dscgan_jax.errors import InputError
+
+Array = jax.Array
+
+OBJECTIVES = ("logits", "published")
+
+
+def adversarial(logits: Array, real: bool, objective: str) -> Array:
+    """Binary cross-entropy of "this map is real".
+
+    Args:
+      logits: (slice, row, col, 1), from a discriminator.
+      real: the label.
+      objective: `logits`: the probability is sigmoid(logit). `published`: the released code's double sigmoid, whose
+        loss treats sigmoid(logit) as a logit; it keeps the value between 0.31 and 1.31 and weakens the gradient.
+
+    Returns:
+      (slice,), mean over each slice's score map.
+    """
+    if objective == "published":
+        logits = jax.nn.sigmoid(logits)
+    elif objective != "logits":
+        raise InputError(f"config.loss.objective is {objective!r}; it must be one of {', '.join(OBJECTIVES)}.")
+    return jax.nn.softplus(-logits if real else logits).mean(axis=(1, 2, 3))
+
+
+def accuracy(logits: Array, real: bool) -> Array:
+    """(slice, row, col, 1) -> (slice,), share of the score map on the right side of one half."""
+    return ((logits > 0) == real).mean(axis=(1, 2, 3))
+
+
+def abs_error_and_count(fake: Array, target: Array, has_map: Array) -> tuple[Array, Array]:
+    """Absolute error where there is something to compare with, background included.
+
+    Args:
+      fake, target: (slice, row, col, map), scaled; a missing target may hold anything, NaN included.
+      has_map: (slice, map), bool.
+
+    Returns:
+      sum of |fake - target| and number of compared values, (slice,) each. The L1 loss is one sum over the other.
+    """
+    present = jnp.broadcast_to(has_map[:, None, None, :], fake.shape)
+    # The target is cleaned, not the error: a NaN under `where` would still reach the gradient.
+    error = jnp.abs(fake - jnp.where(present, target, 0.0))
+    return jnp.where(present, error, 0.0).sum(axis=(1, 2, 3)), present.sum(axis=(1, 2, 3))
+
+
+def l1(fake: Array, target: Array, has_map: Array) -> Array:
+    """Mean absolute error over all values present in the batch; 0 for a batch without any. Shapes as above."""
+    error, count = abs_error_and_count(fake, target, has_map)
+    return error.sum() / jnp.maximum(count.sum(), 1)

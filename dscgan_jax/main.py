@@ -1,0 +1,154 @@
+"""The one door: absl flags, process set-up, one call per mode.
+
+python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate, minutes on a CPU
+python -m dscgan_jax.main --mode=predict --workdir=runs/temp_tmax-demo --input=exam.nii.gz --output=maps/
+"""
+
+import errno
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from dscgan_jax.errors import InputError
+
+MODES = {
+    "train": "draw phantom exams where no root is given, prepare, train, evaluate (default)",
+    "prepare": "only the data set",
+    "check": "what in --config.data.root is usable, what not, and why",
+    "evaluate": "score the test split from a checkpoint, or anybody's maps with --maps",
+    "predict": "one 4-D file (--input) to maps (--output)",
+    "phantom": "draw digital exams into --output",
+}
+
+_MODE = flags.DEFINE_enum("mode", "train", list(MODES), "; ".join(f"{mode}: {what}" for mode, what in MODES.items()))
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", "configs/temp_tmax.py", "Config file, optionally with a variant: configs/temp_tmax.py:demo. Fields are "
+    "overridden as --config.train.batch_size=8; configs/default.py lists and explains all of them.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where a run lives; default: runs/<config>[-<variant>].")
+_INPUT = flags.DEFINE_string("input", None, "predict: a 4-D NIfTI file.")
+_OUTPUT = flags.DEFINE_string("output", None, "predict, phantom: folder to write into.")
+_MAPS = flags.DEFINE_string("maps", None, "evaluate: a folder with <subject>_<map>.nii.gz to score instead of a network.")
+_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: which subjects.")
+_STEP = flags.DEFINE_string("step", "best", "evaluate, predict: best (on validation), latest, or a step.")
+_TR = flags.DEFINE_float("tr", 0.0, "Frame length in seconds where the files do not tell it.", lower_bound=0.0)
+_TE = flags.DEFINE_float("te", 0.0, "Echo time in seconds where the files do not tell it.", lower_bound=0.0)
+_PRESET = flags.DEFINE_enum("preset", "acute", ["acute", "chronic"], "phantom: which of the paper's cohorts.")
+_SUBJECTS = flags.DEFINE_integer("subjects", 40, "phantom: number of subjects.", lower_bound=1)
+_SIZE = flags.DEFINE_integer("size", 128, "phantom: rows and columns.", lower_bound=32)
+_SLICES = flags.DEFINE_integer("slices", 0, "phantom: slices; 0 = the preset's own number.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "phantom: random seed.")
+_DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the chosen mode; bad input ends in one line and exit status 1."""
+    try:
+        if len(argv) > 1:
+            raise InputError(f"unexpected argument {argv[1]!r}; every option begins with --, see --help.")
+        run(_MODE.value)
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; the same command resumes from the last checkpoint.")
+    except Exception as error:
+        if _DEBUG.value:
+            raise
+        sys.exit(one_line(error))
+
+
+def run(mode: str) -> None:
+    """One call per mode. Imports wait until here, so that --help and bad flags answer at once."""
+    from dscgan_jax import workflow
+
+    config = _CONFIG.value
+    if _TR.value or _TE.value:
+        with config.unlocked():
+            config.data.tr_seconds = _TR.value or config.data.tr_seconds
+            config.data.te_seconds = _TE.value or config.data.te_seconds
+    workdir = pathlib.Path(_WORKDIR.value or default_workdir())
+    workflow.set_up(config)
+    if mode == "train":
+        workflow.train_and_evaluate(config, workdir)
+    elif mode == "prepare":
+        workflow.prepare(config)
+    elif mode == "check":
+        workflow.check(config)
+    elif mode == "evaluate" and _MAPS.value:
+        workflow.evaluate_maps(config, pathlib.Path(_MAPS.value), workdir if _WORKDIR.value else None, _SPLIT.value)
+    elif mode == "evaluate":
+        workflow.evaluate_run(config, workdir, _SPLIT.value, _STEP.value)
+    elif mode == "predict":
+        workflow.predict(workdir, pathlib.Path(_required("input", _INPUT.value)),
+                         pathlib.Path(_required("output", _OUTPUT.value)), _STEP.value, _TR.value, _TE.value)
+    elif mode == "phantom":
+        workflow.draw_phantom(pathlib.Path(_required("output", _OUTPUT.value)), preset=_PRESET.value,
+                              subjects=_SUBJECTS.value, size=_SIZE.value, slices=_SLICES.value, seed=_SEED.value,
+                              split_fractions=tuple(config.data.split_fractions))
+
+
+def one_line(error: Exception) -> str:
+    """An error as the one line that a user reads."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"error: the disk is full while writing {error.filename or 'a file'}; free some space or give another folder."
+    if isinstance(error, (InputError, FloatingPointError, OSError)):
+        return f"error: {text}"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return "error: out of memory; lower config.train.batch_size, config.model.width or config.data.size."
+    return f"error: {type(error).__name__}: {text} (this is a defect of dscgan_jax; --debug shows where)"
+
+
+def resolve_config(argument: str) -> str:
+    """`--config=configs/temp_tmax.py[:variant]` with the file found from any folder: the configs ship with the package."""
+    name, equals, value = argument.partition("=")
+    if name not in ("--config", "-config") or not equals:
+        return argument
+    path, colon, variant = value.partition(":")
+    if not pathlib.Path(path).is_file():
+        from dscgan_jax import configs
+
+        shipped = pathlib.Path(configs.__file__).parent / pathlib.Path(path).name
+        if not shipped.is_file():
+            known = ", ".join(sorted(file.name for file in shipped.parent.glob("*_*.py")))
+            raise InputError(f"--config={path}: there is no such file; shipped configs are {known}.")
+        path = str(shipped)
+    return f"{name}={path}{colon}{variant}"
+
+
+def default_workdir() -> pathlib.Path:
+    """runs/<config>[-<variant>], from the command line's --config."""
+    path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return pathlib.Path("runs") / (pathlib.Path(path).stem + (f"-{variant}" if variant else ""))
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; whatever is wrong with it is one line too."""
+    try:
+        for i, argument in enumerate(argv[:-1]):
+            if argument in ("--config", "-config"):
+                argv = [*argv[:i], f"--config={argv[i + 1]}", *argv[i + 2:]]
+        if not any(argument.startswith(("--config=", "-config=")) for argument in argv):
+            argv = [argv[0], "--config=configs/temp_tmax.py", *argv[1:]]
+        sys.argv = [argv[0], *map(resolve_config, argv[1:])]  # ml_collections looks for overrides there
+        return flags.FLAGS(sys.argv)
+    except (InputError, flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        sys.exit(one_line(InputError(str(error).strip("'\""))))
+
+
+def _required(name: str, value: str | None) -> str:
+    if not value:
+        raise InputError(f"--mode={_MODE.value} needs --{name}=PATH; see --help.")
+    return value
+
+
+def entry() -> None:
+    """Runs from the command line."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.ERROR)
+    app.run(main, flags_parser=parse_flags)
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,49 @@
+"""The five perfusion maps: names, units, display windows, thresholds. The one table that everybody reads.
+
+Windows are for display alone; the ranges that scale a map for the network belong to the data (`scaling.py`).
+"""
+
+import dataclasses
+
+from dscgan_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class MapSpec:
+    """One perfusion map.
+
+    Attributes:
+      title: the name as it is printed.
+      description: the quantity in words.
+      unit: physical unit of stored and displayed values.
+      window: lowest and highest displayed value, in `unit`.
+      colour_map: Matplotlib colour map of pictures.
+      thresholds: clinical thresholds in `unit`, above which tissue is hypoperfused (Tmax alone).
+    """
+
+    title: str
+    description: str
+    unit: str
+    window: tuple[float, float]
+    colour_map: str = "turbo"
+    thresholds: tuple[float, ...] = ()
+
+
+MAPS: dict[str, MapSpec] = {
+    "cbf": MapSpec("CBF", "cerebral blood flow", "ml/100g/min", (0.0, 80.0)),
+    "cbv": MapSpec("CBV", "cerebral blood volume", "ml/100g", (0.0, 8.0)),
+    "mtt": MapSpec("MTT", "mean transit time", "s", (0.0, 15.0)),
+    "tmax": MapSpec("Tmax", "time to maximum of the tissue residue function", "s", (0.0, 12.0),
+                    thresholds=(4.0, 6.0, 8.0, 10.0)),
+    "ttp": MapSpec("TTP", "time to peak of the tissue curve, from the first acquired frame", "s", (15.0, 60.0)),
+}
+
+MAP_NAMES: tuple[str, ...] = tuple(MAPS)  # the order of every "map" axis
+
+
+def map_indices(names: tuple[str, ...]) -> tuple[int, ...]:
+    """Positions of `names` on the map axis; an unknown name is an `InputError`."""
+    unknown = [name for name in names if name not in MAPS]
+    if unknown:
+        raise InputError(f"config.target names unknown maps {unknown}; known maps are {', '.join(MAP_NAMES)}.")
+    return tuple(MAP_NAMES.index(name) for name in names)

@@ -1,0 +1,261 @@
+"""The pieces every network is made of: convolutions, norms, activations, and how their weights are drawn.
+
+Words: images are (slice, row, col, channel); kernels are (row, col, in, out), as `jax.lax` wants them. A norm has a
+*mode*:
+
+- `train`: statistics of the whole batch, over all devices; the running ones are updated.
+- `batch`: each slice's own statistics, which is what the published code does at test (batches of one slice).
+- `running`: the statistics gathered in training.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+Array = jax.Array
+
+MODES = ("train", "batch", "running")
+SLOPE = 0.2  # of every LeakyReLU
+EPSILON = 1e-5  # of every norm
+MOMENTUM = 0.1  # weight of the new batch in a running statistic
+
+IMAGE = ("NHWC", "HWIO", "NHWC")
+
+
+# --- How weights are drawn -----------------------------------------------------------------------------------------
+
+
+def draw_kernel(rng: np.random.Generator | None, shape: tuple[int, ...], kind: str, scheme: str) -> np.ndarray:
+    """Draws one kernel.
+
+    Args:
+      rng: random source on the host: compiling a hundred draws for the device took ten seconds. None gives zeros, for
+        structures that are filled from elsewhere.
+      shape: (..., in, out).
+      kind: `image` (2-D convolution), `transposed` or `temporal`.
+      scheme: `pix2pix` or `published` (what the released code's default does, layer type by layer type).
+
+    In `pix2pix` temporal kernels keep the variance of their input instead of N(0, 0.02): a fan-in of four frames
+    would otherwise leave the first signals as small as the norm's epsilon.
+    """
+    if scheme == "published":
+        return _normal(rng, shape, 0.05) if kind == "image" else _uniform(rng, shape, _default_limit(shape, kind))
+    if kind == "temporal":
+        fan_in = math.prod(shape[:-1])
+        return _normal(rng, shape, math.sqrt(2.0 / ((1.0 + SLOPE**2) * fan_in)))
+    return _normal(rng, shape, 0.02)
+
+
+def draw_bias(rng: np.random.Generator | None, kernel_shape: tuple[int, ...], kind: str, scheme: str) -> np.ndarray:
+    """Draws the bias that goes with a kernel: zeros in `pix2pix`; see `draw_kernel` for `published`."""
+    shape = kernel_shape[-1:]
+    if scheme != "published":
+        return np.zeros(shape, np.float32)
+    return _normal(rng, shape, 0.05) if kind == "image" else _uniform(rng, shape, _default_limit(kernel_shape, kind))
+
+
+def draw_scale(rng: np.random.Generator | None, channels: int, scheme: str) -> np.ndarray:
+    """Draws the scale of a batch norm: N(1, 0.02), or N(0, 0.05) as in the released code."""
+    centre, spread = (0.0, 0.05) if scheme == "published" else (1.0, 0.02)
+    return np.float32(centre) + _normal(rng, (channels,), spread)
+
+
+def _default_limit(shape: tuple[int, ...], kind: str) -> float:
+    """PyTorch's default range, 1/sqrt(f); it takes f of a transposed convolution from the *output* channels."""
+    *taps, n_in, n_out = shape
+    return 1.0 / math.sqrt(math.prod(taps) * (n_out if kind == "transposed" else n_in))
+
+
+def _normal(rng: np.random.Generator | None, shape: tuple[int, ...], spread: float) -> np.ndarray:
+    return np.zeros(shape, np.float32) if rng is None else np.float32(spread) * rng.standard_normal(shape, np.float32)
+
+
+def _uniform(rng: np.random.Generator | None, shape: tuple[int, ...], limit: float) -> np.ndarray:
+    return np.zeros(shape, np.float32) if rng is None else np.float32(limit) * (2 * rng.random(shape, np.float32) - 1)
+
+
+# --- Activations ---------------------------------------------------------------------------------------------------
+
+
+def leaky_relu(x: Array) -> Array:
+    return jnp.where(x > 0, x, SLOPE * x)
+
+
+# --- Norms ---------------------------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def normalise(x: Array, scale: Array, shift: Array, axes: tuple[int, ...], slope: float) -> tuple[Array, Array, Array]:
+    """Normalises by the batch's own statistics and applies a leaky ReLU, in one expression.
+
+    Args:
+      x: (slice, ., ., channel).
+      scale, shift: (channel,).
+      axes: (0, 1, 2) for statistics of the batch, (1, 2) for each slice's own.
+      slope: of the leaky ReLU; 1 leaves it out.
+
+    Returns:
+      the result, like `x`; the mean and the biased variance, (1 or slice, 1, 1, channel). Gradients flow through the
+      result alone: the statistics are there to be recorded.
+
+    The derivative is written out because activations of the temporal stack are large: two passes over memory instead
+    of the five that automatic differentiation needs.
+    """
+    return _normalise_forward(x, scale, shift, axes, slope)[0]
+
+
+def _normalise_forward(x, scale, shift, axes, slope):
+    mean = x.mean(axes, keepdims=True)
+    variance = jnp.square(x - mean).mean(axes, keepdims=True)  # two passes: E[x^2] - E[x]^2 loses digits in float32
+    inverse_sd = jax.lax.rsqrt(variance + EPSILON)
+    y = (x - mean) * (_channels_last(scale) * inverse_sd) + _channels_last(shift)
+    if slope != 1.0:
+        y = jnp.where(y > 0, y, slope * y)
+    return (y, mean, variance), (x, mean, inverse_sd, scale, shift)
+
+
+def _normalise_backward(axes, slope, saved, cotangents):
+    x, mean, inverse_sd, scale, shift = saved
+    d_y = cotangents[0]
+    scale, shift = _channels_last(scale), _channels_last(shift)
+    centred = (x - mean) * inverse_sd
+    if slope != 1.0:
+        d_y = jnp.where(centred * scale + shift > 0, d_y, slope * d_y)
+    d_shift = d_y.sum(axes, keepdims=True)
+    d_scale = (d_y * centred).sum(axes, keepdims=True)
+    count = math.prod(x.shape[axis] for axis in axes)
+    d_x = (scale * inverse_sd) * (d_y - (d_shift + centred * d_scale) / count)
+    return d_x, d_scale.sum((0, 1, 2)), d_shift.sum((0, 1, 2))
+
+
+normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+def _channels_last(vector: Array) -> Array:
+    return vector[None, None, None, :]
+
+
+def unbiased(variance: Array, count: int) -> Array:
+    """The variance that the published implementation records: divided by count - 1."""
+    return variance * (count / max(count - 1, 1))
+
+
+class BatchNorm(nnx.Module):
+    """Batch norm with learned scale and shift; biased variance to normalise, unbiased to record."""
+
+    def __init__(self, channels: int, *, scheme: str, rng: np.random.Generator | None):
+        self.scale = nnx.Param(draw_scale(rng, channels, scheme))
+        self.shift = nnx.Param(np.zeros((channels,), np.float32))
+        self.mean = nnx.BatchStat(np.zeros((channels,), np.float32))
+        self.variance = nnx.BatchStat(np.ones((channels,), np.float32))
+        self.batches = nnx.BatchStat(np.zeros((), np.int32))  # seen in training
+
+    def __call__(self, x: Array, mode: str, slope: float = 1.0) -> Array:
+        """(slice, ., ., channel) -> the same shape, leaky ReLU included where `slope` is not 1."""
+        if mode == "running":
+            factor = self.scale[...] * jax.lax.rsqrt(self.variance[...] + EPSILON)
+            y = (x - _channels_last(self.mean[...])) * _channels_last(factor) + _channels_last(self.shift[...])
+            return jnp.where(y > 0, y, slope * y)
+        if mode == "batch":
+            return normalise(x, self.scale[...], self.shift[...], (1, 2), slope)[0]
+        if mode != "train":
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        y, mean, variance = normalise(x, self.scale[...], self.shift[...], (0, 1, 2), slope)
+        variance = unbiased(variance, x.size // x.shape[-1])
+        self.mean[...] = (1.0 - MOMENTUM) * self.mean[...] + MOMENTUM * mean[0, 0, 0]
+        self.variance[...] = (1.0 - MOMENTUM) * self.variance[...] + MOMENTUM * variance[0, 0, 0]
+        self.batches[...] = self.batches[...] + 1
+        return y
+
+
+class InstanceNorm(nnx.Module):
+    """Each slice and channel by its own statistics, in every mode; nothing learned, nothing recorded."""
+
+    def __call__(self, x: Array, mode: str, slope: float = 1.0) -> Array:
+        """(slice, ., ., channel) -> the same shape, leaky ReLU included where `slope` is not 1."""
+        del mode
+        channels = x.shape[-1]
+        return normalise(x, jnp.ones((channels,), x.dtype), jnp.zeros((channels,), x.dtype), (1, 2), slope)[0]
+
+
+def make_norm(norm: str, channels: int, *, scheme: str, rng: np.random.Generator | None) -> nnx.Module:
+    """`batch` or `instance`."""
+    return InstanceNorm() if norm == "instance" else BatchNorm(channels, scheme=scheme, rng=rng)
+
+
+# --- Convolutions --------------------------------------------------------------------------------------------------
+
+
+class Conv(nnx.Module):
+    """2-D convolution with zero padding."""
+
+    def __init__(self, n_in: int, n_out: int, *, size: int, stride: int, padding: int, bias: bool, scheme: str,
+                 rng: np.random.Generator | None):
+        shape = (size, size, n_in, n_out)
+        self.kernel = nnx.Param(draw_kernel(rng, shape, "image", scheme))
+        if bias:
+            self.bias = nnx.Param(draw_bias(rng, shape, "image", scheme))
+        self.has_bias, self.stride, self.padding = bias, stride, padding
+
+    def __call__(self, *parts: Array) -> Array:
+        """(slice, row, col, in) -> (slice, row', col', out).
+
+        Several parts count as concatenated on channels. They are convolved apart and added, so that a gradient asked
+        for one part (the map that a discriminator scores) does not cost that of another (the 80 frames beside it).
+        """
+        y, first = None, 0
+        for part in parts:
+            kernel = self.kernel[...][:, :, first : first + part.shape[-1]]
+            term = jax.lax.conv_general_dilated(part, kernel, (self.stride, self.stride), [(self.padding,) * 2] * 2,
+                                                dimension_numbers=IMAGE)
+            y, first = term if y is None else y + term, first + part.shape[-1]
+        return y + _channels_last(self.bias[...]) if self.has_bias else y
+
+
+class TransposedConv(nnx.Module):
+    """Transposed 4x4 convolution, stride 2, padding 1: doubles rows and columns.
+
+    The kernel has the taps of the published one: output row 2i + k - 1 receives input row i times tap k.
+    """
+
+    def __init__(self, n_in: int, n_out: int, *, bias: bool, scheme: str, rng: np.random.Generator | None):
+        shape = (4, 4, n_in, n_out)
+        self.kernel = nnx.Param(draw_kernel(rng, shape, "transposed", scheme))
+        if bias:
+            self.bias = nnx.Param(draw_bias(rng, shape, "transposed", scheme))
+        self.has_bias = bias
+
+    def __call__(self, x: Array) -> Array:
+        """(slice, row, col, in) -> (slice, 2 row, 2 col, out).
+
+        Each 2x2 window of the padded input gives the 2x2 output pixels around its centre. As one matrix product it is
+        up to 25 times faster on a CPU, gradients included, than a convolution of the dilated input.
+        """
+        n_in, n_out = self.kernel.shape[-2:]
+        n, rows, cols, _ = x.shape
+        # Tap k = 2 (1 - window) + parity, for rows and for columns.
+        taps = self.kernel[...].reshape(2, 2, 2, 2, n_in, n_out)[::-1, :, ::-1]
+        taps = taps.transpose(0, 2, 4, 1, 3, 5).reshape(4 * n_in, 4 * n_out)
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        windows = jnp.concatenate([x[:, :-1, :-1], x[:, :-1, 1:], x[:, 1:, :-1], x[:, 1:, 1:]], axis=-1)
+        y = (windows @ taps).reshape(n, rows + 1, cols + 1, 2, 2, n_out)
+        y = y.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * rows + 2, 2 * cols + 2, n_out)[:, 1:-1, 1:-1]
+        return y + _channels_last(self.bias[...]) if self.has_bias else y
+
+
+class ResizeConv(nnx.Module):
+    """Nearest-neighbour enlargement by two, reflection padding of one pixel, 3x3 convolution."""
+
+    def __init__(self, n_in: int, n_out: int, *, bias: bool, scheme: str, rng: np.random.Generator | None):
+        self.conv = Conv(n_in, n_out, size=3, stride=1, padding=0, bias=bias, scheme=scheme, rng=rng)
+
+    def __call__(self, x: Array) -> Array:
+        """(slice, row, col, in) -> (slice, 2 row, 2 col, out)."""
+        n, rows, cols, channels = x.shape
+        x = jnp.broadcast_to(x[:, :, None, :, None, :], (n, rows, 2, cols, 2, channels))
+        x = x.reshape(n, 2 * rows, 2 * cols, channels)
+        return self.conv(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect"))

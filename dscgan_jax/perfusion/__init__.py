@@ -1,0 +1,1 @@
+"""Perfusion physics: kinetics, signal and the digital phantom. Knows no files and no networks."""

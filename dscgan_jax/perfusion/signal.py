@@ -1,0 +1,151 @@
+"""From scanner signal to ΔR2*: transient frames, baseline, bolus.
+
+Words: *transient frames* are the first ones, before the longitudinal magnetisation is steady; the *baseline* is what
+follows until the bolus arrives; the *peak* is the frame of the deepest signal. Frames count from the first acquired one.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from dscgan_jax.errors import InputError
+
+MIN_FRAMES = 10
+MAX_TRANSIENT_FRAMES = 6
+MIN_BASELINE_FRAMES = 2
+MIN_DROP = 0.03  # of the baseline: the mean of a brain falls by 5-40 % in practice
+MIN_DROP_OVER_NOISE = 6.0
+MIN_RECOVERY = 0.15  # of the drop: a passage ends, a drift does not
+ARRIVAL = 0.05  # of the drop: where the bolus counts as arrived
+TRANSIENT = 0.01  # of the baseline: how far from it a frame still counts as steady
+RATIO_LIMITS = (1e-3, 1e3)  # S/S0 before the logarithm
+
+
+class NoBolusError(InputError):
+    """The mean curve shows no first passage. The caller adds subject and file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BolusTiming:
+    """Frames of one exam.
+
+    Attributes:
+      transient_frames: how many frames at the start are not in steady state.
+      baseline_begin, baseline_end: half-open range of steady frames before the bolus.
+      peak_frame: frame of the lowest mean signal.
+    """
+
+    transient_frames: int
+    baseline_begin: int
+    baseline_end: int
+    peak_frame: int
+
+
+def find_bolus(mean_curve: np.ndarray) -> BolusTiming:
+    """Finds baseline and first passage in the mean signal of a brain.
+
+    Args:
+      mean_curve: (time,), scanner units, finite.
+
+    Raises:
+      NoBolusError: fewer than 10 frames, or no transient fall and recovery that stands out from the noise.
+    """
+    curve = np.asarray(mean_curve, dtype=np.float64)
+    n_frames = curve.shape[0]
+    if n_frames < MIN_FRAMES:
+        raise NoBolusError(f"expected at least {MIN_FRAMES} frames, the series has {n_frames}; give the whole series.")
+    if not np.isfinite(curve).all() or curve.max() <= 0:
+        raise NoBolusError("the mean signal is zero or not finite; check the file.")
+
+    calm = _median_of_three(curve)
+    first = _leading(calm < 0.5 * np.median(calm), MAX_TRANSIENT_FRAMES)  # empty dummy frames are no bolus
+    first = max(first, MIN_BASELINE_FRAMES)
+    reason, last = None, n_frames
+    while last >= MIN_FRAMES:
+        peak, arrival, noise, no_bolus = _passage(curve[:last], calm[:last], first)
+        if no_bolus is None:
+            break
+        # The head may have moved for good after the passage: look again before the fall that never comes back.
+        reason, last = reason or no_bolus, min(arrival, last - 1)
+    else:
+        raise NoBolusError(reason)
+
+    steady = float(np.median(curve[arrival // 2 : arrival]))
+    tolerance = max(TRANSIENT * steady, 4 * noise)
+    most = min(MAX_TRANSIENT_FRAMES, arrival - MIN_BASELINE_FRAMES)
+    transient = _leading(np.abs(curve[:arrival] - steady) > tolerance, max(most, 0))
+    if arrival - transient < MIN_BASELINE_FRAMES:
+        raise NoBolusError(f"the bolus arrives in frame {arrival}: expected at least {MIN_BASELINE_FRAMES} steady frames "
+                           "before it; give the series from its first frame.")
+    # Arteries fill before the mean shows it: the last frame before arrival is left out where there are enough.
+    end = arrival - 1 if arrival - transient > 4 else arrival
+    return BolusTiming(transient, transient, end, peak)
+
+
+def _passage(curve: np.ndarray, calm: np.ndarray, first: int) -> tuple[int, int, float, str | None]:
+    """Deepest frame, arrival, noise, and why this is no bolus (None if it is one)."""
+    peak = first + int(np.argmin(calm[first:]))
+    near = slice(max(peak - 1, first), peak + 2)
+    peak = near.start + int(np.argmin(curve[near]))
+    level, arrival = _level_and_arrival(curve, peak)
+    noise = min(_noise(curve[1:arrival]), _noise(curve)) if arrival > 4 else _noise(curve)
+    drop = level - calm[peak]
+    recovery = calm[peak:].max() - calm[peak]
+    if drop >= max(MIN_DROP * level, MIN_DROP_OVER_NOISE * noise) and recovery >= max(MIN_RECOVERY * drop, 4 * noise):
+        return peak, arrival, noise, None
+    if np.quantile(curve, 0.95) - level > 2 * max(drop, MIN_DROP * level):
+        return peak, arrival, noise, "no bolus: the mean signal rises instead of falling (CT or DCE?); give a DSC-MRI series."
+    return peak, arrival, noise, (
+        f"no bolus: the mean signal falls by {100 * max(drop, 0) / level:.1f} % and comes back by "
+        f"{100 * max(recovery, 0) / level:.1f} %, with noise of {100 * noise / level:.1f} %; check that this is the "
+        "perfusion series and not cut short.")
+
+
+def _leading(condition: np.ndarray, most: int) -> int:
+    """How many of the first `most` frames fulfil the condition without interruption."""
+    count = 0
+    while count < min(most, condition.shape[0]) and condition[count]:
+        count += 1
+    return count
+
+
+def _median_of_three(curve: np.ndarray) -> np.ndarray:
+    """Removes single wild frames; the ends are left."""
+    middle = np.median(np.stack([curve[:-2], curve[1:-1], curve[2:]]), axis=0)
+    return np.concatenate([curve[:1], middle, curve[-1:]])
+
+
+def _noise(curve: np.ndarray) -> float:
+    """Standard deviation of the noise from differences of neighbours, which drift does not touch."""
+    differences = np.diff(curve)
+    return float(1.4826 * np.median(np.abs(differences - np.median(differences))) / np.sqrt(2))
+
+
+def _level_and_arrival(curve: np.ndarray, peak: int) -> tuple[float, int]:
+    """Baseline signal and the frame in which the bolus arrives, each from the other until they agree."""
+    arrival, noise = peak, _noise(curve)
+    for _ in range(10):
+        level = float(np.median(curve[:arrival]))
+        drop = level - curve[peak]
+        below = curve[:peak] < level - min(max(ARRIVAL * drop, 2 * noise), 0.25 * drop)
+        steps_back = _leading(below[::-1], peak)
+        found = max(peak - steps_back, 1)
+        if found == arrival:
+            break
+        arrival = found
+    return level, arrival
+
+
+def baseline_signal(series: np.ndarray, timing: BolusTiming) -> np.ndarray:
+    """S0: mean of the baseline frames of (..., time), scanner units."""
+    return series[..., timing.baseline_begin : timing.baseline_end].mean(axis=-1)
+
+
+def delta_r2star(series: np.ndarray, baseline: np.ndarray, echo_seconds: float) -> np.ndarray:
+    """-ln(S/S0)/TE in 1/s of (..., time) with S0 (...); 0 where there is no baseline signal.
+
+    S/S0 is kept within 0.001 and 1000, so that a frame without signal stays finite.
+    """
+    in_tissue = (baseline > 0)[..., None]
+    ratio = series / np.where(in_tissue, baseline[..., None], 1.0)
+    return np.where(in_tissue, -np.log(np.clip(ratio, *RATIO_LIMITS)) / echo_seconds, 0.0).astype(series.dtype)

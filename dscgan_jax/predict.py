@@ -1,0 +1,161 @@
+"""One exam -> maps on the exam's own grid, from a checkpoint that needs no other setting."""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from dscgan_jax import checkpoints, figures, settings, state, steps
+from dscgan_jax.configs import default
+from dscgan_jax.data import layouts, nifti, pipeline, preparation
+from dscgan_jax.errors import InputError
+from dscgan_jax.maps import MAPS
+from dscgan_jax.scaling import Scaling
+
+SLICES_PER_CALL = 4  # one compilation serves every exam: the last call is padded
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a network says of one exam.
+
+    Attributes:
+      scaled: (slice, row, col, target), [-1, 1], on the network grid, before anything is written back.
+      volumes: target name -> (x, y, z) on the exam's grid, in the units of `MAPS`.
+      seconds: from the series in memory to the maps in memory.
+    """
+
+    scaled: np.ndarray
+    volumes: dict[str, np.ndarray]
+    seconds: float
+
+
+class Predictor:
+    """A generator restored from a work directory, with everything that goes around it.
+
+    Attributes:
+      record: what the checkpoint says of itself.
+      config: the config it was trained with.
+      step: the checkpoint's step.
+      scaling, preparation: how exams become network input.
+    """
+
+    def __init__(self, workdir: pathlib.Path, which: str = "best"):
+        """Restores a checkpoint.
+
+        Args:
+          workdir: work directory of a run.
+          which: `best` on validation, `latest`, or a step.
+
+        Raises:
+          InputError: there is no such checkpoint, or it is damaged.
+        """
+        self.step = checkpoints.choose_step(workdir, which)
+        self.selected_by = which
+        self.record = checkpoints.load_record(workdir, self.step)
+        self.config = settings.from_json(self.record["config"], default.get_config())
+        self.scaling = Scaling.from_json(self.record["scaling"])
+        self.preparation = preparation.PreparationSettings.from_config(self.config.data)
+        self._networks, like = abstract_state(self.config)
+        self._variables = checkpoints.load_generator(workdir, self.step, like.generator)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Digest of the generator's weights and statistics."""
+        return checkpoints.digest(self._variables)
+
+    @functools.lru_cache  # noqa: B019 - one predictor lives as long as the process
+    def _step(self, norm: str) -> Any:
+        return jax.jit(functools.partial(steps.predict_step, networks=self._networks, scaling=self.scaling, mode=norm))
+
+    def predict(self, exam: layouts.Exam, norm: str | None = None) -> Prediction:
+        """Maps of one exam.
+
+        Args:
+          exam: as `layouts.load_exam` or `layouts.load_series` reads it.
+          norm: `batch` (each slice's own statistics) or `running`; default: the config's.
+        """
+        begun = time.perf_counter()
+        prepared = preparation.prepare(exam, self.preparation)
+        step = self._step(norm or self.config.evaluate.norm_at_test)
+        scaled = [np.asarray(step(self._variables, batch))[:n] for n, batch in _calls(prepared)]
+        scaled = np.concatenate(scaled)  # (slice, row, col, target)
+        restored = preparation.restore(np.asarray(self.scaling.physical_maps(scaled)), prepared.grid)
+        volumes = {name: restored[..., channel] for channel, name in enumerate(self.scaling.targets)}
+        return Prediction(scaled, volumes, time.perf_counter() - begun)
+
+    def sidecar(self, name: str) -> dict[str, Any]:
+        """What lies beside a predicted map."""
+        return {"Units": MAPS[name].unit, "Description": f"{MAPS[name].description}, predicted by a network",
+                "Model": {"generator": self.config.model.generator, "step": self.step, "sha256": self.sha256},
+                "TrainingData": {key: self.record["data"].get(key) for key in ("source", "fingerprint", "n_train")},
+                "Software": self.record["software"], "IntendedUse": "research only"}
+
+
+def abstract_state(config: ml_collections.ConfigDict) -> tuple[state.Networks, state.GanState]:
+    """The networks of a config and the shapes of their state; no weights are drawn."""
+    networks = None
+
+    def create() -> state.GanState:
+        nonlocal networks
+        networks, _, created = state.create(config.model, config.train, frames=config.data.frames,
+                                            n_targets=len(config.target), seed=config.seed, total_steps=1)
+        return created
+
+    return (shapes := jax.eval_shape(create)) and networks, shapes
+
+
+def _calls(prepared: preparation.PreparedExam) -> Iterable[tuple[int, dict[str, np.ndarray]]]:
+    """Batches of `SLICES_PER_CALL` slices with the number of them that count."""
+    n_slices = prepared.dsc.shape[0]
+    for first in range(0, n_slices, SLICES_PER_CALL):
+        slices = np.minimum(np.arange(first, first + SLICES_PER_CALL), n_slices - 1)
+        yield min(SLICES_PER_CALL, n_slices - first), pipeline.inputs_of_exam(prepared, slices)
+
+
+def write_maps(prediction: Prediction, predictor: Predictor, exam: layouts.Exam, folder: pathlib.Path, stem: str,
+               *, scaled: bool = False) -> list[pathlib.Path]:
+    """Writes `<stem>_<map>.nii.gz` with JSON sidecars, and `<stem>_scaled.npz` where asked; returns the maps' paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, volume in prediction.volumes.items():
+        paths.append(folder / f"{stem}_{name}.nii.gz")
+        nifti.write_volume(paths[-1], volume, exam.affine, sidecar=predictor.sidecar(name))
+    if scaled:
+        np.savez(folder / f"{stem}_scaled.npz", scaled=prediction.scaled, targets=np.array(predictor.scaling.targets),
+                 seconds=prediction.seconds)
+    return paths
+
+
+def predict_file(workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Path, *, which: str = "best",
+                 tr_seconds: float = 0.0, te_seconds: float = 0.0) -> list[pathlib.Path]:
+    """One 4-D file -> maps, sidecars and a picture in `output`; returns the paths of the maps.
+
+    Raises:
+      InputError: the file is not a usable series, or the checkpoint cannot be used.
+    """
+    exam = layouts.load_series(series, tr_seconds=tr_seconds, te_seconds=te_seconds)
+    predictor = Predictor(workdir, which)
+    if predictor.scaling.signal == "delta_r2star" and not np.isfinite(exam.echo_seconds):
+        raise InputError(f"{series}: the checkpoint works on delta_r2star and needs the echo time; give --te= in seconds, "
+                         "or EchoTime in the sidecar.")
+    prediction = predictor.predict(exam)
+    stem = map_stem(series)
+    paths = write_maps(prediction, predictor, exam, output, stem)
+    canonical = {name: nifti.to_canonical(volume, exam.affine)[0] for name, volume in prediction.volumes.items()}
+    series_canonical, affine, _ = nifti.to_canonical(exam.series, exam.affine)
+    voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    figures.maps_picture(output / f"{stem}_maps.png", canonical, series_canonical, title=stem,
+                         aspect=float(voxel_mm[1] / voxel_mm[0]))
+    return paths
+
+
+def map_stem(series: pathlib.Path) -> str:
+    """`sub-1_dsc.nii.gz` -> `sub-1`; `exam.nii` -> `exam`."""
+    return series.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_dsc")

@@ -1,0 +1,146 @@
+"""Checks a config once, before anything long starts, and derives the counts that follow from it."""
+
+import hashlib
+import json
+import math
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from dscgan_jax.errors import InputError
+from dscgan_jax.maps import map_indices
+from dscgan_jax.scaling import SIGNALS
+
+# What a resumed run may change: how long, how chatty, where from. Everything else would make it another run.
+RESUMABLE_FIELDS = (
+    "train.epochs", "train.steps", "train.log_every_steps", "train.checkpoint_every_epochs", "train.sample_every_epochs",
+    "train.keep_checkpoints", "data.root", "data.cache_dir", "data.memory_mib", "data.read_threads",
+    "evaluate.norm_at_test",
+)
+
+_CHOICES = {
+    "data.layout": ("bids", "isles2017"),
+    "data.time_mode": ("stretch", "seconds"),
+    "data.transients": ("keep", "hold"),
+    "data.signal": SIGNALS,
+    "data.ranges": ("percentile", "published"),
+    "phantom.preset": ("acute", "chronic"),
+    "model.generator": ("temporal", "unet"),
+    "model.norm": ("batch", "instance"),
+    "model.upsample": ("transposed", "resize"),
+    "model.init": ("pix2pix", "published"),
+    "model.discriminator": ("patch", "whole"),
+    "loss.objective": ("logits", "published"),
+    "train.decay": ("constant", "cosine"),
+    "evaluate.norm_at_test": ("batch", "running"),
+}
+_AT_LEAST = {
+    "data.size": 8, "data.slices": 0, "data.frames": 2, "data.memory_mib": 0, "data.read_threads": 1,
+    "data.tr_seconds": 0, "data.te_seconds": 0,
+    "phantom.subjects": 3, "phantom.size": 32, "phantom.slices": 0,
+    "model.width": 1, "model.unet_width": 1, "model.depth": 1, "model.discriminator_width": 1,
+    "model.discriminator_layers": 1,
+    "loss.l1_weight": 0, "train.batch_size": 1, "train.steps": 0, "train.log_every_steps": 1,
+    "train.keep_checkpoints": 1,
+}
+_ABOVE_ZERO = ("data.frame_seconds", "train.epochs", "train.learning_rate", "train.checkpoint_every_epochs",
+               "train.sample_every_epochs")
+
+
+def _field(config: ml_collections.ConfigDict, path: str) -> Any:
+    value = config
+    for name in path.split("."):
+        value = value[name]
+    return value
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses a config that could not work.
+
+    Raises:
+      InputError: names the field, its value and what it may be.
+    """
+    if not config.target:
+        raise InputError("config.target is empty; name at least one map, for example ('tmax',).")
+    if len(set(config.target)) != len(config.target):
+        raise InputError(f"config.target names a map twice: {tuple(config.target)}.")
+    map_indices(tuple(config.target))
+    for path, choices in _CHOICES.items():
+        if (value := _field(config, path)) not in choices:
+            raise InputError(f"config.{path} is {value!r}; it must be one of {', '.join(choices)}.")
+    for path, least in _AT_LEAST.items():
+        if not (value := _field(config, path)) >= least:
+            raise InputError(f"config.{path} is {value}; it must be at least {least}.")
+    for path in _ABOVE_ZERO:
+        if not (value := _field(config, path)) > 0:
+            raise InputError(f"config.{path} is {value}; it must be above 0.")
+    for path in ("train.beta1", "train.beta2"):
+        if not 0 <= (value := _field(config, path)) < 1:
+            raise InputError(f"config.{path} is {value}; it must be in [0, 1).")
+    if config.model.generator == "temporal" and not 64 <= config.data.frames <= 127:
+        raise InputError(f"config.data.frames is {config.data.frames}; the temporal stack halves time six times and "
+                         "takes 64 to 127 frames.")
+    fractions = tuple(config.data.split_fractions)
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] <= 0:
+        raise InputError(f"config.data.split_fractions is {fractions}; give train, validation, test, adding up to 1, "
+                         "with train above 0.")
+
+
+def total_steps(config: ml_collections.ConfigDict, n_slices: int) -> int:
+    """Steps of a whole run on `n_slices` training slices."""
+    if config.train.steps:
+        return config.train.steps
+    return math.ceil(config.train.epochs * n_slices / config.train.batch_size)
+
+
+def steps_of_epochs(config: ml_collections.ConfigDict, epochs: float, n_slices: int) -> int:
+    """A period given in epochs, in steps, at least one."""
+    return max(1, round(epochs * n_slices / config.train.batch_size))
+
+
+def to_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Plain nested values; tuples become lists."""
+    return json.loads(config.to_json_best_effort())
+
+
+def sha256(config: ml_collections.ConfigDict) -> str:
+    """Digest of a config: equal settings have equal digests."""
+    return hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest()
+
+
+def from_json(record: dict[str, Any], like: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """A stored record as a config with the fields and types of `like` (lists become the tuples they were)."""
+    config = ml_collections.ConfigDict(like.to_dict())
+
+    def fill(into: ml_collections.ConfigDict, values: dict[str, Any], path: str) -> None:
+        for name, value in values.items():
+            if name not in into:
+                raise InputError(f"the stored config has the field {path}{name}, which this version does not know; "
+                                 "use the version that wrote it.")
+            if isinstance(into[name], ml_collections.ConfigDict):
+                fill(into[name], value, f"{path}{name}.")
+            else:
+                into[name] = tuple(value) if isinstance(value, list) else value
+
+    fill(config, record, "config.")
+    return config
+
+
+def check_same_run(stored: dict[str, Any], config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Refuses to continue in a work directory that another config began.
+
+    Raises:
+      InputError: names the first field that differs.
+    """
+    def leaves(record: dict[str, Any], path: str = "") -> dict[str, Any]:
+        flat = {}
+        for name, value in record.items():
+            flat.update(leaves(value, f"{path}{name}.") if isinstance(value, dict) else {path + name: value})
+        return flat
+
+    before, now = leaves(stored), leaves(to_json(config))
+    for path in sorted(before.keys() | now.keys()):
+        if path not in RESUMABLE_FIELDS and before.get(path) != now.get(path):
+            raise InputError(f"{workdir} holds a run with config.{path}={before.get(path)!r}, this one has "
+                             f"{now.get(path)!r}; resume with the same config or give another --workdir.")

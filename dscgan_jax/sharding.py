@@ -1,0 +1,50 @@
+"""Where arrays live: the batch is split over the mesh axis `data`, everything else lies on every device.
+
+Under `jit` XLA then computes each mean over the global batch (losses and batch norms alike), so the number of devices
+changes the speed and nothing else.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from dscgan_jax.errors import InputError
+
+
+def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh with one axis, `data`, over `devices` (default: all, of every process)."""
+    devices = jax.devices() if devices is None else devices
+    # Auto: XLA propagates shardings. The default of jax.make_mesh would make them part of every type.
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """On every device, whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_batch(mesh: Mesh) -> NamedSharding:
+    """The first axis (slices) over `data`."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's share of a batch -> the global batch on the devices."""
+    sharding = split_batch(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
+
+
+def place_state(state: Any, mesh: Mesh) -> Any:
+    """A tree of arrays, random keys among them -> the same on every device of the mesh."""
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(state)  # device_put refuses keys across processes
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises `InputError` unless each device gets the same number of slices."""
+    n_devices = mesh.devices.size
+    if batch_size < 1 or batch_size % n_devices:
+        raise InputError(f"config.train.batch_size is {batch_size}; it must be a multiple of the {n_devices} devices: "
+                         f"take {max(1, round(batch_size / n_devices)) * n_devices}.")

@@ -1,0 +1,157 @@
+"""What training carries from step to step, and the networks it belongs to.
+
+Words: *variables* are a network's `{"params": ..., "stats": ...}`: two trees of plain dicts with string keys.
+*Networks* hold the structure alone, so they are static under `jit`.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx, struct
+
+from dscgan_jax.errors import InputError
+from dscgan_jax.models import discriminator, generators
+
+Array = jax.Array
+Variables = dict[str, Any]
+
+CHOICES = {  # what `config.model` may say
+    "generator": ("temporal", "unet"),
+    "norm": ("batch", "instance"),
+    "upsample": ("transposed", "resize"),
+    "init": ("pix2pix", "published"),
+    "discriminator": ("patch", "whole"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """Structure of generator and discriminator; hashable."""
+
+    generator: nnx.GraphDef
+    discriminator: nnx.GraphDef
+
+    def generate(self, variables: Variables, series: Array, mode: str) -> tuple[Array, Variables]:
+        """(slice, time, row, col) scaled -> (slice, row, col, map) in (-1, 1), and the statistics afterwards.
+
+        `mode` is one of `blocks.MODES`; the statistics change in `train` alone.
+        """
+        return _apply(self.generator, variables, series, mode)
+
+    def discriminate(self, variables: Variables, series: Array, maps: Array, mode: str) -> tuple[Array, Variables]:
+        """Series (slice, time, row, col) and maps (slice, row, col, map) -> logits (slice, row', col', 1), statistics."""
+        return _apply(self.discriminator, variables, jnp.moveaxis(series, 1, -1), maps, mode)
+
+
+def _apply(graphdef: nnx.GraphDef, variables: Variables, *inputs: Any) -> tuple[Array, Variables]:
+    network = nnx.merge(graphdef, variables["params"], variables["stats"])
+    output = network(*inputs)
+    return output, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+
+
+@struct.dataclass
+class GanState:
+    """One training state. `step` counts finished steps; `generator` and `discriminator` are variables."""
+
+    step: Array
+    key: Array
+    generator: Variables
+    discriminator: Variables
+    opt_g: optax.OptState
+    opt_d: optax.OptState
+
+
+def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
+    """The generator that `config.model` describes, with drawn weights."""
+    common = {"depth": model.depth, "norm": model.norm, "upsample": model.upsample, "scheme": model.init, "rng": rng,
+                  "bias_before_norm": model.bias_before_norm}
+    if model.generator == "temporal":
+        return generators.TemporalGenerator(n_targets, width=model.width, unet_width=model.unet_width, **common)
+    return generators.UNetGenerator(frames, n_targets, width=model.width, **common)
+
+
+def build_discriminator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
+    """The discriminator that `config.model` describes, with drawn weights."""
+    common = {"width": model.discriminator_width, "norm": model.norm, "scheme": model.init, "rng": rng}
+    if model.discriminator == "whole":
+        return discriminator.WholeDiscriminator(frames + n_targets, **common)
+    return discriminator.PatchDiscriminator(frames + n_targets, layers=model.discriminator_layers,
+                                            bias_before_norm=model.bias_before_norm, **common)
+
+
+def build(model: Any, frames: int, n_targets: int, seed: int | None) -> tuple[Networks, Variables, Variables]:
+    """Builds both networks.
+
+    Args:
+      model: `config.model`.
+      frames: time points of the input.
+      n_targets: maps of the output.
+      seed: of the initial weights; None makes them zeros, which under `jax.eval_shape` costs nothing.
+
+    Returns:
+      the structure, the generator's variables, the discriminator's.
+    """
+    check_model(model)
+    rng_g, rng_d = (None if seed is None else np.random.default_rng((seed, network)) for network in range(2))
+    graphdef_g, variables_g = _split(build_generator(model, frames, n_targets, rng_g))
+    graphdef_d, variables_d = _split(build_discriminator(model, frames, n_targets, rng_d))
+    return Networks(graphdef_g, graphdef_d), variables_g, variables_d
+
+
+def _split(network: nnx.Module) -> tuple[nnx.GraphDef, Variables]:
+    graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
+    variables = {"params": nnx.to_pure_dict(params), "stats": nnx.to_pure_dict(stats)}
+    return graphdef, jax.tree.map(jnp.asarray, variables)
+
+
+def check_model(model: Any) -> None:
+    """Raises `InputError` for a `config.model` that describes no network."""
+    for field, choices in CHOICES.items():
+        if (value := getattr(model, field)) not in choices:
+            raise InputError(f"config.model.{field} is {value!r}; it must be one of {', '.join(choices)}.")
+    for field in ("width", "unet_width", "discriminator_width"):
+        if (value := getattr(model, field)) < 1:
+            raise InputError(f"config.model.{field} is {value}; it must be at least 1.")
+
+
+def make_optimiser(train: Any, total_steps: int) -> optax.GradientTransformation:
+    """Adam as `config.train` describes it; both networks use it, each with its own state."""
+    if train.decay == "cosine":
+        rate = optax.cosine_decay_schedule(train.learning_rate, max(total_steps, 1))
+    elif train.decay == "constant":
+        rate = train.learning_rate
+    else:
+        raise InputError(f"config.train.decay is {train.decay!r}; it must be one of constant, cosine.")
+    return optax.adam(rate, b1=train.beta1, b2=train.beta2, eps=1e-8)
+
+
+def create(model: Any, train: Any, *, frames: int, n_targets: int, seed: int,
+           total_steps: int) -> tuple[Networks, optax.GradientTransformation, GanState]:
+    """Networks, optimiser and the state before the first step.
+
+    Args:
+      model, train: `config.model` and `config.train`.
+      frames: time points of the input.
+      n_targets: maps of the output.
+      seed: of the initial weights.
+      total_steps: length of the learning-rate schedule.
+
+    Raises:
+      InputError: the config describes no network.
+    """
+    networks, variables_g, variables_d = build(model, frames, n_targets, seed)
+    optimiser = make_optimiser(train, total_steps)
+    state = GanState(step=jnp.zeros((), jnp.int32), key=jax.random.key(seed), generator=variables_g,
+                     discriminator=variables_d, opt_g=jax.jit(optimiser.init)(variables_g["params"]),
+                     opt_d=jax.jit(optimiser.init)(variables_d["params"]))
+    return networks, optimiser, state
+
+
+def parameter_count(variables: Variables) -> int:
+    """Learned values of a network, statistics left out."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))

@@ -1,0 +1,234 @@
+"""The training loop: batches in, checkpoints and curves out.
+
+Everything that decides a number is a function of (config, data, step): a run that was killed and started again writes
+the same weights and the same metrics.jsonl as one that was not.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import tqdm
+
+from dscgan_jax import figures, metrics, settings, sharding, state, steps
+from dscgan_jax.checkpoints import METRIC, Checkpoints, software_versions
+from dscgan_jax.data import pipeline
+from dscgan_jax.errors import InputError
+from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.scaling import Scaling
+from dscgan_jax.tracking import Tracker, check_finite, is_due
+
+N_SAMPLES = 3  # slices in a panel
+
+
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any, data_record: dict[str, Any]) -> None:
+    """Trains to the end of the config, resuming from the last checkpoint of `workdir` if there is one.
+
+    Args:
+      config: a checked config.
+      workdir: receives config.json, checkpoints/, metrics.jsonl, events.*, samples/.
+      builder: the prepared data set; only its training and validation splits are opened.
+      data_record: what a checkpoint says of its data (splits, medians, fingerprint), kept with every checkpoint.
+
+    Raises:
+      InputError: the work directory belongs to another config or other data, or the batch does not fit.
+      FloatingPointError: a loss is no longer finite; the last good checkpoint stays.
+    """
+    n_slices = builder.info.splits["train"].num_examples
+    total = settings.total_steps(config, n_slices)
+    mesh = sharding.data_mesh()
+    pipeline.check_batch_size(config.train.batch_size, mesh.size)
+    scaling = Scaling.from_ranges(data_record["ranges"], config.data.signal, tuple(config.target), config.data.ranges)
+    check_batch_fits(config)
+    if builder.info.splits["validation"].num_examples == 0:
+        raise InputError("the validation split is empty, and the best checkpoint is chosen on it; name a validation "
+                         "subject in participants.tsv or raise config.data.split_fractions.")
+    record = {"config": settings.to_json(config), "scaling": scaling.to_json(), "data": data_record,
+              "software": software_versions()}
+
+    open_workdir(workdir, config)
+    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    networks, optimiser, current = state.create(config.model, config.train, frames=config.data.frames,
+                                                n_targets=len(config.target), seed=config.seed, total_steps=total)
+    current = sharding.place_state(current, mesh)
+    start = checkpoints.latest_step() or 0
+    if start:
+        check_same_data(checkpoints.record(start), data_record, workdir)
+        current = checkpoints.restore(start, current)
+        print(f"resuming {workdir} from step {start} of {total}")
+
+    one_step = jax.jit(
+        functools.partial(steps.train_step, networks=networks, optimiser=optimiser, scaling=scaling,
+                          objective=config.loss.objective, l1_weight=config.loss.l1_weight),
+        donate_argnums=0)
+    predict = jax.jit(functools.partial(steps.predict_step, networks=networks, scaling=scaling,
+                                        mode=config.evaluate.norm_at_test))
+    batches = pipeline.train_batches(builder, batch_size=config.train.batch_size, seed=config.seed, start_step=start,
+                                     memory_mib=config.data.memory_mib, read_threads=config.data.read_threads)
+    checkpoint_every = settings.steps_of_epochs(config, config.train.checkpoint_every_epochs, n_slices)
+    sample_every = settings.steps_of_epochs(config, config.train.sample_every_epochs, n_slices)
+    samples = None
+
+    tracker = Tracker(workdir, start)
+    bar = tqdm.tqdm(total=total, initial=start, unit="step", desc="training", smoothing=0.05, dynamic_ncols=True)
+    try:
+        for step in range(start + 1, total + 1):
+            with out_of_memory_named(config):
+                current, scalars = one_step(current, sharding.place_batch(next(batches), mesh))
+            log_due = is_due(step, config.train.log_every_steps, total)
+            checkpoint_due = is_due(step, checkpoint_every, total)
+            if log_due or checkpoint_due:  # the only places where the host waits for the device
+                with out_of_memory_named(config):
+                    scalars = {name: float(value) for name, value in jax.device_get(scalars).items()}
+                check_finite(scalars, step)
+                bar.set_postfix(L1=f"{scalars['loss_l1']:.3f}", D=f"{scalars['loss_d']:.3f}", refresh=False)
+            if log_due:
+                tracker.log(step, {"epoch": step * config.train.batch_size / n_slices, **scalars})
+            if checkpoint_due:
+                errors = validate(predict, current.generator, evaluation_batches(builder, config), scaling)
+                check_finite(errors, step)
+                tracker.log(step, {f"validation_{name}": value for name, value in errors.items()})
+                checkpoints.save(current, record, errors["error"])
+            if is_due(step, sample_every, total):
+                samples = samples or choose_samples(evaluation_batches(builder, config), scaling)
+                tracker.image(step, "samples", draw_samples(predict, current.generator, samples, scaling,
+                                                            workdir / "samples" / f"step-{step:07d}.png"))
+            bar.update()
+    finally:
+        bar.close()
+        tracker.close()
+        checkpoints.close()
+
+
+def evaluation_batches(builder: Any, config: ml_collections.ConfigDict) -> Iterable[dict[str, np.ndarray]]:
+    """Every validation slice once."""
+    return pipeline.evaluation_batches(builder, "validation", batch_size=config.train.batch_size,
+                                       memory_mib=config.data.memory_mib)
+
+
+def validate(predict: Any, generator: Any, batches: Iterable[dict[str, np.ndarray]], scaling: Scaling
+             ) -> dict[str, float]:
+    """Brain MAE of each target in its unit, and `error`: their mean, each over the width of its map's range.
+
+    Voxels of all slices count alike; a slice without the map counts nowhere.
+    """
+    columns = [MAP_NAMES.index(name) for name in scaling.targets]
+    total, count = np.zeros(len(columns)), np.zeros(len(columns))
+    for batch in batches:
+        predicted = np.asarray(scaling.physical_maps(predict(generator, pipeline.network_inputs(batch))))
+        for channel, column in enumerate(columns):
+            counts_here = batch["mask"].astype(bool) & (batch["has_map"][:, column] & ~batch["is_padding"])[:, None, None]
+            error, voxels = metrics.abs_error_and_count(predicted[..., channel], batch["maps"][..., column], counts_here)
+            total[channel] += np.asarray(error).sum()
+            count[channel] += np.asarray(voxels).sum()
+    if not count.all():
+        absent = [name for name, voxels in zip(scaling.targets, count, strict=True) if not voxels]
+        raise InputError(f"no validation subject has {', '.join(absent)}; add the map to one, or take it out of "
+                         "config.target.")
+    errors = {f"brain_mae_{name}": float(value) for name, value in zip(scaling.targets, total / count, strict=True)}
+    widths = [limits.high - limits.low for limits in scaling.limits]
+    return {**errors, METRIC.removeprefix("validation_"): float(np.mean(total / count / widths))}
+
+
+def choose_samples(batches: Iterable[dict[str, np.ndarray]], scaling: Scaling) -> dict[str, np.ndarray]:
+    """For each of the first validation subjects, the slice where the first target sums highest: where something is."""
+    column = MAP_NAMES.index(scaling.targets[0])
+    chosen: dict[str, tuple[float, dict[str, Any]]] = {}
+    for batch in batches:
+        load = np.where(batch["mask"] > 0, batch["maps"][..., column], 0).sum(axis=(1, 2))
+        for i in np.flatnonzero(~batch["is_padding"]):
+            subject = str(batch["subject"][i])
+            if subject not in chosen and len(chosen) == N_SAMPLES:
+                continue
+            if subject not in chosen or load[i] > chosen[subject][0]:
+                chosen[subject] = (load[i], {name: np.asarray(values[i]) for name, values in batch.items()})
+    slices = [example for _, example in chosen.values()]
+    return {name: np.stack([example[name] for example in slices]) for name in slices[0]}
+
+
+def draw_samples(predict: Any, generator: Any, samples: dict[str, np.ndarray], scaling: Scaling, path: pathlib.Path
+                 ) -> np.ndarray:
+    """Writes a panel of the sample slices and returns it as an image (row, col, rgb)."""
+    predicted = np.asarray(scaling.physical_maps(predict(generator, pipeline.network_inputs(samples))))
+    return figures.sample_panel(
+        path, series=samples["dsc"] * samples["dsc_scale"][:, None, None, None],
+        predicted=predicted, reference=samples["maps"][..., [MAP_NAMES.index(name) for name in scaling.targets]],
+        targets=scaling.targets,
+        titles=[f"{subject}, slice {number}" for subject, number in
+                zip(samples["subject"], samples["slice_index"], strict=True)])
+
+
+def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Creates the work directory with its config.json, or checks that it holds the same run."""
+    path = workdir / "config.json"
+    if path.is_file():
+        settings.check_same_run(json.loads(path.read_text()), config, workdir)
+    elif (workdir / "checkpoints").is_dir():
+        raise InputError(f"{workdir} holds checkpoints but no config.json; give another --workdir.")
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(settings.to_json(config), indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def check_same_data(stored: dict[str, Any], data_record: dict[str, Any], workdir: pathlib.Path) -> None:
+    """Refuses to continue on other exams, whose order and ranges would differ."""
+    for name in ("splits", "ranges"):
+        if stored["data"][name] != json.loads(json.dumps(data_record[name])):
+            raise InputError(f"{workdir} was trained on exams with other {name}; resume with the exams it began with, or "
+                             "give another --workdir.")
+
+
+def check_batch_fits(config: ml_collections.ConfigDict) -> None:
+    """Refuses a batch that this machine's memory could not even hold once, before minutes of reading."""
+    batch_bytes = config.train.batch_size * config.data.size**2 * (2 * config.data.frames + 4 * len(MAP_NAMES))
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if batch_bytes > memory_bytes:
+        raise InputError(f"out of memory: config.train.batch_size={config.train.batch_size} needs {batch_bytes / 2**30:,.0f} "
+                         f"GiB for one batch, this machine has {memory_bytes / 2**30:,.0f} GiB; lower it.")
+
+
+class out_of_memory_named:
+    """Says which field to lower when memory runs out."""
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        self._config = config
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise InputError(f"out of memory at config.train.batch_size={self._config.train.batch_size}, "
+                             f"config.model.width={self._config.model.width}, config.data.size="
+                             f"{self._config.data.size}; lower one of them.") from error
+
+
+def rough_hours(config: ml_collections.ConfigDict, n_slices: int) -> float:
+    """Expected hours of a run on this machine: counted operations of a step over the rate of a matrix product."""
+    networks, optimiser, current = state.create(config.model, config.train, frames=config.data.frames,
+                                                n_targets=len(config.target), seed=config.seed, total_steps=1)
+    size, batch = config.data.size, config.train.batch_size
+    gan_step = functools.partial(steps.gan_step, networks=networks, optimiser=optimiser,
+                                 objective=config.loss.objective, l1_weight=config.loss.l1_weight)
+    cost = jax.jit(gan_step).lower(
+        current, jax.ShapeDtypeStruct((batch, config.data.frames, size, size), jnp.float32),
+        jax.ShapeDtypeStruct((batch, size, size, len(config.target)), jnp.float32),
+        jax.ShapeDtypeStruct((batch, len(config.target)), jnp.float32)).cost_analysis()
+    product = jax.jit(jnp.matmul)
+    matrix = jnp.ones((1024, 1024))
+    product(matrix, matrix).block_until_ready()
+    begun, done = time.perf_counter(), 0
+    while time.perf_counter() - begun < 1.0:
+        product(matrix, matrix).block_until_ready()
+        done += 1
+    rate = done * 2 * 1024**3 / (time.perf_counter() - begun)
+    return settings.total_steps(config, n_slices) * cost["flops"] / rate / 3600

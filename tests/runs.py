@@ -1,0 +1,43 @@
+"""Tiny runs shared by the tests: phantom exams of 32 x 32 x 2 and networks of width 2."""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+
+TINY = {
+    "data.size": 32, "model.width": 2, "model.unet_width": 2, "model.depth": 3, "model.discriminator_width": 2,
+    "train.steps": 6, "train.batch_size": 4, "train.log_every_steps": 1, "train.checkpoint_every_epochs": 1.0,
+    "train.sample_every_epochs": 100.0,
+}
+
+
+def overrides(root: pathlib.Path, cache: pathlib.Path, **changes) -> list[str]:
+    """Command-line arguments of a tiny run on the exams in `root`."""
+    fields = {**TINY, "data.root": root, "data.cache_dir": cache, **{k.replace("__", "."): v for k, v in changes.items()}}
+    return ["--config=configs/temp_tmax.py:demo", *[f"--config.{name}={value}" for name, value in fields.items()]]
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "dscgan_jax.main", *map(str, arguments)]
+
+
+def main(*arguments, check: bool = False, file_limit: int | None = None, cwd=None) -> subprocess.CompletedProcess:
+    """Runs the command line as a user does; `file_limit` bytes a file stands for a full disk."""
+    def limit():
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, cwd=cwd,
+                          preexec_fn=limit if file_limit else None, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    if check and done.returncode:
+        raise AssertionError(f"{arguments}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def snapshot(folder: pathlib.Path) -> dict[str, bytes]:
+    """Every file below a folder with its content."""
+    with contextlib.suppress(FileNotFoundError):
+        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {}

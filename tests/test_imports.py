@@ -1,0 +1,65 @@
+"""The arrows of the package go one way: a file imports only from a lower level."""
+
+import ast
+import pathlib
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
+
+LEVELS = {
+    "errors": 0,
+    "maps": 1,
+    "scaling": 2, "losses": 2, "metrics": 2, "tracking": 2, "figures": 2, "records": 2, "sharding": 2, "page_style": 2,
+    "perfusion.kinetics": 2, "perfusion.signal": 2, "perfusion.anatomy": 2, "data.nifti": 2, "models.blocks": 2,
+    "settings": 3, "perfusion.vessels": 3, "perfusion.physiology": 3, "data.exams": 3,
+    "models.temporal": 3, "models.unet": 3, "models.discriminator": 3,
+    "perfusion.acquisition": 4, "data.layouts": 4, "data.preparation": 4, "models.generators": 4, "pictures": 4,
+    "perfusion.phantom": 5, "data.ranges": 5, "state": 5,
+    "data.phantom_exams": 6, "data.builder": 6, "data.pipeline": 6, "convert": 6, "steps": 6, "checkpoints": 6,
+    "train": 7, "predict": 7, "evaluate": 7,
+    "report": 8,
+    "workflow": 9,
+    "main": 10,
+}
+
+
+def _imports(path: pathlib.Path) -> set[str]:
+    """Modules of the package that a file imports, as dotted names below it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dscgan_jax":
+            base = (node.module or "").removeprefix("dscgan_jax").removeprefix(".")
+            for name in node.names:
+                dotted = f"{base}.{name.name}".strip(".")
+                found.add(dotted if dotted in LEVELS else base)
+        elif isinstance(node, ast.Import):
+            found.update(name.name.removeprefix("dscgan_jax.") for name in node.names
+                         if name.name.startswith("dscgan_jax."))
+    return found - {"", "configs"} - {name for name in found if name.startswith("configs.")}
+
+
+def _modules() -> dict[str, pathlib.Path]:
+    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+            for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+
+
+def test_every_module_has_a_level():
+    assert set(_modules()) == set(LEVELS)
+
+
+def test_a_file_imports_only_from_lower_levels():
+    upward = [f"{module} -> {imported}" for module, path in _modules().items() for imported in _imports(path)
+              if LEVELS[imported] >= LEVELS[module]]
+    assert not upward, upward
+
+
+def test_only_nifti_knows_nibabel_and_only_main_knows_flags():
+    readers = {module for module, path in _modules().items() if "nibabel" in path.read_text()}
+    flagged = {module for module, path in _modules().items() if "absl" in path.read_text()}
+    assert readers == {"data.nifti"}
+    assert flagged == {"main"}
+
+
+def test_perfusion_and_data_know_no_networks():
+    for module, path in _modules().items():
+        if module.startswith(("perfusion.", "data.")):
+            assert not {name for name in _imports(path) if name.startswith("models") or name in ("state", "steps")}

@@ -1,0 +1,104 @@
+"""A config is checked once, before anything long starts."""
+
+import pathlib
+
+import pytest
+
+from dscgan_jax import settings
+from dscgan_jax.configs import default, temp_all, temp_tmax
+from dscgan_jax.errors import InputError
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
+CONFIGS = sorted(path.stem for path in (PACKAGE.parent / "configs").glob("*_*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("variant", [None, "demo", "published"])
+def test_every_variant_is_accepted(variant):
+    settings.check(temp_tmax.get_config(variant))
+    settings.check(temp_all.get_config(variant))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_shipped_config_is_accepted_and_names_its_map(name):
+    module = __import__(f"dscgan_jax.configs.{name}", fromlist=["get_config"])
+    config = module.get_config()
+    settings.check(config)
+    assert name.endswith("all") or config.target == (name.split("_")[1],)
+
+
+def test_the_default_is_the_papers_setting():
+    config = default.get_config()
+    assert (config.data.size, config.data.slices, config.data.frames) == (128, 21, 80)
+    assert (config.train.batch_size, config.train.epochs, config.train.learning_rate) == (4, 100, 1e-4)
+    assert (config.train.beta1, config.train.beta2, config.loss.l1_weight) == (0.5, 0.999, 1.0)
+    assert (config.model.width, config.model.depth) == (128, 6)
+
+
+@pytest.mark.parametrize(("field", "value", "words"), [
+    ("target", ("tmx",), "unknown maps"),
+    ("target", (), "at least one map"),
+    ("target", ("tmax", "tmax"), "twice"),
+    ("data.frames", 50, "64 to 127"),
+    ("data.signal", "log", "raw, relative, delta_r2star"),
+    ("data.split_fractions", (0.5, 0.5, 0.5), "adding up to 1"),
+    ("train.batch_size", 0, "at least 1"),
+    ("train.learning_rate", 0.0, "above 0"),
+    ("train.beta1", 1.0, "[0, 1)"),
+    ("model.norm", "layer", "batch, instance"),
+])
+def test_nonsense_is_refused_by_field(field, value, words):
+    config = default.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError) as error:
+        settings.check(config)
+    assert f"config.{field}" in str(error.value) or field == "target"
+    assert words in str(error.value)
+
+
+def test_the_plain_unet_takes_any_number_of_frames():
+    config = default.get_config()
+    config.model.generator = "unet"
+    config.data.frames = 40
+    settings.check(config)
+
+
+def test_steps_are_the_epochs_rounded_up_unless_given():
+    config = default.get_config()
+    config.train.epochs = 2.5
+    assert settings.total_steps(config, n_slices=10) == 7  # 25 slices in batches of 4
+    config.train.steps = 3
+    assert settings.total_steps(config, n_slices=10) == 3
+
+
+def test_a_config_survives_json():
+    config = temp_tmax.get_config("demo")
+    restored = settings.from_json(settings.to_json(config), default.get_config())
+    assert restored.to_dict() == config.to_dict()
+
+
+def test_a_run_resumes_with_more_epochs_but_not_with_another_width(tmp_path):
+    stored = settings.to_json(default.get_config())
+    longer = default.get_config()
+    longer.train.epochs = 200.0
+    longer.data.cache_dir = "elsewhere"
+    settings.check_same_run(stored, longer, tmp_path)
+    wider = default.get_config()
+    wider.model.width = 64
+    with pytest.raises(InputError, match=r"config\.model\.width=128, this one has 64"):
+        settings.check_same_run(stored, wider, tmp_path)
+
+
+def test_every_config_field_is_read_by_the_package():
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+
+    def leaf_names(config):
+        for name, value in config.items():
+            yield from leaf_names(value) if hasattr(value, "items") else [name]
+
+    unread = [name for name in leaf_names(default.get_config()) if f".{name}" not in source]
+    assert not unread, f"config fields nobody reads: {unread}"
+
+
+def test_every_resumable_field_exists():
+    for path in settings.RESUMABLE_FIELDS:
+        settings._field(default.get_config(), path)

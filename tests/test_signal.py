@@ -1,0 +1,92 @@
+"""Bolus timing on curves we wrote down, and ΔR2* of a signal we computed from it."""
+
+import numpy as np
+import pytest
+
+from dscgan_jax.data.exams import load_series
+from dscgan_jax.perfusion import signal
+
+
+def _curve(arrival=10, depth=0.3, frames=60, noise=0.0, seed=0, level=1000.0):
+    """Signal that falls from `arrival` on, deepest four frames later, back within twelve."""
+    since = np.maximum((np.arange(frames) - arrival) / 4.0, 0)
+    clean = level * (1 - depth * since**3 * np.exp(3 * (1 - since)))
+    return clean + np.random.default_rng(seed).normal(0, noise * level, frames)
+
+
+@pytest.mark.parametrize("depth", [0.06, 0.15, 0.4])
+@pytest.mark.parametrize("noise", [0.0, 0.001, 0.005])
+def test_peak_and_baseline_of_a_clear_bolus(depth, noise):
+    for seed in range(5):
+        timing = signal.find_bolus(_curve(depth=depth, noise=noise, seed=seed))
+        assert abs(timing.peak_frame - 14) <= 1
+        assert timing.transient_frames == timing.baseline_begin == 0
+        assert 8 <= timing.baseline_end <= 11
+
+
+def test_frames_before_steady_state_are_counted_and_left_out():
+    curve = _curve(noise=0.002)
+    curve[:3] *= [1.4, 1.15, 1.05]
+    timing = signal.find_bolus(curve)
+    assert timing.transient_frames == 3 and timing.baseline_begin == 3
+    assert signal.find_bolus(_curve(noise=0.002) * np.r_[np.zeros(2), np.ones(58)]).transient_frames == 2
+
+
+def test_one_wild_frame_and_a_drift_do_not_move_the_peak():
+    curve = _curve(noise=0.002) * np.linspace(1.0, 0.95, 60)
+    curve[40] *= 0.3
+    assert abs(signal.find_bolus(curve).peak_frame - 14) <= 1
+
+
+def test_a_head_that_moves_for_good_after_the_bolus_does_not_hide_it():
+    curve = _curve(noise=0.002)
+    curve[45:] *= 0.6
+    assert abs(signal.find_bolus(curve).peak_frame - 14) <= 1
+
+
+def test_a_deeper_bolus_than_its_recirculation_is_taken():
+    curve = _curve(depth=0.3) - (1000 - _curve(arrival=30, depth=0.1))
+    assert signal.find_bolus(curve).peak_frame == 14
+
+
+@pytest.mark.parametrize("curve", [
+    np.full(60, 1000.0), 1000 + np.random.default_rng(0).normal(0, 20, 60), np.linspace(1000, 930, 60),
+    np.where(np.arange(60) < 30, 1000.0, 700.0), np.random.default_rng(1).normal(1000, 1, 60), _curve()[:13]])
+def test_no_bolus_is_refused(curve):
+    with pytest.raises(signal.NoBolusError, match="no bolus"):
+        signal.find_bolus(curve)
+
+
+def test_a_rising_curve_is_recognised_as_another_modality():
+    with pytest.raises(signal.NoBolusError, match="rises instead of falling"):
+        signal.find_bolus(2000 - _curve())
+
+
+def test_too_few_frames_and_a_bolus_at_the_start_are_refused():
+    with pytest.raises(signal.NoBolusError, match="at least 10 frames, the series has 9"):
+        signal.find_bolus(_curve()[:9])
+    with pytest.raises(signal.NoBolusError, match="steady frames before it"):
+        signal.find_bolus(_curve(arrival=-1))
+
+
+def test_the_real_exam(real_exam):
+    exam = load_series(real_exam)
+    assert exam.timing.transient_frames == 1
+    assert 8 <= exam.timing.baseline_end <= 10 and 13 <= exam.timing.peak_frame <= 15
+    assert exam.frame_seconds == 2.0 and np.isnan(exam.echo_seconds)
+    assert 4500 < exam.mask.sum() < 6000  # 128 x 128 voxels of 1.72 mm, one slice at the convexity
+
+
+def test_delta_r2star_gives_back_what_made_the_signal():
+    timing = signal.BolusTiming(0, 0, 4, 6)
+    truth = np.array([0, 0, 0, 0, 5.0, 20.0, 40.0, 10.0])
+    series = 800 * np.exp(-0.03 * truth)[None]
+    baseline = signal.baseline_signal(series, timing)
+    np.testing.assert_allclose(baseline, [800])
+    np.testing.assert_allclose(signal.delta_r2star(series, baseline, 0.03)[0], truth, atol=1e-9)
+
+
+def test_delta_r2star_of_air_and_of_lost_signal_is_finite():
+    series = np.array([[0.0, 0, 0], [100.0, 100, 0]])
+    values = signal.delta_r2star(series, np.array([0.0, 100.0]), 0.03)
+    np.testing.assert_allclose(values, [[0, 0, 0], [0, 0, np.log(1000) / 0.03]], atol=1e-9)

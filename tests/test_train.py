@@ -1,0 +1,156 @@
+"""A run that was killed and started again equals one that was not; a run that fails leaves its last good checkpoint."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import runs
+
+from dscgan_jax import checkpoints, train, workflow
+from dscgan_jax.configs import temp_tmax
+from dscgan_jax.data import phantom_exams
+from dscgan_jax.errors import InputError
+
+DRIVER = """
+import json, pathlib, sys
+from dscgan_jax import train, workflow
+from dscgan_jax.configs import temp_tmax
+config = temp_tmax.get_config("demo")
+config.update_from_flattened_dict(json.loads(sys.argv[1]))
+workflow.set_up(config)
+train.train(config, pathlib.Path(sys.argv[2]), *workflow.prepare(config))
+"""
+
+
+@pytest.fixture(scope="module")
+def exams(tmp_path_factory):
+    root = tmp_path_factory.mktemp("exams") / "root"
+    phantom_exams.write_cohort(root, preset="acute", subjects=4, seed=3, size=32, slices=3,
+                               split_fractions=(0.5, 0.25, 0.25))
+    return root
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def fields(exams, cache, **changes):
+    return {**runs.TINY, "data.root": str(exams), "data.cache_dir": str(cache), **changes}
+
+
+def config_of(exams, cache, **changes):
+    config = temp_tmax.get_config("demo")
+    config.update_from_flattened_dict(fields(exams, cache, **changes))
+    return config
+
+
+def start(exams, cache, workdir, **changes):
+    """A training process of its own."""
+    return subprocess.Popen([sys.executable, "-c", DRIVER, json.dumps(fields(exams, cache, **changes)), str(workdir)],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "JAX_PLATFORMS": "cpu"})
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, out + err
+
+
+def weights(workdir):
+    step = checkpoints.choose_step(workdir, "latest")
+    _, like = __import__("dscgan_jax.predict", fromlist=["x"]).abstract_state(
+        config_of("", "", **json_fields(workdir)))
+    return step, checkpoints.load_generator(workdir, step, like.generator)
+
+
+def json_fields(workdir):
+    model = json.loads((workdir / "config.json").read_text())["model"]
+    return {f"model.{name}": value for name, value in model.items()}
+
+
+def test_a_killed_run_resumes_bit_for_bit(exams, cache, tmp_path):
+    long = {"train.steps": 40, "train.checkpoint_every_epochs": 1.0}  # 6 training slices: a checkpoint every 2 steps
+    finish(start(exams, cache, tmp_path / "whole", **long))
+    killed_at = np.random.default_rng().integers(5, 30)
+    process = start(exams, cache, tmp_path / "killed", **long)
+    rows = tmp_path / "killed" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if rows.is_file() and rows.read_text().count('"loss_g"') >= killed_at:
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    finish(start(exams, cache, tmp_path / "killed", **long))
+
+    assert rows.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes(), f"killed at row {killed_at}"
+    (step_whole, whole), (step_killed, killed) = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert step_whole == step_killed == 40
+    jax.tree.map(np.testing.assert_array_equal, whole, killed)
+
+
+def test_more_steps_continue_a_finished_run(exams, cache, tmp_path):
+    for steps in (2, 4):
+        config = config_of(exams, cache, **{"train.steps": steps, "train.decay": "constant"})
+        train.train(config, tmp_path / "halves", *workflow.prepare(config))
+    train.train(config, tmp_path / "whole", *workflow.prepare(config))
+    jax.tree.map(np.testing.assert_array_equal, weights(tmp_path / "whole")[1], weights(tmp_path / "halves")[1])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(exams, cache, tmp_path, monkeypatch):
+    config = config_of(exams, cache, **{"train.steps": 8, "train.checkpoint_every_epochs": 1.0})
+    real_step = train.steps.train_step
+
+    def poisoned(state, batch, **how):
+        new, scalars = real_step(state, batch, **how)
+        return new, {**scalars, "loss_g": jax.numpy.where(new.step >= 5, jax.numpy.nan, scalars["loss_g"])}
+
+    monkeypatch.setattr(train.steps, "train_step", poisoned)
+    with pytest.raises(FloatingPointError, match="loss_g"):
+        train.train(config, tmp_path / "run", *workflow.prepare(config))
+    assert checkpoints.choose_step(tmp_path / "run", "latest") == 4
+
+
+def test_a_run_does_not_continue_on_other_exams(exams, cache, tmp_path):
+    config = config_of(exams, cache, **{"train.steps": 2})
+    builder, record = workflow.prepare(config)
+    train.train(config, tmp_path / "run", builder, record)
+    others = {**record, "splits": {**record["splits"], "sub-9999": "train"}}
+    with pytest.raises(InputError, match="other splits"):
+        train.train(config, tmp_path / "run", builder, others)
+
+
+def test_the_last_and_the_best_checkpoint_are_kept(exams, cache, tmp_path):
+    config = config_of(exams, cache, **{"train.steps": 10, "train.keep_checkpoints": 1,
+                                        "train.learning_rate": 0.02, "train.decay": "constant"})
+    train.train(config, tmp_path / "run", *workflow.prepare(config))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    errors = {row["step"]: row["validation_error"] for row in rows if "validation_error" in row}
+    kept = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == sorted({10, min(errors, key=errors.get)})
+    assert checkpoints.choose_step(tmp_path / "run", "best") == min(errors, key=errors.get)
+    with pytest.raises(InputError, match="best or latest"):
+        checkpoints.choose_step(tmp_path / "run", "7")
+
+
+def test_a_damaged_checkpoint_is_named(exams, cache, tmp_path):
+    config = config_of(exams, cache, **{"train.steps": 2})
+    train.train(config, tmp_path / "run", *workflow.prepare(config))
+    for path in (tmp_path / "run" / "checkpoints" / "2" / "discriminator").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(InputError, match="checkpoints/2 cannot be read"):
+        train.train(config_of(exams, cache, **{"train.steps": 4}), tmp_path / "run", *workflow.prepare(config))
+
+
+def test_rough_hours_follow_the_number_of_steps(exams, cache):
+    short, long = config_of(exams, cache, **{"train.steps": 10}), config_of(exams, cache, **{"train.steps": 100_000})
+    assert 0 < train.rough_hours(short, 6) < train.rough_hours(long, 6)
