@@ -113,13 +113,13 @@ def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *
         expected += sum(len(present) for present in names.values())
         rows += _score_exam(files, exam, sources, folders, names, frame)
     if not rows:
-        raise InputError(f"nothing to score: none of the {len(exams)} subjects of the {split} split has a reference map "
-                         "that a source offers; add reference maps to the exams.")
+        raise InputError(f"nothing to score: none of the {len(exams)} subjects of the {split} split has a "
+                         "reference map that a source offers; add reference maps to the exams.")
     out.mkdir(parents=True, exist_ok=True)
     records.write_subjects(out / "subjects.csv", rows)
     rows = records.read_subjects(out / "subjects.csv")
     if len(rows) != expected or len({(row["subject"], row["source"], row["map"]) for row in rows}) != expected:
-        raise RuntimeError(f"{out / 'subjects.csv'} has {len(rows)} rows, not the {expected} of subjects x sources x maps")
+        raise RuntimeError(f"{out / 'subjects.csv'} has {len(rows)} rows; subjects x sources x maps are {expected}")
     run = {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
            "software": _software(software), "split": split, "excluded": [dict(row) for row in excluded],
            "checkpoint": dict(checkpoint) if checkpoint else None, "config_sha256": config_sha256, "data": dict(data),
@@ -167,8 +167,8 @@ class MapFolder:
         values = _on_grid_of(exam, nifti.read_volume(path, dims=3), path)
         finite = np.isfinite(values)
         if bad := int((~finite & exam.mask).sum()):
-            raise InputError(f"{path}: {bad} values inside the brain mask of {subject} are not finite; every voxel of the "
-                             "mask is scored, so give each a number.")
+            raise InputError(f"{path}: {bad} values inside the brain mask of {subject} are not finite; every voxel of "
+                             "the mask is scored, so give each a number.")
         return np.where(finite, values, 0.0)
 
 
@@ -273,8 +273,9 @@ def _on_grid_of(exam: exam_files.Exam, volume: nifti.Volume, path: pathlib.Path)
     corners = np.array([[x, y, z, 1] for x in (0, last[0]) for y in (0, last[1]) for z in (0, last[2])])
     apart_mm = np.linalg.norm(corners @ (affine - exam_affine).T, axis=1).max()
     if apart_mm > exam_files.GRID_TOLERANCE * np.linalg.norm(exam_affine[:3, :3], axis=0).min():
-        raise InputError(f"{path}: the map lies up to {apart_mm:.1f} mm away from {exam.subject}'s series though both have "
-                         f"shape {exam.mask.shape} (another affine); resample it to the series, or correct its header.")
+        raise InputError(f"{path}: the map lies up to {apart_mm:.1f} mm away from {exam.subject}'s series though both "
+                         f"have shape {exam.mask.shape} (another affine); resample it to the series, or correct "
+                         "its header.")
     return nifti.from_canonical(values, orientation)
 
 

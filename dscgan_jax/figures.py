@@ -64,7 +64,7 @@ def panel(source: np.ndarray, prediction: np.ndarray, reference: np.ndarray, map
 
 
 def subject_figure(rows: Sequence[PanelRow], title: str = "") -> Figure:
-    """Rows of source frame, reference, prediction(s) and |error|, with colour bars, units and the contour of Tmax > 6 s.
+    """Rows of source frame, reference, prediction(s) and |error|, with colour bars and the contour of Tmax > 6 s.
 
     All rows have the same predictions. A solid contour is that of the picture's own map; a dashed one, on source and
     error, is the reference's.
@@ -148,7 +148,7 @@ def _bright(frame: np.ndarray, brain: np.ndarray | None) -> float:
 
 
 def axial(volume: np.ndarray, z: int) -> np.ndarray:
-    """Slice `z` of a RAS volume (x, y, z, ...) as a picture (row, col, ...): anterior on top, the right side at left."""
+    """Slice `z` of a RAS volume (x, y, z, ...) as a picture (row, col, ...): anterior on top, right at left."""
     return np.swapaxes(volume[::-1, ::-1, z], 0, 1)
 
 
@@ -258,7 +258,7 @@ def curves_figure(rows: Sequence[Mapping[str, Any]], chosen_step: int | None = N
                 values.append(value)
     groups = [(title, [name for name in curves if belongs(name)]) for title, belongs in _GROUPS]
     groups = [(title, names) for title, names in groups if names]
-    if sum(name.startswith("validation_brain_mae") for name in curves) == 1:  # the other one is the same, in other units
+    if sum(name.startswith("validation_brain_mae") for name in curves) == 1:  # the mean over maps is the same curve
         groups = [(title, [name for name in names if name != "validation_error"]) for title, names in groups]
     if not groups:
         return None

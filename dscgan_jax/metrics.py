@@ -60,7 +60,7 @@ def ssim_map(measured: np.ndarray, predicted: np.ndarray, data_range: float) -> 
     """
     measured, predicted = _as_pair(measured, predicted)
     if min(measured.shape[1:]) < SSIM_WINDOW:
-        raise ValueError(f"SSIM needs slices of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, not {measured.shape[1:]}.")
+        raise ValueError(f"SSIM needs at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, got {measured.shape[1:]}.")
 
     def local_mean(values: np.ndarray) -> np.ndarray:
         return ndimage.uniform_filter(values, size=(1, SSIM_WINDOW, SSIM_WINDOW))

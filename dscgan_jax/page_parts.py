@@ -66,33 +66,35 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.2rem; 
 dt { color: var(--muted); }
 dd { margin: 0; overflow-wrap: anywhere; }
 pre { font-size: .78rem; background: var(--soft); padding: .8rem; overflow-x: auto; }
-footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--line); color: var(--muted); font-size: .85rem; }
+footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--line); color: var(--muted);
+  font-size: .85rem; }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } section { break-inside: auto; }
   h2, h3 { break-after: avoid; } .wide { overflow: visible; } tr { break-inside: avoid; } }
 """
 
 GLOSSARY = """
 <dl>
-<dt>Nulls</dt><dd>Scored by the same code: <em>blank</em> is 0 everywhere, <em>training median</em> paints one number into
-the brain. What a method is worth is its margin over them. Whole-slice SSIM is high for both, because it mostly measures
-background and the outline of the brain.</dd>
-<dt>MAE, RMSE, bias</dt><dd>Mean absolute, root mean square and mean error (predicted minus reference) over all voxels of the
-brain mask, on the exam's own grid.</dd>
+<dt>Nulls</dt><dd>Scored by the same code: <em>blank</em> is 0 everywhere, <em>training median</em> paints one number
+into the brain. What a method is worth is its margin over them. Whole-slice SSIM is high for both, because it mostly
+measures background and the outline of the brain.</dd>
+<dt>MAE, RMSE, bias</dt><dd>Mean absolute, root mean square and mean error (predicted minus reference) over all voxels
+of the brain mask, on the exam's own grid.</dd>
 <dt>r</dt><dd>Pearson correlation over the brain's voxels; undefined (–) for a constant map.</dd>
-<dt>Brain SSIM</dt><dd>Structural similarity (7 x 7 pixels) averaged over the brain's voxels, both maps 0 outside; data range =
-width of the map's display window.</dd>
-<dt>MAE after one factor</dt><dd>Error that remains after the one factor per exam that fits the map best to the reference:
-the scale of CBF and CBV is not fixed by real exams.</dd>
+<dt>Brain SSIM</dt><dd>Structural similarity (7 x 7 pixels) averaged over the brain's voxels, both maps 0 outside; data
+range = width of the map's display window.</dd>
+<dt>MAE after one factor</dt><dd>Error that remains after the one factor per exam that fits the map best to the
+reference: the scale of CBF and CBV is not fixed by real exams.</dd>
 <dt>÷ null</dt><dd>MAE over that of the training median; 1 means: no better than one number for everybody.</dd>
-<dt>Dice</dt><dd>2 · overlap / (predicted + reference), 1 = identical. Undefined where both are empty; these subjects are counted
-under “both empty”. “All voxels” pools the subjects, so that large lesions weigh more.</dd>
-<dt>NRMSE, PSNR, SSIM of slices</dt><dd>Per slice on the network grid in [-1, 1], averaged over a subject's slices, then over
-subjects (the paper's way).</dd>
+<dt>Dice</dt><dd>2 · overlap / (predicted + reference), 1 = identical. Undefined where both are empty; these subjects
+are counted under “both empty”. “All voxels” pools the subjects, so that large lesions weigh more.</dd>
+<dt>NRMSE, PSNR, SSIM of slices</dt><dd>Per slice on the network grid in [-1, 1], averaged over a subject's slices,
+then over subjects (the paper's way).</dd>
 </dl>
 """
 
 
 def number(value: float | None, form: str = ".2f") -> str:
+    """A number, or the sign for undefined."""
     return UNDEFINED if value is None else format(value, form)
 
 
@@ -104,27 +106,32 @@ def spread(stat: Mapping[str, float | None], digits: int = 2, sign: str = "") ->
 
 
 def dice_spread(overlap: Mapping[str, float | None]) -> str:
+    """Mean ± SD of Dice, from a HYPO record."""
     return spread({"mean": overlap["dice_mean"], "sd": overlap["dice_sd"]})
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(count: int, noun: str) -> str:
+    """A count and its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names behind each other; many are cut short."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def section(title: str, *parts: str, kind: str = "") -> str:
+    """A section of HTML parts."""
     return f'<section class="{kind}"><h2>{html.escape(title)}</h2>{"".join(parts)}</section>'
 
 
 def bullets(items: Iterable[str]) -> str:
+    """A list of plain texts."""
     return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
 
 
 def table(head: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], groups: Sequence[tuple[str, int]] = (),
-           titles: bool = True) -> str:
+          titles: bool = True) -> str:
     """A table whose first column is a source (or a subject) and whose other columns are numbers.
 
     Args:
@@ -146,4 +153,5 @@ def table(head: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], group
 
 
 def image(png: bytes, text: str) -> str:
+    """A picture inside the page."""
     return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'

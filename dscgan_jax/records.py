@@ -86,16 +86,18 @@ def summarise(rows: Sequence[Row], run: Mapping[str, Any]) -> dict[str, Any]:
                                                 for threshold in THRESHOLDS}
     masks = "+".join(sorted(unique(row["mask_source"] for row in rows)))
     head = {"schema_version": SCHEMA_VERSION, "created": run["created"], "software": run["software"],
-            "split": run["split"], "subjects": unique(row["subject"] for row in rows), "excluded": list(run["excluded"])}
+            "split": run["split"], "subjects": unique(row["subject"] for row in rows),
+            "excluded": list(run["excluded"])}
     tail = {name: run[name] for name in ("checkpoint", "config_sha256", "data")}
     return {**head, **tail, "protocol": {**run["protocol"], "mask_source": masks}, "results": results,
             "wall_seconds": run["wall_seconds"]}
 
 
 def _map_summary(rows: Sequence[Row]) -> dict[str, Any]:
-    return {"unit": rows[0]["unit"],
-            "scaled": {name.removeprefix("scaled_"): statistics([row[name] for row in rows]) for name in SCALED_COLUMNS},
-            "brain": {name.removeprefix("brain_"): statistics([row[name] for row in rows]) for name in BRAIN_COLUMNS}}
+    def of(columns: Sequence[str], prefix: str) -> dict[str, Any]:
+        return {name.removeprefix(prefix): statistics([row[name] for row in rows]) for name in columns}
+
+    return {"unit": rows[0]["unit"], "scaled": of(SCALED_COLUMNS, "scaled_"), "brain": of(BRAIN_COLUMNS, "brain_")}
 
 
 def statistics(values: Sequence[float | None]) -> dict[str, float | int | None]:

@@ -123,8 +123,8 @@ def page(summary: Summary, rows: Sequence[records.Row], pictures: Mapping[str, b
         section("Read this first", bullets(warnings(summary, rows)), kind="warnings"),
         section("Errors over subjects", *(_map_table(summary, name) for name in _map_names(summary["results"]))),
         _hypoperfusion(summary),
-        section("Subjects to look at", _picture_note(source, summary), *(_picture(title, png) for title, png in pictures.items()))
-        if pictures else "",
+        section("Subjects to look at", _picture_note(source, summary),
+                *(_picture(title, png) for title, png in pictures.items())) if pictures else "",
         _volumes(rows, source),
         section("Every subject", _subject_table(rows, source)),
         _training(training, summary),
@@ -132,9 +132,10 @@ def page(summary: Summary, rows: Sequence[records.Row], pictures: Mapping[str, b
         section("How to read the numbers", page_parts.GLOSSARY),
     ]
     title = f"{names}: {n_subjects} {summary['split']} {'subject' if n_subjects == 1 else 'subjects'}"
-    return page_parts.PAGE.format(title=html.escape(title), style=page_parts.STYLE, source=html.escape(source_title(source)),
-                                  created=html.escape(str(summary["created"])[:16].replace("T", " ")),
-                                  body="\n".join(section for section in sections if section))
+    return page_parts.PAGE.format(
+        title=html.escape(title), style=page_parts.STYLE, source=html.escape(source_title(source)),
+        created=html.escape(str(summary["created"])[:16].replace("T", " ")),
+        body="\n".join(part for part in sections if part))
 
 
 def primary_source(summary: Summary) -> str:
@@ -162,8 +163,8 @@ def findings(summary: Summary) -> list[str]:
         found.append(text + ".")
     overlap = result.get("hypoperfusion", {}).get(f"tmax_over_{CONTOUR_SECONDS:g}s")
     if overlap:
-        found.append(f"Hypoperfused tissue (Tmax > {CONTOUR_SECONDS:g} s): Dice {number(overlap['dice_pooled'])} over all "
-                     f"voxels; volume {overlap['volume_predicted_ml']:.0f} ml on average, reference "
+        found.append(f"Hypoperfused tissue (Tmax > {CONTOUR_SECONDS:g} s): Dice {number(overlap['dice_pooled'])} over "
+                     f"all voxels; volume {overlap['volume_predicted_ml']:.0f} ml on average, reference "
                      f"{overlap['volume_reference_ml']:.0f} ml.")
     return found
 
@@ -177,7 +178,7 @@ def warnings(summary: Summary, rows: Sequence[records.Row]) -> list[str]:
     if "phantom" in str(summary["data"].get("source", "")):
         found.append("Trained and scored on digital phantom exams: nothing here says how the maps do on patients.")
     if len(summary["subjects"]) < FEW_SUBJECTS:
-        found.append(f"Only {len(summary['subjects'])} subjects were scored: means and their differences are uncertain.")
+        found.append(f"Only {len(summary['subjects'])} subjects were scored: their means are uncertain.")
     for name in _map_names({source: result}):
         error = result[name]["brain"]["mae"]["mean"]
         if source not in NULLS and name in null and error >= null[name]["brain"]["mae"]["mean"]:
@@ -188,8 +189,8 @@ def warnings(summary: Summary, rows: Sequence[records.Row]) -> list[str]:
                   if row["map"] == name and (row["clipped_fraction"] or 0) > MUCH_CLIPPED]
         if shares:
             worst, subject = max(shares)
-            found.append(f"{MAPS[name].title}: in {counted(len(shares), 'subject')} more than {MUCH_CLIPPED:.0%} of the brain "
-                         f"lies outside the range that a network can say (up to {worst:.0%}, {subject}).")
+            found.append(f"{MAPS[name].title}: in {counted(len(shares), 'subject')} more than {MUCH_CLIPPED:.0%} of "
+                         f"the brain lies outside the range that a network can say (up to {worst:.0%}, {subject}).")
     for flag, what in (("moved", "moved during the series"), ("truncated", "have a series that ends early")):
         if subjects := records.unique(row["subject"] for row in mine if row[flag]):
             found.append(f"{len(subjects)} of {len(summary['subjects'])} subjects {what}: {listed(subjects)}.")
@@ -222,15 +223,17 @@ def _map_table(summary: Summary, name: str) -> str:
             *([spread(brain["mae_after_scale"])] if free_scale else []),
             spread(scaled["ssim"], 3), spread(scaled["nrmse"], 3), spread(scaled["psnr"], 1)]))
     groups = [("", 1), ("inside the brain, physical units", 7 if free_scale else 6), ("whole slices in [-1, 1]", 3)]
-    return f"<h3>{html.escape(spec.title)} <small>{html.escape(spec.description)}</small></h3>" + table(head, lines, groups)
+    heading = f"<h3>{html.escape(spec.title)} <small>{html.escape(spec.description)}</small></h3>"
+    return heading + table(head, lines, groups)
 
 
 def _hypoperfusion(summary: Summary) -> str:
-    with_tmax = {name: result["hypoperfusion"] for name, result in summary["results"].items() if "hypoperfusion" in result}
+    with_tmax = {source: result["hypoperfusion"] for source, result in summary["results"].items()
+                 if "hypoperfusion" in result}
     if not with_tmax:
         return ""
-    head = ["source", "Dice, all voxels", "Dice per subject", "subjects", "both empty", "predicted [ml]", "reference [ml]",
-            "bias [ml]", "|error| median", "r"]
+    head = ["source", "Dice, all voxels", "Dice per subject", "subjects", "both empty", "predicted [ml]",
+            "reference [ml]", "bias [ml]", "|error| median", "r"]
     tables = []
     for threshold in records.THRESHOLDS:
         lines = []
@@ -244,8 +247,9 @@ def _hypoperfusion(summary: Summary) -> str:
                 number(row["volume_pearson_r"])]))
         groups = [("", 1), ("overlap", 4), ("volume, mean over subjects", 5)]
         opened = " open" if threshold == CONTOUR_SECONDS else ""
-        tables.append(f"<details{opened}><summary>Tmax &gt; {threshold:g} s</summary>{table(head, lines, groups)}</details>")
-    tables.sort(key=lambda table: "<details open>" not in table)  # the clinical threshold first
+        tables.append(f"<details{opened}><summary>Tmax &gt; {threshold:g} s</summary>"
+                      f"{table(head, lines, groups)}</details>")
+    tables.sort(key=lambda text: not text.startswith("<details open>"))  # the clinical threshold first
     return section("Hypoperfused tissue", *tables)
 
 
@@ -321,16 +325,21 @@ def _provenance(summary: Summary, config: Mapping[str, Any] | None) -> str:
         ("Scored", f"{summary['created']}, in {summary['wall_seconds']:.0f} s"),
     ]
     if config is not None:
-        model = config.get("model", {})
-        facts.insert(2, ("Network", (f"{model.get('generator', UNDEFINED)} generator, width {model.get('width', UNDEFINED)}, "
-                                    f"batch of {config.get('train', {}).get('batch_size', UNDEFINED)}, "
-                                    f"λ {config.get('loss', {}).get('l1_weight', UNDEFINED)}")))
+        facts.insert(2, ("Network", _network(config)))
     listed = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd>" for name, value in facts)
     details = ""
     if config is not None:
         details = (f"<details><summary>Complete config</summary><pre>{html.escape(json.dumps(config, indent=1))}</pre>"
                    "</details>")
     return f"<dl>{listed}</dl>{details}"
+
+
+def _network(config: Mapping[str, Any]) -> str:
+    wanted = (("model", "generator", "{} generator"), ("model", "width", "width {}"),
+              ("train", "batch_size", "batch of {}"), ("train", "learning_rate", "learning rate {:g}"),
+              ("loss", "l1_weight", "λ {:g}"))
+    return ", ".join(text.format(config[group][field]) for group, field, text in wanted
+                     if field in config.get(group, {}))
 
 
 def _map_names(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -343,6 +352,7 @@ def _picture(title: str, png: bytes) -> str:
 
 def _picture_note(source: str, summary: Summary) -> str:
     first = MAPS[_map_names({source: summary["results"][source]})[0]].title
-    return (f"<p>Best, median and worst subject by brain MAE of {first}, {html.escape(source_title(source))}. Windows and "
-            f"colours are the same everywhere; solid line: Tmax &gt; {CONTOUR_SECONDS:g} s in that picture, dashed: in the reference. "
-            "|error| is that of the first prediction. R is the patient's right.</p>")
+    return (f"<p>Best, median and worst subject by brain MAE of {first}, {html.escape(source_title(source))}. "
+            "Windows and colours are the same everywhere; solid line: "
+            f"Tmax &gt; {CONTOUR_SECONDS:g} s in that picture, dashed: "
+            "in the reference. |error| is that of the first prediction. R is the patient's right.</p>")

@@ -167,8 +167,9 @@ def score_and_report(config: ml_collections.ConfigDict, subjects: list[layouts.S
         software=checkpoints.software_versions())
     page = report.write(workdir, split)
     print(f"\n{split} split, {len(subjects)} subjects\n{report.format_table(summary)}\n")
-    print(f"page:        {page}\nrecords:     {out}\nmaps:        {workdir / 'maps' / split}\n"
-          f"checkpoints: {workdir / 'checkpoints'}")
+    print(f"page:        {page}\nrecords:     {out}")
+    if checkpoint:
+        print(f"maps:        {workdir / 'maps' / split}\ncheckpoints: {workdir / 'checkpoints'}")
 
 
 def check(config: ml_collections.ConfigDict) -> None:

@@ -5,7 +5,8 @@ import pathlib
 
 import numpy as np
 
-from dscgan_jax.data import nifti
+from dscgan_jax.configs import default
+from dscgan_jax.data import builder, nifti
 
 FRAME_SECONDS = 1.5
 ECHO_SECONDS = 0.03
@@ -68,3 +69,21 @@ def rewrite_sidecar(path, **fields) -> None:
     path = pathlib.Path(path)
     record = json.loads(path.read_text()) | fields
     path.write_text(json.dumps({name: value for name, value in record.items() if value is not None}))
+
+
+def truncate(path) -> None:
+    """Cuts the end off a file."""
+    path = pathlib.Path(path)
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def config_of(root, cache, **data):
+    """A config whose network grid is that of the invented exams, so that nothing is interpolated."""
+    config = default.get_config()
+    config.data.update(root=str(root), cache_dir=str(cache), size=16, slices=0, frames=64, **data)
+    return config
+
+
+def prepared_of(root, cache, **data):
+    """The prepared data set of that config."""
+    return builder.prepared(config_of(root, cache, **data), progress=False)

@@ -28,7 +28,7 @@ LESION[3:7, 5:13, 1] = True  # 32 voxels, on the patient's left side
 
 
 def tmax_map(healthy=2.0, lesion=9.0):
-    return np.where(BRAIN, np.where(LESION, lesion, healthy), 0.0) + np.where(BRAIN, 0.01 * np.arange(20)[None, :, None], 0)
+    return np.where(BRAIN, np.where(LESION, lesion, healthy) + 0.01 * np.arange(20)[None, :, None], 0.0)
 
 
 def write_exam(root, subject, maps, truth=None):
@@ -133,6 +133,18 @@ def test_nulls_are_what_they_say(scored):
     assert median["scaled_ssim"] > blank["scaled_ssim"]
 
 
+def test_the_median_is_painted_into_the_mask_alone():
+    painted = evaluate.null_maps(evaluate.NULL_MEDIAN, ["tmax"], BRAIN, MEDIANS)["tmax"]
+    assert (painted[BRAIN] == 2).all() and not painted[~BRAIN].any()
+    assert not evaluate.null_maps(evaluate.BLANK, ["tmax"], BRAIN, MEDIANS)["tmax"].any()
+
+
+def test_without_a_training_median_there_is_no_such_null(exams, tmp_path):
+    mine = write_maps(tmp_path / "mine", {("sub-1", "tmax"): tmax_map()})
+    score(exams[:1], [mine], tmp_path / "out", medians={"tmax": None})
+    assert [row["source"] for row in rows_of(tmp_path / "out")] == ["mine", "blank"]
+
+
 def test_the_phantoms_truth_is_told_and_unknown_stays_empty(scored):
     first, second = (rows_of(scored[1], source="blank", subject=subject)[0] for subject in ("sub-1", "sub-2"))
     assert first["moved"] is True and first["truncated"] is False
@@ -180,7 +192,8 @@ def test_pooled_dice_takes_all_voxels_as_one_subject():
     for row in rows:
         row |= {name: 0.0 for threshold in (4, 8, 10) for name in records.overlap_columns(threshold).values()}
     run = dict.fromkeys(("created", "software", "split", "checkpoint", "config_sha256", "data", "wall_seconds"))
-    hypo = records.summarise(rows, {**run, "excluded": [], "protocol": {}})["results"]["a"]["hypoperfusion"]["tmax_over_6s"]
+    summary = records.summarise(rows, {**run, "excluded": [], "protocol": {}})
+    hypo = summary["results"]["a"]["hypoperfusion"]["tmax_over_6s"]
     assert hypo["dice_pooled"] == pytest.approx(2 * (10 + 2) / (12 + 36))  # overlaps of 10 and 2 ml
     assert hypo["dice_mean"] == pytest.approx(0.5) and hypo["n_dice"] == 3 and hypo["n_both_empty"] == 1
     assert hypo["volume_predicted_ml"] == 3 and hypo["volume_reference_ml"] == 9 and hypo["volume_bias_ml"] == -6
@@ -217,7 +230,7 @@ def test_a_folder_of_other_things_is_refused(exams, tmp_path):
 
 @pytest.mark.parametrize("values, affine, message", [
     (np.zeros((8, 20, 3)), AFFINE, r"sub-1_tmax.nii.gz: expected the grid of sub-1's series \(16, 20, 3\)"),
-    (tmax_map(), np.diag([2.0, 2.0, 6.0, 1.0]), "sub-1_tmax.nii.gz: the map lies up to 2.0 mm away from sub-1's series"),
+    (tmax_map(), np.diag([2.0, 2.0, 6.0, 1.0]), "sub-1_tmax.nii.gz: the map lies up to 2.0 mm away"),
     (np.where(LESION, np.nan, tmax_map()), AFFINE, "sub-1_tmax.nii.gz: 32 values inside the brain mask of sub-1"),
 ])
 def test_a_map_that_cannot_be_scored_is_named(exams, tmp_path, values, affine, message):

@@ -43,9 +43,11 @@ def test_the_bolus_frame_is_where_the_brain_is_darkest():
 
 def test_panel_shows_source_reference_prediction_and_error_in_fixed_windows():
     brain, tmax = head()
-    figure = figures.panel(np.where(brain, 300.0, 10.0), tmax + 1, tmax, "tmax", subject="sub-7", slice_index=3, brain=brain)
+    frame = np.where(brain, 300.0, 10.0)
+    figure = figures.panel(frame, tmax + 1, tmax, "tmax", subject="sub-7", slice_index=3, brain=brain)
     source, reference, prediction, error = figure.axes[:4]
-    assert [axis.get_title() for axis in figure.axes[:4]] == ["source, bolus peak", "reference", "prediction", "|error|"]
+    titles = [axis.get_title() for axis in figure.axes[:4]]
+    assert titles == ["source, bolus peak", "reference", "prediction", "|error|"]
     assert reference.images[0].get_clim() == prediction.images[0].get_clim() == (0, 12)
     assert error.images[0].get_clim() == (0, 6)
     assert bars(figure) == ["Tmax [s]", "|error| [s]"]
@@ -68,12 +70,13 @@ def test_other_maps_have_no_contour():
     _, tmax = head()
     figure = figures.panel(tmax, tmax * 9, tmax * 8, "cbf", subject="s", slice_index=0)
     assert not any(contours(axis) for axis in figure.axes[:4])
-    assert figure.axes[1].images[0].get_clim() == (0, 80) and bars(figure) == ["CBF [ml/100g/min]", "|error| [ml/100g/min]"]
+    assert figure.axes[1].images[0].get_clim() == (0, 80)
+    assert bars(figure) == ["CBF [ml/100g/min]", "|error| [ml/100g/min]"]
 
 
 def test_rows_must_show_the_same_predictions():
     _, tmax = head()
-    rows = [figures.PanelRow("tmax", "a", tmax, tmax, {"x": tmax}), figures.PanelRow("tmax", "b", tmax, tmax, {"y": tmax})]
+    rows = [figures.PanelRow("tmax", "a", tmax, tmax, {name: tmax}) for name in ("x", "y")]
     with pytest.raises(ValueError, match="same predictions"):
         figures.subject_figure(rows)
 

@@ -12,7 +12,7 @@ LEVELS = {
     "perfusion.kinetics": 2, "perfusion.signal": 2, "perfusion.anatomy": 2, "data.nifti": 2, "models.blocks": 2,
     "settings": 3, "perfusion.vessels": 3, "perfusion.physiology": 3, "data.exams": 3,
     "models.temporal": 3, "models.unet": 3, "models.discriminator": 3,
-    "perfusion.acquisition": 4, "data.layouts": 4, "data.preparation": 4, "models.generators": 4, "pictures": 4,
+    "perfusion.acquisition": 4, "data.layouts": 4, "data.preparation": 4, "models.generators": 4, "pictures": 4, "page_parts": 3,
     "perfusion.phantom": 5, "data.ranges": 5, "state": 5,
     "data.phantom_exams": 6, "data.builder": 6, "data.pipeline": 6, "convert": 6, "steps": 6, "checkpoints": 6,
     "train": 7, "predict": 7, "evaluate": 7,

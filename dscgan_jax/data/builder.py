@@ -196,10 +196,11 @@ def prepared(config: Any, *, progress: bool = True) -> DscPerfusion:
         te_seconds=float(data.te_seconds), fingerprint=source, progress=progress)
     with _folder_errors(folder):
         if (builder := _opened(folder, dsc_config)) is None:
-            _check_files(root, taking_part)
+            _check_files(taking_part)
             folder.mkdir(parents=True, exist_ok=True)
-            with _only_builder(folder, dsc_config.name):
-                _sweep(folder, dsc_config.name)
+            with _only_builder(folder, dsc_config.name) as alone:
+                if alone:
+                    _sweep(folder, dsc_config.name)
                 if _opened(folder, dsc_config) is None:  # nobody built it while we waited
                     _check_disk(folder, taking_part, settings)
                     _build(DscPerfusion(config=dsc_config, data_dir=folder, file_format="array_record"))
@@ -210,9 +211,16 @@ def prepared(config: Any, *, progress: bool = True) -> DscPerfusion:
 
 def _opened(folder: pathlib.Path, dsc_config: DscConfig) -> DscPerfusion | None:
     """The builder of a data set that stands whole, else None."""
-    if not (folder / DscPerfusion.name / dsc_config.name / str(VERSION) / "dataset_info.json").is_file():
+    place = folder / DscPerfusion.name / dsc_config.name / str(VERSION)
+    if not (place / "dataset_info.json").is_file():
         return None
-    return DscPerfusion(config=dsc_config, data_dir=folder, file_format="array_record")
+    try:
+        builder = DscPerfusion(config=dsc_config, data_dir=folder, file_format="array_record")
+        builder.info.metadata.load_metadata_if_needed()
+        return builder
+    except Exception as error:  # TFDS raises many kinds for damaged descriptions
+        raise InputError(f"{place}: the prepared data are damaged ({' '.join(str(error).split())[:120]}); remove that folder "
+                         "and run again.") from error
 
 
 def _hash(record: Any) -> str:
@@ -241,7 +249,7 @@ def _how_to_go_on(subject: str) -> str:
     return f"(subject {subject}; --mode=check lists every subject; split=exclude in participants.tsv leaves one out)"
 
 
-def _check_files(root: pathlib.Path, subjects: tuple[layouts.SubjectFiles, ...]) -> None:
+def _check_files(subjects: tuple[layouts.SubjectFiles, ...]) -> None:
     """A quick look at all headers, so that a wrong file stops the build before hours of work and not after."""
     for files in subjects:
         try:
@@ -286,7 +294,8 @@ def _build(builder: DscPerfusion) -> None:
         if builder.bar is not None:
             builder.bar.close()
         root = pathlib.Path(builder.data_dir).parents[2]
-        for empty in (pathlib.Path(builder.data_dir).parent, root / "downloads" / "extracted", root / "downloads"):
+        own = pathlib.Path(builder.data_dir).parent
+        for empty in (own, own.parent, root / "downloads" / "extracted", root / "downloads"):
             with contextlib.suppress(OSError):
                 empty.rmdir()  # fails, as it should, where something stands in it
 
@@ -297,7 +306,8 @@ def _check_whole(builder: DscPerfusion) -> None:
     splits = builder.info.splits
     found = {split: sum(length > 0 for length in splits[split].shard_lengths) if split in splits else 0
              for split in layouts.SPLITS}
-    if builder.info.metadata["splits"] != builder.builder_config.splits or any(
+    metadata = builder.info.metadata
+    if metadata.get("splits") != builder.builder_config.splits or "ranges" not in metadata or any(
             found[split] != expected[split] for split in layouts.SPLITS):
         raise InputError(f"{builder.data_dir}: the prepared data do not hold the subjects of this config; remove the folder "
                          "and run again.")
@@ -320,12 +330,18 @@ def _folder_errors(folder: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _only_builder(folder: pathlib.Path, name: str) -> Iterator[None]:
-    """Waits until no other process builds the same data set; the lock goes with its process, however that ends."""
+def _only_builder(folder: pathlib.Path, name: str) -> Iterator[bool]:
+    """Waits until no other process builds the same data set; the lock goes with its process, however that ends.
+
+    Yields False on a file system without locks, where two builds may race and TFDS lets one win.
+    """
     with open(folder / f".{name}.lock", "wb") as lock:
-        with contextlib.suppress(OSError):  # a file system without locks: two builds may race, TFDS lets one win
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+            alone = True
+        except OSError:
+            alone = False
+        yield alone
 
 
 def _sweep(folder: pathlib.Path, own_name: str) -> None:

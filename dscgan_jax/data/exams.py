@@ -241,4 +241,5 @@ def otsu_threshold(values: np.ndarray, n_bins: int = 256) -> float:
     weighted = np.cumsum(counts * centres)
     mean_below = weighted[:-1] / np.maximum(below, 1)
     mean_above = (weighted[-1] - weighted[:-1]) / np.maximum(above, 1)
-    return float(edges[1:-1][np.argmax(below * above * (mean_below - mean_above) ** 2)])
+    between = below * above * (mean_below - mean_above) ** 2
+    return float(edges[1:-1][between >= between.max() * (1 - 1e-9)].mean())  # the middle of an empty valley

@@ -118,7 +118,7 @@ def split_subjects(subjects: int, fractions: Sequence[float], seed: int) -> dict
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1.0) > 1e-6:
         raise InputError(f"config.data.split_fractions is {tuple(fractions)}; expected three shares (train, validation, test) "
                          "that add up to 1.")
-    counts = [int(math.floor(fraction * subjects + 0.5)) for fraction in fractions]
+    counts = [math.floor(fraction * subjects + 0.5) for fraction in fractions]
     counts[0] = subjects - counts[1] - counts[2]
     if subjects >= 3:  # nobody can train, choose or score without exams
         for index in range(3):

@@ -147,7 +147,12 @@ class _Slices:
 
     @classmethod
     def of(cls, builder: Any, split: str, fields: tuple[str, ...]) -> "_Slices":
-        return cls(builder.as_data_source(split), str(builder.data_dir), fields)
+        if builder.info.splits[split].num_examples == 0:
+            return cls([], str(builder.data_dir), fields)  # TFDS cannot open a split without files
+        try:
+            return cls(builder.as_data_source(split), str(builder.data_dir), fields)
+        except Exception as error:  # TFDS raises many kinds for files that are gone
+            raise _damaged(builder.data_dir, error) from error
 
     def __len__(self) -> int:
         return len(self.source)
@@ -156,14 +161,18 @@ class _Slices:
         try:
             stored = self.source[int(index)]
         except (RuntimeError, ValueError, OSError) as error:  # the records carry checksums
-            raise InputError(f"{self.folder}: the prepared data are damaged or gone ({' '.join(str(error).split())[:120]}); "
-                             "remove that folder and run again.") from error
+            raise _damaged(self.folder, error) from error
         example = {name: np.asarray(stored[name], SCALARS.get(name)) for name in self.fields}
         for name in FLAG_FIELDS:
             example[name] = example[name].astype(bool)
         if "subject" in example:
             example["subject"] = np.asarray(stored["subject"].decode(), dtype=object)
         return example
+
+
+def _damaged(folder: Any, error: Exception) -> InputError:
+    return InputError(f"{folder}: the prepared data are damaged or gone ({' '.join(str(error).split())[:120]}); remove that "
+                      "folder and run again.")
 
 
 def _fits(builder: Any, split: str, memory_mib: float) -> bool:

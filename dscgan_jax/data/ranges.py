@@ -36,19 +36,18 @@ class RangeGatherer:
         """Takes one exam of the training split."""
         random = np.random.default_rng(zlib.crc32(exam.subject.encode()))
         voxels = np.flatnonzero(exam.mask)
-        n_frames = exam.dsc.shape[1]
-        some = random.permutation(voxels)[: max(1, self._per_subject // n_frames)]
-        n_slices = exam.dsc.shape[0]
+        n_slices, n_frames = exam.dsc.shape[:2]
         flat = exam.dsc.reshape(n_slices, n_frames, -1)
-        z, pixel = np.divmod(some, flat.shape[2])
+        baseline = flat[:, exam.baseline_begin : exam.baseline_end].mean(axis=1, dtype=np.float32)  # (slice, pixel), counts
+        # Both other signals are monotonic in the first at a given baseline, so extremes over time suffice for extremes.
+        extremes = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=-1)  # (slice, pixel, 2)
+        z, pixel = np.divmod(random.permutation(voxels)[: max(1, self._per_subject // n_frames)], flat.shape[2])
         if np.isnan(exam.echo_seconds):
             self._without_echo = True
         for name in self._signals():
-            converted = _converted(flat[z, :, pixel], exam, name)  # (voxel, time)
-            self._samples[name].append(converted.ravel())
-            for one_slice in flat:  # slice by slice: the floats of a whole exam would be large
-                values = _converted(one_slice.T, exam, name)
-                self._widen(name, float(values.min()), float(values.max()))
+            self._samples[name].append(_converted(flat[z, :, pixel], baseline[z, pixel], exam, name).ravel())
+            values = _converted(extremes, baseline, exam, name)
+            self._widen(name, float(values.min()), float(values.max()))
         some = random.permutation(voxels)[: self._per_subject]
         for index, name in enumerate(MAP_NAMES):
             if exam.has_map[index]:
@@ -82,12 +81,13 @@ class RangeGatherer:
         self._extremes[name] = [min(known[0], low), max(known[1], high)]
 
 
-def _converted(counts: np.ndarray, exam: PreparedExam, signal: str) -> np.ndarray:
-    """(voxel, time) int16 counts -> the network's input signal; `scaling.convert_signal` on the host."""
-    series = counts.astype(np.float32) * np.float32(exam.dsc_scale)
+def _converted(counts: np.ndarray, baseline: np.ndarray, exam: PreparedExam, signal: str) -> np.ndarray:
+    """(..., time) int16 counts with baseline counts (...) -> network input; `scaling.convert_signal` on the host."""
+    scale = np.float32(exam.dsc_scale)
+    series = counts.astype(np.float32) * scale
     if signal == "raw":
         return series
-    baseline = series[:, exam.baseline_begin : exam.baseline_end].mean(axis=1, keepdims=True)
+    baseline = baseline[..., None] * scale
     floor = np.float32(SIGNAL_FLOOR * exam.brain_signal)
     relative = series / np.maximum(np.maximum(baseline, floor), np.float32(1e-6))
     if signal == "relative":

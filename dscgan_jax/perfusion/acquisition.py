@@ -36,6 +36,7 @@ class Imperfections:
     rounding: bool = True
 
 
+REAL = Imperfections()
 IDEAL = Imperfections(bias=False, transient=False, drift=False, pulsation=False, motion=False, noise=False, rounding=False)
 
 
@@ -169,25 +170,40 @@ def move_frames(series: np.ndarray, affine: np.ndarray, transforms: np.ndarray) 
       affine: (4, 4), voxel index -> world mm.
       transforms: (time, 4, 4), as in `Motion`.
     """
-    shape, flat = series.shape[:3], series.reshape(-1, series.shape[3])
     poses, which = np.unique(transforms.reshape(len(transforms), 16), axis=0, return_inverse=True)
     for number, pose in enumerate(poses.reshape(-1, 4, 4)):
-        if np.allclose(pose, np.eye(4), atol=1e-12):
-            continue
-        frames = np.flatnonzero(which.ravel() == number)
-        source = np.ascontiguousarray(flat[:, frames])
-        # The value seen at x comes from the point that has moved to x.
-        back = np.linalg.inv(affine) @ np.linalg.inv(pose) @ affine
-        index = np.indices(shape).reshape(3, -1).T @ back[:3, :3].T + back[:3, 3]
-        corner = np.floor(index).astype(np.int64)
+        if not np.allclose(pose, np.eye(4), atol=1e-12):
+            _move(series, np.flatnonzero(which.ravel() == number), affine, pose)
+
+
+def _move(series: np.ndarray, frames: np.ndarray, affine: np.ndarray, pose: np.ndarray) -> None:
+    """Gives some frames one pose."""
+    shape = np.array(series.shape[:3])
+    padded = np.zeros((*(shape + 2), len(frames)), np.float32)  # a rim of zeros: what comes from outside the volume
+    padded[1:-1, 1:-1, 1:-1] = series[..., frames]
+    source = padded.reshape(-1, len(frames))
+    lit = source.any(axis=1)
+    steps = [np.ravel_multi_index(offset, padded.shape[:3]) for offset in np.ndindex(2, 2, 2)]
+    # The value seen at x comes from the point that has moved to x.
+    back = np.linalg.inv(affine) @ np.linalg.inv(pose) @ affine
+    target = series.reshape(-1, series.shape[3])
+
+    def fill(begin: int) -> None:
+        rows = np.arange(begin, min(begin + _CHUNK, len(target)))
+        index = np.stack(np.unravel_index(rows, series.shape[:3]), axis=1) @ back[:3, :3].T + back[:3, 3] + 1.0
+        index = np.clip(index, 0.0, shape + 1.0)
+        corner = np.minimum(index.astype(np.int64), shape)
         fraction = (index - corner).astype(np.float32)
-        moved = np.zeros_like(source)
-        for offset in np.ndindex(2, 2, 2):
-            voxel = corner + offset
-            inside = np.flatnonzero(((voxel >= 0) & (voxel < shape)).all(axis=1))
-            weight = np.prod(np.where(offset, fraction, 1 - fraction), axis=1)[inside]
-            moved[inside] += weight[:, None] * source[np.ravel_multi_index(voxel[inside].T, shape)]
-        flat[:, frames] = moved
+        start = np.ravel_multi_index(corner.T, padded.shape[:3])
+        moved = np.zeros((len(rows), len(frames)), np.float32)
+        for offset, step in zip(np.ndindex(2, 2, 2), steps, strict=True):
+            weight = np.prod(np.where(offset, fraction, 1 - fraction), axis=1)
+            some = np.flatnonzero(lit[start + step] & (weight > 0))
+            moved[some] += weight[some, None] * source[start[some] + step]
+        target[rows[0]:rows[-1] + 1, frames] = moved
+
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(fill, range(0, len(target), _CHUNK)))
 
 
 # ------------------------------------------------------------------------------------------------ noise

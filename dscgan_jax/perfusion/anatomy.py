@@ -6,6 +6,7 @@ a random affine map and a smooth random displacement take scanner coordinates to
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -233,7 +234,7 @@ def _ellipsoid(points, centre, half_axes):
 def _chain(points, knots, radii):
     """Depth below the surface of a chain of tapering rods through `knots`, mm."""
     best = np.full(points.shape[:-1], -np.inf, np.float32)
-    for (start, end), (first, last) in zip(zip(knots[:-1], knots[1:]), zip(radii[:-1], radii[1:])):
+    for (start, end), (first, last) in zip(itertools.pairwise(knots), itertools.pairwise(radii), strict=True):
         axis = (end - start).astype(np.float32)
         offset = points - start.astype(np.float32)
         along = np.clip(offset @ axis / (axis @ axis), 0.0, 1.0)

@@ -23,10 +23,11 @@ of its product with the arterial spectrum, one matrix product for all voxels and
 
 import concurrent.futures
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
-from scipy import signal, special
+from scipy import special
 
 
 class Constant(NamedTuple):
@@ -208,7 +209,8 @@ def tissue_concentration_and_ttp(
       peak_step: s, spacing on which the peak is looked for before a parabola refines it (0.5 s: error below 0.02 s).
 
     Returns:
-      Curves (voxel, time) in mM and TTP (voxel,) in s, within [0, seconds[-1]], finer than a frame.
+      Curves (voxel, time) in mM and TTP (voxel,) in s, within [0, seconds[-1]], finer than a frame. Where the exam ends before
+      the bolus arrives, TTP is the end of the exam.
     """
     return _curves_and_peaks(arterial, perfusion, seconds, peak_step)
 
@@ -247,6 +249,7 @@ def _curves_and_peaks(arterial, perfusion, seconds, peak_step):
     delay, dispersion = np.asarray(perfusion.delay, np.float32), np.asarray(perfusion.dispersion, np.float32)
     tail = _tail_seconds(scale.max(), delay.max(), dispersion.max(), perfusion.transit_shape, perfusion.dispersion_shape)
     omega, basis = _spectral_basis(arterial, np.concatenate([seconds, fine]), seconds, tail)
+    highest = np.float32(arterial(seconds).max())
     curves = np.empty((voxels, len(seconds)), np.float32)
     peaks = np.empty(voxels if peak_step is not None else 0, np.float32)
 
@@ -257,7 +260,10 @@ def _curves_and_peaks(arterial, perfusion, seconds, peak_step):
         values = transfer @ basis  # (voxel, time and fine time)
         curves[rows] = values[:, :len(seconds)]
         if peak_step is not None:
-            peaks[rows] = _parabolic_peak(values[:, len(seconds):], fine[1])
+            found = values[:, len(seconds):]
+            most = highest * np.float32(RHO_OVER_KAPPA / 6000.0) * (cbf[rows] * scale[rows]).sum(axis=1)  # CBV times C_a's peak
+            reached = found.max(axis=1) > 1e-3 * most
+            peaks[rows] = np.where(reached, _parabolic_peak(found, fine[1]), fine[-1])
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(compute, range(0, voxels, _CHUNK)))
@@ -351,14 +357,15 @@ class _SlopeTable:
 
     @classmethod
     def build(cls, transit_shape: float, dispersion_shape: float) -> "_SlopeTable":
-        step = 0.02
+        step = 0.03
         u = np.arange(0.0, 24.0 + step / 2, step)
-        log_ratio = np.linspace(np.log(0.05), np.log(400.0), 120)
+        log_ratio = np.linspace(np.log(0.05), np.log(400.0), 64)
         edges = np.concatenate([[0.0], u + step / 2])  # transit times gathered into cells around each u
         scale = np.exp(log_ratio)[:, None]
-        reached = (special.gammainc(transit_shape, edges / scale) if np.isfinite(transit_shape) else (edges >= scale).astype(float))
+        reached = special.gammainc(transit_shape, edges / scale)
         kernel = dispersion_kernel(u, 1.0, dispersion_shape)
-        values = signal.fftconvolve(np.diff(reached, axis=1), kernel[None], axes=1)[:, :len(u)]
+        padded = 2 * len(u)
+        values = np.fft.irfft(np.fft.rfft(np.diff(reached, axis=1), padded) * np.fft.rfft(kernel, padded), padded)[:, :len(u)]
         return cls(u, log_ratio, values)
 
     def __call__(self, u: np.ndarray, log_ratio: np.ndarray) -> np.ndarray:
@@ -372,7 +379,9 @@ class _SlopeTable:
                 + (flat[start + width] * (1 - x) + flat[start + width + 1] * x) * y)
 
 
-_TABLES: dict[tuple[float, float], _SlopeTable] = {}
+@functools.lru_cache(maxsize=4)
+def _slope_table(transit_shape: float, dispersion_shape: float) -> _SlopeTable:
+    return _SlopeTable.build(transit_shape, dispersion_shape)
 
 
 def residue_peak_seconds(perfusion: Perfusion) -> np.ndarray:
@@ -380,13 +389,16 @@ def residue_peak_seconds(perfusion: Perfusion) -> np.ndarray:
 
     The slope of CBF (h (*) R), CBF (h - h (*) f), changes sign once in each tissue. A mixture's peak lies between those of its
     tissues, and bisection of the summed slope finds it. Voxels without flow give their delay.
+
+    Raises:
+      ValueError: box residues; the top of a dispersed box is flat.
     """
     shapes = (float(perfusion.transit_shape), float(perfusion.dispersion_shape))
-    if shapes not in _TABLES:
-        _TABLES[shapes] = _SlopeTable.build(*shapes)
-    table = _TABLES[shapes]
+    if np.isinf(shapes[0]):
+        raise ValueError("Tmax of a box residue is not defined: its top is flat. Use a finite transit_shape.")
+    table = _slope_table(*shapes)
     dispersion = np.asarray(perfusion.dispersion, np.float64)
-    transit_scale = np.where(perfusion.cbf > 0, perfusion.mtt, 1.0) / (shapes[0] if np.isfinite(shapes[0]) else 1.0)
+    transit_scale = np.where(perfusion.cbf > 0, perfusion.mtt, 1.0) / shapes[0]
     log_ratio = np.log(transit_scale / dispersion[:, None])
     share = perfusion.cbf / np.maximum(perfusion.cbf.sum(axis=1, keepdims=True), 1e-12)
     low, high = np.zeros(len(dispersion)), np.full(len(dispersion), table.u[-1])

@@ -21,7 +21,14 @@ from dscgan_jax.perfusion.acquisition import Imperfections, Motion, Scanner
 from dscgan_jax.perfusion.anatomy import Grid, Head, Tissues, hull_depth, tissues_of
 from dscgan_jax.perfusion.kinetics import ArterialCurve, Perfusion
 from dscgan_jax.perfusion.physiology import (
-    Disease, DiseaseRange, Healthy, Supply, Territories, diseased_supply, healthy_supply)
+    Disease,
+    DiseaseRange,
+    Healthy,
+    Supply,
+    Territories,
+    diseased_supply,
+    healthy_supply,
+)
 from dscgan_jax.perfusion.vessels import Artery, arteries_of, blood_shares
 
 PHANTOM_VERSION = "1.0"  # part of every fingerprint: raise it when the same seed gives other exams
@@ -68,15 +75,15 @@ PRESETS: dict[str, Preset] = {
         arrival_frames=(8.5, 13.5), grey_drop=(0.28, 0.44),
         disease=DiseaseRange(
             vessels={"none": 0.07, "m1": 0.38, "m2_front": 0.17, "m2_back": 0.15, "branch": 0.13, "aca": 0.04, "pca": 0.06},
-            delay_seconds=(4.0, 14.0), delay_skew=(1.3, 2.6), dispersion_seconds=(0.3, 0.6), flow_floor=(0.15, 0.5),
-            ramp_mm=(18.0, 34.0))),
+            delay_seconds=(4.0, 14.0), delay_skew=(1.1, 3.3), dispersion_seconds=(0.3, 0.6), flow_floor=(0.08, 0.42),
+            ramp_mm=(24.0, 44.0))),
     "chronic": Preset(
         frame_seconds=1.39, echo_seconds=0.029, field_of_view_mm=230.4, slice_mm=5.0, slices=(24, 26), frames=(80, 80),
         arrival_frames=(10.0, 17.0), grey_drop=(0.24, 0.38),
         disease=DiseaseRange(
             vessels={"none": 0.08, "m1": 0.62, "m2_front": 0.1, "m2_back": 0.1, "aca": 0.1},
-            delay_seconds=(1.0, 5.0), delay_skew=(1.6, 1.6), dispersion_seconds=(0.6, 1.4), flow_floor=(0.45, 0.85),
-            ramp_mm=(16.0, 32.0))),
+            delay_seconds=(1.0, 5.0), delay_skew=(1.6, 1.6), dispersion_seconds=(0.5, 1.1), flow_floor=(0.45, 0.85),
+            ramp_mm=(24.0, 44.0))),
 }
 
 
@@ -117,7 +124,7 @@ def draw_phantom(
     *,
     size: int = 128,
     slices: int | None = None,
-    imperfections: Imperfections = Imperfections(),
+    imperfections: Imperfections = acquisition.REAL,
 ) -> Phantom:
     """Draws one exam.
 

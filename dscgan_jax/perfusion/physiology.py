@@ -9,8 +9,9 @@ import numpy as np
 
 from dscgan_jax.perfusion.anatomy import SmoothField
 
-TERRITORIES = ("none", "aca", "mca", "pca", "posterior")  # values of `territory_labels`, plus 10 on the right side
 WATERSHED_MM = 9.0
+# Small territories are shallow: their lesions deepen faster.
+RAMP_SHARE = {"m1": 1.0, "m2_front": 0.65, "m2_back": 0.6, "branch": 0.7, "aca": 0.5, "pca": 0.6}
 
 
 class Healthy:
@@ -72,16 +73,9 @@ class Territories:
         pca = np.minimum(pca, -posterior)
         aca = np.minimum.reduce([aca, -pca, -posterior])
         mca = -np.maximum.reduce([aca, pca, posterior])
-        front = 0.62 * (y + 14.0) + 0.78 * (z - 14.0) + 5.0 * self.division(points)
+        front = 0.62 * (y + 12.0) + 0.78 * (z - 18.0) + 5.0 * self.division(points)
         return {"aca": aca, "mca": mca, "pca": pca, "posterior": posterior,
                 "mca_front": np.minimum(mca, front), "mca_back": np.minimum(mca, -front)}
-
-    def labels(self, points: np.ndarray) -> np.ndarray:
-        """(voxel,) uint8: index into `TERRITORIES`, plus 10 on the right side."""
-        margins = self.margins(points)
-        names = TERRITORIES[1:]
-        index = 1 + np.stack([margins[name] for name in names]).argmax(axis=0)
-        return (index + 10 * (points[:, 0] > 0)).astype(np.uint8)
 
 
 def healthy_supply(healthy: Healthy, margins: dict[str, np.ndarray], points: np.ndarray) -> Supply:
@@ -139,15 +133,17 @@ class Disease:
         self.flow_floor = float(rng.uniform(*ranges.flow_floor))
         self.ramp_mm = float(rng.uniform(*ranges.ramp_mm))
         self.dilation = float(rng.uniform(0.1, 0.35))  # rise of CBV where autoregulation still works
-        self.inset_mm = float(rng.uniform(0.0, 6.0))  # collaterals keep the border of the territory supplied
+        self.inset_mm = float(rng.uniform(-2.0, 6.0))  # collaterals keep the border of the territory supplied
         self.branch_centre = np.array([rng.uniform(44, 58), rng.uniform(-45, 25), rng.uniform(5, 45)])  # right side
-        self.branch_radius_mm = float(rng.uniform(20.0, 32.0))
+        self.branch_radius_mm = float(rng.uniform(26.0, 42.0))
         self.deep_spared = bool(rng.random() < 0.4)  # occlusion beyond the branches to the basal ganglia
         self.patches, self.core_patches = SmoothField(rng, 38.0), SmoothField(rng, 26.0)
 
     def parameters(self) -> dict[str, object]:
         """The drawn numbers."""
-        return {"vessel": self.vessel, "side": {1: "right", -1: "left"}[self.side] if self.vessel != "none" else "none",
+        if self.vessel == "none":
+            return {"vessel": "none"}
+        return {"vessel": self.vessel, "side": {1: "right", -1: "left"}[self.side],
                 "delay_seconds": self.delay, "dispersion_scale_seconds": self.dispersion, "cbf_floor_share": self.flow_floor,
                 "ramp_mm": self.ramp_mm, "cbv_dilation": self.dilation, "inset_mm": self.inset_mm,
                 "deep_nuclei_spared": self.deep_spared}
@@ -168,8 +164,8 @@ class Disease:
             inside = np.minimum(inside, (nuclei - 1.0) * 20.0)
         inside = np.minimum(inside, lateral + (3.0 if self.vessel == "aca" else -3.0))  # one hemisphere alone
         depth = inside - self.inset_mm + 4.5 * self.patches(points)
-        ramp = np.clip(depth / self.ramp_mm, 0.0, 1.0)
-        return (ramp * ramp * (3.0 - 2.0 * ramp)).astype(np.float32)
+        ramp = np.clip(depth / (self.ramp_mm * RAMP_SHARE[self.vessel]), 0.0, 1.0)
+        return (ramp * (1.0 + 0.3 * ramp * (1.0 - ramp))).astype(np.float32)
 
     def core_severity(self, severity: np.ndarray, points: np.ndarray) -> np.ndarray:
         """(voxel,) how far flow falls; follows the delay, but not slavishly."""
@@ -184,7 +180,7 @@ def diseased_supply(healthy: Supply, disease: Disease, severity: np.ndarray, poi
     if disease.vessel == "none":
         return healthy
     weight = disease.core_severity(severity, points)
-    flow = 1.0 - (1.0 - disease.flow_floor) * weight**1.4
+    flow = 1.0 - (1.0 - disease.flow_floor) * weight**1.25
     volume = (1.0 + 4.0 * disease.dilation * severity * (1.0 - severity)) * np.clip(flow / 0.33, 0.0, 1.0) ** 0.7
     return Supply(cbf=healthy.cbf * flow[:, None], mtt=healthy.mtt * (volume / flow)[:, None],
                   delay=healthy.delay + disease.delay * severity,

@@ -51,9 +51,8 @@ def arteries_of(head: Head) -> list[Artery]:
         for name, knots, radius, delay, territory in _COURSES:
             knots = np.array(knots, np.float64) + head.vessel_jitter[(jitter + np.arange(len(knots))) % len(head.vessel_jitter)]
             jitter += len(knots)
-            if name == "basilar":
-                if side < 0:
-                    continue
+            if name == "basilar" and side < 0:  # in the middle: once
+                continue
             arteries.append(Artery(name, side, knots, radius, delay, territory))
     return arteries
 

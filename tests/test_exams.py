@@ -1,0 +1,145 @@
+"""One exam from its files: what is good is kept, what is bad is repaired and recorded, or refused by name."""
+
+import numpy as np
+import pytest
+from exams import AFFINE, fake_arrays, rewrite_sidecar, truncate, write_fake_exam
+
+from dscgan_jax.data import layouts, nifti
+from dscgan_jax.data.exams import load_exam, load_series, mask_from_signal, otsu_threshold
+from dscgan_jax.errors import InputError
+
+
+def _only(root):
+    (files,) = layouts.find_subjects(root, "bids")
+    return files
+
+
+def test_a_loaded_exam_is_what_was_written(tmp_path):
+    write_fake_exam(tmp_path, seed=4)
+    exam = load_exam(_only(tmp_path))
+    series, maps, mask = fake_arrays(seed=4)
+    np.testing.assert_array_equal(exam.series, series)
+    np.testing.assert_array_equal(exam.maps["tmax"], maps["tmax"])
+    np.testing.assert_array_equal(exam.mask, mask)
+    assert (exam.frame_seconds, exam.echo_seconds, exam.mask_source, exam.flags) == (1.5, 0.03, "file", ())
+    assert exam.timing.transient_frames == 1 and exam.timing.peak_frame > 12
+
+
+def _rewrite(folder, name, data, affine=AFFINE, **changes):
+    nifti.write_volume(folder / f"sub-0001_{name}.nii.gz", data, affine, **changes)
+
+
+def _series(change):
+    def break_it(folder):
+        series, _, _ = fake_arrays()
+        _rewrite(folder, "dsc", change(series), frame_seconds=1.5)
+    return break_it
+
+
+def _map_on_another_grid(folder):
+    _rewrite(folder, "tmax", np.ones((16, 15, 3)))
+
+
+def _map_elsewhere(folder):
+    _, maps, _ = fake_arrays()
+    _rewrite(folder, "tmax", maps["tmax"], AFFINE + np.array([[0, 0, 0, 5.0]] + [[0] * 4] * 3))
+
+
+def _no_frame_length(folder):
+    rewrite_sidecar(folder / "sub-0001_dsc.json", RepetitionTime=None)
+    _rewrite(folder, "dsc", fake_arrays()[0])
+
+
+BAD_EXAMS = {
+    "a 3-D series": (_series(lambda s: s[..., 0]), r"_dsc\.nii\.gz: expected a 4-D series"),
+    "nine frames": (_series(lambda s: s[..., :9]), r"_dsc\.nii\.gz: expected at least 10 frames, the series has 9"),
+    "NaN everywhere": (_series(lambda s: s * np.nan), r"_dsc\.nii\.gz: 100 % of the values are NaN"),
+    "half the frames NaN": (_series(lambda s: np.where(np.arange(64) % 2, s, np.nan)), "50 % of the values are NaN"),
+    "all zero": (_series(lambda s: s * 0), r"_dsc\.nii\.gz: the series is zero everywhere"),
+    "no bolus": (_series(lambda s: s * 0 + s[..., 5:6]), r"_dsc\.nii\.gz: no bolus"),
+    "CT": (_series(lambda s: np.where(s > 100, 2000 - s[..., 5:6] * 0 - s, s)), "rises instead of falling"),
+    "a map on another grid": (_map_on_another_grid, r"_tmax\.nii\.gz: expected the grid of the series \(16, 16, 3\)"),
+    "a map elsewhere": (_map_elsewhere, r"_tmax\.nii\.gz: the file lies up to 5\.0 mm away"),
+    "a truncated map": (lambda f: truncate(f / "sub-0001_tmax.nii.gz"), r"_tmax\.nii\.gz: the compressed file is cut off"),
+    "a map of zeros": (lambda f: _rewrite(f, "tmax", np.zeros((16, 16, 3))), r"_tmax\.nii\.gz: the tmax map .* zero everywhere"),
+    "an empty mask": (lambda f: _rewrite(f, "mask", np.zeros((16, 16, 3))), r"_mask\.nii\.gz: expected a brain"),
+    "no frame length": (_no_frame_length, r"_dsc\.nii\.gz: the frame length is unknown"),
+    "no series": (lambda f: (f / "sub-0001_dsc.nii.gz").unlink(), r"_dsc\.nii\.gz: no such file"),
+    "a missing map": (lambda f: (f / "sub-0001_tmax.nii.gz").unlink(), "sub-0001: the tmax map is missing"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_EXAMS)
+def test_a_bad_exam_is_refused_by_name_and_check_says_why(tmp_path, kind):
+    break_it, message = BAD_EXAMS[kind]
+    break_it(write_fake_exam(tmp_path))
+    with pytest.raises(InputError, match=message) as caught:
+        load_exam(_only(tmp_path), need_maps=("tmax",))
+    assert "\n" not in str(caught.value)
+    (row,) = layouts.check(tmp_path, "bids", need_maps=("tmax",))
+    assert not row.usable and row.reason == str(caught.value)
+
+
+def test_a_few_bad_values_are_repaired_and_recorded(tmp_path):
+    folder = write_fake_exam(tmp_path)
+    series, maps, mask = fake_arrays()
+    broken = series.copy()
+    broken[8, 8, 1, 30] = np.nan
+    broken[0, 0, 0] = np.inf  # a voxel without any value
+    broken[8, 9, 1, 31] = -40
+    _rewrite(folder, "dsc", broken)
+    tmax = np.where(mask, maps["tmax"], -30.0)
+    tmax[8, 8, 1] = np.nan
+    _rewrite(folder, "tmax", tmax)
+    exam = load_exam(_only(tmp_path))
+    assert exam.series[8, 8, 1, 30] == pytest.approx((series[8, 8, 1, 29] + series[8, 8, 1, 31]) / 2)
+    assert not exam.series[0, 0, 0].any() and exam.series[8, 9, 1, 31] == 0
+    assert exam.maps["tmax"][0, 0, 0] == exam.maps["tmax"][8, 8, 1] == 0
+    np.testing.assert_array_equal(exam.maps["tmax"][8, 9], maps["tmax"][8, 9])
+    assert set(exam.flags) == {"nonfinite_signal=65", "negative_signal=1", "tmax_nonfinite=1", "tmax_fill=-30"}
+
+
+def test_small_negative_tmax_stays_and_negative_flow_does_not(tmp_path):
+    folder = write_fake_exam(tmp_path)
+    _, maps, _ = fake_arrays()
+    for name in ("tmax", "cbf"):
+        values = maps[name].copy()
+        values[8, 8, 1] = -0.5
+        _rewrite(folder, name, values)
+    exam = load_exam(_only(tmp_path))
+    assert exam.maps["tmax"][8, 8, 1] == -0.5 and exam.maps["cbf"][8, 8, 1] == 0
+    assert exam.flags == ("cbf_negative=1",)
+
+
+def test_without_a_mask_the_maps_and_without_maps_the_signal_give_one(tmp_path):
+    _, _, mask = fake_arrays()
+    write_fake_exam(tmp_path / "a", mask=False)
+    exam = load_exam(_only(tmp_path / "a"))
+    np.testing.assert_array_equal(exam.mask, mask)
+    assert exam.mask_source == "maps" and exam.flags == ("mask_from_maps",)
+    write_fake_exam(tmp_path / "b", mask=False, maps=())
+    exam = load_exam(_only(tmp_path / "b"))
+    assert exam.mask_source == "threshold" and exam.flags == ("mask_from_signal",)
+    assert (exam.mask != mask).mean() < 0.06  # the rim of a coarse disc
+
+
+def test_a_lone_series_is_loaded_with_the_sidecar_beside_it(tmp_path):
+    folder = write_fake_exam(tmp_path, "sub-7")
+    exam = load_series(folder / "sub-7_dsc.nii.gz")
+    assert (exam.subject, exam.frame_seconds, exam.echo_seconds, exam.maps) == ("sub-7", 1.5, 0.03, {})
+    assert load_series(folder / "sub-7_dsc.nii.gz", tr_seconds=2.0).frame_seconds == 2.0
+
+
+def test_otsu_splits_two_heaps_between_them():
+    random = np.random.default_rng(0)
+    assert 30 < otsu_threshold(np.concatenate([random.normal(10, 3, 5000), random.normal(100, 10, 1000)])) < 75
+
+
+def test_a_mask_from_signal_has_no_holes_and_no_islands_however_the_exam_is_stored():
+    series, _, brain = fake_arrays((32, 32, 3))
+    series[14:18, 14:18, 1] = 0  # a ventricle without signal
+    series[0:2, 0:2, 1] = 1000  # an island
+    mask = mask_from_signal(series, AFFINE)
+    assert mask[15, 15, 1] and not mask[0, 0, 1] and (mask != brain).mean() < 0.03
+    turned = mask_from_signal(series.transpose(2, 0, 1, 3)[:, ::-1], AFFINE[:, [2, 0, 1, 3]] * [1, -1, 1, 1])
+    np.testing.assert_array_equal(turned, mask.transpose(2, 0, 1)[:, ::-1])
