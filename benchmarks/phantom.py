@@ -1,6 +1,6 @@
 """Seconds that one phantom exam of 128 x 128 x 21 x 80 takes to draw, without writing it.
 
-    python benchmarks/phantom.py --exams=5 --output=phantom.json
+python benchmarks/phantom.py --exams=5 --output=phantom.json
 """
 
 import dataclasses
@@ -16,7 +16,9 @@ from absl import app, flags
 from dscgan_jax.perfusion import acquisition
 from dscgan_jax.perfusion.phantom import PHANTOM_VERSION, draw_phantom
 
-_EXAMS = flags.DEFINE_integer("exams", 5, "Exams to draw; the first one also warms up and is listed apart.", lower_bound=2)
+_EXAMS = flags.DEFINE_integer(
+    "exams", 5, "Exams to draw; the first one also warms up and is listed apart.", lower_bound=2
+)
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: only print.")
 
 
@@ -36,10 +38,21 @@ def measure(exams: int, moving: bool) -> list[float]:
 
 def main(_) -> None:
     still, moving = measure(_EXAMS.value, moving=False), measure(_EXAMS.value, moving=True)
-    record = {"benchmark": "phantom", "phantom_version": PHANTOM_VERSION, "shape": [128, 128, 21, 80], "cores": os.cpu_count(),
-              "load_average": os.getloadavg()[0], "machine": platform.machine(), "python": platform.python_version(),
-              "numpy": np.__version__, "first_seconds": still[0], "seconds": still[1:], "seconds_median": float(np.median(still[1:])),
-              "moving_seconds": moving[1:], "moving_seconds_median": float(np.median(moving[1:]))}
+    record = {
+        "benchmark": "phantom",
+        "phantom_version": PHANTOM_VERSION,
+        "shape": [128, 128, 21, 80],
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "first_seconds": still[0],
+        "seconds": still[1:],
+        "seconds_median": float(np.median(still[1:])),
+        "moving_seconds": moving[1:],
+        "moving_seconds_median": float(np.median(moving[1:])),
+    }
     text = json.dumps(record, indent=1)
     print(text)
     if _OUTPUT.value:

@@ -1,6 +1,6 @@
-"""Draws cohorts of both presets, and writes their histograms into docs/phantom_cohort.png and their table into docs/phantom.md.
+"""Draws cohorts of both presets: histograms go into docs/phantom_cohort.png, a table into docs/phantom.md.
 
-    python benchmarks/phantom_cohort.py        # a few minutes on two cores
+python benchmarks/phantom_cohort.py        # a few minutes on two cores
 """
 
 import pathlib
@@ -11,15 +11,15 @@ import tqdm
 from absl import app, flags
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-from dscgan_jax.maps import MAPS  # noqa: E402
-from dscgan_jax.perfusion.phantom import PHANTOM_VERSION, Phantom, draw_phantom  # noqa: E402
+from dscgan_jax.maps import MAPS
+from dscgan_jax.perfusion.phantom import PHANTOM_VERSION, Phantom, draw_phantom
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- cohort: begin -->", "<!-- cohort: end -->"
 COLOURS = {"acute": "#1f77b4", "chronic": "#e08214"}
-EXAMPLE_SEED = 3  # an MCA occlusion with a core
+EXAMPLE_SEED = 10  # an MCA occlusion with a core
 
 _SUBJECTS = flags.DEFINE_multi_integer("subjects", [203, 72], "Subjects of the acute and of the chronic cohort.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the cohorts.")
@@ -38,7 +38,8 @@ def numbers(truths: list[dict]) -> dict[str, np.ndarray]:
         "delay": np.array([truth["disease"].get("delay_seconds", np.nan) for truth in truths]),
         "signal_to_noise": np.array([truth["signal_to_noise"] for truth in truths]),
         "moved": np.array([truth["moved"] for truth in truths]),
-        "truncated": np.array([truth["truncated"] for truth in truths])}
+        "truncated": np.array([truth["truncated"] for truth in truths]),
+    }
 
 
 def table(cohorts: dict[str, dict[str, np.ndarray]]) -> str:
@@ -57,23 +58,34 @@ def table(cohorts: dict[str, dict[str, np.ndarray]]) -> str:
     def pooled(cohort, name):
         return f"{100 * cohort[name].sum() / cohort['tmax_over_6s_ml'].sum():.0f} %"
 
-    return "\n".join([
-        "| median (5th–95th percentile) | " + " | ".join(cohorts) + " |",
-        "|---|" + "---|" * len(cohorts),
-        row("subjects", lambda c: str(len(c["moved"]))),
-        row("with Tmax > 6 s in more than 1 ml", lambda c: f"{100 * lesions(c).mean():.0f} %"),
-        row("volume of Tmax > 6 s, ml, where present", lambda c: spread(c["tmax_over_6s_ml"][lesions(c)])),
-        row("of these within 10–200 ml", lambda c: f"{100 * np.mean((c['tmax_over_6s_ml'][lesions(c)] >= 10) & (c['tmax_over_6s_ml'][lesions(c)] <= 200)):.0f} %"),
-        row("with a core of more than 1 ml", lambda c: f"{100 * (c['core_ml'] > 1).mean():.0f} %"),
-        row("core, ml, where present", lambda c: spread(c["core_ml"][c["core_ml"] > 1]) if (c["core_ml"] > 1).any() else "–"),
-        row("additional delay in the middle, s", lambda c: spread(c["delay"], 1)),
-        row("largest Tmax, s", lambda c: spread(c["largest_tmax_seconds"], 1)),
-        row("**volume of Tmax 5–7 s over that of Tmax > 6 s, pooled**", lambda c: f"**{pooled(c, 'tmax_5_to_7s_ml')}**"),
-        row("share of the lesion with Tmax 6–7 s, pooled", lambda c: pooled(c, "tmax_6_to_7s_ml")),
-        row("baseline over noise", lambda c: spread(c["signal_to_noise"])),
-        row("moved", lambda c: f"{100 * c['moved'].mean():.0f} %"),
-        row("truncated", lambda c: f"{100 * c['truncated'].mean():.0f} %"),
-    ])
+    return "\n".join(
+        [
+            "| median (5th–95th percentile) | " + " | ".join(cohorts) + " |",
+            "|---|" + "---|" * len(cohorts),
+            row("subjects", lambda c: str(len(c["moved"]))),
+            row("with Tmax > 6 s in more than 1 ml", lambda c: f"{100 * lesions(c).mean():.0f} %"),
+            row("volume of Tmax > 6 s, ml, where present", lambda c: spread(c["tmax_over_6s_ml"][lesions(c)])),
+            row(
+                "of these within 10–200 ml",
+                lambda c: f"{100 * np.mean(np.abs(c['tmax_over_6s_ml'][lesions(c)] - 105) <= 95):.0f} %",
+            ),
+            row("with a core of more than 1 ml", lambda c: f"{100 * (c['core_ml'] > 1).mean():.0f} %"),
+            row(
+                "core, ml, where present",
+                lambda c: spread(c["core_ml"][c["core_ml"] > 1]) if (c["core_ml"] > 1).any() else "–",
+            ),
+            row("additional delay in the middle, s", lambda c: spread(c["delay"], 1)),
+            row("largest Tmax, s", lambda c: spread(c["largest_tmax_seconds"], 1)),
+            row(
+                "**volume of Tmax 5–7 s over that of Tmax > 6 s, pooled**",
+                lambda c: f"**{pooled(c, 'tmax_5_to_7s_ml')}**",
+            ),
+            row("share of the lesion with Tmax 6–7 s, pooled", lambda c: pooled(c, "tmax_6_to_7s_ml")),
+            row("baseline over noise", lambda c: spread(c["signal_to_noise"])),
+            row("moved", lambda c: f"{100 * c['moved'].mean():.0f} %"),
+            row("truncated", lambda c: f"{100 * c['truncated'].mean():.0f} %"),
+        ]
+    )
 
 
 def picture(exam: Phantom, cohorts: dict[str, dict[str, np.ndarray]], path: pathlib.Path) -> None:
@@ -92,17 +104,36 @@ def picture(exam: Phantom, cohorts: dict[str, dict[str, np.ndarray]], path: path
 
     show(axes[0, 0], baseline, "signal before the bolus", cmap="gray", vmin=0, vmax=np.percentile(baseline, 99.7))
     show(axes[0, 1], series[..., bolus], "at the bolus", cmap="gray", vmin=0, vmax=np.percentile(baseline, 99.7))
-    show(axes[1, 2], np.where(exam.mask[:, :, row], 1 + exam.lesion[:, :, row], 0), "Tmax > 6 s (red) and core (white)", cmap="hot", vmin=0, vmax=3)
+    labels = np.where(exam.mask[:, :, row], 1 + exam.lesion[:, :, row], 0)
+    show(
+        axes[1, 2],
+        labels,
+        "Tmax > 6 s (orange), core (red)",
+        vmin=0,
+        vmax=3,
+        cmap=matplotlib.colors.ListedColormap(["black", "#707070", "#fdae61", "#d7191c"]),
+    )
     places = dict(zip(MAPS, (axes[0, 2], axes[0, 3], axes[0, 4], axes[1, 0], axes[1, 1]), strict=True))
     for name, axis in places.items():
         window = (25.0, 45.0) if name == "ttp" else MAPS[name].window
-        shown = show(axis, exam.maps[name][:, :, row], f"{MAPS[name].title}, {MAPS[name].unit}", cmap=MAPS[name].colour_map,
-                     vmin=window[0], vmax=window[1])
+        shown = show(
+            axis,
+            exam.maps[name][:, :, row],
+            f"{MAPS[name].title}, {MAPS[name].unit}",
+            cmap=MAPS[name].colour_map,
+            vmin=window[0],
+            vmax=window[1],
+        )
         figure.colorbar(shown, ax=axis, fraction=0.046, pad=0.02)
 
     normal = exam.mask & (exam.maps["tmax"] < 3.5) & (exam.shares["artery"] == 0)
-    regions = {"grey matter": normal & (exam.shares["grey"] > 0.8), "white matter": normal & (exam.shares["white"] > 0.95),
-               "penumbra": exam.lesion == 1, "core": exam.lesion == 2, "sagittal sinus": exam.shares["sinus"] > 0.9}
+    regions = {
+        "grey matter": normal & (exam.shares["grey"] > 0.8),
+        "white matter": normal & (exam.shares["white"] > 0.95),
+        "penumbra": exam.lesion == 1,
+        "core": exam.lesion == 2,
+        "sagittal sinus": exam.shares["sinus"] > 0.9,
+    }
     for name, region in regions.items():
         if region.any():
             curve = exam.series[region].mean(axis=0)
@@ -114,18 +145,30 @@ def picture(exam: Phantom, cohorts: dict[str, dict[str, np.ndarray]], path: path
     axes[1, 4].set_title("arterial curve, mM", fontsize=10)
     axes[1, 4].set_xlabel("s")
 
-    edge = {preset: cohort["tmax_5_to_7s_ml"] / np.maximum(cohort["tmax_over_6s_ml"], 1e-6) for preset, cohort in cohorts.items()}
+    edge = {
+        preset: cohort["tmax_5_to_7s_ml"] / np.maximum(cohort["tmax_over_6s_ml"], 1e-6)
+        for preset, cohort in cohorts.items()
+    }
     histograms = (
         ("additional delay in the middle, s", {p: c["delay"] for p, c in cohorts.items()}, np.arange(0, 14.5, 0.5)),
         ("largest Tmax, s", {p: c["largest_tmax_seconds"] for p, c in cohorts.items()}, np.arange(2, 19, 0.75)),
         ("baseline over noise", {p: c["signal_to_noise"] for p, c in cohorts.items()}, np.arange(25, 86, 5)),
         ("volume of Tmax > 6 s, ml", {p: c["tmax_over_6s_ml"] for p, c in cohorts.items()}, np.arange(0, 301, 15)),
-        ("volume of Tmax 5–7 s over that of Tmax > 6 s", {p: edge[p][c["tmax_over_6s_ml"] > 10] for p, c in cohorts.items()},
-         np.arange(0, 3.01, 0.15)),
+        (
+            "volume of Tmax 5–7 s over that of Tmax > 6 s",
+            {p: edge[p][c["tmax_over_6s_ml"] > 10] for p, c in cohorts.items()},
+            np.arange(0, 3.01, 0.15),
+        ),
     )
     for axis, (title, values, bins) in zip(axes[2], histograms, strict=True):
         for preset, sample in values.items():
-            axis.hist(np.clip(sample[np.isfinite(sample)], bins[0], bins[-1]), bins=bins, alpha=0.6, label=preset, color=COLOURS[preset])
+            axis.hist(
+                np.clip(sample[np.isfinite(sample)], bins[0], bins[-1]),
+                bins=bins,
+                alpha=0.6,
+                label=preset,
+                color=COLOURS[preset],
+            )
         axis.set_title(title, fontsize=10)
         axis.set_ylabel("subjects")
     axes[2, 0].legend(fontsize=8)
@@ -136,8 +179,10 @@ def picture(exam: Phantom, cohorts: dict[str, dict[str, np.ndarray]], path: path
 
 def main(_) -> None:
     docs = pathlib.Path(_DOCS.value)
-    cohorts = {preset: numbers(draw_cohort(preset, count, _SEED.value))
-               for preset, count in zip(("acute", "chronic"), _SUBJECTS.value, strict=True)}
+    cohorts = {
+        preset: numbers(draw_cohort(preset, count, _SEED.value))
+        for preset, count in zip(("acute", "chronic"), _SUBJECTS.value, strict=True)
+    }
     text = table(cohorts)
     print(text)
     picture(draw_phantom("acute", EXAMPLE_SEED), cohorts, docs / "phantom_cohort.png")

@@ -10,4 +10,5 @@ from dscgan_jax.maps import MAP_NAMES
 def get_config(variant=None):
     config = default.get_config(variant)
     config.target = MAP_NAMES
+    config.data.lead_seconds = 0.0  # TTP counts from the first acquired frame
     return config

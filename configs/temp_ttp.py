@@ -10,4 +10,5 @@ def get_config(variant=None):
     config = default.get_config(variant)
     config.target = ("ttp",)
     config.model.generator = "temporal"
+    config.data.lead_seconds = 0.0  # TTP counts from the first acquired frame
     return config

@@ -4,7 +4,6 @@ python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                    
 python -m dscgan_jax.main --mode=predict --workdir=runs/temp_tmax-demo --input=exam.nii.gz --output=maps/
 """
 
-import errno
 import os
 import pathlib
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from dscgan_jax.errors import InputError
+from dscgan_jax.errors import DISK_FULL, InputError
 
 MODES = {
     "train": "draw phantom exams where no root is given, prepare, train, evaluate (default)",
@@ -26,7 +25,7 @@ MODES = {
 
 _MODE = flags.DEFINE_enum("mode", "train", list(MODES), "; ".join(f"{mode}: {what}" for mode, what in MODES.items()))
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", "configs/temp_tmax.py", "Config file, optionally with a variant: configs/temp_tmax.py:demo. Fields are "
+    "config", None, "Config file (default configs/temp_tmax.py), optionally with a variant: configs/temp_tmax.py:demo. Fields are "
     "overridden as --config.train.batch_size=8; configs/default.py lists and explains all of them.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where a run lives; default: runs/<config>[-<variant>].")
 _INPUT = flags.DEFINE_string("input", None, "predict: a 4-D NIfTI file.")
@@ -91,7 +90,7 @@ def run(mode: str) -> None:
 def one_line(error: Exception) -> str:
     """An error as the one line that a user reads."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"error: the disk is full while writing {error.filename or 'a file'}; free some space or give another folder."
     if isinstance(error, (InputError, FloatingPointError, OSError)):
         return f"error: {text}"
@@ -134,7 +133,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.argv = [argv[0], *map(resolve_config, argv[1:])]  # ml_collections looks for overrides there
         return flags.FLAGS(sys.argv)
     except (InputError, flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        sys.exit(one_line(InputError(str(error).strip("'\""))))
+        message = str(error).strip("'\"")
+        if "Traceback" in message:  # ml_collections quotes the traceback of a config file that raised
+            message = message.strip().splitlines()[-1].partition(": ")[2]
+        sys.exit(one_line(InputError(message)))
 
 
 def _required(name: str, value: str | None) -> str:

@@ -1,10 +1,14 @@
 """One exam -> maps on the exam's own grid, from a checkpoint that needs no other setting."""
 
+import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
+import shutil
+import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -147,13 +151,34 @@ def predict_file(workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Pa
                          "or EchoTime in the sidecar.")
     prediction = predictor.predict(exam)
     stem = map_stem(series)
-    paths = write_maps(prediction, predictor, exam, output, stem)
     canonical = {name: nifti.to_canonical(volume, exam.affine)[0] for name, volume in prediction.volumes.items()}
     series_canonical, affine, _ = nifti.to_canonical(exam.series, exam.affine)
     voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    figures.maps_picture(output / f"{stem}_maps.png", canonical, series_canonical, title=stem,
-                         aspect=float(voxel_mm[1] / voxel_mm[0]))
-    return paths
+    with all_or_nothing(output) as folder:
+        paths = write_maps(prediction, predictor, exam, folder, stem)
+        figures.maps_picture(folder / f"{stem}_maps.png", canonical, series_canonical, title=stem,
+                             aspect=float(voxel_mm[1] / voxel_mm[0]))
+    return [output / path.name for path in paths]
+
+
+@contextlib.contextmanager
+def all_or_nothing(output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder whose files move into `output` together; where something fails, `output` stays as it was."""
+    existed = output.is_dir()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror}); give another --output.") from error
+    try:
+        yield folder
+        for path in folder.iterdir():
+            os.replace(path, output / path.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not existed:
+            with contextlib.suppress(OSError):
+                output.rmdir()  # only where nothing came into it
 
 
 def map_stem(series: pathlib.Path) -> str:

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import math
+import os
 import pathlib
 from typing import Any
 
 import ml_collections
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.maps import map_indices
+from dscgan_jax.maps import MAP_NAMES, map_indices
 from dscgan_jax.scaling import SIGNALS
 
 # What a resumed run may change: how long, how chatty, where from. Everything else would make it another run.
@@ -37,7 +38,7 @@ _CHOICES = {
 }
 _AT_LEAST = {
     "data.size": 8, "data.slices": 0, "data.frames": 2, "data.memory_mib": 0, "data.read_threads": 1,
-    "data.tr_seconds": 0, "data.te_seconds": 0,
+    "data.tr_seconds": 0, "data.te_seconds": 0, "data.lead_seconds": 0,
     "phantom.subjects": 3, "phantom.size": 32, "phantom.slices": 0,
     "model.width": 1, "model.unet_width": 1, "model.depth": 1, "model.discriminator_width": 1,
     "model.discriminator_layers": 1,
@@ -81,10 +82,26 @@ def check(config: ml_collections.ConfigDict) -> None:
     if config.model.generator == "temporal" and not 64 <= config.data.frames <= 127:
         raise InputError(f"config.data.frames is {config.data.frames}; the temporal stack halves time six times and "
                          "takes 64 to 127 frames.")
+    if config.data.lead_seconds and config.data.time_mode != "seconds":
+        raise InputError(f"config.data.lead_seconds is {config.data.lead_seconds:g}, which needs "
+                         "config.data.time_mode=seconds; set it to 0, or the time mode to seconds.")
+    if config.data.lead_seconds and "ttp" in config.target:
+        raise InputError(f"config.data.lead_seconds is {config.data.lead_seconds:g}, but TTP counts from the first acquired "
+                         "frame; set it to 0, or take ttp out of config.target.")
     fractions = tuple(config.data.split_fractions)
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] <= 0:
         raise InputError(f"config.data.split_fractions is {fractions}; give train, validation, test, adding up to 1, "
                          "with train above 0.")
+    _check_batch_fits(config)
+
+
+def _check_batch_fits(config: ml_collections.ConfigDict) -> None:
+    """Refuses a batch that this machine's memory could not even hold once, before minutes of reading."""
+    batch_bytes = config.train.batch_size * config.data.size**2 * (2 * config.data.frames + 4 * len(MAP_NAMES))
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if batch_bytes > memory_bytes:
+        raise InputError(f"out of memory: config.train.batch_size={config.train.batch_size} needs {batch_bytes / 2**30:,.0f} "
+                         f"GiB for one batch, this machine has {memory_bytes / 2**30:,.0f} GiB; lower it.")
 
 
 def total_steps(config: ml_collections.ConfigDict, n_slices: int) -> int:

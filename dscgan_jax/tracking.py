@@ -48,7 +48,8 @@ def check_finite(values: Mapping[str, float], step: int, since: int | None = Non
     bad = [f"{name} is {float(value)}" for name, value in values.items() if not math.isfinite(float(value))]
     if bad:
         where = f"at step {step}" if since is None else f"between steps {since} and {step}"
-        raise FloatingPointError(f"{', '.join(bad)} {where}.")
+        raise FloatingPointError(f"{', '.join(bad)} {where}: not finite. Training stops; checkpoints before it stay. Try a lower "
+                                 "config.train.learning_rate, and look for odd exams with --mode=check.")
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:

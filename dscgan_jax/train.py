@@ -47,7 +47,6 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
     mesh = sharding.data_mesh()
     pipeline.check_batch_size(config.train.batch_size, mesh.size)
     scaling = Scaling.from_ranges(data_record["ranges"], config.data.signal, tuple(config.target), config.data.ranges)
-    check_batch_fits(config)
     if builder.info.splits["validation"].num_examples == 0:
         raise InputError("the validation split is empty, and the best checkpoint is chosen on it; name a validation "
                          "subject in participants.tsv or raise config.data.split_fractions.")
@@ -185,15 +184,6 @@ def check_same_data(stored: dict[str, Any], data_record: dict[str, Any], workdir
         if stored["data"][name] != json.loads(json.dumps(data_record[name])):
             raise InputError(f"{workdir} was trained on exams with other {name}; resume with the exams it began with, or "
                              "give another --workdir.")
-
-
-def check_batch_fits(config: ml_collections.ConfigDict) -> None:
-    """Refuses a batch that this machine's memory could not even hold once, before minutes of reading."""
-    batch_bytes = config.train.batch_size * config.data.size**2 * (2 * config.data.frames + 4 * len(MAP_NAMES))
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if batch_bytes > memory_bytes:
-        raise InputError(f"out of memory: config.train.batch_size={config.train.batch_size} needs {batch_bytes / 2**30:,.0f} "
-                         f"GiB for one batch, this machine has {memory_bytes / 2**30:,.0f} GiB; lower it.")
 
 
 class out_of_memory_named:

@@ -35,7 +35,7 @@ def with_root(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(config.to_dict())
     if not config.data.root:
         with tqdm.tqdm(total=config.phantom.subjects, unit="exam", desc="drawing", dynamic_ncols=True, leave=False) as bar:
-            config.data.root = str(phantom_exams.phantom_folder(config, cache_dir(config), lambda *_: bar.update()))
+            config.data.root = str(phantom_exams.phantom_folder(config, cache_dir(config), bar.update))
         config.data.layout = "bids"
     elif not pathlib.Path(config.data.root).expanduser().is_dir():
         raise InputError(f"config.data.root={config.data.root}: there is no such folder.")
@@ -193,5 +193,5 @@ def draw_phantom(output: pathlib.Path, *, preset: str, subjects: int, size: int,
     """Digital exams with known truth."""
     with tqdm.tqdm(total=subjects, unit="exam", desc="drawing", dynamic_ncols=True) as bar:
         phantom_exams.write_cohort(output, preset=preset, subjects=subjects, seed=seed, size=size, slices=slices or None,
-                                   split_fractions=split_fractions, progress=lambda *_: bar.update())
+                                   split_fractions=split_fractions, progress=bar.update)
     print(output)

@@ -8,7 +8,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
 LEVELS = {
     "errors": 0,
     "maps": 1,
-    "scaling": 2, "losses": 2, "metrics": 2, "tracking": 2, "figures": 2, "records": 2, "sharding": 2, "page_style": 2,
+    "scaling": 2, "losses": 2, "metrics": 2, "tracking": 2, "figures": 2, "records": 2, "sharding": 2,
     "perfusion.kinetics": 2, "perfusion.signal": 2, "perfusion.anatomy": 2, "data.nifti": 2, "models.blocks": 2,
     "settings": 3, "perfusion.vessels": 3, "perfusion.physiology": 3, "data.exams": 3,
     "models.temporal": 3, "models.unet": 3, "models.discriminator": 3,

@@ -15,8 +15,13 @@ def voxels(transit_shape: float = 2.0, count: int = 12, seed: int = 0) -> Perfus
     """Voxels from healthy to severely ischaemic; every second one mixes two tissues."""
     rng = np.random.default_rng(seed)
     second = np.where(np.arange(count) % 2, rng.uniform(2, 25, count), 0.0)
-    return Perfusion(cbf=np.stack([rng.uniform(4, 60, count), second], axis=1), mtt=rng.uniform(2.5, 18, (count, 2)),
-                     delay=rng.uniform(0, 13, count), dispersion=rng.uniform(0.15, 1.4, count), transit_shape=transit_shape)
+    return Perfusion(
+        cbf=np.stack([rng.uniform(4, 60, count), second], axis=1),
+        mtt=rng.uniform(2.5, 18, (count, 2)),
+        delay=rng.uniform(0, 13, count),
+        dispersion=rng.uniform(0.15, 1.4, count),
+        transit_shape=transit_shape,
+    )
 
 
 def brute_force(perfusion: Perfusion, voxel: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -24,11 +29,14 @@ def brute_force(perfusion: Perfusion, voxel: int) -> tuple[np.ndarray, np.ndarra
     times = np.arange(0.0, FRAMES[-1] + STEP, STEP)
     since = times - perfusion.delay[voxel]
     kernel = kinetics.dispersion_kernel(times, perfusion.dispersion[voxel], perfusion.dispersion_shape)
-    held = sum(perfusion.cbf[voxel, tissue] * kinetics.residue(times + STEP / 2, perfusion.mtt[voxel, tissue], perfusion.transit_shape)
-               for tissue in range(2))
-    spread = np.convolve(kernel, held)[:len(times)] * STEP  # cells of the residue are half a step late ...
+    held = sum(
+        perfusion.cbf[voxel, tissue]
+        * kinetics.residue(times + STEP / 2, perfusion.mtt[voxel, tissue], perfusion.transit_shape)
+        for tissue in range(2)
+    )
+    spread = np.convolve(kernel, held)[: len(times)] * STEP  # cells of the residue are half a step late ...
     arterial = ARTERY(since + STEP / 2)  # ... and the arterial curve half a step early
-    curve = np.convolve(arterial, spread)[:len(times)] * STEP * 1.04 / (0.55 / 0.75) / 6000
+    curve = np.convolve(arterial, spread)[: len(times)] * STEP * 1.04 / (0.55 / 0.75) / 6000
     return times, spread, curve
 
 
@@ -136,7 +144,9 @@ def test_signal_and_relaxation_are_inverse():
     assert relaxation[1] == pytest.approx(87.0 * 0.05)
     signal = kinetics.signal_after(900.0, relaxation, 0.036)
     assert signal[2] == pytest.approx(900.0 * np.exp(-0.036 * 87.0 * 0.3))
-    np.testing.assert_allclose(kinetics.concentration_of(kinetics.relaxation_of(signal, 900.0, 0.036)), concentration, atol=1e-12)
+    np.testing.assert_allclose(
+        kinetics.concentration_of(kinetics.relaxation_of(signal, 900.0, 0.036)), concentration, atol=1e-12
+    )
 
 
 def test_every_constant_has_a_unit_and_a_source():

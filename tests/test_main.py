@@ -248,7 +248,7 @@ def test_anybodys_maps_are_scored_by_the_same_code(world, tmp_path):
     runs.main("--mode=evaluate", f"--maps={folder}", f"--workdir={tmp_path / 'run'}",
               *runs.overrides(world[0] / "exams", world[0] / "cache"), check=True)
     summary = json.loads((tmp_path / "run/evaluation/test/summary.json").read_text())
-    assert summary["results"]["theirs"]["tmax"]["brain"]["brain_mae"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert summary["results"]["theirs"]["tmax"]["brain"]["mae"]["mean"] == pytest.approx(0, abs=1e-6)
 
 
 def test_check_says_what_is_usable(world, tmp_path):

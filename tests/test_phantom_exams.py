@@ -102,7 +102,9 @@ def test_the_stated_disk_need_is_enough_and_not_absurd(cohort):
     assert taken < need < 8 * taken + 2e6
 
 
-@pytest.mark.parametrize(("subjects", "expected"), [(1, (1, 0, 0)), (3, (1, 1, 1)), (10, (7, 1, 2)), (40, (28, 4, 8)), (203, (142, 20, 41))])
+@pytest.mark.parametrize(
+    ("subjects", "expected"), [(1, (1, 0, 0)), (3, (1, 1, 1)), (10, (7, 1, 2)), (40, (28, 4, 8)), (203, (142, 20, 41))]
+)
 def test_splits_follow_the_fractions_and_none_is_empty(subjects, expected):
     splits = phantom_exams.split_subjects(subjects, (0.70, 0.10, 0.20), seed=0)
     assert next(iter(splits)) == "sub-0001"

@@ -226,6 +226,23 @@ def test_int16_is_finer_than_the_noise_and_a_wild_voxel_does_not_spoil_it():
     np.testing.assert_allclose(back[exam.mask], series[exam.mask], atol=series[exam.mask].max() * 1e-3)
 
 
+def test_with_a_lead_the_bolus_arrives_at_one_frame_however_late_the_scan_saw_it():
+    settings = dataclasses.replace(SAME, time_mode="seconds", frame_seconds=1.0, lead_seconds=9.0, transients="hold")
+    early, late = (prepare(_exam(arrival=arrival), settings) for arrival in (12.0, 30.0))
+    curves = [exam.dsc[exam.mask.nonzero()[0][0]].mean(axis=(1, 2)) for exam in (early, late)]
+    assert abs(int(np.argmin(curves[0])) - int(np.argmin(curves[1]))) <= 1
+    for exam in (early, late):
+        assert (exam.baseline_begin, exam.frame_seconds) == (0, 1.0) and 7 <= exam.baseline_end <= 9
+    assert any(flag.startswith("short_frames_repeated") for flag in late.flags)
+
+
+def test_a_lead_longer_than_the_scan_before_the_bolus_repeats_the_first_steady_frame():
+    settings = dataclasses.replace(SAME, time_mode="seconds", frame_seconds=1.5, lead_seconds=60.0, transients="hold")
+    prepared = prepare(_exam(arrival=12.0), settings)
+    assert any(flag.startswith("early_bolus_frames_repeated") for flag in prepared.flags)
+    np.testing.assert_array_equal(prepared.dsc[:, 0], prepared.dsc[:, 10])
+
+
 def test_a_brain_lost_between_the_pixels_is_refused():
     mask = np.zeros((16, 16, 3), bool)
     mask[0, 0, 0] = True

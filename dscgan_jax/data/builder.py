@@ -6,7 +6,6 @@ of the data set's folder, so that another source or setting makes another data s
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import functools
 import hashlib
@@ -23,7 +22,7 @@ import tqdm
 
 from dscgan_jax.data import layouts, nifti, preparation
 from dscgan_jax.data.ranges import RangeGatherer
-from dscgan_jax.errors import InputError
+from dscgan_jax.errors import DISK_FULL, InputError
 from dscgan_jax.maps import MAP_NAMES
 
 VERSION = tfds.core.Version("1.0.0")  # raise it when the same files would become other examples
@@ -321,7 +320,7 @@ def _folder_errors(folder: pathlib.Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = getattr(error, "errno", None) in DISK_FULL
         if full or "No space left" in str(error) or "File too large" in str(error):
             raise InputError(f"{folder}: the disk is full; free some space or give another --config.data.cache_dir=.") from error
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):

@@ -7,7 +7,6 @@ Arrays are (x, y, z) or (x, y, z, time).
 
 import contextlib
 import dataclasses
-import errno
 import gzip
 import io
 import json
@@ -20,7 +19,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from dscgan_jax.errors import InputError
+from dscgan_jax.errors import DISK_FULL, InputError
 
 Path = pathlib.Path | str
 
@@ -222,7 +221,7 @@ def replacing(path: Path) -> Iterator[Any]:
             yield file
         os.replace(partial, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise InputError(f"{path}: the disk is full; free some space or choose another folder.") from error
         raise InputError(f"{path}: cannot be written ({_brief(error)}); choose another folder.") from error
     finally:

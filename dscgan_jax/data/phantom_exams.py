@@ -91,17 +91,28 @@ def phantom_folder(config: Any, cache_dir: pathlib.Path | str, progress: Progres
       InputError: as `write_cohort`.
     """
     wanted = config.phantom
-    settings = {"preset": wanted.preset, "subjects": int(wanted.subjects), "size": int(wanted.size), "slices": int(wanted.slices or 0),
-                "seed": int(wanted.seed), "split_fractions": [float(fraction) for fraction in config.data.split_fractions],
-                "phantom_version": PHANTOM_VERSION}
+    settings = {
+        "preset": wanted.preset,
+        "subjects": int(wanted.subjects),
+        "size": int(wanted.size),
+        "slices": int(wanted.slices or 0),
+        "seed": int(wanted.seed),
+        "split_fractions": [float(fraction) for fraction in config.data.split_fractions],
+        "phantom_version": PHANTOM_VERSION,
+    }
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     folder = pathlib.Path(cache_dir).expanduser() / f"phantom-{fingerprint}"
     if (folder / "participants.tsv").is_file():
         return folder
-    print(f"Drawing {wanted.subjects} {wanted.preset} phantom exams into {folder} "
-          f"(about {_readable(disk_need_bytes(wanted.preset, wanted.subjects, wanted.size, wanted.slices))}).", flush=True)
+    print(
+        f"Drawing {wanted.subjects} {wanted.preset} phantom exams into {folder} "
+        f"(about {_readable(disk_need_bytes(wanted.preset, wanted.subjects, wanted.size, wanted.slices))}).",
+        flush=True,
+    )
     try:
-        return write_cohort(folder, progress=progress, **{key: value for key, value in settings.items() if key != "phantom_version"})
+        return write_cohort(
+            folder, progress=progress, **{key: value for key, value in settings.items() if key != "phantom_version"}
+        )
     except InputError:
         if (folder / "participants.tsv").is_file():  # another process was quicker
             return folder
@@ -116,8 +127,10 @@ def split_subjects(subjects: int, fractions: Sequence[float], seed: int) -> dict
     """
     fractions = [float(fraction) for fraction in fractions]
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1.0) > 1e-6:
-        raise InputError(f"config.data.split_fractions is {tuple(fractions)}; expected three shares (train, validation, test) "
-                         "that add up to 1.")
+        raise InputError(
+            f"config.data.split_fractions is {tuple(fractions)}; expected three shares (train, validation, test) "
+            "that add up to 1."
+        )
     counts = [math.floor(fraction * subjects + 0.5) for fraction in fractions]
     counts[0] = subjects - counts[1] - counts[2]
     if subjects >= 3:  # nobody can train, choose or score without exams
@@ -142,18 +155,32 @@ def write_exam(folder: pathlib.Path, subject: str, phantom: Phantom) -> None:
     """Writes one exam's files into `folder/<subject>/perf`."""
     perf = folder / subject / "perf"
     perf.mkdir(parents=True)
-    sidecar = {"RepetitionTime": phantom.frame_seconds, "EchoTime": phantom.echo_seconds, "MagneticFieldStrength": 3.0,
-               "Manufacturer": "dscgan_jax phantom"}
-    nifti.write_volume(perf / f"{subject}_dsc.nii.gz", phantom.series, phantom.affine, dtype=phantom.series.dtype,
-                       frame_seconds=phantom.frame_seconds, sidecar=sidecar)
+    sidecar = {
+        "RepetitionTime": phantom.frame_seconds,
+        "EchoTime": phantom.echo_seconds,
+        "MagneticFieldStrength": 3.0,
+        "Manufacturer": "dscgan_jax phantom",
+    }
+    nifti.write_volume(
+        perf / f"{subject}_dsc.nii.gz",
+        phantom.series,
+        phantom.affine,
+        dtype=phantom.series.dtype,
+        frame_seconds=phantom.frame_seconds,
+        sidecar=sidecar,
+    )
     for name in MAPS:
         nifti.write_volume(perf / f"{subject}_{name}.nii.gz", phantom.maps[name], phantom.affine)
     nifti.write_volume(perf / f"{subject}_mask.nii.gz", phantom.mask.astype(np.uint8), phantom.affine, dtype=np.uint8)
     nifti.write_volume(perf / f"{subject}_lesion.nii.gz", phantom.lesion, phantom.affine, dtype=np.uint8)
-    rows = [f"{seconds:.4f}\t{concentration:.6f}\n"
-            for seconds, concentration in zip(phantom.arterial_seconds, phantom.arterial_mm, strict=True)]
+    rows = [
+        f"{seconds:.4f}\t{concentration:.6f}\n"
+        for seconds, concentration in zip(phantom.arterial_seconds, phantom.arterial_mm, strict=True)
+    ]
     (perf / f"{subject}_aif.tsv").write_text("time_seconds\tconcentration_mM\n" + "".join(rows), encoding="utf-8")
-    (perf / f"{subject}_truth.json").write_text(json.dumps(phantom.truth, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (perf / f"{subject}_truth.json").write_text(
+        json.dumps(phantom.truth, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
 
 
 def _write_subjects(folder, subjects, preset, seed, size, slices, progress):
@@ -180,8 +207,10 @@ def _write_table(folder: pathlib.Path, splits: dict[str, str]) -> None:
 def _check_disk(folder: pathlib.Path, need: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < need:
-        raise InputError(f"{folder}: phantom exams need about {_readable(need)}, {_readable(free)} are free; free some space, draw fewer "
-                         "subjects (--config.phantom.subjects=) or choose another --config.data.cache_dir.")
+        raise InputError(
+            f"{folder}: phantom exams need about {_readable(need)}, {_readable(free)} are free; free some space, "
+            "draw fewer subjects (--config.phantom.subjects=) or choose another --config.data.cache_dir."
+        )
 
 
 def _sweep(root: pathlib.Path) -> None:

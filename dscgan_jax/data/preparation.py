@@ -32,6 +32,7 @@ class PreparationSettings:
       time_mode: `stretch` maps the whole duration to `frames`; `seconds` takes real time.
       frame_seconds: frame length in `seconds`.
       transients: `keep`, or `hold` = frames before steady state are replaced by the first steady one.
+      lead_seconds: in `seconds`, how long before the bolus arrives the first frame lies; 0 = at the first acquired frame.
     """
 
     size: int
@@ -40,6 +41,7 @@ class PreparationSettings:
     time_mode: str
     frame_seconds: float
     transients: str
+    lead_seconds: float = 0.0
 
     def __post_init__(self):
         if self.time_mode not in TIME_MODES:
@@ -55,7 +57,7 @@ class PreparationSettings:
     def from_config(cls, data: Any) -> "PreparationSettings":
         """From `config.data`."""
         return cls(int(data.size), int(data.slices), int(data.frames), str(data.time_mode), float(data.frame_seconds),
-                   str(data.transients))
+                   str(data.transients), float(data.lead_seconds))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +198,8 @@ def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
     """
     grid = grid_of(exam.series.shape, exam.affine, settings)
     flags = list(exam.flags)
-    weights, network_seconds = _time_matrix(exam, settings, flags)
+    first_seconds = _first_seconds(exam, settings)
+    weights, network_seconds = _time_matrix(exam, settings, first_seconds, flags)
     series = _series_on_network(exam.series, grid, weights)
     maps, has_map, mask, _ = prepare_maps(exam.maps, exam.mask, exam.affine, settings)
     if not mask.any():
@@ -205,7 +208,7 @@ def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
     if settings.transients == "hold" and exam.timing.transient_frames:
         flags.append(f"transients_held={exam.timing.transient_frames}")
     dsc, scale = _as_int16(series, mask, flags)
-    begin, end = _baseline_on_network(exam, network_seconds, settings.frames)
+    begin, end = _baseline_on_network(exam, first_seconds, network_seconds, settings.frames)
     baseline = dsc[:, begin:end].mean(axis=1, dtype=np.float32)  # (slice, row, col)
     return PreparedExam(
         subject=exam.subject, dsc=dsc, dsc_scale=scale, maps=maps, has_map=has_map, mask=mask,
@@ -306,7 +309,15 @@ def _series_on_network(series: np.ndarray, grid: GridRecord, weights: np.ndarray
     return _along(planes, by_slice, 0)
 
 
-def _time_matrix(exam: Exam, settings: PreparationSettings, flags: list[str]) -> tuple[np.ndarray | None, float]:
+def _first_seconds(exam: Exam, settings: PreparationSettings) -> float:
+    """When the first network frame lies, from the first acquired frame; negative where the bolus comes early."""
+    if settings.time_mode == "stretch" or not settings.lead_seconds:
+        return 0.0
+    return exam.timing.baseline_end * exam.frame_seconds - settings.lead_seconds
+
+
+def _time_matrix(exam: Exam, settings: PreparationSettings, first_seconds: float, flags: list[str]
+                 ) -> tuple[np.ndarray | None, float]:
     """(network frame, exam frame) matrix of linear interpolation, and the length of a network frame in seconds."""
     n_exam = exam.series.shape[-1]
     if settings.time_mode == "stretch":
@@ -314,14 +325,16 @@ def _time_matrix(exam: Exam, settings: PreparationSettings, flags: list[str]) ->
         position = np.linspace(0, n_exam - 1, settings.frames)
     else:
         seconds = settings.frame_seconds
-        position = np.arange(settings.frames) * seconds / exam.frame_seconds
+        position = (first_seconds + np.arange(settings.frames) * seconds) / exam.frame_seconds
+        if n_before := int((position < -1e-6).sum()):
+            flags.append(f"early_bolus_frames_repeated={n_before}")
         n_repeated = int((position > n_exam - 1 + 1e-6).sum())
         if n_repeated:
             flags.append(f"short_frames_repeated={n_repeated}")
         cut_seconds = (n_exam - 1 - position[-1]) * exam.frame_seconds
         if cut_seconds > 1e-6:
             flags.append(f"cut_seconds={cut_seconds:.2f}")
-        position = np.minimum(position, n_exam - 1)
+        position = np.clip(position, 0, n_exam - 1)
     held = exam.timing.transient_frames if settings.transients == "hold" else 0
     if n_exam == settings.frames and held == 0 and np.allclose(position, np.arange(n_exam), rtol=0, atol=1e-6):
         return None, seconds
@@ -336,12 +349,13 @@ def _time_matrix(exam: Exam, settings: PreparationSettings, flags: list[str]) ->
     return matrix, seconds
 
 
-def _baseline_on_network(exam: Exam, network_seconds: float, frames: int) -> tuple[int, int]:
+def _baseline_on_network(exam: Exam, first_seconds: float, network_seconds: float, frames: int) -> tuple[int, int]:
     """The baseline's frames on the network grid: those that lie wholly within it, at least one."""
-    ratio = exam.frame_seconds / network_seconds
-    begin = int(np.ceil(exam.timing.baseline_begin * ratio - 1e-6))
-    end = int(np.floor((exam.timing.baseline_end - 1) * ratio + 1e-6)) + 1
-    begin = min(begin, frames - 1)
+    def position(frame: int) -> float:
+        return (frame * exam.frame_seconds - first_seconds) / network_seconds
+
+    begin = int(np.clip(np.ceil(position(exam.timing.baseline_begin) - 1e-6), 0, frames - 1))
+    end = int(np.floor(position(exam.timing.baseline_end - 1) + 1e-6)) + 1
     return begin, max(min(end, frames), begin + 1)
 
 

@@ -13,7 +13,8 @@ DEEP_GREY_LOSS = 0.14  # iron
 BLOOD_SIGNAL = 0.90
 # How much stronger than in grey matter the first frame exceeds the steady state: it grows with T1.
 TRANSIENT_OF = {"grey": 1.0, "white": 0.75, "csf": 2.4, "sinus": 0.5, "skull": 0.5, "scalp": 0.3}
-# Air in the sinuses of the face and of the ear costs signal: centre in head coordinates (mirrored), radius in mm, share lost.
+# Air in the sinuses of the face and of the ear costs signal: centre in head coordinates (mirrored), radius in mm,
+# share lost.
 AIR_CAVITIES = (((0.0, 42.0, -34.0), 17.0, 0.85), ((46.0, -20.0, -40.0), 11.0, 0.7))
 LARGEST_SIGNAL = 32767
 _THREADS = 2
@@ -37,7 +38,9 @@ class Imperfections:
 
 
 REAL = Imperfections()
-IDEAL = Imperfections(bias=False, transient=False, drift=False, pulsation=False, motion=False, noise=False, rounding=False)
+IDEAL = Imperfections(
+    bias=False, transient=False, drift=False, pulsation=False, motion=False, noise=False, rounding=False
+)
 
 
 class Scanner:
@@ -46,7 +49,9 @@ class Scanner:
     def __init__(self, rng: np.random.Generator):
         self.gain = float(np.exp(rng.uniform(np.log(350.0), np.log(1500.0))))  # scanner units of grey matter
         self.signal_to_noise = float(rng.uniform(30.0, 80.0))
-        self.transient_height = float(rng.uniform(0.05, 0.28) * (rng.random() > 0.2))  # of grey matter; 0: dummy scans were run
+        self.transient_height = float(
+            rng.uniform(0.05, 0.28) * (rng.random() > 0.2)
+        )  # of grey matter; 0: dummy scans were run
         self.transient_frames = float(rng.uniform(0.35, 1.1))  # decay constant
         self.drift = float(0.015 * rng.standard_normal())  # change of the signal over the exam
         self.drift_slope = 0.006 * rng.standard_normal(3)  # per 100 mm
@@ -62,8 +67,11 @@ class Scanner:
     def parameters(self) -> dict[str, object]:
         """The drawn numbers."""
         plain = {name: value for name, value in vars(self).items() if isinstance(value, float)}
-        return plain | {"drift_slope_per_100mm": self.drift_slope.tolist(), "bias_linear_per_100mm": self.bias_linear.tolist(),
-                        "bias_square_per_100mm2": self.bias_square.tolist()}
+        return plain | {
+            "drift_slope_per_100mm": self.drift_slope.tolist(),
+            "bias_linear_per_100mm": self.bias_linear.tolist(),
+            "bias_square_per_100mm2": self.bias_square.tolist(),
+        }
 
     def resting_signal(self, tissues: Tissues, points: np.ndarray) -> np.ndarray:
         """(voxel,) S0 in the steady state, without coil bias, scanner units."""
@@ -82,8 +90,15 @@ class Scanner:
         total = sum(SIGNAL_OF[name] * getattr(tissues, name) for name in TRANSIENT_OF)
         return (self.transient_height * weight / np.maximum(total, 1e-3)).astype(np.float32)
 
-    def modulation(self, seconds: np.ndarray, world: np.ndarray, points: np.ndarray, pulsating: np.ndarray,
-                   transient: np.ndarray, imperfections: Imperfections) -> tuple[np.ndarray, np.ndarray]:
+    def modulation(
+        self,
+        seconds: np.ndarray,
+        world: np.ndarray,
+        points: np.ndarray,
+        pulsating: np.ndarray,
+        transient: np.ndarray,
+        imperfections: Imperfections,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """What multiplies the signal, 1 + loadings @ courses: (voxel, k) and (k, time), float32.
 
         Args:
@@ -104,7 +119,11 @@ class Scanner:
             loadings.append(self.drift + world @ self.drift_slope / 100.0)
             courses.append(through * (1.4 - 0.4 * through))
         if imperfections.pulsation:
-            loadings += [self.pulsation * pulsating * np.cos(phase), self.pulsation * pulsating * np.sin(phase), self.respiration * ones]
+            loadings += [
+                self.pulsation * pulsating * np.cos(phase),
+                self.pulsation * pulsating * np.sin(phase),
+                self.respiration * ones,
+            ]
             courses += [np.cos(turn), np.sin(turn), np.sin(2 * np.pi * self.respiration_hertz * seconds)]
         return np.stack(loadings, axis=1).astype(np.float32), np.stack(courses).astype(np.float32)
 
@@ -122,8 +141,9 @@ class Motion:
     """A rigid movement of the head during the exam, as a pose for each frame.
 
     Convention: a point of the head that lies at world position p (mm, RAS) in the first frame lies in frame f at
-    R (p - c) + c + t, with R = Rz Ry Rx of `degrees[f]` (about the fixed x, y, z axes), t = `millimetres[f]` and c the centre
-    of the volume, which is the world's origin. Truth maps lie where the head is in the first frame, whose pose is zero.
+    R (p - c) + c + t, with R = Rz Ry Rx of `degrees[f]` (about the fixed x, y, z axes), t = `millimetres[f]` and c the
+    centre of the volume, which is the world's origin. Truth maps lie where the head is in the first frame, whose pose
+    is zero.
     """
 
     millimetres: np.ndarray  # (time, 3)
@@ -141,6 +161,21 @@ class Motion:
             matrices[frame, :3, :3] = rotation_matrix(angles)
             matrices[frame, :3, 3] = self.millimetres[frame]
         return matrices
+
+    def record(self) -> dict[str, object]:
+        """Plain values: the convention and, if the subject moved, the pose of each frame."""
+        convention = (
+            "a point at world position p (mm, RAS) in the first frame lies at R p + t in frame f; R = Rz Ry Rx of "
+            "degrees about the fixed axes through the centre of the volume, which is the world's origin; t in mm"
+        )
+        if not self.moved:
+            return {"convention": convention}
+        return {
+            "convention": convention,
+            "degrees": np.round(self.degrees, 9).tolist(),
+            "millimetres": np.round(self.millimetres, 9).tolist(),
+            "transforms": self.transforms().tolist(),
+        }
 
 
 def draw_motion(rng: np.random.Generator, frames: int, moves: bool | None, probability: float = 0.15) -> Motion:
@@ -200,7 +235,7 @@ def _move(series: np.ndarray, frames: np.ndarray, affine: np.ndarray, pose: np.n
             weight = np.prod(np.where(offset, fraction, 1 - fraction), axis=1)
             some = np.flatnonzero(lit[start + step] & (weight > 0))
             moved[some] += weight[some, None] * source[start[some] + step]
-        target[rows[0]:rows[-1] + 1, frames] = moved
+        target[rows[0] : rows[-1] + 1, frames] = moved
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(fill, range(0, len(target), _CHUNK)))
@@ -209,7 +244,9 @@ def _move(series: np.ndarray, frames: np.ndarray, affine: np.ndarray, pose: np.n
 # ------------------------------------------------------------------------------------------------ noise
 
 
-def measure(series: np.ndarray, bias: np.ndarray | None, sigma: float, seed: np.random.SeedSequence, rounding: bool) -> np.ndarray:
+def measure(
+    series: np.ndarray, bias: np.ndarray | None, sigma: float, seed: np.random.SeedSequence, rounding: bool
+) -> np.ndarray:
     """Coil sensitivity, Rician noise and rounding to the scanner's integers.
 
     Args:
@@ -244,8 +281,13 @@ def measure(series: np.ndarray, bias: np.ndarray | None, sigma: float, seed: np.
 
 
 def signal_courses(
-    resting: np.ndarray, relaxation: np.ndarray, echo_seconds: float, loadings: np.ndarray, courses: np.ndarray,
-    out: np.ndarray, rows: np.ndarray,
+    resting: np.ndarray,
+    relaxation: np.ndarray,
+    echo_seconds: float,
+    loadings: np.ndarray,
+    courses: np.ndarray,
+    out: np.ndarray,
+    rows: np.ndarray,
 ) -> None:
     """Writes S0 exp(-TE delta R2*) (1 + loadings @ courses) into `out[rows]`.
 

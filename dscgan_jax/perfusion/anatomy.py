@@ -1,6 +1,7 @@
 """A randomly deformed head: which share of each voxel is which tissue, and where the large vessels run.
 
-Everything is a closed expression of the position in millimetres, so that the same head can be drawn on any grid, in three dimensions.
+Everything is a closed expression of the position in millimetres, so that the same head can be drawn on any grid, in
+three dimensions.
 Head coordinates are those of a brain atlas: x to the right, y to the front, z up, origin at the anterior commissure;
 a random affine map and a smooth random displacement take scanner coordinates to them.
 """
@@ -105,9 +106,15 @@ class Head:
 
     def parameters(self) -> dict[str, object]:
         """What was drawn, as plain values."""
-        return {"scale": self.scale.tolist(), "angles_degrees": self.angles_degrees.tolist(), "shift_mm": self.shift_mm.tolist(),
-                "cortex_mm": float(self.cortex_mm), "sulcus_half_width_mm": float(self.sulcus_mm),
-                "sulcus_depth_mm": float(self.sulcus_depth_mm), "ventricle_scale": float(self.ventricle_scale)}
+        return {
+            "scale": self.scale.tolist(),
+            "angles_degrees": self.angles_degrees.tolist(),
+            "shift_mm": self.shift_mm.tolist(),
+            "cortex_mm": float(self.cortex_mm),
+            "sulcus_half_width_mm": float(self.sulcus_mm),
+            "sulcus_depth_mm": float(self.sulcus_depth_mm),
+            "ventricle_scale": float(self.ventricle_scale),
+        }
 
     def from_scanner(self, points: np.ndarray, grid: Grid) -> np.ndarray:
         """World mm of the scanner (..., 3) -> head coordinates, mm, float32."""
@@ -141,8 +148,8 @@ def rotation_matrix(angles_degrees: np.ndarray) -> np.ndarray:
 class Tissues:
     """Shares of each voxel in 0..1, (voxel,), of the voxels in the head; with air they add up to 1.
 
-    `depth_mm` is the depth below the smooth surface of the brain (negative outside). `grey` includes the deep nuclei, whose
-    share is `deep_grey`; arterial blood is not part of this table (`vessels.py` puts it on top).
+    `depth_mm` is the depth below the smooth surface of the brain (negative outside). `grey` includes the deep nuclei,
+    whose share is `deep_grey`; arterial blood is not part of this table (`vessels.py` puts it on top).
     """
 
     grey: np.ndarray
@@ -166,7 +173,7 @@ def hull_depth(points: np.ndarray) -> np.ndarray:
 
 
 def tissues_of(head: Head, points: np.ndarray, blur_mm: float) -> Tissues:
-    """Tissue shares at head coordinates (voxel, 3); borders are as wide as a voxel, which is what makes partial volumes."""
+    """Tissue shares at head coordinates (voxel, 3); borders as wide as a voxel make partial volumes."""
     x, y, z = points.T
     lateral = np.abs(x)
     hull = hull_depth(points)
@@ -180,11 +187,20 @@ def tissues_of(head: Head, points: np.ndarray, blur_mm: float) -> Tissues:
     # Sheets of CSF that the cortex follows: sulci, lateral (Sylvian) fissures, the cleft between the hemispheres.
     sulci = _sulci(head, points, cerebrum, cerebellum)
     fissures = np.minimum(_lateral_fissure(lateral, y, z), _midline_cleft(x, y, z))
-    csf = np.maximum.reduce([_inside(-depth, blur_mm), _sheet(sulci, head.sulcus_mm, blur_mm),
-                             _sheet(fissures, head.sulcus_mm + 0.5, blur_mm)])
-    rim = np.maximum.reduce([_inside(head.cortex_mm - depth, blur_mm),
-                             _sheet(sulci, head.sulcus_mm + head.cortex_mm, blur_mm),
-                             _sheet(fissures, head.sulcus_mm + 0.5 + head.cortex_mm, blur_mm)])
+    csf = np.maximum.reduce(
+        [
+            _inside(-depth, blur_mm),
+            _sheet(sulci, head.sulcus_mm, blur_mm),
+            _sheet(fissures, head.sulcus_mm + 0.5, blur_mm),
+        ]
+    )
+    rim = np.maximum.reduce(
+        [
+            _inside(head.cortex_mm - depth, blur_mm),
+            _sheet(sulci, head.sulcus_mm + head.cortex_mm, blur_mm),
+            _sheet(fissures, head.sulcus_mm + 0.5 + head.cortex_mm, blur_mm),
+        ]
+    )
     rim = np.where(in_stem, csf, rim)  # the brain stem has no cortex
     grey = np.clip(rim - csf, 0.0, None)
 
@@ -206,9 +222,16 @@ def tissues_of(head: Head, points: np.ndarray, blur_mm: float) -> Tissues:
     sinus = _inside(_sinuses(points, hull), blur_mm) * in_skull
     skull = (in_skull - inside_skull) + bone_inside * inside_skull
     keep = 1.0 - sinus
-    return Tissues(grey=grey * inside_skull * keep, white=white * inside_skull * keep, csf=csf_inside * inside_skull * keep,
-                   sinus=sinus, skull=skull * keep, scalp=(in_head - in_skull) * keep, deep_grey=deep * inside_skull * keep,
-                   depth_mm=depth)
+    return Tissues(
+        grey=grey * inside_skull * keep,
+        white=white * inside_skull * keep,
+        csf=csf_inside * inside_skull * keep,
+        sinus=sinus,
+        skull=skull * keep,
+        scalp=(in_head - in_skull) * keep,
+        deep_grey=deep * inside_skull * keep,
+        depth_mm=depth,
+    )
 
 
 # --------------------------------------------------------------------------------------------- shapes
@@ -244,7 +267,7 @@ def _chain(points, knots, radii):
 
 
 def _base(lateral, y):
-    """Height of the cerebrum's lower surface: deep temporal lobes, the middle free for vessels, the tentorium behind."""
+    """Height of the cerebrum's lower surface: deep temporal lobes, vessels in the middle, the tentorium behind."""
     temporal = np.exp(-(((lateral - 44) / 19) ** 2) - ((y + 6) / 30) ** 2)
     middle = np.exp(-((lateral / 15) ** 2) - ((y + 2) / 18) ** 2)
     behind = 1.0 / (1.0 + np.exp((y + 42) / 7))
@@ -254,8 +277,8 @@ def _base(lateral, y):
 def _sulci(head, points, cerebrum, cerebellum):
     """Distance to the nearest sulcus: zero sheets of a smooth field, down to some depth.
 
-    In the cerebrum the field runs towards the centre, so that its sheets stand upright on the surface; in the cerebellum it is
-    squeezed along z, so that its sheets lie flat and close.
+    In the cerebrum the field runs towards the centre, so that its sheets stand upright on the surface; in the
+    cerebellum it is squeezed along z, so that its sheets lie flat and close.
     """
     offset = points - FOLD_CENTRE.astype(np.float32)
     radius = np.linalg.norm(offset, axis=-1)
@@ -275,7 +298,10 @@ def _lateral_fissure(lateral, y, z):
     """Distance to the lateral fissure and to the cistern before the insula."""
     height = 2.0 - 0.30 * (y + 5.0)  # rises backwards
     cleft = np.hypot(z - height, np.hypot(np.clip(39.0 - lateral, 0, None), np.clip(np.abs(y + 8) - 30.0, 0, None)))
-    island = np.hypot(lateral - 39.5, np.hypot(np.clip(np.abs(y - 1) - 20.0, 0, None), np.clip(np.abs(z - 4 + 0.2 * y) - 12.0, 0, None)))
+    island = np.hypot(
+        lateral - 39.5,
+        np.hypot(np.clip(np.abs(y - 1) - 20.0, 0, None), np.clip(np.abs(z - 4 + 0.2 * y) - 12.0, 0, None)),
+    )
     return np.minimum(cleft, island)
 
 
@@ -287,18 +313,26 @@ def _midline_cleft(x, y, z):
 
 def _ventricles(points, lateral, scale):
     mirrored = np.stack([lateral, points[..., 1], points[..., 2]], axis=-1)
-    body = _chain(mirrored, np.array([[12, 27, 3], [9, 12, 17], [12, -16, 23], [22, -37, 15], [25, -62, 6]]),
-                  np.array([3.6, 4.2, 4.4, 5.4, 2.2]) * scale)
+    body = _chain(
+        mirrored,
+        np.array([[12, 27, 3], [9, 12, 17], [12, -16, 23], [22, -37, 15], [25, -62, 6]]),
+        np.array([3.6, 4.2, 4.4, 5.4, 2.2]) * scale,
+    )
     temporal = _chain(mirrored, np.array([[23, -37, 13], [33, -22, -11]]), np.array([3.5, 1.8]) * scale)
-    third = np.minimum(1.9 * scale - lateral, np.minimum(14.0 - np.abs(points[..., 1] + 13.0), 8.0 - np.abs(points[..., 2])))
+    third = np.minimum(
+        1.9 * scale - lateral, np.minimum(14.0 - np.abs(points[..., 1] + 13.0), 8.0 - np.abs(points[..., 2]))
+    )
     fourth = _ellipsoid(points, (0.0, -46.0, -33.0), (6.0, 4.5, 8.0))
     return np.maximum.reduce([body, temporal, third, fourth])
 
 
 def _nuclei(lateral, y, z):
     mirrored = np.stack([lateral, y, z], axis=-1)
-    lentiform = _ellipsoid(mirrored - np.stack([0.25 * np.abs(y - 2.0), 0 * y, 0 * z], axis=-1) * -0.35,
-                           (26.5, 2.0, 1.0), (6.5, 17.0, 11.0))
+    lentiform = _ellipsoid(
+        mirrored - np.stack([0.25 * np.abs(y - 2.0), 0 * y, 0 * z], axis=-1) * -0.35,
+        (26.5, 2.0, 1.0),
+        (6.5, 17.0, 11.0),
+    )
     caudate = _chain(mirrored, np.array([[15.5, 22, 3], [15, 9, 15], [19, -15, 23]]), (5.2, 4.2, 2.6))
     thalamus = _ellipsoid(mirrored, (11.5, -18.0, 6.0), (8.5, 14.0, 9.0))
     return np.maximum.reduce([lentiform, caudate, thalamus])

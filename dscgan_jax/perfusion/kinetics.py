@@ -16,9 +16,9 @@ Definitions:
   Tmax  argmax of h (*) R delayed; lag 0 is the arterial curve of a healthy M1
   TTP   time of the peak of C_t, counted from the first acquired frame
 
-How curves are computed: transit times and travelling times are gamma distributed, whose Fourier transforms are closed expressions,
-(1 + i w b)^-a. A voxel's transfer function is therefore known exactly at any frequency; curves are the inverse transform
-of its product with the arterial spectrum, one matrix product for all voxels and any times.
+How curves are computed: transit times and travelling times are gamma distributed, whose Fourier transforms are closed
+expressions, (1 + i w b)^-a. A voxel's transfer function is therefore known exactly at any frequency; curves are the
+inverse transform of its product with the arterial spectrum, one matrix product for all voxels and any times.
 """
 
 import concurrent.futures
@@ -39,8 +39,12 @@ class Constant(NamedTuple):
 
 
 CONSTANTS: dict[str, Constant] = {
-    "k_tissue": Constant(87.0, "1/(s mM)", "value in common use, after the theory of Kjolby et al., Magn Reson Med 2006;56:187"),
-    "k_blood": Constant(12.0, "1/(s mM)", "linearised; whole blood is measured by van Osch et al., Magn Reson Med 2003;49:1067"),
+    "k_tissue": Constant(
+        87.0, "1/(s mM)", "value in common use, after the theory of Kjolby et al., Magn Reson Med 2006;56:187"
+    ),
+    "k_blood": Constant(
+        12.0, "1/(s mM)", "linearised; whole blood is measured by van Osch et al., Magn Reson Med 2003;49:1067"
+    ),
     "rho": Constant(1.04, "g/ml", "density of brain tissue, as in Rempp et al., Radiology 1994;193:637"),
     "hct_large": Constant(0.45, "1", "haematocrit of large vessels; Rempp et al. 1994"),
     "hct_small": Constant(0.25, "1", "haematocrit of small vessels; Rempp et al. 1994"),
@@ -94,11 +98,17 @@ class ArterialCurve:
         first = gamma_variate(since, self.rise_seconds, self.shape)
         # The second passage has been through the body: lower and wider than the first one.
         width = 2.2
-        second = self.recirculation / width * gamma_variate(
-            since - self.recirculation_seconds, width * self.rise_seconds, self.shape)
+        second = (
+            self.recirculation
+            / width
+            * gamma_variate(since - self.recirculation_seconds, width * self.rise_seconds, self.shape)
+        )
         mixing = np.clip(since - 0.5 * self.recirculation_seconds, 0.0, None)
-        mixed = self.plateau * (1.0 - np.exp(-((mixing / self.recirculation_seconds) ** 2))) * np.exp(
-            -mixing / self.washout_seconds)
+        mixed = (
+            self.plateau
+            * (1.0 - np.exp(-((mixing / self.recirculation_seconds) ** 2)))
+            * np.exp(-mixing / self.washout_seconds)
+        )
         return self.peak_mm * (first + second + mixed)
 
     def first_passage_area(self) -> float:
@@ -132,7 +142,7 @@ def residue(seconds: np.ndarray, mtt: np.ndarray, shape: float = TRANSIT_SHAPE) 
 
 
 def dispersion_kernel(seconds: np.ndarray, scale: np.ndarray, shape: float = DISPERSION_SHAPE) -> np.ndarray:
-    """h(t): gamma density of travelling times, 1/s; its mean is shape * scale (Mehndiratta et al., Magn Reson Med 2014).
+    """h(t): gamma density of travelling times, 1/s, of mean shape * scale (Mehndiratta et al., Magn Reson Med 2014).
 
     Args:
       seconds: times, s.
@@ -140,7 +150,9 @@ def dispersion_kernel(seconds: np.ndarray, scale: np.ndarray, shape: float = DIS
       shape: of the gamma density.
     """
     ratio = np.clip(np.asarray(seconds, np.float64), 0.0, None) / scale
-    return np.exp(special.xlogy(shape - 1.0, ratio) - ratio - special.gammaln(shape)) / scale * (np.asarray(seconds) >= 0)
+    return (
+        np.exp(special.xlogy(shape - 1.0, ratio) - ratio - special.gammaln(shape)) / scale * (np.asarray(seconds) >= 0)
+    )
 
 
 # ---------------------------------------------------------------------------------------------- the one equation
@@ -158,7 +170,8 @@ class Perfusion:
       transit_shape: shape of the transit times in every tissue.
       dispersion_shape: shape of the dispersion kernel.
 
-    CBF, CBV and residue of the mixture are the sums over its tissues, MTT = 60 CBV / CBF follows, Tmax and TTP are the peaks of the sums.
+    CBF, CBV and residue of the mixture are the sums over its tissues, MTT = 60 CBV / CBF follows, Tmax and TTP are the
+    peaks of the sums.
     """
 
     cbf: np.ndarray
@@ -209,14 +222,17 @@ def tissue_concentration_and_ttp(
       peak_step: s, spacing on which the peak is looked for before a parabola refines it (0.5 s: error below 0.02 s).
 
     Returns:
-      Curves (voxel, time) in mM and TTP (voxel,) in s, within [0, seconds[-1]], finer than a frame. Where the exam ends before
-      the bolus arrives, TTP is the end of the exam.
+      Curves (voxel, time) in mM and TTP (voxel,) in s, within [0, seconds[-1]], finer than a frame. Where the exam
+      ends before the bolus arrives, TTP is the end of the exam.
     """
     return _curves_and_peaks(arterial, perfusion, seconds, peak_step)
 
 
 def arterial_concentration(
-    arterial: ArterialCurve, delay: np.ndarray, dispersion: np.ndarray, seconds: np.ndarray,
+    arterial: ArterialCurve,
+    delay: np.ndarray,
+    dispersion: np.ndarray,
+    seconds: np.ndarray,
     dispersion_shape: float = DISPERSION_SHAPE,
 ) -> np.ndarray:
     """Blood further down the tree, C_a (*) h delayed: (vessel, time), mM, float32.
@@ -247,7 +263,9 @@ def _curves_and_peaks(arterial, perfusion, seconds, peak_step):
     cbf = np.asarray(perfusion.cbf, np.float32)
     scale = np.where(cbf > 0, perfusion.mtt, 1.0).astype(np.float32)  # an absent tissue must not stretch the period
     delay, dispersion = np.asarray(perfusion.delay, np.float32), np.asarray(perfusion.dispersion, np.float32)
-    tail = _tail_seconds(scale.max(), delay.max(), dispersion.max(), perfusion.transit_shape, perfusion.dispersion_shape)
+    tail = _tail_seconds(
+        scale.max(), delay.max(), dispersion.max(), perfusion.transit_shape, perfusion.dispersion_shape
+    )
     omega, basis = _spectral_basis(arterial, np.concatenate([seconds, fine]), seconds, tail)
     highest = np.float32(arterial(seconds).max())
     curves = np.empty((voxels, len(seconds)), np.float32)
@@ -255,13 +273,22 @@ def _curves_and_peaks(arterial, perfusion, seconds, peak_step):
 
     def compute(begin: int) -> None:
         rows = slice(begin, begin + _CHUNK)
-        transfer = _transfer(omega, cbf[rows], scale[rows], delay[rows], dispersion[rows],
-                             perfusion.transit_shape, perfusion.dispersion_shape)
+        transfer = _transfer(
+            omega,
+            cbf[rows],
+            scale[rows],
+            delay[rows],
+            dispersion[rows],
+            perfusion.transit_shape,
+            perfusion.dispersion_shape,
+        )
         values = transfer @ basis  # (voxel, time and fine time)
-        curves[rows] = values[:, :len(seconds)]
+        curves[rows] = values[:, : len(seconds)]
         if peak_step is not None:
-            found = values[:, len(seconds):]
-            most = highest * np.float32(RHO_OVER_KAPPA / 6000.0) * (cbf[rows] * scale[rows]).sum(axis=1)  # CBV times C_a's peak
+            found = values[:, len(seconds) :]
+            most = (
+                highest * np.float32(RHO_OVER_KAPPA / 6000.0) * (cbf[rows] * scale[rows]).sum(axis=1)
+            )  # CBV times C_a's peak
             reached = found.max(axis=1) > 1e-3 * most
             peaks[rows] = np.where(reached, _parabolic_peak(found, fine[1]), fine[-1])
 
@@ -327,12 +354,13 @@ def _transfer(omega, cbf, mtt, delay, dispersion, transit_shape, dispersion_shap
     log_size, phase = _supply(omega, delay, dispersion, dispersion_shape)
     size = np.exp(log_size)
     supply_real, supply_imaginary = size * np.cos(phase), size * np.sin(phase)
-    return np.concatenate([real * supply_real - imaginary * supply_imaginary,
-                           real * supply_imaginary + imaginary * supply_real], axis=1)
+    return np.concatenate(
+        [real * supply_real - imaginary * supply_imaginary, real * supply_imaginary + imaginary * supply_real], axis=1
+    )
 
 
 def _parabolic_peak(values: np.ndarray, step: float) -> np.ndarray:
-    """(voxel,) position of the largest value, refined by the parabola through it and its neighbours, in units of `step`."""
+    """(voxel,) position of the largest value, s, refined by the parabola through it and its neighbours."""
     last = values.shape[1] - 1
     index = values.argmax(axis=1)
     middle = np.clip(index, 1, last - 1)
@@ -349,7 +377,7 @@ def _parabolic_peak(values: np.ndarray, step: float) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _SlopeTable:
-    """(h (*) f)(u) for a kernel of scale 1, where f is the density of transit times: the slope of h (*) R is h - h (*) f."""
+    """(h (*) f)(u) for a kernel of scale 1 and f the density of transit times: h (*) R has the slope h - h (*) f."""
 
     u: np.ndarray  # (time,), uniform
     log_ratio: np.ndarray  # (ratio,), uniform; scale of the transit times over that of the kernel
@@ -365,18 +393,23 @@ class _SlopeTable:
         reached = special.gammainc(transit_shape, edges / scale)
         kernel = dispersion_kernel(u, 1.0, dispersion_shape)
         padded = 2 * len(u)
-        values = np.fft.irfft(np.fft.rfft(np.diff(reached, axis=1), padded) * np.fft.rfft(kernel, padded), padded)[:, :len(u)]
+        values = np.fft.irfft(np.fft.rfft(np.diff(reached, axis=1), padded) * np.fft.rfft(kernel, padded), padded)[
+            :, : len(u)
+        ]
         return cls(u, log_ratio, values)
 
     def __call__(self, u: np.ndarray, log_ratio: np.ndarray) -> np.ndarray:
         """Bilinear look-up."""
         x = np.clip(u / self.u[1], 0.0, len(self.u) - 1.001)
-        y = np.clip((log_ratio - self.log_ratio[0]) / (self.log_ratio[1] - self.log_ratio[0]), 0.0, len(self.log_ratio) - 1.001)
+        y = np.clip(
+            (log_ratio - self.log_ratio[0]) / (self.log_ratio[1] - self.log_ratio[0]), 0.0, len(self.log_ratio) - 1.001
+        )
         column, row = x.astype(np.int64), y.astype(np.int64)
         x, y = x - column, y - row
         flat, width, start = self.values.ravel(), len(self.u), row * len(self.u) + column
-        return ((flat[start] * (1 - x) + flat[start + 1] * x) * (1 - y)
-                + (flat[start + width] * (1 - x) + flat[start + width + 1] * x) * y)
+        return (flat[start] * (1 - x) + flat[start + 1] * x) * (1 - y) + (
+            flat[start + width] * (1 - x) + flat[start + width + 1] * x
+        ) * y
 
 
 @functools.lru_cache(maxsize=4)
@@ -387,8 +420,8 @@ def _slope_table(transit_shape: float, dispersion_shape: float) -> _SlopeTable:
 def residue_peak_seconds(perfusion: Perfusion) -> np.ndarray:
     """Tmax: argmax of the delayed h (*) R of each voxel's mixture, s, (voxel,), float64; error below 0.02 s.
 
-    The slope of CBF (h (*) R), CBF (h - h (*) f), changes sign once in each tissue. A mixture's peak lies between those of its
-    tissues, and bisection of the summed slope finds it. Voxels without flow give their delay.
+    The slope of CBF (h (*) R), CBF (h - h (*) f), changes sign once in each tissue. A mixture's peak lies between
+    those of its tissues, and bisection of the summed slope finds it. Voxels without flow give their delay.
 
     Raises:
       ValueError: box residues; the top of a dispersed box is flat.

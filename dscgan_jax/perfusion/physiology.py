@@ -10,6 +10,8 @@ import numpy as np
 from dscgan_jax.perfusion.anatomy import SmoothField
 
 WATERSHED_MM = 9.0
+# What a vessel supplies, as a key of `Territories.margins`; a distal branch supplies a part of the MCA's.
+TERRITORY_OF = {"m1": "mca", "m2_front": "mca_front", "m2_back": "mca_back", "aca": "aca", "pca": "pca"}
 # Small territories are shallow: their lesions deepen faster.
 RAMP_SHARE = {"m1": 1.0, "m2_front": 0.65, "m2_back": 0.6, "branch": 0.7, "aca": 0.5, "pca": 0.6}
 
@@ -74,23 +76,39 @@ class Territories:
         aca = np.minimum.reduce([aca, -pca, -posterior])
         mca = -np.maximum.reduce([aca, pca, posterior])
         front = 0.62 * (y + 12.0) + 0.78 * (z - 18.0) + 5.0 * self.division(points)
-        return {"aca": aca, "mca": mca, "pca": pca, "posterior": posterior,
-                "mca_front": np.minimum(mca, front), "mca_back": np.minimum(mca, -front)}
+        return {
+            "aca": aca,
+            "mca": mca,
+            "pca": pca,
+            "posterior": posterior,
+            "mca_front": np.minimum(mca, front),
+            "mca_back": np.minimum(mca, -front),
+        }
 
 
 def healthy_supply(healthy: Healthy, margins: dict[str, np.ndarray], points: np.ndarray) -> Supply:
     """Perfusion of pure grey and pure white matter at each voxel, without disease."""
     right = np.tanh(points[:, 0] / 6.0)
-    texture = np.exp(0.09 * healthy.broad(points) + 0.10 * healthy.flow_texture(points) + 0.08 * healthy.fine(points)
-                     + 0.5 * healthy.asymmetry * right)
+    texture = np.exp(
+        0.09 * healthy.broad(points)
+        + 0.10 * healthy.flow_texture(points)
+        + 0.08 * healthy.fine(points)
+        + 0.5 * healthy.asymmetry * right
+    )
     transit = np.exp(0.10 * healthy.transit_texture(points))
     nearest = np.abs(np.stack([margins["aca"], margins["pca"]])).min(axis=0)  # distance to a territory's border
     watershed = np.exp(-((nearest / WATERSHED_MM) ** 2))
     # Deep white matter lies at the end of long vessels; the back of the brain is reached last.
     deep = np.exp(-(((np.abs(points[:, 0]) - 22) / 14) ** 2) - ((points[:, 2] - 28) / 14) ** 2)
     behind = np.clip(-(points[:, 1] + 20.0) / 70.0, 0.0, 1.0)
-    delay = (healthy.base_delay + healthy.watershed_delay * watershed + 0.3 * deep + 0.4 * behind
-             + 0.5 * healthy.delay_asymmetry * right + 0.14 * healthy.delay_texture(points))
+    delay = (
+        healthy.base_delay
+        + healthy.watershed_delay * watershed
+        + 0.3 * deep
+        + 0.4 * behind
+        + 0.5 * healthy.delay_asymmetry * right
+        + 0.14 * healthy.delay_texture(points)
+    )
     cbf = np.stack([healthy.grey_cbf * texture, healthy.white_cbf * texture], axis=1)
     mtt = np.stack([healthy.grey_mtt * transit, healthy.white_mtt * transit], axis=1)
     return Supply(cbf, mtt, np.clip(delay, 0.05, 2.0), healthy.dispersion * (1.0 + 0.25 * watershed))
@@ -120,12 +138,42 @@ class DiseaseRange:
     ramp_mm: tuple[float, float]
 
 
+DISEASES = {
+    "acute": DiseaseRange(
+        vessels={
+            "none": 0.07,
+            "m1": 0.38,
+            "m2_front": 0.17,
+            "m2_back": 0.15,
+            "branch": 0.13,
+            "aca": 0.04,
+            "pca": 0.06,
+        },
+        delay_seconds=(4.0, 14.0),
+        delay_skew=(1.1, 3.3),
+        dispersion_seconds=(0.3, 0.6),
+        flow_floor=(0.08, 0.42),
+        ramp_mm=(24.0, 44.0),
+    ),
+    "chronic": DiseaseRange(
+        vessels={"none": 0.08, "m1": 0.62, "m2_front": 0.1, "m2_back": 0.1, "aca": 0.1},
+        delay_seconds=(1.0, 5.0),
+        delay_skew=(1.6, 1.6),
+        dispersion_seconds=(0.5, 1.1),
+        flow_floor=(0.45, 0.85),
+        ramp_mm=(24.0, 44.0),
+    ),
+}
+
+
 class Disease:
     """One person's occlusion or stenosis: where, how severe, and how its border fades."""
 
     def __init__(self, rng: np.random.Generator, ranges: DiseaseRange):
         names = list(ranges.vessels)
-        self.vessel = names[rng.choice(len(names), p=np.array(list(ranges.vessels.values())) / sum(ranges.vessels.values()))]
+        self.vessel = names[
+            rng.choice(len(names), p=np.array(list(ranges.vessels.values())) / sum(ranges.vessels.values()))
+        ]
         self.side = int(rng.choice([-1, 1]))  # +1: the right hemisphere
         low, high = ranges.delay_seconds
         self.delay = float(low + (high - low) * rng.beta(*ranges.delay_skew))
@@ -143,10 +191,17 @@ class Disease:
         """The drawn numbers."""
         if self.vessel == "none":
             return {"vessel": "none"}
-        return {"vessel": self.vessel, "side": {1: "right", -1: "left"}[self.side],
-                "delay_seconds": self.delay, "dispersion_scale_seconds": self.dispersion, "cbf_floor_share": self.flow_floor,
-                "ramp_mm": self.ramp_mm, "cbv_dilation": self.dilation, "inset_mm": self.inset_mm,
-                "deep_nuclei_spared": self.deep_spared}
+        return {
+            "vessel": self.vessel,
+            "side": {1: "right", -1: "left"}[self.side],
+            "delay_seconds": self.delay,
+            "dispersion_scale_seconds": self.dispersion,
+            "cbf_floor_share": self.flow_floor,
+            "ramp_mm": self.ramp_mm,
+            "cbv_dilation": self.dilation,
+            "inset_mm": self.inset_mm,
+            "deep_nuclei_spared": self.deep_spared,
+        }
 
     def severity(self, margins: dict[str, np.ndarray], points: np.ndarray) -> np.ndarray:
         """(voxel,) 0 in healthy tissue, 1 in the middle of the lesion."""
@@ -158,7 +213,7 @@ class Disease:
             distance = np.linalg.norm((points - centre) * (0.8, 1, 1), axis=1)
             inside = np.minimum(margins["mca"], self.branch_radius_mm - distance)
         else:
-            inside = margins[{"m1": "mca", "m2_front": "mca_front", "m2_back": "mca_back", "aca": "aca", "pca": "pca"}[self.vessel]]
+            inside = margins[TERRITORY_OF[self.vessel]]
         if self.deep_spared or self.vessel.startswith("m2"):
             nuclei = np.linalg.norm((points * (self.side, 1, 1) - (23.0, -2.0, 6.0)) / (16.0, 30.0, 22.0), axis=1)
             inside = np.minimum(inside, (nuclei - 1.0) * 20.0)
@@ -175,13 +230,17 @@ class Disease:
 def diseased_supply(healthy: Supply, disease: Disease, severity: np.ndarray, points: np.ndarray) -> Supply:
     """Delay, dispersion, lower flow and longer transit where the disease acts.
 
-    In the penumbra vessels widen (CBV up to a third above normal); below a third of the healthy flow they collapse, CBV falls with CBF.
+    In the penumbra vessels widen (CBV up to a third above normal); below a third of the healthy flow they collapse,
+    CBV falls with CBF.
     """
     if disease.vessel == "none":
         return healthy
     weight = disease.core_severity(severity, points)
     flow = 1.0 - (1.0 - disease.flow_floor) * weight**1.25
     volume = (1.0 + 4.0 * disease.dilation * severity * (1.0 - severity)) * np.clip(flow / 0.33, 0.0, 1.0) ** 0.7
-    return Supply(cbf=healthy.cbf * flow[:, None], mtt=healthy.mtt * (volume / flow)[:, None],
-                  delay=healthy.delay + disease.delay * severity,
-                  dispersion=healthy.dispersion + (disease.dispersion - healthy.dispersion) * severity)
+    return Supply(
+        cbf=healthy.cbf * flow[:, None],
+        mtt=healthy.mtt * (volume / flow)[:, None],
+        delay=healthy.delay + disease.delay * severity,
+        dispersion=healthy.dispersion + (disease.dispersion - healthy.dispersion) * severity,
+    )

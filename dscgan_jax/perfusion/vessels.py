@@ -1,4 +1,4 @@
-"""Large vessels of the phantom: arteries as chains of points that bring their volume into the voxels they run through."""
+"""Large vessels of the phantom: arteries as points that bring their volume into the voxels they run through."""
 
 import dataclasses
 
@@ -34,11 +34,34 @@ _COURSES = (
     # name, knots of the right side in head coordinates, radius in mm, delay in s, territory whose occlusion delays it
     ("ica", [(7, -4, -40), (8, -2, -24), (8, 1, -15)], 2.0, 0.0, ""),
     ("mca_m1", [(8, 1, -15), (16, 3, -14), (25, 3, -12), (34, 1, -8)], 1.7, 0.0, "mca"),
-    ("mca_m2_front", [(34, 1, -8), (39, 12, -2), (41, 16, 8), (46, 18, 10), (55, 20, 12), (58, 18, 24)], 1.2, 0.3, "mca_front"),
-    ("mca_m2_middle", [(34, 1, -8), (40, 0, 2), (41, -4, 14), (48, -6, 14), (60, -8, 16), (62, -12, 30), (56, -16, 44)], 1.1, 0.3,
-     "mca_front"),
-    ("mca_m2_back", [(34, 1, -8), (39, -12, -2), (41, -22, 10), (50, -28, 12), (60, -34, 14), (58, -48, 22)], 1.2, 0.3, "mca_back"),
-    ("aca", [(8, 1, -15), (3, 8, -13), (2, 22, -8), (2, 36, 2), (2, 34, 18), (2, 16, 30), (2, -10, 36), (2, -36, 42)], 1.1, 0.2, "aca"),
+    (
+        "mca_m2_front",
+        [(34, 1, -8), (39, 12, -2), (41, 16, 8), (46, 18, 10), (55, 20, 12), (58, 18, 24)],
+        1.2,
+        0.3,
+        "mca_front",
+    ),
+    (
+        "mca_m2_middle",
+        [(34, 1, -8), (40, 0, 2), (41, -4, 14), (48, -6, 14), (60, -8, 16), (62, -12, 30), (56, -16, 44)],
+        1.1,
+        0.3,
+        "mca_front",
+    ),
+    (
+        "mca_m2_back",
+        [(34, 1, -8), (39, -12, -2), (41, -22, 10), (50, -28, 12), (60, -34, 14), (58, -48, 22)],
+        1.2,
+        0.3,
+        "mca_back",
+    ),
+    (
+        "aca",
+        [(8, 1, -15), (3, 8, -13), (2, 22, -8), (2, 36, 2), (2, 34, 18), (2, 16, 30), (2, -10, 36), (2, -36, 42)],
+        1.1,
+        0.2,
+        "aca",
+    ),
     ("pca", [(2, -22, -14), (12, -24, -12), (20, -34, -6), (18, -50, -2), (12, -68, 2), (8, -84, 6)], 1.1, 0.5, "pca"),
     ("basilar", [(0.5, -18, -45), (0.5, -15, -30), (0.5, -20, -14)], 1.6, 0.2, ""),
 )
@@ -49,7 +72,10 @@ def arteries_of(head: Head) -> list[Artery]:
     arteries, jitter = [], 0
     for side in (1, -1):
         for name, knots, radius, delay, territory in _COURSES:
-            knots = np.array(knots, np.float64) + head.vessel_jitter[(jitter + np.arange(len(knots))) % len(head.vessel_jitter)]
+            knots = (
+                np.array(knots, np.float64)
+                + head.vessel_jitter[(jitter + np.arange(len(knots))) % len(head.vessel_jitter)]
+            )
             jitter += len(knots)
             if name == "basilar" and side < 0:  # in the middle: once
                 continue
@@ -60,7 +86,8 @@ def arteries_of(head: Head) -> list[Artery]:
 def blood_shares(arteries: list[Artery], head: Head, grid: Grid) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each artery the flat voxel indices it touches and the share of blood in them, 0..1.
 
-    An artery is laid down as points half a millimetre apart, each with its piece of volume, spread over the eight nearest voxels.
+    An artery is laid down as points half a millimetre apart, each with its piece of volume, spread over the eight
+    nearest voxels.
     """
     return [_deposit(_smooth(artery.knots) * (artery.side, 1, 1), artery.radius_mm, head, grid) for artery in arteries]
 
