@@ -67,8 +67,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     train.batch_size = 4  # slices, over all devices
     train.epochs = 100.0  # may be fractional; steps = ceil(epochs * slices / batch_size)
     train.steps = 0  # a fixed number of steps instead; 0 = from epochs
-    train.learning_rate = 1e-4  # of both networks
-    train.decay = "constant"  # constant (paper) or cosine to zero over the run
+    train.learning_rate = 1e-4  # of the generator
+    train.discriminator_learning_rate = 1e-4
+    train.decay = "constant"  # of both learning rates: constant (paper) or cosine to zero over the run
     train.beta1 = 0.5  # Adam
     train.beta2 = 0.999  # Adam
     train.log_every_steps = 50  # one row of metrics.jsonl
@@ -107,8 +108,9 @@ def demo(config: ml_collections.ConfigDict) -> None:
     config.loss.l1_weight = 10.0
     config.train.batch_size = 2  # more, smaller steps; and closer to the single slices of batch norm at test
     config.train.learning_rate = 1e-3
+    config.train.discriminator_learning_rate = 2e-4
     config.train.decay = "cosine"
-    config.train.steps = 800
+    config.train.steps = 600
     config.train.log_every_steps = 20
     config.train.checkpoint_every_epochs = 1.0
     config.train.sample_every_epochs = 1.0

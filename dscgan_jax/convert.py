@@ -169,7 +169,7 @@ def _get(tree: Any, path: tuple[str, ...]) -> Any:
 
 
 def adam_from_published(optimiser_state_dict: Mapping[str, Any], entries: list[Entry], opt_state: Any) -> Any:
-    """Moments and step count of PyTorch's Adam, put into a fresh `opt_state` of `state.make_optimiser`.
+    """Moments and step count of PyTorch's Adam, put into a fresh `opt_state` of `state.make_optimisers`.
 
     PyTorch numbers parameters in the order of the entries. A checkpoint written before the first update holds none;
     `opt_state` then comes back unchanged.

@@ -6,7 +6,7 @@ Words: *variables* are a network's `{"params": ..., "stats": ...}`: two trees of
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,14 @@ from dscgan_jax.models import discriminator, generators
 Array = jax.Array
 Variables = dict[str, Any]
 
+class Optimisers(NamedTuple):
+    """Adam of each network; static, their states are in `GanState`."""
+
+    generator: optax.GradientTransformation
+    discriminator: optax.GradientTransformation
+
+
+DECAYS = ("constant", "cosine")  # of the learning rates
 CHOICES = {  # what `config.model` may say
     "generator": ("temporal", "unet"),
     "norm": ("batch", "instance"),
@@ -80,7 +88,7 @@ def build_discriminator(model: Any, frames: int, n_targets: int, rng: np.random.
     common = {"width": model.discriminator_width, "norm": model.norm, "scheme": model.init, "rng": rng}
     if model.discriminator == "whole":
         return discriminator.WholeDiscriminator(frames + n_targets, **common)
-    return discriminator.PatchDiscriminator(frames + n_targets, layers=model.discriminator_layers,
+    return discriminator.PatchDiscriminator(frames, n_targets, layers=model.discriminator_layers,
                                             bias_before_norm=model.bias_before_norm, **common)
 
 
@@ -119,20 +127,21 @@ def check_model(model: Any) -> None:
             raise InputError(f"config.model.{field} is {value}; it must be at least 1.")
 
 
-def make_optimiser(train: Any, total_steps: int) -> optax.GradientTransformation:
-    """Adam as `config.train` describes it; both networks use it, each with its own state."""
-    if train.decay == "cosine":
-        rate = optax.cosine_decay_schedule(train.learning_rate, max(total_steps, 1))
-    elif train.decay == "constant":
-        rate = train.learning_rate
-    else:
-        raise InputError(f"config.train.decay is {train.decay!r}; it must be one of constant, cosine.")
-    return optax.adam(rate, b1=train.beta1, b2=train.beta2, eps=1e-8)
+def make_optimisers(train: Any, total_steps: int) -> Optimisers:
+    """Adam as `config.train` describes it, for each network."""
+    if train.decay not in DECAYS:
+        raise InputError(f"config.train.decay is {train.decay!r}; it must be one of {', '.join(DECAYS)}.")
+
+    def adam(rate: float) -> optax.GradientTransformation:
+        schedule = optax.cosine_decay_schedule(rate, max(total_steps, 1)) if train.decay == "cosine" else rate
+        return optax.adam(schedule, b1=train.beta1, b2=train.beta2, eps=1e-8)
+
+    return Optimisers(adam(train.learning_rate), adam(train.discriminator_learning_rate))
 
 
 def create(model: Any, train: Any, *, frames: int, n_targets: int, seed: int,
-           total_steps: int) -> tuple[Networks, optax.GradientTransformation, GanState]:
-    """Networks, optimiser and the state before the first step.
+           total_steps: int) -> tuple[Networks, Optimisers, GanState]:
+    """Networks, optimisers and the state before the first step.
 
     Args:
       model, train: `config.model` and `config.train`.
@@ -145,11 +154,11 @@ def create(model: Any, train: Any, *, frames: int, n_targets: int, seed: int,
       InputError: the config describes no network.
     """
     networks, variables_g, variables_d = build(model, frames, n_targets, seed)
-    optimiser = make_optimiser(train, total_steps)
+    optimisers = make_optimisers(train, total_steps)
     state = GanState(step=jnp.zeros((), jnp.int32), key=jax.random.key(seed), generator=variables_g,
-                     discriminator=variables_d, opt_g=jax.jit(optimiser.init)(variables_g["params"]),
-                     opt_d=jax.jit(optimiser.init)(variables_d["params"]))
-    return networks, optimiser, state
+                     discriminator=variables_d, opt_g=jax.jit(optimisers.generator.init)(variables_g["params"]),
+                     opt_d=jax.jit(optimisers.discriminator.init)(variables_d["params"]))
+    return networks, optimisers, state
 
 
 def parameter_count(variables: Variables) -> int:

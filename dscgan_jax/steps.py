@@ -1,6 +1,6 @@
 """One training step and one prediction, as pure functions; the loop jits them once.
 
-    step = jax.jit(functools.partial(train_step, networks=..., optimiser=..., scaling=..., objective=..., l1_weight=...),
+    step = jax.jit(functools.partial(train_step, networks=..., optimisers=..., scaling=..., objective=..., l1_weight=...),
                    donate_argnums=0)
 """
 
@@ -13,7 +13,7 @@ import optax
 from dscgan_jax import losses
 from dscgan_jax.maps import map_indices
 from dscgan_jax.scaling import Scaling
-from dscgan_jax.state import GanState, Networks, Variables
+from dscgan_jax.state import GanState, Networks, Optimisers, Variables
 
 Array = jax.Array
 Batch = dict[str, Array]
@@ -22,13 +22,13 @@ Scalars = dict[str, Array]
 ABSENT = -1.0  # what both a real and a fake map hold where an exam lacks that map
 
 
-def train_step(state: GanState, batch: Batch, *, networks: Networks, optimiser: optax.GradientTransformation,
+def train_step(state: GanState, batch: Batch, *, networks: Networks, optimisers: Optimisers,
                scaling: Scaling, objective: str, l1_weight: float) -> tuple[GanState, Scalars]:
     """One update of both networks from a batch of `data.pipeline`; see `gan_step`."""
     series = scaling.scaled_series(batch)
     target = scaling.scaled_maps(batch["maps"])
     has_map = batch["has_map"][:, jnp.array(map_indices(scaling.targets))]
-    return gan_step(state, series, target, has_map, networks=networks, optimiser=optimiser, objective=objective,
+    return gan_step(state, series, target, has_map, networks=networks, optimisers=optimisers, objective=objective,
                     l1_weight=l1_weight)
 
 
@@ -49,15 +49,15 @@ def predict_step(variables: Variables, batch: Batch, *, networks: Networks, scal
 
 
 def gan_step(state: GanState, series: Array, target: Array, has_map: Array, *, networks: Networks,
-             optimiser: optax.GradientTransformation, objective: str, l1_weight: float) -> tuple[GanState, Scalars]:
+             optimisers: Optimisers, objective: str, l1_weight: float) -> tuple[GanState, Scalars]:
     """One update of both networks from scaled arrays; arguments and scalars as in `gan_step_and_gradients`."""
-    return gan_step_and_gradients(state, series, target, has_map, networks=networks, optimiser=optimiser,
+    return gan_step_and_gradients(state, series, target, has_map, networks=networks, optimisers=optimisers,
                                   objective=objective, l1_weight=l1_weight)[:2]
 
 
 def gan_step_and_gradients(
     state: GanState, series: Array, target: Array, has_map: Array, *, networks: Networks,
-    optimiser: optax.GradientTransformation, objective: str, l1_weight: float,
+    optimisers: Optimisers, objective: str, l1_weight: float,
 ) -> tuple[GanState, Scalars, tuple[Any, Any]]:
     """One update of both networks (Isola et al. 2017; the order is that of Kossen et al. 2023).
 
@@ -70,7 +70,7 @@ def gan_step_and_gradients(
       series: (slice, time, row, col), scaled.
       target: (slice, row, col, target), scaled; anything, NaN included, where `has_map` is False.
       has_map: (slice, target), bool.
-      networks, optimiser: static.
+      networks, optimisers: static.
       objective: of `losses.OBJECTIVES`.
       l1_weight: lambda.
 
@@ -103,7 +103,7 @@ def gan_step_and_gradients(
 
     (loss_d, (stats_d, scalars)), gradient_d = jax.value_and_grad(loss_of_discriminator, has_aux=True)(
         state.discriminator["params"])
-    updates_d, opt_d = optimiser.update(gradient_d, state.opt_d, state.discriminator["params"])
+    updates_d, opt_d = optimisers.discriminator.update(gradient_d, state.opt_d, state.discriminator["params"])
     params_d = optax.apply_updates(state.discriminator["params"], updates_d)
 
     def loss_of_fake(fake):
@@ -114,7 +114,7 @@ def gan_step_and_gradients(
 
     (loss_g, (stats_d, loss_adversarial, loss_l1)), gradient_fake = jax.value_and_grad(loss_of_fake, has_aux=True)(fake)
     (gradient_g,) = pull(gradient_fake)
-    updates_g, opt_g = optimiser.update(gradient_g, state.opt_g, state.generator["params"])
+    updates_g, opt_g = optimisers.generator.update(gradient_g, state.opt_g, state.generator["params"])
     params_g = optax.apply_updates(state.generator["params"], updates_g)
 
     state = state.replace(step=state.step + 1, generator={"params": params_g, "stats": stats_g},

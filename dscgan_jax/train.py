@@ -55,7 +55,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
 
     open_workdir(workdir, config)
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
-    networks, optimiser, current = state.create(config.model, config.train, frames=config.data.frames,
+    networks, optimisers, current = state.create(config.model, config.train, frames=config.data.frames,
                                                 n_targets=len(config.target), seed=config.seed, total_steps=total)
     current = sharding.place_state(current, mesh)
     start = checkpoints.latest_step() or 0
@@ -65,7 +65,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
         print(f"resuming {workdir} from step {start} of {total}")
 
     one_step = jax.jit(
-        functools.partial(steps.train_step, networks=networks, optimiser=optimiser, scaling=scaling,
+        functools.partial(steps.train_step, networks=networks, optimisers=optimisers, scaling=scaling,
                           objective=config.loss.objective, l1_weight=config.loss.l1_weight),
         donate_argnums=0)
     predict = jax.jit(functools.partial(steps.predict_step, networks=networks, scaling=scaling,
@@ -204,10 +204,10 @@ class out_of_memory_named:
 
 def rough_hours(config: ml_collections.ConfigDict, n_slices: int) -> float:
     """Expected hours of a run on this machine: counted operations of a step over the rate of a matrix product."""
-    networks, optimiser, current = state.create(config.model, config.train, frames=config.data.frames,
+    networks, optimisers, current = state.create(config.model, config.train, frames=config.data.frames,
                                                 n_targets=len(config.target), seed=config.seed, total_steps=1)
     size, batch = config.data.size, config.train.batch_size
-    gan_step = functools.partial(steps.gan_step, networks=networks, optimiser=optimiser,
+    gan_step = functools.partial(steps.gan_step, networks=networks, optimisers=optimisers,
                                  objective=config.loss.objective, l1_weight=config.loss.l1_weight)
     cost = jax.jit(gan_step).lower(
         current, jax.ShapeDtypeStruct((batch, config.data.frames, size, size), jnp.float32),

@@ -24,13 +24,12 @@ def command(*arguments) -> list[str]:
 
 
 def main(*arguments, check: bool = False, file_limit: int | None = None, cwd=None) -> subprocess.CompletedProcess:
-    """Runs the command line as a user does; `file_limit` bytes a file stands for a full disk."""
-    def limit():
-        import resource
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, cwd=cwd,
-                          preexec_fn=limit if file_limit else None, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    """Runs the command line as a user does; `file_limit` KiB a file stands for a full disk."""
+    line = command(*arguments)
+    if file_limit:
+        line = ["bash", "-c", f'ulimit -f {file_limit}; exec "$@"', "bash", *line]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=cwd,
+                          env={**os.environ, "JAX_PLATFORMS": "cpu"})
     if check and done.returncode:
         raise AssertionError(f"{arguments}\n{done.stdout}\n{done.stderr}")
     return done

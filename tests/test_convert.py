@@ -283,7 +283,8 @@ def test_a_restored_published_run_takes_the_published_next_step(golden):
                for name, entry, variables in (("gen_opt_state_dict", entries[0], variables_g),
                                               ("discr_opt_state_dict", entries[1], variables_d))]
     before = state.GanState(jnp.int32(2), jax.random.key(0), variables_g, variables_d, *moments)
-    step = functools.partial(steps.gan_step, networks=networks, optimiser=optimiser, objective="published", l1_weight=1.0)
+    step = functools.partial(steps.gan_step, networks=networks, optimisers=state.Optimisers(optimiser, optimiser),
+                             objective="published", l1_weight=1.0)
 
     after, scalars = jax.jit(step, compiler_options=FAST)(
         before, archive["x"], np.moveaxis(archive["y"], 1, -1), np.ones((1, 1), bool))

@@ -10,7 +10,7 @@ from dscgan_jax.models import discriminator
 
 def patch(layers, **other):
     settings = {"width": 2, "norm": "batch", "bias_before_norm": False, "scheme": "pix2pix", "rng": None} | other
-    return discriminator.PatchDiscriminator(5, layers=layers, **settings)
+    return discriminator.PatchDiscriminator(4, 1, layers=layers, **settings)
 
 
 def whole():

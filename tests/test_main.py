@@ -131,11 +131,11 @@ def absent_folder(world, tmp_path):
 
 def full_disk(world, tmp_path):
     return [["--mode=phantom", f"--output={tmp_path / 'drawn'}", "--subjects=3", "--size=32", "--slices=2"],
-            tmp_path / "drawn", {"file_limit": 20_000}], "disk"
+            tmp_path / "drawn", {"file_limit": 20}], "disk"
 
 
 def full_disk_while_predicting(world, tmp_path):
-    return predict(world, tmp_path, series_of(world), file_limit=500), "disk"
+    return predict(world, tmp_path, series_of(world), file_limit=1), "disk"
 
 
 def typo_in_a_config_field(world, tmp_path):

@@ -32,8 +32,8 @@ def arrays():
 
 @functools.cache
 def compiled_step():
-    networks, optimiser, _ = created()
-    return jax.jit(functools.partial(steps.gan_step_and_gradients, networks=networks, optimiser=optimiser,
+    networks, optimisers, _ = created()
+    return jax.jit(functools.partial(steps.gan_step_and_gradients, networks=networks, optimisers=optimisers,
                                      objective="logits", l1_weight=1.0), compiler_options=FAST)
 
 

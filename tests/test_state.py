@@ -37,11 +37,19 @@ def pooled(tree, *words):
 def test_pix2pix_weights_have_spread_002_and_norm_scales_stand_around_one():
     params_g, params_d = drawn("pix2pix").generator["params"], drawn("pix2pix").discriminator["params"]
 
-    for values in (pooled(params_g, "down", "kernel"), pooled(params_g, "up", "kernel"), pooled(params_d, "kernel")):
+    frames_of_first = params_d["conv0"]["kernel"][:, :, :-1]
+    deeper = np.concatenate([pooled(params_d, "conv1", "kernel"), pooled(params_d, "conv2", "kernel")])
+    for values in (pooled(params_g, "down", "kernel"), pooled(params_g, "up", "kernel"), frames_of_first, deeper):
         assert abs(values.std() / 0.02 - 1) < 0.05 and abs(values.mean()) < 1e-3
     scales = pooled(params_g, "scale")
     assert abs(scales.mean() - 1) < 0.005 and abs(scales.std() / 0.02 - 1) < 0.15
     assert not pooled(params_g, "bias").any() and not pooled(params_g, "shift").any()
+
+
+def test_the_map_begins_with_as_much_say_in_the_discriminator_as_all_frames():
+    kernel = np.asarray(drawn("pix2pix").discriminator["params"]["conv0"]["kernel"])
+    of_map, of_frames = (np.square(part).sum() for part in (kernel[:, :, -1], kernel[:, :, :-1]))
+    assert 0.8 < of_map / of_frames < 1.25
 
 
 def test_pix2pix_temporal_weights_keep_the_variance_of_their_input():
@@ -102,7 +110,8 @@ def test_networks_can_be_static_arguments():
 def test_learning_rate_follows_the_config(decay, last):
     config = default.get_config()
     config.train.decay, config.train.learning_rate = decay, 0.5
-    optimiser = state.make_optimiser(config.train, 10)
+    config.train.discriminator_learning_rate = 0.25
+    optimiser, of_discriminator = state.make_optimisers(config.train, 10)
     params = np.float32(1.0)
     opt_state = optimiser.init(params)
 
@@ -113,6 +122,8 @@ def test_learning_rate_follows_the_config(decay, last):
 
     np.testing.assert_allclose(sizes[0], 0.5, rtol=1e-5)  # Adam's first step is the rate itself
     np.testing.assert_allclose(sizes[10], 0.5 * last, atol=1e-5)
+    first, _ = of_discriminator.update(np.float32(2.0), of_discriminator.init(params), params)
+    np.testing.assert_allclose(abs(float(first)), 0.25, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("field", "value"), [

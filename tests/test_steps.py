@@ -49,7 +49,7 @@ def compiled_step(objective, bits, variance):
         with mock.patch.object(blocks, "unbiased", variance):
             return steps.gan_step_and_gradients(
                 before, series, target, jnp.ones((2, 1), bool), networks=golden_networks()[0],
-                optimiser=optax.adam(rate, b1=0.5, b2=0.999), objective=objective, l1_weight=1.0)
+                optimisers=state.Optimisers(optax.adam(rate, b1=0.5, b2=0.999), optax.adam(rate, b1=0.5, b2=0.999)), objective=objective, l1_weight=1.0)
 
     return jax.jit(step, compiler_options=FAST)
 
@@ -185,10 +185,10 @@ def tiny():
 
 @functools.cache
 def tiny_step():
-    networks, optimiser, _ = tiny()
+    networks, optimisers, _ = tiny()
 
     def step(before, batch, l1_weight):
-        after, scalars = steps.train_step(before, batch, networks=networks, optimiser=optimiser, scaling=SCALING,
+        after, scalars = steps.train_step(before, batch, networks=networks, optimisers=optimisers, scaling=SCALING,
                                           objective="logits", l1_weight=l1_weight)
         return after, scalars
 
@@ -229,10 +229,10 @@ def test_a_missing_map_holds_anything_and_changes_nothing():
 
 
 def test_a_map_that_no_exam_has_sends_no_gradient_into_its_output():
-    networks, optimiser, before = tiny()
+    networks, optimisers, before = tiny()
     rng = np.random.default_rng(0)
     series, target = (rng.uniform(-1, 1, shape).astype(np.float32) for shape in ((2, 64, 6, 6), (2, 6, 6, 2)))
-    step = functools.partial(steps.gan_step_and_gradients, networks=networks, optimiser=optimiser, objective="logits",
+    step = functools.partial(steps.gan_step_and_gradients, networks=networks, optimisers=optimisers, objective="logits",
                              l1_weight=1.0)
 
     _, _, (gradient, _) = jax.jit(step, compiler_options=FAST)(before, series, target, np.array([[True, False]] * 2))
@@ -263,8 +263,8 @@ def test_prediction_is_the_generator_on_the_scaled_series():
 
 
 def test_an_unknown_objective_is_refused():
-    networks, optimiser, before = tiny()
-    step = functools.partial(steps.train_step, networks=networks, optimiser=optimiser, scaling=SCALING,
+    networks, optimisers, before = tiny()
+    step = functools.partial(steps.train_step, networks=networks, optimisers=optimisers, scaling=SCALING,
                              objective="wgan", l1_weight=1.0)
     with pytest.raises(InputError, match="config.loss.objective is 'wgan'"):
         jax.eval_shape(step, before, batch())

@@ -51,3 +51,19 @@ def test_pixels_do_not_mix():
     changed = np.abs(np.asarray(stack(series, "running") - stack(other, "running"))).max(-1)[0] > 0
 
     assert changed.tolist() == [[True, False, False], [False, False, False]]
+
+
+@pytest.mark.parametrize("frames", [2, 5, 6])
+def test_the_written_derivative_of_a_convolution_is_that_of_the_library(frames):
+    def by_library(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel[None], (1, 2), [(0, 0), (1, 1)],
+                                            dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal((2, 3, frames, 2), np.float32), rng.standard_normal((4, 2, 5), np.float32)
+    y, pull = jax.vjp(lambda x, kernel: temporal.convolve_time(x, kernel, frames), x, kernel)
+    expected, pull_library = jax.vjp(by_library, x, kernel)
+
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    for ours, library in zip(pull(np.cos(y)), pull_library(np.cos(y)), strict=True):
+        np.testing.assert_allclose(ours, library, atol=1e-5)

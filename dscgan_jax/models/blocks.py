@@ -102,8 +102,8 @@ def normalise(x: Array, scale: Array, shift: Array, axes: tuple[int, ...], slope
       the result, like `x`; the mean and the biased variance, (1 or slice, 1, 1, channel). Gradients flow through the
       result alone: the statistics are there to be recorded.
 
-    The derivative is written out because activations of the temporal stack are large: two passes over memory instead
-    of the five that automatic differentiation needs.
+    The derivative is written out because activations of the temporal stack are large, and automatic differentiation
+    passes over them more often.
     """
     return _normalise_forward(x, scale, shift, axes, slope)[0]
 
@@ -121,14 +121,14 @@ def _normalise_forward(x, scale, shift, axes, slope):
 def _normalise_backward(axes, slope, saved, cotangents):
     x, mean, inverse_sd, scale, shift = saved
     d_y = cotangents[0]
-    scale, shift = _channels_last(scale), _channels_last(shift)
-    centred = (x - mean) * inverse_sd
+    factor, shift = _channels_last(scale) * inverse_sd, _channels_last(shift)
     if slope != 1.0:
-        d_y = jnp.where(centred * scale + shift > 0, d_y, slope * d_y)
+        d_y = jnp.where((x - mean) * factor + shift > 0, d_y, slope * d_y)
     d_shift = d_y.sum(axes, keepdims=True)
-    d_scale = (d_y * centred).sum(axes, keepdims=True)
+    # The mean is taken off after the sum: a centred copy of x would be one more pass over memory.
+    d_scale = ((d_y * x).sum(axes, keepdims=True) - mean * d_shift) * inverse_sd
     count = math.prod(x.shape[axis] for axis in axes)
-    d_x = (scale * inverse_sd) * (d_y - (d_shift + centred * d_scale) / count)
+    d_x = factor * (d_y - (d_shift + (x - mean) * (inverse_sd * d_scale)) / count)
     return d_x, d_scale.sum((0, 1, 2)), d_shift.sum((0, 1, 2))
 
 

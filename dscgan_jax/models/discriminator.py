@@ -1,5 +1,7 @@
 """The discriminators: a series beside a map, to logits of "this map is real". No sigmoid inside."""
 
+import math
+
 import jax
 import numpy as np
 from flax import nnx
@@ -15,13 +17,19 @@ WHOLE_SIDES = (113, 128)  # four halvings of these leave the eight pixels that t
 class PatchDiscriminator(nnx.Module):
     """PatchGAN: each logit sees a patch (34 pixels with two layers, 70 with three)."""
 
-    def __init__(self, n_in: int, *, width: int, layers: int, norm: str, bias_before_norm: bool, scheme: str,
-                 rng: np.random.Generator | None):
+    def __init__(self, n_frames: int, n_maps: int, *, width: int, layers: int, norm: str, bias_before_norm: bool,
+                 scheme: str, rng: np.random.Generator | None):
         if layers < 1:
             raise InputError(f"config.model.discriminator_layers is {layers}; it must be at least 1 (paper: 2).")
         self.layers = layers
         common = {"size": 4, "padding": 1, "scheme": scheme, "rng": rng}
-        self.conv0 = blocks.Conv(n_in, width, stride=2, bias=True, **common)
+        self.conv0 = blocks.Conv(n_frames + n_maps, width, stride=2, bias=True, **common)
+        if scheme == "pix2pix":
+            # One map among 80 frames is hardly heard: drawn alike, the scores settle at one half before the network has
+            # found where real and fake differ. So the maps begin with as much say as all frames together.
+            kernel = self.conv0.kernel[...]
+            self.conv0.kernel[...] = np.concatenate(
+                [kernel[:, :, :n_frames], math.sqrt(n_frames / n_maps) * kernel[:, :, n_frames:]], axis=2)
         channels = width
         for layer in range(1, layers + 1):
             wider = width * min(2**layer, 8)

@@ -1,5 +1,7 @@
 """The temporal stack of temp-pix2pix: each pixel's time course becomes a vector of features; pixels never mix."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,50 @@ WIDENING = (1, 2, 4, 8, 8, 8)  # channels of each block over the width
 LEAST_FRAMES, MOST_FRAMES = 64, 127  # six halvings leave exactly one frame
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve_time(x: Array, kernel: Array, frames: int) -> Array:
+    """Convolution over time alone, kernel 4, stride 2, padding 1, as one matrix product per window of four frames.
+
+    Args:
+      x: (slice, pixel, time, in).
+      kernel: (4, in, out).
+      frames: length of the time axis of `x`, which its derivative needs to know.
+
+    Returns:
+      (slice, pixel, time // 2, out).
+
+    The derivative reuses the windows, and is written out because the automatic one transposes large arrays: it and the
+    windows' gathering took the stack's gradient on a CPU from 1.9 s to 1.05 s (width 16, 4 slices of 64 x 64).
+    """
+    return _convolve_time_forward(x, kernel, frames)[0]
+
+
+def _convolve_time_forward(x, kernel, frames):
+    n, pixels, _, n_in = x.shape
+    x = jnp.pad(x, ((0, 0), (0, 0), (1, 1 - frames % 2), (0, 0)))  # an odd last frame has no partner behind it
+    frame_of_window = 2 * np.arange(frames // 2)[:, None] + np.arange(4)
+    windows = x[:, :, frame_of_window].reshape(n, pixels, frames // 2, 4 * n_in)
+    return windows @ kernel.reshape(4 * n_in, -1), (windows, kernel)
+
+
+def _convolve_time_backward(frames, saved, d_y):
+    windows, kernel = saved
+    n_in = kernel.shape[1]
+    # As plain matrices, one row per window: contracted over three axes, XLA would transpose the windows first.
+    rows = (windows.reshape(-1, 4 * n_in), d_y.reshape(-1, d_y.shape[-1]))
+    d_kernel = jax.lax.dot_general(*rows, (((0,), (0,)), ((), ()))).reshape(kernel.shape)
+    d_windows = d_y @ kernel.reshape(4 * n_in, -1).T
+    # A window is two pairs of frames; each pair but the outermost belongs to two windows.
+    nothing = ((0, 0), (0, 0))
+    pairs = (jnp.pad(d_windows[..., : 2 * n_in], (*nothing, (0, 1), (0, 0)))
+             + jnp.pad(d_windows[..., 2 * n_in :], (*nothing, (1, 0), (0, 0))))
+    d_x = pairs.reshape(*pairs.shape[:2], -1, n_in)[:, :, 1 : 1 + frames]
+    return d_x, d_kernel
+
+
+convolve_time.defvjp(_convolve_time_forward, _convolve_time_backward)
+
+
 class TemporalBlock(nnx.Module):
     """Convolution over time (kernel 4, stride 2, padding 1), norm, leaky ReLU."""
 
@@ -27,16 +73,8 @@ class TemporalBlock(nnx.Module):
         self.norm = blocks.make_norm(norm, n_out, scheme=scheme, rng=rng)
 
     def __call__(self, x: Array, mode: str) -> Array:
-        """(slice, pixel, time, in) -> (slice, pixel, time // 2, out).
-
-        Written as one matrix product over four frames: with time and channels last, two frames of one pixel lie side
-        by side, so a window is two neighbouring pairs. A general convolution's gradient took twice as long on a CPU.
-        """
-        n, pixels, frames, n_in = x.shape
-        x = jnp.pad(x, ((0, 0), (0, 0), (1, 1 - frames % 2), (0, 0)))  # an odd last frame has no partner behind it
-        pairs = x.reshape(n, pixels, frames // 2 + 1, 2 * n_in)
-        windows = jnp.concatenate([pairs[:, :, :-1], pairs[:, :, 1:]], axis=-1)
-        y = windows @ self.kernel[...].reshape(4 * n_in, -1)
+        """(slice, pixel, time, in) -> (slice, pixel, time // 2, out)."""
+        y = convolve_time(x, self.kernel[...], x.shape[2])
         if self.has_bias:
             y = y + self.bias[...][None, None, None, :]
         return self.norm(y, mode, blocks.SLOPE)
