@@ -74,7 +74,8 @@ def slices_per_second(builder, batches: int, **options) -> dict[str, float]:
     begun = time.perf_counter()
     for _ in itertools.islice(reader, batches):
         pass
-    return {"slices_per_second": round(batches * BATCH / (time.perf_counter() - begun), 1), "first_batch_seconds": round(first, 2)}
+    rate = batches * BATCH / (time.perf_counter() - begun)
+    return {"slices_per_second": round(rate, 1), "first_batch_seconds": round(first, 2)}
 
 
 def peak_mib() -> float:

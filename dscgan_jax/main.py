@@ -9,6 +9,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -25,8 +26,8 @@ MODES = {
 
 _MODE = flags.DEFINE_enum("mode", "train", list(MODES), "; ".join(f"{mode}: {what}" for mode, what in MODES.items()))
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file (default configs/temp_tmax.py), optionally with a variant: configs/temp_tmax.py:demo. Fields are "
-    "overridden as --config.train.batch_size=8; configs/default.py lists and explains all of them.")
+    "config", None, "Config file (default configs/temp_tmax.py), optionally with a variant: configs/temp_tmax.py:demo. "
+    "Fields are overridden as --config.train.batch_size=8; configs/default.py lists and explains all of them.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where a run lives; default: runs/<config>[-<variant>].")
 _INPUT = flags.DEFINE_string("input", None, "predict: a 4-D NIfTI file.")
 _OUTPUT = flags.DEFINE_string("output", None, "predict, phantom: folder to write into.")
@@ -61,11 +62,7 @@ def run(mode: str) -> None:
     """One call per mode. Imports wait until here, so that --help and bad flags answer at once."""
     from dscgan_jax import workflow
 
-    config = _CONFIG.value
-    if _TR.value or _TE.value:
-        with config.unlocked():
-            config.data.tr_seconds = _TR.value or config.data.tr_seconds
-            config.data.te_seconds = _TE.value or config.data.te_seconds
+    config = read_config()
     workdir = pathlib.Path(_WORKDIR.value or default_workdir())
     workflow.set_up(config)
     if mode == "train":
@@ -85,6 +82,15 @@ def run(mode: str) -> None:
         workflow.draw_phantom(pathlib.Path(_required("output", _OUTPUT.value)), preset=_PRESET.value,
                               subjects=_SUBJECTS.value, size=_SIZE.value, slices=_SLICES.value, seed=_SEED.value,
                               split_fractions=tuple(config.data.split_fractions))
+
+
+def read_config() -> ml_collections.ConfigDict:
+    """The config of the command line, --tr and --te put into it."""
+    config = _CONFIG.value
+    with config.unlocked():
+        config.data.tr_seconds = _TR.value or config.data.tr_seconds
+        config.data.te_seconds = _TE.value or config.data.te_seconds
+    return config
 
 
 def one_line(error: Exception) -> str:

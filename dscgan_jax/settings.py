@@ -45,8 +45,8 @@ _AT_LEAST = {
     "loss.l1_weight": 0, "train.batch_size": 1, "train.steps": 0, "train.log_every_steps": 1,
     "train.keep_checkpoints": 1,
 }
-_ABOVE_ZERO = ("data.frame_seconds", "train.epochs", "train.learning_rate", "train.discriminator_learning_rate", "train.checkpoint_every_epochs",
-               "train.sample_every_epochs")
+_ABOVE_ZERO = ("data.frame_seconds", "train.epochs", "train.learning_rate", "train.discriminator_learning_rate",
+               "train.checkpoint_every_epochs", "train.sample_every_epochs")
 
 
 def _field(config: ml_collections.ConfigDict, path: str) -> Any:

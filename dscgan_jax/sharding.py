@@ -11,8 +11,6 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from dscgan_jax.errors import InputError
-
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh with one axis, `data`, over `devices` (default: all, of every process)."""
@@ -40,11 +38,3 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
 def place_state(state: Any, mesh: Mesh) -> Any:
     """A tree of arrays, random keys among them -> the same on every device of the mesh."""
     return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(state)  # device_put refuses keys across processes
-
-
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises `InputError` unless each device gets the same number of slices."""
-    n_devices = mesh.devices.size
-    if batch_size < 1 or batch_size % n_devices:
-        raise InputError(f"config.train.batch_size is {batch_size}; it must be a multiple of the {n_devices} devices: "
-                         f"take {max(1, round(batch_size / n_devices)) * n_devices}.")

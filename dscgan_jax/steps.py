@@ -1,7 +1,7 @@
 """One training step and one prediction, as pure functions; the loop jits them once.
 
-    step = jax.jit(functools.partial(train_step, networks=..., optimisers=..., scaling=..., objective=..., l1_weight=...),
-                   donate_argnums=0)
+    step = functools.partial(train_step, networks=..., optimisers=..., scaling=..., objective=..., l1_weight=...)
+    step = jax.jit(step, donate_argnums=0)
 """
 
 from typing import Any

@@ -9,8 +9,10 @@ import jax
 import ml_collections
 import tqdm
 
-from dscgan_jax import checkpoints, evaluate, predict as prediction, report, settings, train
-from dscgan_jax.data import builder as data_builder, layouts, phantom_exams, preparation
+from dscgan_jax import checkpoints, evaluate, report, settings, train
+from dscgan_jax import predict as prediction
+from dscgan_jax.data import builder as data_builder
+from dscgan_jax.data import layouts, phantom_exams, preparation
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.scaling import Scaling
@@ -34,8 +36,16 @@ def with_root(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The config with a folder of exams: the user's, or phantom exams drawn into the cache."""
     config = ml_collections.ConfigDict(config.to_dict())
     if not config.data.root:
-        with tqdm.tqdm(total=config.phantom.subjects, unit="exam", desc="drawing", dynamic_ncols=True, leave=False) as bar:
-            config.data.root = str(phantom_exams.phantom_folder(config, cache_dir(config), bar.update))
+        bars: list[tqdm.tqdm] = []
+
+        def progress(n: int) -> None:  # the bar appears with the first exam: usually they are drawn already
+            if not bars:
+                bars.append(tqdm.tqdm(total=config.phantom.subjects, unit="exam", desc="drawing", dynamic_ncols=True))
+            bars[0].update(n)
+
+        config.data.root = str(phantom_exams.phantom_folder(config, cache_dir(config), progress))
+        for bar in bars:
+            bar.close()
         config.data.layout = "bids"
     elif not pathlib.Path(config.data.root).expanduser().is_dir():
         raise InputError(f"config.data.root={config.data.root}: there is no such folder.")

@@ -29,7 +29,8 @@ def test_the_written_derivative_of_a_norm_is_the_automatic_one(axes):
     def plain(x, scale, shift):
         mean = x.mean(axes, keepdims=True)
         variance = ((x - mean) ** 2).mean(axes, keepdims=True)
-        return blocks.leaky_relu((x - mean) / jnp.sqrt(variance + 1e-5) * scale[None, None, None] + shift[None, None, None])
+        whitened = (x - mean) / jnp.sqrt(variance + 1e-5)
+        return blocks.leaky_relu(whitened * scale[None, None, None] + shift[None, None, None])
 
     x, weight = image((2, 3, 4, 5)), image((2, 3, 4, 5), 1)
     scale, shift = image((5,), 2), image((5,), 3)

@@ -120,7 +120,7 @@ def test_another_grid_is_found_before_anything_is_prepared(tmp_path, monkeypatch
     root = write_fake_cohort(tmp_path / "root", 3)
     nifti.write_volume(root / "sub-0003" / "perf" / "sub-0003_cbv.nii.gz", np.ones((16, 16, 4)), AFFINE)
     monkeypatch.setattr(preparation, "prepare", lambda *_: pytest.fail("prepared an exam"))
-    with pytest.raises(InputError, match=r"sub-0003_cbv.* expected the grid of the series \(16, 16, 3\), the file has \(16, 16, 4\)"):
+    with pytest.raises(InputError, match=r"sub-0003_cbv.* the grid of the series \(16, 16, 3\), the file has \(16, 16, 4\)"):
         prepared_of(root, tmp_path / "cache")
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dscgan_jax.configs import default
 from dscgan_jax import state
+from dscgan_jax.configs import default
 from dscgan_jax.errors import InputError
 from dscgan_jax.models import generators
 

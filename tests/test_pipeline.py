@@ -68,7 +68,8 @@ def test_memory_is_used_only_where_the_split_fits(data_set, monkeypatch):
 def test_a_restart_at_any_step_goes_on_as_if_never_interrupted(data_set, memory_mib):
     whole = _batches(data_set, 8, memory_mib=memory_mib)
     for step in (1, 2, 5):  # the second batch straddles an epoch
-        for expected, batch in zip(whole[step:], _batches(data_set, 8 - step, start_step=step, memory_mib=memory_mib), strict=True):
+        resumed = _batches(data_set, 8 - step, start_step=step, memory_mib=memory_mib)
+        for expected, batch in zip(whole[step:], resumed, strict=True):
             _assert_equal(expected, batch)
 
 

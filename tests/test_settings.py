@@ -45,14 +45,29 @@ def test_the_default_is_the_papers_setting():
     ("train.learning_rate", 0.0, "above 0"),
     ("train.beta1", 1.0, "[0, 1)"),
     ("model.norm", "layer", "batch, instance"),
+    ("model.generator", "vnet", "temporal, unet"),
+    ("model.upsample", "bicubic", "transposed, resize"),
+    ("model.init", "he", "pix2pix, published"),
+    ("model.discriminator", "pixel", "patch, whole"),
+    ("model.width", 0, "at least 1"),
+    ("train.decay", "linear", "constant, cosine"),
+    ("data.lead_seconds", 5.0, "time_mode=seconds"),
+    ("train.batch_size", 10**9, "lower it"),
 ])
 def test_nonsense_is_refused_by_field(field, value, words):
     config = default.get_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(InputError) as error:
         settings.check(config)
-    assert f"config.{field}" in str(error.value) or field == "target"
+    assert f"config.{field}" in str(error.value)
     assert words in str(error.value)
+
+
+def test_ttp_counts_from_the_first_frame_and_takes_no_lead():
+    config = temp_tmax.get_config("demo")
+    config.target = ("ttp",)
+    with pytest.raises(InputError, match="TTP counts from the first acquired frame"):
+        settings.check(config)
 
 
 def test_the_plain_unet_takes_any_number_of_frames():

@@ -6,9 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from dscgan_jax.configs import default
 from dscgan_jax import state
-from dscgan_jax.errors import InputError
+from dscgan_jax.configs import default
 
 
 def create(seed=0, train=None, **fields):
@@ -124,17 +123,3 @@ def test_learning_rate_follows_the_config(decay, last):
     np.testing.assert_allclose(sizes[10], 0.5 * last, atol=1e-5)
     first, _ = of_discriminator.update(np.float32(2.0), of_discriminator.init(params), params)
     np.testing.assert_allclose(abs(float(first)), 0.25, rtol=1e-5)
-
-
-@pytest.mark.parametrize(("field", "value"), [
-    ("generator", "vnet"), ("norm", "layer"), ("upsample", "bicubic"), ("init", "he"), ("discriminator", "pixel"),
-    ("width", 0), ("depth", 0), ("discriminator_layers", 0),
-])
-def test_a_model_that_does_not_exist_is_refused_by_field(field, value):
-    with pytest.raises(InputError, match=f"config.model.{field} is {value!r}"):
-        create(**{field: value})
-
-
-def test_a_decay_that_does_not_exist_is_refused():
-    with pytest.raises(InputError, match="config.train.decay is 'linear'"):
-        create(train={"decay": "linear"})

@@ -46,10 +46,11 @@ def golden_networks():
 def compiled_step(objective, bits, variance):
     """Jitted step whose learning rate is an argument; `variance` is what the running variance is made of."""
     def step(before, series, target, rate):
+        adam = optax.adam(rate, b1=0.5, b2=0.999)
         with mock.patch.object(blocks, "unbiased", variance):
             return steps.gan_step_and_gradients(
                 before, series, target, jnp.ones((2, 1), bool), networks=golden_networks()[0],
-                optimisers=state.Optimisers(optax.adam(rate, b1=0.5, b2=0.999), optax.adam(rate, b1=0.5, b2=0.999)), objective=objective, l1_weight=1.0)
+                optimisers=state.Optimisers(adam, adam), objective=objective, l1_weight=1.0)
 
     return jax.jit(step, compiler_options=FAST)
 

@@ -44,8 +44,8 @@ class PatchDiscriminator(nnx.Module):
         """(slice, row, col, time) and (slice, row, col, map), scaled -> logits (slice, row', col', 1)."""
         smallest = 3 * 2**self.layers  # two stride-1 convolutions take one pixel each
         if min(maps.shape[1:3]) < smallest:
-            raise InputError(f"config.data.size gives {maps.shape[1]} x {maps.shape[2]} pixels; the patch discriminator "
-                             f"with {self.layers} layers needs {smallest}: use a larger grid or fewer "
+            raise InputError(f"config.data.size gives {maps.shape[1]} x {maps.shape[2]} pixels; the patch "
+                             f"discriminator with {self.layers} layers needs {smallest}: use a larger grid or fewer "
                              "config.model.discriminator_layers.")
         x = blocks.leaky_relu(self.conv0(series, maps))
         for layer in range(1, self.layers + 1):

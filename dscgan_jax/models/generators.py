@@ -23,7 +23,7 @@ class TemporalGenerator(nnx.Module):
                               upsample=upsample, bias_before_norm=bias_before_norm, scheme=scheme, rng=rng)
 
     def __call__(self, series: Array, mode: str) -> Array:
-        """(slice, time, row, col) -> (slice, row, col, map) in (-1, 1). Raises `InputError` unless 64 <= time <= 127."""
+        """(slice, time, row, col) -> (slice, row, col, map) in (-1, 1); `InputError` unless 64 <= time <= 127."""
         padded, crop = pad_to_depth(series, self.unet.depth)
         return jnp.tanh(crop(self.unet(self.temporal(padded, mode), mode)))
 

@@ -90,7 +90,7 @@ class TemporalStack(nnx.Module):
             setattr(self, f"block{index + 1}", block)
 
     def __call__(self, series: Array, mode: str) -> Array:
-        """(slice, time, row, col) scaled -> (slice, row, col, 8 width). Raises `InputError` unless 64 <= time <= 127."""
+        """(slice, time, row, col) scaled -> (slice, row, col, 8 width); `InputError` unless 64 <= time <= 127."""
         check_frames(series.shape[1])
         rows = series.shape[2]
         x = rearrange(series, "slice time row col -> slice (row col) time 1")
@@ -102,5 +102,6 @@ class TemporalStack(nnx.Module):
 def check_frames(frames: int) -> None:
     """Raises `InputError` unless six halvings of `frames` leave one."""
     if not LEAST_FRAMES <= frames <= MOST_FRAMES:
-        raise InputError(f"config.data.frames is {frames}; the temporal generator takes {LEAST_FRAMES} to {MOST_FRAMES} "
-                         "frames (six halvings must leave one): change it, or set config.model.generator=unet.")
+        raise InputError(f"config.data.frames is {frames}; the temporal generator takes {LEAST_FRAMES} to "
+                         f"{MOST_FRAMES} frames (six halvings must leave one): change it, or set "
+                         "config.model.generator=unet.")
