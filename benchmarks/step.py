@@ -1,6 +1,6 @@
 """How long a training step and a prediction take, and whether the batches keep up.
 
-    python benchmarks/step.py --config=configs/temp_tmax.py:demo --output=step.json
+    python benchmarks/step.py --config=configs/temp_tmax.py:demo --json=step.json
 
 runs on phantom exams (drawn and prepared first) and prints one JSON object: compile time, median step, slices/s, the
 rate of the batches beside it, and seconds per predicted slice.
@@ -17,15 +17,15 @@ import sys
 import time
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from dscgan_jax import main as door
 from dscgan_jax import sharding, state, steps, workflow
 from dscgan_jax.data import pipeline
 from dscgan_jax.scaling import Scaling
 
-_STEPS = flags.DEFINE_integer("steps", 30, "Timed steps after the first two.", lower_bound=3)
-_OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: only print.")
+_TIMED_STEPS = flags.DEFINE_integer("timed_steps", 30, "Timed steps after the first two.", lower_bound=3)
+_JSON = flags.DEFINE_string("json", "", "JSON file to write; empty: only print.")
 
 
 def median_seconds(work, repeats: int) -> float:
@@ -39,6 +39,7 @@ def median_seconds(work, repeats: int) -> float:
 
 
 def main(_) -> None:
+    logging.set_verbosity(logging.ERROR)  # as dscgan_jax.main: JAX tells of every backend that is not there
     config = door.read_config()
     builder, data_record = workflow.prepare(config)
     batch_size = config.train.batch_size
@@ -70,7 +71,7 @@ def main(_) -> None:
         return scalars
 
     median_seconds(once, 2)
-    step_seconds = median_seconds(once, _STEPS.value)
+    step_seconds = median_seconds(once, _TIMED_STEPS.value)
     predict = jax.jit(functools.partial(steps.predict_step, networks=networks, scaling=scaling, mode="batch"))
     inputs = pipeline.network_inputs(placed[0])
     jax.block_until_ready(predict(current.generator, inputs))
@@ -92,8 +93,8 @@ def main(_) -> None:
     }
     text = json.dumps(record, indent=1)
     print(text)
-    if _OUTPUT.value:
-        pathlib.Path(_OUTPUT.value).write_text(text + "\n", encoding="utf-8")
+    if _JSON.value:
+        pathlib.Path(_JSON.value).write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

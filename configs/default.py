@@ -110,7 +110,7 @@ def demo(config: ml_collections.ConfigDict) -> None:
     config.train.learning_rate = 1e-3
     config.train.discriminator_learning_rate = 2e-4
     config.train.decay = "cosine"
-    config.train.steps = 600
+    config.train.steps = 800
     config.train.log_every_steps = 20
     config.train.checkpoint_every_epochs = 1.0
     config.train.sample_every_epochs = 1.0
