@@ -54,7 +54,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     model.norm = "batch"  # batch or instance
     model.upsample = "transposed"  # transposed convolution, or resize = nearest neighbour and a 3x3 convolution
     model.bias_before_norm = False  # the published code has such biases; their true gradient is zero
-    model.init = "pix2pix"  # pix2pix: N(0, 0.02), norm scales N(1, 0.02); published: the released code's scheme
+    # pix2pix: N(0, 0.02), norm scales N(1, 0.02); temporal kernels keep the variance of their input, and the maps begin with as
+    # much say in the discriminator as all frames. published: the released code's scheme.
+    model.init = "pix2pix"
     model.discriminator = "patch"  # patch (PatchGAN) or whole (the released code's alternative, 113-128 pixels)
     model.discriminator_width = 64
     model.discriminator_layers = 2  # 2: receptive field 34 pixels, 3: 70 pixels

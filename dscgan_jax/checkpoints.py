@@ -26,13 +26,23 @@ _ITEMS = (*_NETWORKS, "optimisers", "loop")
 
 def software_versions() -> dict[str, str | None]:
     """Versions and the git commit of the code that runs (None outside a checkout)."""
-    folder = pathlib.Path(__file__).parent
-    done = subprocess.run(["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-                          capture_output=True, text=True, check=False)
     versions: dict[str, str | None] = {name: importlib.metadata.version(name) for name in
                                        ("dscgan_jax", "jax", "flax", "optax", "orbax-checkpoint")}
-    versions["git"] = done.stdout.strip() or None
+    versions["git"] = _git_commit(pathlib.Path(__file__).resolve().parents[1])
     return versions
+
+
+def _git_commit(root: pathlib.Path) -> str | None:
+    """The commit of the checkout whose root is `root`; None where that is no checkout, or there is no git."""
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False).stdout.strip()
+
+    try:
+        if pathlib.Path(git("rev-parse", "--show-toplevel") or "/").resolve() != root:
+            return None  # installed into somebody else's repository
+        return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*") or None
+    except OSError:
+        return None
 
 
 def digest(tree: Any) -> str:

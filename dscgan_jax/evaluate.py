@@ -200,7 +200,7 @@ def _wanted_maps(exams: Sequence[exam_files.SubjectFiles], folders: Mapping[str,
         offered[source] = [name for name in MAP_NAMES if name in found]
         if not found:
             raise InputError(f"{folder.folder} holds no map of any of the {len(exams)} subjects; expected files like "
-                             f"{exams[0].subject if exams else '<subject>'}_{targets[0]}.nii.gz.")
+                             f"{exams[0].subject if exams else '<subject>'}_{(*targets, 'tmax')[0]}.nii.gz.")
     together = {name for names in offered.values() for name in names} if folders else set(targets)
     every = [name for name in MAP_NAMES if name in together]
     return {BLANK.name: every, NULL_MEDIAN.name: [name for name in every if medians.get(name) is not None], **offered}

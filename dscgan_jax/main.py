@@ -7,6 +7,7 @@ python -m dscgan_jax.main --mode=predict --workdir=runs/temp_tmax-demo --input=e
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Sequence
 
 import ml_collections
@@ -40,18 +41,22 @@ _PRESET = flags.DEFINE_enum("preset", "acute", ["acute", "chronic"], "phantom: w
 _SUBJECTS = flags.DEFINE_integer("subjects", 40, "phantom: number of subjects.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("size", 128, "phantom: rows and columns.", lower_bound=32)
 _SLICES = flags.DEFINE_integer("slices", 0, "phantom: slices; 0 = the preset's own number.", lower_bound=0)
-_SEED = flags.DEFINE_integer("seed", 0, "phantom: random seed.")
+_SEED = flags.DEFINE_integer("seed", 0, "phantom: random seed.", lower_bound=0)
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the chosen mode; bad input ends in one line and exit status 1."""
+    if not _DEBUG.value:
+        # What fails in a writer's thread fails again where it is waited for; only there is it told, in one line.
+        threading.excepthook = lambda _: None
+        sys.unraisablehook = lambda _: None
     try:
         if len(argv) > 1:
             raise InputError(f"unexpected argument {argv[1]!r}; every option begins with --, see --help.")
         run(_MODE.value)
     except KeyboardInterrupt:
-        sys.exit("\ninterrupted; the same command resumes from the last checkpoint.")
+        sys.exit("\ninterrupted; a run resumes from its last checkpoint when its command is given again.")
     except Exception as error:
         if _DEBUG.value:
             raise
@@ -63,7 +68,7 @@ def run(mode: str) -> None:
     from dscgan_jax import workflow
 
     config = read_config()
-    workdir = pathlib.Path(_WORKDIR.value or default_workdir())
+    workdir = _path(_WORKDIR.value or default_workdir())
     workflow.set_up(config)
     if mode == "train":
         workflow.train_and_evaluate(config, workdir)
@@ -72,22 +77,35 @@ def run(mode: str) -> None:
     elif mode == "check":
         workflow.check(config)
     elif mode == "evaluate" and _MAPS.value:
-        workflow.evaluate_maps(config, pathlib.Path(_MAPS.value), workdir if _WORKDIR.value else None, _SPLIT.value)
+        workflow.evaluate_maps(config, _path(_MAPS.value), workdir if _WORKDIR.value else None, _SPLIT.value)
     elif mode == "evaluate":
         workflow.evaluate_run(config, workdir, _SPLIT.value, _STEP.value)
     elif mode == "predict":
-        workflow.predict(workdir, pathlib.Path(_required("input", _INPUT.value)),
-                         pathlib.Path(_required("output", _OUTPUT.value)), _STEP.value, _TR.value, _TE.value)
+        workflow.predict(workdir, _path(_required("input", _INPUT.value)),
+                         _path(_required("output", _OUTPUT.value)), _STEP.value, config.data.tr_seconds,
+                         config.data.te_seconds)
     elif mode == "phantom":
-        workflow.draw_phantom(pathlib.Path(_required("output", _OUTPUT.value)), preset=_PRESET.value,
+        workflow.draw_phantom(_path(_required("output", _OUTPUT.value)), preset=_PRESET.value,
                               subjects=_SUBJECTS.value, size=_SIZE.value, slices=_SLICES.value, seed=_SEED.value,
                               split_fractions=tuple(config.data.split_fractions))
 
 
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, says so; the checkpoint writer knows no errno, only words."""
+    words = ("No space left", "File too large", "Disk quota exceeded")
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FULL or any(word in str(error) for word in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def read_config() -> ml_collections.ConfigDict:
-    """The config of the command line, --tr and --te put into it."""
+    """The config of the command line, with --tr, --te and the whole path of the exams put into it."""
     config = _CONFIG.value
     with config.unlocked():
+        if config.data.root:  # however it was spelt, a run remembers one name
+            config.data.root = str(pathlib.Path(config.data.root).expanduser().resolve())
         config.data.tr_seconds = _TR.value or config.data.tr_seconds
         config.data.te_seconds = _TE.value or config.data.te_seconds
     return config
@@ -96,8 +114,9 @@ def read_config() -> ml_collections.ConfigDict:
 def one_line(error: Exception) -> str:
     """An error as the one line that a user reads."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        return f"error: the disk is full while writing {error.filename or 'a file'}; free some space or give another folder."
+    if not isinstance(error, InputError) and disk_is_full(error):
+        return ("error: the disk is full; free some space or give another folder. A run resumes from its last whole "
+                "checkpoint when its command is given again.")
     if isinstance(error, (InputError, FloatingPointError, OSError)):
         return f"error: {text}"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
@@ -122,6 +141,10 @@ def resolve_config(argument: str) -> str:
     return f"{name}={path}{colon}{variant}"
 
 
+def _path(value: str | pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(value).expanduser()  # shells leave the ~ of --flag=~/folder alone
+
+
 def default_workdir() -> pathlib.Path:
     """runs/<config>[-<variant>], from the command line's --config."""
     path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
@@ -139,7 +162,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.argv = [argv[0], *map(resolve_config, argv[1:])]  # ml_collections looks for overrides there
         return flags.FLAGS(sys.argv)
     except (InputError, flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        message = str(error).strip("'\"")
+        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         if "Traceback" in message:  # ml_collections quotes the traceback of a config file that raised
             message = message.strip().splitlines()[-1].partition(": ")[2]
         sys.exit(one_line(InputError(message)))
@@ -154,7 +177,7 @@ def _required(name: str, value: str | None) -> str:
 def entry() -> None:
     """Runs from the command line."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # libraries log the tracebacks of errors that we tell in one line
     app.run(main, flags_parser=parse_flags)
 
 

@@ -94,11 +94,12 @@ class Predictor:
         volumes = {name: restored[..., channel] for channel, name in enumerate(self.scaling.targets)}
         return Prediction(scaled, volumes, time.perf_counter() - begun)
 
-    def sidecar(self, name: str) -> dict[str, Any]:
-        """What lies beside a predicted map."""
+    def sidecar(self, name: str, exam: layouts.Exam) -> dict[str, Any]:
+        """What lies beside a predicted map: unit, model, training data, and what was assumed of the exam."""
         return {"Units": MAPS[name].unit, "Description": f"{MAPS[name].description}, predicted by a network",
                 "Model": {"generator": self.config.model.generator, "step": self.step, "sha256": self.sha256},
                 "TrainingData": {key: self.record["data"].get(key) for key in ("source", "fingerprint", "n_train")},
+                "Exam": {"FrameSeconds": exam.frame_seconds, "Flags": list(exam.flags)},
                 "Software": self.record["software"], "IntendedUse": "research only"}
 
 
@@ -130,7 +131,7 @@ def write_maps(prediction: Prediction, predictor: Predictor, exam: layouts.Exam,
     paths = []
     for name, volume in prediction.volumes.items():
         paths.append(folder / f"{stem}_{name}.nii.gz")
-        nifti.write_volume(paths[-1], volume, exam.affine, sidecar=predictor.sidecar(name))
+        nifti.write_volume(paths[-1], volume, exam.affine, sidecar=predictor.sidecar(name, exam))
     if scaled:
         np.savez(folder / f"{stem}_scaled.npz", scaled=prediction.scaled, targets=np.array(predictor.scaling.targets),
                  seconds=prediction.seconds)
@@ -150,7 +151,7 @@ def predict_file(workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Pa
         raise InputError(f"{series}: the checkpoint works on delta_r2star and needs the echo time; give --te= in seconds, "
                          "or EchoTime in the sidecar.")
     prediction = predictor.predict(exam)
-    stem = map_stem(series)
+    stem = nifti.stem_of(series).removesuffix("_dsc")  # sub-1_dsc.nii.gz -> sub-1
     canonical = {name: nifti.to_canonical(volume, exam.affine)[0] for name, volume in prediction.volumes.items()}
     series_canonical, affine, _ = nifti.to_canonical(exam.series, exam.affine)
     voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
@@ -179,8 +180,3 @@ def all_or_nothing(output: pathlib.Path) -> Iterator[pathlib.Path]:
         if not existed:
             with contextlib.suppress(OSError):
                 output.rmdir()  # only where nothing came into it
-
-
-def map_stem(series: pathlib.Path) -> str:
-    """`sub-1_dsc.nii.gz` -> `sub-1`; `exam.nii` -> `exam`."""
-    return series.name.removesuffix(".gz").removesuffix(".nii").removesuffix("_dsc")

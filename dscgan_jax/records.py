@@ -7,7 +7,6 @@ that file alone (and from what describes the run), so that anybody can recompute
 import csv
 import io
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from dscgan_jax.errors import InputError
+from dscgan_jax.files import write_whole
 from dscgan_jax.maps import MAP_NAMES, MAPS
 
 SCHEMA_VERSION = 1
+PHANTOM = "phantom exams"  # the source of data that were drawn, not scanned
 SCALED_COLUMNS = ("scaled_mae", "scaled_mse", "scaled_nrmse", "scaled_ssim", "scaled_psnr")
 BRAIN_COLUMNS = ("brain_mae", "brain_rmse", "brain_bias", "brain_pearson_r", "brain_ssim", "brain_scale",
                  "brain_mae_after_scale")
@@ -160,13 +161,6 @@ def read_summary(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or summary.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"{path}: expected schema_version {SCHEMA_VERSION}; evaluate again with this version.")
     return summary
-
-
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a text file that is never seen half-written."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def unique(values: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from dscgan_jax import figures, page_parts, records, tracking
 from dscgan_jax.figures import CONTOUR_SECONDS, source_title
+from dscgan_jax.files import write_whole
 from dscgan_jax.maps import MAPS
 from dscgan_jax.page_parts import (
     NULLS,
@@ -78,13 +79,13 @@ def format_table(summary: Summary) -> str:
 # The page.
 
 
-def write(workdir: pathlib.Path, split: str = "test") -> pathlib.Path:
-    """Writes the page of an evaluated split.
+def write(workdir: pathlib.Path, name: str = "test") -> pathlib.Path:
+    """Writes the page of an evaluation.
 
     Args:
-      workdir: holds `evaluation/<split>/{summary.json, subjects.csv, *_subject.png}`, perhaps `metrics.jsonl` and
+      workdir: holds `evaluation/<name>/{summary.json, subjects.csv, *_subject.png}`, perhaps `metrics.jsonl` and
         `config.json`.
-      split: `test` becomes `report.html`, another one `report_<split>.html`.
+      name: `test` becomes `report.html`, another one `report_<name>.html`.
 
     Returns:
       The page's path.
@@ -92,7 +93,7 @@ def write(workdir: pathlib.Path, split: str = "test") -> pathlib.Path:
     Raises:
       InputError: the records are absent or of another version.
     """
-    folder = workdir / "evaluation" / split
+    folder = workdir / "evaluation" / name
     summary = records.read_summary(folder / "summary.json")
     rows = records.read_subjects(folder / "subjects.csv")
     config_path = workdir / "config.json"
@@ -100,8 +101,8 @@ def write(workdir: pathlib.Path, split: str = "test") -> pathlib.Path:
     pictures = {title: folder / f"{title}_subject.png" for title in PICTURES}
     content = page(summary, rows, {title: path.read_bytes() for title, path in pictures.items() if path.is_file()},
                    tracking.read_rows(workdir / tracking.FILE_NAME), config)
-    path = workdir / ("report.html" if split == "test" else f"report_{split}.html")
-    records.write_whole(path, content)
+    path = workdir / ("report.html" if name == "test" else f"report_{name}.html")
+    write_whole(path, content)
     return path
 
 
@@ -175,8 +176,10 @@ def warnings(summary: Summary, rows: Sequence[records.Row]) -> list[str]:
     mine = [row for row in rows if row["source"] == source]
     result, null = summary["results"][source], summary["results"].get("null_median", {})
     found = ["Research use only: not a medical device, not for diagnosis or treatment."]
-    if "phantom" in str(summary["data"].get("source", "")):
-        found.append("Trained and scored on digital phantom exams: nothing here says how the maps do on patients.")
+    trained, scored = summary["data"].get("source"), summary["data"].get("scored_source")
+    if records.PHANTOM in (trained, scored):
+        what = "Trained and scored" if trained == scored else "Trained" if trained == records.PHANTOM else "Scored"
+        found.append(f"{what} on digital phantom exams: nothing here says how the maps do on patients.")
     if len(summary["subjects"]) < FEW_SUBJECTS:
         found.append(f"Only {len(summary['subjects'])} subjects were scored: their means are uncertain.")
     for name in _map_names({source: result}):

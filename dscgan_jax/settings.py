@@ -37,6 +37,7 @@ _CHOICES = {
     "evaluate.norm_at_test": ("batch", "running"),
 }
 _AT_LEAST = {
+    "seed": 0, "phantom.seed": 0,
     "data.size": 8, "data.slices": 0, "data.frames": 2, "data.memory_mib": 0, "data.read_threads": 1,
     "data.tr_seconds": 0, "data.te_seconds": 0, "data.lead_seconds": 0,
     "phantom.subjects": 3, "phantom.size": 32, "phantom.slices": 0,

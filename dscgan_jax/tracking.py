@@ -6,7 +6,6 @@ same bytes as one that never stopped. Wall time is in the TensorBoard events alo
 
 import json
 import math
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, Self
@@ -15,6 +14,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from dscgan_jax.errors import InputError
+from dscgan_jax.files import write_whole
 
 FILE_NAME = "metrics.jsonl"
 
@@ -87,7 +87,7 @@ class Tracker:
         workdir.mkdir(parents=True, exist_ok=True)
         self.path = workdir / FILE_NAME
         kept = [row for row in read_rows(self.path) if row["step"] <= start_step] if start_step else []
-        _write_whole(self.path, "".join(_line(row) for row in kept))
+        write_whole(self.path, "".join(_line(row) for row in kept))
         self._file = self.path.open("a", encoding="utf-8")
         # TensorBoard hides what an interrupted run had written beyond the step that was restored.
         self._events = SummaryWriter(str(workdir), purge_step=start_step + 1 if start_step else None)
@@ -123,9 +123,3 @@ class Tracker:
 
 def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _write_whole(path: pathlib.Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

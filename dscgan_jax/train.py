@@ -22,10 +22,12 @@ from dscgan_jax import figures, metrics, settings, sharding, state, steps
 from dscgan_jax.checkpoints import METRIC, Checkpoints, software_versions
 from dscgan_jax.data import pipeline
 from dscgan_jax.errors import InputError
+from dscgan_jax.files import write_whole
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.scaling import Scaling
 from dscgan_jax.tracking import Tracker, check_finite, is_due
 
+CONFIG_FILE = "config.json"
 N_SAMPLES = 3  # slices in a panel
 
 
@@ -47,13 +49,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
     mesh = sharding.data_mesh()
     pipeline.check_batch_size(config.train.batch_size, mesh.size)
     scaling = Scaling.from_ranges(data_record["ranges"], config.data.signal, tuple(config.target), config.data.ranges)
-    if builder.info.splits["validation"].num_examples == 0:
-        raise InputError("the validation split is empty, and the best checkpoint is chosen on it; name a validation "
-                         "subject in participants.tsv or raise config.data.split_fractions.")
     record = {"config": settings.to_json(config), "scaling": scaling.to_json(), "data": data_record,
               "software": software_versions()}
 
-    open_workdir(workdir, config)
+    check_workdir(workdir, config)
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
     networks, optimisers, current = state.create(config.model, config.train, frames=config.data.frames,
                                                 n_targets=len(config.target), seed=config.seed, total_steps=total)
@@ -63,11 +62,14 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
         check_same_data(checkpoints.record(start), data_record, workdir)
         current = checkpoints.restore(start, current)
         print(f"resuming {workdir} from step {start} of {total}")
+    write_whole(workdir / CONFIG_FILE, json.dumps(settings.to_json(config), indent=2) + "\n")
 
     one_step = jax.jit(
         functools.partial(steps.train_step, networks=networks, optimisers=optimisers, scaling=scaling,
                           objective=config.loss.objective, l1_weight=config.loss.l1_weight),
         donate_argnums=0)
+    with out_of_memory_named(config):
+        one_step = compiled_within_memory(one_step, current, abstract_batch(builder, config, mesh))
     predict = jax.jit(functools.partial(steps.predict_step, networks=networks, scaling=scaling,
                                         mode=config.evaluate.norm_at_test))
     batches = pipeline.train_batches(builder, batch_size=config.train.batch_size, seed=config.seed, start_step=start,
@@ -110,7 +112,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
 def evaluation_batches(builder: Any, config: ml_collections.ConfigDict) -> Iterable[dict[str, np.ndarray]]:
     """Every validation slice once."""
     return pipeline.evaluation_batches(builder, "validation", batch_size=config.train.batch_size,
-                                       memory_mib=config.data.memory_mib)
+                                       read_threads=config.data.read_threads)
 
 
 def validate(predict: Any, generator: Any, batches: Iterable[dict[str, np.ndarray]], scaling: Scaling
@@ -165,17 +167,22 @@ def draw_samples(predict: Any, generator: Any, samples: dict[str, np.ndarray], s
                 zip(samples["subject"], samples["slice_index"], strict=True)])
 
 
-def open_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Creates the work directory with its config.json, or checks that it holds the same run."""
-    path = workdir / "config.json"
+def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Refuses a work directory that holds another run; an absent or empty one is fine.
+
+    Raises:
+      InputError: names what differs.
+    """
+    path = workdir / CONFIG_FILE
     if path.is_file():
-        settings.check_same_run(json.loads(path.read_text()), config, workdir)
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: damaged ({error}); give another --workdir, or put the run's config back.") from error
+        settings.check_same_run(stored, config, workdir)
     elif (workdir / "checkpoints").is_dir():
         raise InputError(f"{workdir} holds checkpoints but no config.json; give another --workdir.")
     workdir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(settings.to_json(config), indent=2) + "\n")
-    os.replace(partial, path)
 
 
 def check_same_data(stored: dict[str, Any], data_record: dict[str, Any], workdir: pathlib.Path) -> None:
@@ -184,6 +191,29 @@ def check_same_data(stored: dict[str, Any], data_record: dict[str, Any], workdir
         if stored["data"][name] != json.loads(json.dumps(data_record[name])):
             raise InputError(f"{workdir} was trained on exams with other {name}; resume with the exams it began with, or "
                              "give another --workdir.")
+
+
+def abstract_batch(builder: Any, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a training batch, before one is read."""
+    features, n, sharding_ = builder.info.features, config.train.batch_size, sharding.split_batch(mesh)
+    return {name: jax.ShapeDtypeStruct((n, *features[name].shape),
+                                       bool if name in pipeline.FLAG_FIELDS else features[name].np_dtype, sharding=sharding_)
+            for name in pipeline.TRAIN_FIELDS}
+
+
+def compiled_within_memory(one_step: Any, current: state.GanState, batch: dict[str, jax.ShapeDtypeStruct]) -> Any:
+    """The compiled step.
+
+    Raises:
+      MemoryError: on a CPU, where the system would kill the process without a word instead of refusing.
+    """
+    compiled = one_step.lower(current, batch).compile()
+    if jax.default_backend() == "cpu":
+        analysis = compiled.memory_analysis()
+        needed = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes
+        if needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+            raise MemoryError(f"{needed / 2**30:.0f} GiB")
+    return compiled
 
 
 class out_of_memory_named:

@@ -9,16 +9,18 @@ import jax
 import ml_collections
 import tqdm
 
-from dscgan_jax import checkpoints, evaluate, report, settings, train
+from dscgan_jax import checkpoints, evaluate, records, report, settings, train
 from dscgan_jax import predict as prediction
+from dscgan_jax.configs import default
 from dscgan_jax.data import builder as data_builder
 from dscgan_jax.data import layouts, phantom_exams, preparation
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES, MAPS
-from dscgan_jax.scaling import Scaling
+from dscgan_jax.scaling import Limits, Scaling
 
 NORMS = {"network_batch": "batch", "network_running": "running"}  # source -> how its batch norm normalises
 LONG_RUN_HOURS = 1.0
+DATA_KEYS = ("source", "fingerprint", "n_train", "n_validation", "n_test")
 
 
 def set_up(config: ml_collections.ConfigDict) -> None:
@@ -52,134 +54,167 @@ def with_root(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
-def prepare(config: ml_collections.ConfigDict) -> tuple[Any, dict[str, Any]]:
-    """The prepared data set and what a checkpoint says of it."""
+def prepare(config: ml_collections.ConfigDict, for_training: bool = True) -> tuple[Any, dict[str, Any]]:
+    """The prepared data set and what a checkpoint says of it.
+
+    `for_training=False` asks for no training subject and no target: exams that are only scored need neither.
+    """
     settings.check(config)
-    source = "phantom exams" if not config.data.root else str(pathlib.Path(config.data.root).expanduser().absolute())
+    source = config.data.root or records.PHANTOM
     config = with_root(config)
     print(f"exams: {config.data.root}")
-    builder = data_builder.prepared(config)
+    builder = data_builder.prepared(config, for_training=for_training)
     metadata = builder.info.metadata
-    counts = {f"n_{split}": sum(where == split for where in metadata["splits"].values())
-              for split in ("train", "validation", "test")}
+    counts = {f"n_{split}": sum(where == split for where in metadata["splits"].values()) for split in layouts.SPLITS}
     print(f"prepared: {builder.data_dir} ("
           + ", ".join(f"{counts[f'n_{split}']} {split} subjects, {builder.info.splits[split].num_examples} slices"
-                      for split in ("train", "validation", "test")) + ")")
+                      for split in layouts.SPLITS) + ")")
     for row in metadata["excluded"]:
         print(f"  left out: {row['subject']}: {row['reason']}")
     return builder, {"source": source, "fingerprint": metadata["source_fingerprint"], **counts,
-                     "splits": metadata["splits"], "ranges": metadata["ranges"], "medians": metadata["medians"],
-                     "excluded": metadata["excluded"]}
+                     "series_bytes": series_bytes(find_subjects(config)),
+                     **{name: metadata[name] for name in ("splits", "ranges", "medians", "excluded")}}
+
+
+def find_subjects(config: ml_collections.ConfigDict) -> list[layouts.SubjectFiles]:
+    """The subjects in `config.data.root`, those that participants.tsv excludes left out."""
+    subjects = layouts.find_subjects(pathlib.Path(config.data.root).expanduser(), config.data.layout)
+    return [files for files in subjects if files.split != "exclude"]
+
+
+def series_bytes(subjects: list[layouts.SubjectFiles]) -> dict[str, int]:
+    """Size of each subject's series file: enough to know a cohort again that was moved."""
+    return {files.subject: files.series.stat().st_size for files in subjects}
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """The whole path, from exams to a page."""
     settings.check(config)
-    if (workdir / "config.json").is_file():
-        train.open_workdir(workdir, config)  # another config is refused before anything long starts
+    train.check_workdir(workdir, config)  # another config is refused before anything long starts
     begun = time.perf_counter()
+    if not config.data.root:
+        slices = config.data.slices or config.phantom.slices or 26
+        hint_at_demo(config, round(config.data.split_fractions[0] * config.phantom.subjects * slices))
     builder, data_record = prepare(config)
     n_slices = builder.info.splits["train"].num_examples
-    total = settings.total_steps(config, n_slices)
+    if config.data.root:
+        hint_at_demo(config, n_slices)
     print(f"training: {' '.join(MAPS[name].title for name in config.target)} with the {config.model.generator} "
-          f"generator, {total} steps of {config.train.batch_size} slices on "
+          f"generator, {settings.total_steps(config, n_slices)} steps of {config.train.batch_size} slices on "
           f"{jax.device_count()} x {jax.devices()[0].device_kind}")
-    if jax.default_backend() == "cpu" and (hours := train.rough_hours(config, n_slices)) > LONG_RUN_HOURS:
-        print(f"this will take roughly {hours:,.0f} hours on this CPU; a GPU, or the variant :demo "
-              "(--config=configs/temp_tmax.py:demo), is made for machines like this one. Going on.")
     train.train(config, workdir, builder, data_record)
-    evaluate_run(config, workdir, "test", "best")
+    if data_record["n_test"]:
+        evaluate_run(config, workdir, "test", "best")
+    else:
+        print(f"no subject is in the test split, so nothing was scored. checkpoints: {workdir / 'checkpoints'}")
     print(f"total: {(time.perf_counter() - begun) / 60:.1f} min")
 
 
+def hint_at_demo(config: ml_collections.ConfigDict, n_slices: int) -> None:
+    """On a CPU, says roughly how long a long run takes, and goes on."""
+    if jax.default_backend() == "cpu" and (hours := train.rough_hours(config, n_slices)) > LONG_RUN_HOURS:
+        print(f"training will take roughly {hours:,.0f} hours on this CPU; a GPU is made for it, or the variant :demo "
+              "(--config=configs/temp_tmax.py:demo) for machines like this one. Going on.", flush=True)
+
+
 def evaluate_run(config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str, which: str) -> None:
-    """Predicts and scores a split from a checkpoint; the config is the checkpoint's, only data paths may be given."""
+    """Predicts and scores a split from a checkpoint, whose config it is; only where the exams lie may be given anew.
+
+    Exams that the run has not seen are scored too, under the name of their folder: their split column decides, and
+    without one all of them count.
+    """
     predictor = prediction.Predictor(workdir, which)
-    trained = ml_collections.ConfigDict(predictor.config.to_dict())
-    foreign = bool(config.data.root) and config.data.root != trained.data.root
-    trained.data.cache_dir = config.data.cache_dir
-    for field in ("root", "layout") if foreign else ():
+    trained, data = ml_collections.ConfigDict(predictor.config.to_dict()), predictor.record["data"]
+    if config.data.cache_dir != default.get_config().data.cache_dir:
+        trained.data.cache_dir = config.data.cache_dir
+    for field in ("root", "layout") if config.data.root else ():
         trained.data[field] = config.data[field]
     trained.data.tr_seconds = config.data.tr_seconds or trained.data.tr_seconds
     trained.data.te_seconds = config.data.te_seconds or trained.data.te_seconds
     trained = with_root(trained)
-    subjects = subjects_of(trained, split, None if foreign else predictor.record["data"]["splits"])
+    found = find_subjects(trained)
+    same = series_bytes(found).items() & data["series_bytes"].items()  # the run's own exams, perhaps moved
+    name = split if same else f"{pathlib.Path(trained.data.root).name}-{split}"
+    subjects = subjects_of(found, split, data["splits"] if same else None, trained.data.root)
 
-    folder = workdir / "maps" / split
+    folder = workdir / "maps" / name
     shutil.rmtree(folder, ignore_errors=True)
     for files in tqdm.tqdm(subjects, unit="exam", desc="predicting", dynamic_ncols=True):
         exam = layouts.load_exam(files, tr_seconds=trained.data.tr_seconds, te_seconds=trained.data.te_seconds)
         for source, norm in NORMS.items() if trained.model.norm == "batch" else [("network_batch", "batch")]:
             predicted = predictor.predict(exam, norm)
             prediction.write_maps(predicted, predictor, exam, folder / source, files.subject, scaled=True)
-    sources = [evaluate.Source(path.name, path) for path in sorted(folder.iterdir())]
-    data = predictor.record["data"]
     score_and_report(
-        trained, subjects, sources, split=split, workdir=workdir, scaling=predictor.scaling, medians=data["medians"],
+        trained, subjects, [evaluate.Source(path.name, path) for path in sorted(folder.iterdir())], split=split,
+        name=name, workdir=workdir, scaling=predictor.scaling, medians=data["medians"],
         checkpoint={"step": predictor.step, "selected_by": predictor.selected_by, "sha256": predictor.sha256},
-        data={key: data[key] for key in ("source", "fingerprint", "n_train", "n_validation", "n_test")},
-        excluded=data["excluded"])
+        data={**{key: data[key] for key in DATA_KEYS}, "scored_source": data["source"] if same else trained.data.root},
+        excluded=data["excluded"] if same else [])
+    print(f"maps:        {folder}\ncheckpoints: {workdir / 'checkpoints'}")
 
 
 def evaluate_maps(config: ml_collections.ConfigDict, maps: pathlib.Path, workdir: pathlib.Path | None, split: str) -> None:
-    """Scores anybody's maps of the exams in config.data.root, with the same code and the same nulls."""
+    """Scores anybody's maps of the exams in config.data.root, with the same code and the same nulls.
+
+    Ranges and medians are those of the run in `workdir`, else of the folder's training split; without either, the
+    protocol in [-1, 1] and the training median are left out.
+    """
     if not maps.is_dir():
         raise InputError(f"--maps={maps}: there is no such folder; it should hold <subject>_<map>.nii.gz files.")
     if not config.data.root:
         raise InputError("--maps needs the exams that the maps belong to: give --config.data.root=DIR.")
-    builder, data_record = prepare(config)
     trained = with_root(config)
-    ranges = data_record["ranges"][config.data.ranges]
-    scaling = Scaling.from_ranges(data_record["ranges"], config.data.signal,
-                                  tuple(name for name in MAP_NAMES if ranges.get(name)), config.data.ranges)
-    subjects = subjects_of(trained, split, data_record["splits"])
+    if workdir is not None and (workdir / "checkpoints").is_dir():
+        data = prediction.Predictor(workdir).record["data"]
+    else:
+        data = prepare(config, for_training=False)[1]
+    name = f"{maps.resolve().name}-{split}"
+    targets = tuple(target for target in MAP_NAMES if data["ranges"].get(config.data.ranges, {}).get(target))
+    scaling = Scaling(config.data.signal, Limits(0.0, 1.0), (), (), True) if not targets else Scaling.from_ranges(
+        data["ranges"], config.data.signal, targets, config.data.ranges)
+    found = find_subjects(trained)
     score_and_report(
-        trained, subjects, [evaluate.Source(maps.resolve().name, maps)], split=split,
-        workdir=workdir or pathlib.Path("runs") / f"maps-{maps.resolve().name}", scaling=scaling,
-        medians=data_record["medians"], checkpoint=None,
-        data={key: data_record[key] for key in ("source", "fingerprint", "n_train", "n_validation", "n_test")},
-        excluded=data_record["excluded"])
+        trained, subjects_of(found, split, None, trained.data.root), [evaluate.Source(maps.resolve().name, maps)],
+        split=split, name=name, workdir=workdir or pathlib.Path("runs") / f"maps-{maps.resolve().name}",
+        scaling=scaling, medians=data["medians"], checkpoint=None,
+        data={**{key: data[key] for key in DATA_KEYS}, "scored_source": trained.data.root}, excluded=[])
 
 
-def subjects_of(config: ml_collections.ConfigDict, split: str, splits: dict[str, str] | None
+def subjects_of(found: list[layouts.SubjectFiles], split: str, splits: dict[str, str] | None, root: str
                 ) -> list[layouts.SubjectFiles]:
-    """Subjects of a split; of a folder that the run has not seen, its own split column, else everybody.
+    """Subjects of a split: by the run's `splits`, else by the folder's split column, else everybody.
 
     Raises:
       InputError: the split is empty, or subjects of the run are no longer there.
     """
-    root = pathlib.Path(config.data.root).expanduser()
-    subjects = layouts.find_subjects(root, config.data.layout)
     if splits is None:
-        named = [files for files in subjects if files.split == split]
-        subjects = named if any(files.split for files in subjects) else subjects
+        subjects = [files for files in found if files.split == split] if any(files.split for files in found) else found
     else:
         expected = {subject for subject, where in splits.items() if where == split}
-        subjects = [files for files in subjects if files.subject in expected]
+        subjects = [files for files in found if files.subject in expected]
         if missing := sorted(expected - {files.subject for files in subjects}):
             raise InputError(f"{root} lacks {len(missing)} subjects of the {split} split, first {missing[0]}; give the "
                              "folder that the run was trained on as --config.data.root.")
     if not subjects:
-        raise InputError(f"{root} has no subject in the {split} split.")
+        raise InputError(f"{root} has no subject in the {split} split; give another --split, or name some in "
+                         "participants.tsv.")
     return subjects
 
 
 def score_and_report(config: ml_collections.ConfigDict, subjects: list[layouts.SubjectFiles], sources: list[Any], *,
-                     split: str, workdir: pathlib.Path, scaling: Scaling, medians: dict[str, float],
+                     split: str, name: str, workdir: pathlib.Path, scaling: Scaling, medians: dict[str, float | None],
                      checkpoint: dict[str, Any] | None, data: dict[str, Any], excluded: list[dict[str, str]]) -> None:
-    """Scores sources and nulls, writes records, pictures and the page, prints the table and where things are."""
-    out = workdir / "evaluation" / split
+    """Scores sources and nulls into `evaluation/<name>`, writes the page, prints the table and where things are."""
+    out = workdir / "evaluation" / name
     summary = evaluate.score(
         subjects, [*sources, *evaluate.NULLS], split=split,
         preparation=preparation.PreparationSettings.from_config(config.data), scaling=scaling, medians=medians,
         checkpoint=checkpoint, data=data, out=out, tr_seconds=config.data.tr_seconds,
         te_seconds=config.data.te_seconds, excluded=excluded, config_sha256=settings.sha256(config),
         software=checkpoints.software_versions())
-    page = report.write(workdir, split)
-    print(f"\n{split} split, {len(subjects)} subjects\n{report.format_table(summary)}\n")
+    page = report.write(workdir, name)
+    print(f"\n{name}: {len(subjects)} subjects\n{report.format_table(summary)}\n")
     print(f"page:        {page}\nrecords:     {out}")
-    if checkpoint:
-        print(f"maps:        {workdir / 'maps' / split}\ncheckpoints: {workdir / 'checkpoints'}")
 
 
 def check(config: ml_collections.ConfigDict) -> None:

@@ -23,12 +23,12 @@ def command(*arguments) -> list[str]:
     return [sys.executable, "-m", "dscgan_jax.main", *map(str, arguments)]
 
 
-def main(*arguments, check: bool = False, file_limit: int | None = None, cwd=None) -> subprocess.CompletedProcess:
+def main(*arguments, check: bool = False, file_limit: int | None = None) -> subprocess.CompletedProcess:
     """Runs the command line as a user does; `file_limit` KiB a file stands for a full disk."""
     line = command(*arguments)
     if file_limit:
         line = ["bash", "-c", f'ulimit -f {file_limit}; exec "$@"', "bash", *line]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=cwd,
+    done = subprocess.run(line, capture_output=True, text=True, check=False,
                           env={**os.environ, "JAX_PLATFORMS": "cpu"})
     if check and done.returncode:
         raise AssertionError(f"{arguments}\n{done.stdout}\n{done.stderr}")

@@ -85,21 +85,43 @@ def test_other_settings_files_or_splits_make_another_data_set(tmp_path):
 
 
 def test_missing_maps_are_marked_and_excluded_subjects_recorded(tmp_path):
-    root = write_fake_cohort(tmp_path / "root", 4, ("train", "train", "exclude", "test"))
+    root = write_fake_cohort(tmp_path / "root", 4, ("train", "train", "exclude", "validation"))
     (root / "sub-0002" / "perf" / "sub-0002_ttp.nii.gz").unlink()
     (root / "sub-0003" / "perf" / "sub-0003_dsc.nii.gz").write_bytes(b"broken, but nobody opens it")
     built = prepared_of(root, tmp_path / "cache")
     has_ttp = [bool(example["has_map"][4]) for example in built.as_data_source("train")]
     assert has_ttp == [True] * 3 + [False] * 3
     assert built.info.metadata["excluded"] == [{"subject": "sub-0003", "reason": "split is exclude in participants.tsv"}]
-    assert built.info.splits["validation"].num_examples == 0
+    assert built.info.splits["test"].num_examples == 0  # an empty test split is allowed
 
 
-def test_a_target_that_no_training_subject_has_is_refused(tmp_path):
+@pytest.mark.parametrize(("number", "split"), [(1, "train"), (2, "validation"), (3, "test")])
+def test_a_target_that_nobody_of_a_split_has_is_refused_before_anything_long(tmp_path, monkeypatch, number, split):
     root = write_fake_cohort(tmp_path / "root", 3)
-    (root / "sub-0001" / "perf" / "sub-0001_tmax.nii.gz").unlink()
-    with pytest.raises(InputError, match="no training subject has a tmax map"):
+    (root / f"sub-000{number}" / "perf" / f"sub-000{number}_tmax.nii.gz").unlink()
+    monkeypatch.setattr(builder, "_build", lambda *_: pytest.fail("built"))
+    with pytest.raises(InputError, match=f"no {split} subject has a tmax map"):
         prepared_of(root, tmp_path / "cache")
+
+
+def test_training_needs_subjects_to_choose_on(tmp_path):
+    root = write_fake_cohort(tmp_path / "root", 2, ("train", "test"))
+    with pytest.raises(InputError, match="no subject is in the validation split, on which the best checkpoint is chosen"):
+        prepared_of(root, tmp_path / "cache")
+
+
+def test_exams_that_are_only_scored_need_neither_training_nor_targets(tmp_path):
+    root = write_fake_cohort(tmp_path / "root", 2, ("test",), maps=("cbf",))
+    config = config_of(root, tmp_path / "cache")
+    for _ in range(2):  # built, then found again
+        built = builder.prepared(config, progress=False, for_training=False)
+        assert built.info.splits["test"].num_examples == 6 and built.info.splits["train"].num_examples == 0
+        metadata = built.info.metadata
+        assert set(metadata["medians"].values()) == set(metadata["clipped"].values()) == {None}
+        assert {limits for kind in ("percentile", "published") for limits in metadata["ranges"][kind].values()} == {None}
+        assert set(metadata["ranges"]["percentile"]) == set(metadata["ranges"]["published"]) == {*SIGNALS, *MAP_NAMES}
+    with pytest.raises(InputError, match="no subject is in the training split"):
+        builder.prepared(config, progress=False)
 
 
 def _leftovers(cache):
@@ -154,7 +176,7 @@ KILLED = """
 
 
 def test_a_killed_build_is_not_taken_for_whole_and_its_debris_is_swept(tmp_path):
-    root = write_fake_cohort(tmp_path / "root", 3, ("train", "train", "test"))
+    root = write_fake_cohort(tmp_path / "root", 3, ("train", "train", "validation"))
     cache = tmp_path / "cache"
     assert _run(KILLED, root, cache).returncode == -9
     debris = list(cache.rglob("incomplete.*"))
@@ -209,7 +231,7 @@ def test_a_lost_shard_is_noticed(tmp_path):
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "metadata.json"])
 def test_a_damaged_description_is_noticed(tmp_path, name):
-    root = write_fake_cohort(tmp_path / "root", 1, ("train",))
+    root = write_fake_cohort(tmp_path / "root", 2, ("train", "validation"))
     path = pathlib.Path(prepared_of(root, tmp_path / "cache").data_dir) / name
     path.write_text(path.read_text()[:-20])
     with pytest.raises(InputError, match="remove"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from exams import AFFINE, fake_arrays, rewrite_sidecar, truncate, write_fake_exam
 
-from dscgan_jax.data import layouts, nifti
+from dscgan_jax.data import layouts, nifti, preparation
 from dscgan_jax.data.exams import load_exam, load_series, mask_from_signal, otsu_threshold
 from dscgan_jax.errors import InputError
 
@@ -96,7 +96,51 @@ def test_a_few_bad_values_are_repaired_and_recorded(tmp_path):
     assert not exam.series[0, 0, 0].any() and exam.series[8, 9, 1, 31] == 0
     assert exam.maps["tmax"][0, 0, 0] == exam.maps["tmax"][8, 8, 1] == 0
     np.testing.assert_array_equal(exam.maps["tmax"][8, 9], maps["tmax"][8, 9])
-    assert set(exam.flags) == {"nonfinite_signal=65", "negative_signal=1", "tmax_nonfinite=1", "tmax_fill=-30"}
+    assert set(exam.flags) == {"nonfinite_signal=65", "negative_signal=1", "tmax_nonfinite=1", "tmax_fill=-30",
+                               "mask_without_values=1"}
+
+
+def _without_tmax(share, value):
+    """tmax with `value` outside and in a share of the brain, and where in the brain that is."""
+    _, maps, mask = fake_arrays()
+    lost = np.zeros_like(mask)
+    lost.flat[np.random.default_rng(0).permutation(np.flatnonzero(mask))[: int(share * mask.sum())]] = True
+    return np.where(lost | ~mask, value, maps["tmax"]), lost, mask
+
+
+@pytest.mark.parametrize("value", [np.nan, -30.0])
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_where_a_map_has_no_value_is_no_brain(tmp_path, value, with_mask):
+    folder = write_fake_exam(tmp_path, mask=with_mask)
+    tmax, lost, mask = _without_tmax(0.05, value)
+    _rewrite(folder, "tmax", tmax)
+    exam = load_exam(_only(tmp_path))
+    assert lost.sum() > 20
+    np.testing.assert_array_equal(exam.mask, mask & ~lost)
+    assert f"mask_without_values={lost.sum()}" in exam.flags
+    prepared = preparation.prepare(exam, preparation.PreparationSettings(16, 0, 64, "stretch", 1.5, "keep"))
+    back = preparation.restore(prepared.mask[..., None], prepared.grid)[..., 0] > 0.5
+    np.testing.assert_array_equal(back, mask & ~lost)
+
+
+@pytest.mark.parametrize("value", [np.nan, -30.0])
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_a_map_without_values_in_half_the_brain_is_refused(tmp_path, value, with_mask):
+    folder = write_fake_exam(tmp_path, mask=with_mask)
+    _rewrite(folder, "tmax", _without_tmax(0.5, value)[0])
+    with pytest.raises(InputError, match=r"_tmax\.nii\.gz: 50 % of the brain of sub-0001 has no tmax value") as caught:
+        load_exam(_only(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_zeros_in_a_map_are_values(tmp_path):
+    folder = write_fake_exam(tmp_path)
+    _, maps, mask = fake_arrays()
+    _rewrite(folder, "tmax", np.where(np.arange(16)[:, None, None] < 8, 0, maps["tmax"]))
+    _rewrite(folder, "cbf", np.where(mask & (np.arange(16)[:, None, None] < 8), -0.5, maps["cbf"]))
+    exam = load_exam(_only(tmp_path))
+    np.testing.assert_array_equal(exam.mask, mask)
+    assert exam.flags == (f"cbf_negative={mask[:8].sum()}",)
 
 
 def test_small_negative_tmax_stays_and_negative_flow_does_not(tmp_path):

@@ -6,7 +6,7 @@ import pathlib
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
 
 LEVELS = {
-    "errors": 0,
+    "errors": 0, "files": 0,
     "maps": 1,
     "scaling": 2, "losses": 2, "metrics": 2, "tracking": 2, "figures": 2, "records": 2, "sharding": 2,
     "perfusion.kinetics": 2, "perfusion.signal": 2, "perfusion.anatomy": 2, "data.nifti": 2, "models.blocks": 2,

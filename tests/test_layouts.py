@@ -20,7 +20,6 @@ def _write_table(root, *rows):
 def test_a_bids_folder_gives_its_subjects_in_order_with_all_files(tmp_path):
     write_fake_cohort(tmp_path, 3)
     (tmp_path / "sub-0001" / "perf" / "sub-0001_aif.tsv").write_text("")
-    (tmp_path / "sub-0009" / "anat").mkdir(parents=True)  # a subject without perfusion is no concern of ours
     subjects = layouts.find_subjects(tmp_path, "bids")
     assert [files.subject for files in subjects] == ["sub-0001", "sub-0002", "sub-0003"]
     assert [files.split for files in subjects] == ["train", "validation", "test"]
@@ -41,6 +40,47 @@ def test_a_subject_in_two_rows_or_an_unknown_split_is_refused(tmp_path):
     _write_table(tmp_path, ("participant_id,split",), ("sub-0001,train",))
     with pytest.raises(InputError, match="column participant_id"):
         layouts.find_subjects(tmp_path, "bids")
+
+
+def test_ids_without_sub_and_headers_in_capitals_keep_their_splits(tmp_path):
+    write_fake_cohort(tmp_path, 3)
+    _write_table(tmp_path, (" Participant_ID", "Age", "Split "), ("0001", "40", "test"), ("sub-0002", "41", "train"),
+                 ("0003 ", "42", "validation"), ("", "", "train"))
+    assert [files.split for files in layouts.find_subjects(tmp_path, "bids")] == ["test", "train", "validation"]
+    _write_table(tmp_path, ("participant_id", "split"), ("0001", "train"), ("sub-0001", "test"))
+    with pytest.raises(InputError, match="subject sub-0001 stands in two rows"):
+        layouts.find_subjects(tmp_path, "bids")
+
+
+def test_a_table_of_other_people_is_refused(tmp_path):
+    write_fake_exam(tmp_path)
+    _write_table(tmp_path, ("participant_id", "split"), ("patient-1", "test"))
+    for find in (layouts.find_subjects, layouts.check):
+        with pytest.raises(InputError, match=r"participants\.tsv: no row .* the table has patient-1, the folder has sub-0001"):
+            find(tmp_path, "bids")
+
+
+@pytest.mark.parametrize("split", ["train", "test", "n/a"])
+def test_a_listed_subject_without_folder_is_refused_unless_excluded(tmp_path, split):
+    write_fake_exam(tmp_path)
+    _write_table(tmp_path, ("participant_id", "split"), ("sub-0001", "train"), ("sub-0002", split))
+    with pytest.raises(InputError, match=r"subject sub-0002 is listed .*\(ses-\*\) are not read; split=exclude"):
+        layouts.find_subjects(tmp_path, "bids")
+    _write_table(tmp_path, ("participant_id", "split"), ("sub-0001", "train"), ("sub-0002", "exclude"))
+    assert _only(tmp_path).subject == "sub-0001"
+
+
+@pytest.mark.parametrize("inner", ["anat", "ses-01/perf", "perf"])
+def test_a_folder_without_series_is_refused_unless_excluded_and_check_lists_it(tmp_path, inner):
+    write_fake_exam(tmp_path)
+    (tmp_path / "sub-0009" / inner).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"sub-0009_dsc\.nii\.gz: no such file.*ses-\*\) are not read; split=exclude") as caught:
+        layouts.find_subjects(tmp_path, "bids")
+    rows = layouts.check(tmp_path, "bids")
+    assert [(row.subject, row.usable) for row in rows] == [("sub-0001", True), ("sub-0009", False)]
+    assert rows[1].reason == str(caught.value)
+    _write_table(tmp_path, ("participant_id", "split"), ("sub-0001", "train"), ("sub-0009", "exclude"))
+    assert [files.split for files in layouts.find_subjects(tmp_path, "bids")] == ["train", "exclude"]
 
 
 def test_empty_and_unknown_folders_and_layouts_are_refused(tmp_path):
@@ -92,6 +132,9 @@ def test_given_splits_are_taken_and_half_given_ones_refused():
         layouts.assign_splits(_named("train", None), (1, 0, 0), 0)
     with pytest.raises(InputError, match="no subject is in the training split"):
         layouts.assign_splits(_named("test", "exclude"), (1, 0, 0), 0)
+    assert layouts.assign_splits(_named("test", "exclude"), (1, 0, 0), 0, for_training=False) == {"sub-0000": "test"}
+    with pytest.raises(InputError, match="every subject is excluded"):
+        layouts.assign_splits(_named("exclude"), (1, 0, 0), 0, for_training=False)
     with pytest.raises(InputError, match="split_fractions"):
         layouts.assign_splits(_named(None), (1, -1, 0), 0)
 
@@ -105,10 +148,18 @@ def test_check_tells_what_is_usable_and_what_looks_like_another_unit(tmp_path):
         table.write("sub-0008\ttrain\n")
     text = layouts.format_check(layouts.check(tmp_path, "bids"))
     assert "sub-0001  NOT USABLE" in text and "cut off" in text
-    assert "sub-0008  NOT USABLE  listed in participants.tsv" in text
+    assert "sub-0008  NOT USABLE  subject sub-0008 is listed in participants.tsv, without exam" in text
     assert "look at:    tmax up to " in text and "expected s: ms instead of s?" in text
     assert "sub-0003  usable      16 x 16 x 3, 64 frames of 1.5 s, TE 30 ms, maps: cbf cbv mtt tmax ttp, mask: file" in text
     assert text.endswith("2 of 4 subjects usable; set the others to exclude in participants.tsv or mend them.")
+
+
+def test_check_reports_splits_that_are_half_given(tmp_path):
+    write_fake_cohort(tmp_path, 3)
+    _write_table(tmp_path, ("participant_id", "split"), ("sub-0001", "train"), ("sub-0002", ""), ("sub-0003", "exclude"))
+    first, second, third = layouts.check(tmp_path, "bids")
+    assert first.usable and third.usable
+    assert not second.usable and "gives a split for 1 of 2 subjects, none for sub-0002" in second.reason
 
 
 def _write_isles(root, subject, prefix, shape, frames, ending=".nii", block=1):

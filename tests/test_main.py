@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import runs
 
+from dscgan_jax import checkpoints
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -134,6 +136,15 @@ def full_disk(world, tmp_path):
             tmp_path / "drawn", {"file_limit": 20}], "disk"
 
 
+def full_disk_while_training(world, tmp_path):
+    arguments = runs.overrides(world[0] / "exams", world[0] / "cache")
+    return [[*arguments, f"--workdir={tmp_path / 'run'}"], tmp_path / "run" / "evaluation", {"file_limit": 12}], "disk"
+
+
+def negative_seed(world, tmp_path):
+    return prepare(world, tmp_path, world[0] / "exams", seed=-1), "config.seed"
+
+
 def full_disk_while_predicting(world, tmp_path):
     return predict(world, tmp_path, series_of(world), file_limit=1), "disk"
 
@@ -184,13 +195,14 @@ def loss_that_is_not_finite(world, tmp_path):
 
 
 def batch_that_does_not_fit(world, tmp_path):
-    arguments = runs.overrides(world[0] / "exams", world[0] / "cache", train__batch_size=2_000_000_000)
+    arguments = runs.overrides(world[0] / "exams", world[0] / "cache", train__batch_size=20_000)
     return [[*arguments, f"--workdir={tmp_path / 'run'}"], tmp_path / "run" / "checkpoints", {}], "batch_size"
 
 
 CASES = [three_dimensional_series, truncated_series, series_that_is_no_nifti, absent_series, all_nan_exam, all_zero_exam,
          too_few_frames, no_bolus, no_frame_length, map_on_another_grid, missing_map, subject_in_two_splits, empty_folder,
-         absent_folder, full_disk, full_disk_while_predicting, typo_in_a_config_field, nonsense_in_a_config_field,
+         absent_folder, full_disk, full_disk_while_predicting,
+         full_disk_while_training, negative_seed, typo_in_a_config_field, nonsense_in_a_config_field,
          unknown_config, unknown_variant, unknown_flag, workdir_of_another_config, absent_checkpoint,
          half_deleted_checkpoint, loss_that_is_not_finite, batch_that_does_not_fit]
 
@@ -247,8 +259,33 @@ def test_anybodys_maps_are_scored_by_the_same_code(world, tmp_path):
         shutil.copy(path, folder)
     runs.main("--mode=evaluate", f"--maps={folder}", f"--workdir={tmp_path / 'run'}",
               *runs.overrides(world[0] / "exams", world[0] / "cache"), check=True)
-    summary = json.loads((tmp_path / "run/evaluation/test/summary.json").read_text())
+    summary = json.loads((tmp_path / "run/evaluation/theirs-test/summary.json").read_text())
     assert summary["results"]["theirs"]["tmax"]["brain"]["mae"]["mean"] == pytest.approx(0, abs=1e-6)
+
+
+def test_exams_that_were_moved_keep_their_splits_and_others_are_scored_under_their_own_name(world, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(world[0] / "run", run)
+    moved = exams_copy(world, tmp_path)
+    (moved / "participants.tsv").unlink()
+    before = (run / "evaluation/test/subjects.csv").read_text().splitlines()
+    runs.main("--mode=evaluate", f"--workdir={run}", f"--config.data.root={moved}/", check=True)
+    after = (run / "evaluation/test/subjects.csv").read_text().splitlines()
+    assert [row.split(",")[:4] for row in before] == [row.split(",")[:4] for row in after]
+
+    others = tmp_path / "others"
+    runs.main("--mode=phantom", f"--output={others}", "--subjects=3", "--size=32", "--slices=2", "--seed=9", check=True)
+    runs.main("--mode=evaluate", f"--workdir={run}", f"--config.data.root={others}", check=True)
+    summary = json.loads((run / "evaluation/others-test/summary.json").read_text())
+    assert len(summary["subjects"]) == 1 and summary["data"]["scored_source"] == str(others)
+    assert (run / "report_others-test.html").is_file()
+    assert (run / "evaluation/test/subjects.csv").read_text().splitlines() == after
+
+
+def test_a_machine_without_git_only_lacks_the_commit(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    versions = checkpoints.software_versions()
+    assert versions["git"] is None and versions["jax"]
 
 
 def test_check_says_what_is_usable(world, tmp_path):
@@ -256,3 +293,19 @@ def test_check_says_what_is_usable(world, tmp_path):
     (root / "sub-0003" / "perf" / "sub-0003_dsc.nii.gz").write_bytes(b"broken")
     printed = runs.main("--mode=check", f"--config.data.root={root}", check=True).stdout
     assert "sub-0001" in printed and "sub-0003_dsc.nii.gz" in printed
+
+
+def test_maps_are_scored_where_nobody_is_there_to_train_on(world, tmp_path):
+    root = exams_copy(world, tmp_path)
+    lines = (root / "participants.tsv").read_text().splitlines()
+    (root / "participants.tsv").write_text("\n".join([lines[0], *[line.split("\t")[0] + "\ttest" for line in lines[1:]]]))
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for path in root.rglob("*_cbf.nii.gz"):
+        shutil.copy(path, folder)
+    runs.main("--mode=evaluate", f"--maps={folder}", f"--workdir={tmp_path / 'run'}",
+              *runs.overrides(root, world[0] / "cache"), check=True)
+    summary = json.loads((tmp_path / "run/evaluation/theirs-test/summary.json").read_text())
+    assert len(summary["subjects"]) == 5 and set(summary["results"]) == {"theirs", "blank"}
+    assert summary["results"]["theirs"]["cbf"]["brain"]["mae"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert summary["results"]["theirs"]["cbf"]["scaled"]["ssim"]["n"] == 0

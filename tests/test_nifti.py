@@ -112,6 +112,18 @@ def test_frame_length_is_the_flag_then_the_sidecar_then_the_header():
         nifti.frame_seconds_of("a.nii", volume, {"RepetitionTime": -1})
 
 
+def test_a_frame_length_that_is_no_number_of_seconds_is_refused():
+    volume = nifti.Volume(_series(), OBLIQUE, 0.0015)  # seconds that call themselves milliseconds
+    with pytest.raises(InputError, match=r"a\.nii: the header's frame length is 0\.0015 s, expected seconds.*ms or minutes"):
+        nifti.frame_seconds_of("a.nii", volume, {})
+    for given in (0.025, 25):
+        with pytest.raises(InputError, match=rf"a\.json: RepetitionTime is {given}, expected seconds.*ms or minutes"):
+            nifti.frame_seconds_of("a.nii", volume, {"RepetitionTime": given})
+        with pytest.raises(InputError, match=rf"a\.nii: the given frame length is {given}, expected seconds"):
+            nifti.frame_seconds_of("a.nii", volume, {}, given)
+    assert nifti.frame_seconds_of("a.nii", volume, {"RepetitionTime": 0.05}) == 0.05
+
+
 def test_echo_time_in_milliseconds_is_recognised():
     assert nifti.echo_seconds_of("a.nii", {"EchoTime": 36}) == pytest.approx(0.036)
     assert nifti.echo_seconds_of("a.nii", {"EchoTime": 0.029}, 30) == pytest.approx(0.03)

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from dscgan_jax.data import nifti, phantom_exams
+from dscgan_jax.data import layouts, nifti, phantom_exams
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
 
@@ -108,7 +108,7 @@ def test_the_stated_disk_need_is_enough_and_not_absurd(cohort):
 def test_splits_follow_the_fractions_and_none_is_empty(subjects, expected):
     splits = phantom_exams.split_subjects(subjects, (0.70, 0.10, 0.20), seed=0)
     assert next(iter(splits)) == "sub-0001"
-    assert tuple(list(splits.values()).count(name) for name in phantom_exams.SPLITS) == expected
+    assert tuple(list(splits.values()).count(name) for name in layouts.SPLITS) == expected
 
 
 @pytest.mark.parametrize("fractions", [(0.7, 0.3), (0.7, 0.2, 0.2), (1.2, -0.1, -0.1)])

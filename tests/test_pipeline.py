@@ -1,15 +1,21 @@
 """Batches: the same from memory and from disk, from the start and from any step, each slice as often as it should be."""
 
+import inspect
 import itertools
 import pathlib
 from collections import Counter
 
 import numpy as np
 import pytest
-from exams import prepared_of, write_fake_cohort, write_fake_exam
+from exams import config_of, write_fake_cohort, write_fake_exam
 
-from dscgan_jax.data import layouts, pipeline, preparation
+from dscgan_jax.data import builder, layouts, pipeline, preparation
 from dscgan_jax.errors import InputError
+
+
+def prepared_of(root, cache):
+    """Prepared without a validation split, as exams are that are only read."""
+    return builder.prepared(config_of(root, cache), progress=False, for_training=False)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +107,11 @@ def test_evaluation_sees_each_slice_exactly_once_and_marks_the_padding(data_set)
     shares = [list(pipeline.evaluation_batches(data_set, "test", batch_size=4, process_index=index, process_count=2))
               for index in (0, 1)]
     assert sorted(int(n) for share in shares for b in share for n in b["slice_index"][~b["is_padding"]]) == list(range(5))
+
+
+def test_evaluation_reads_each_slice_once_and_keeps_nothing(data_set):
+    assert set(inspect.signature(pipeline.evaluation_batches).parameters) == {
+        "builder", "split", "batch_size", "read_threads", "process_index", "process_count"}
 
 
 def test_an_empty_split_has_no_evaluation_batches_and_no_training(data_set, monkeypatch):

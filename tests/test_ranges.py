@@ -14,7 +14,7 @@ from dscgan_jax.scaling import SIGNALS, Scaling, convert_signal
 def built(tmp_path_factory):
     """One training subject's prepared data."""
     folder = tmp_path_factory.mktemp("ranges")
-    return prepared_of(write_fake_cohort(folder / "root", 1, ("train",)), folder / "cache")
+    return prepared_of(write_fake_cohort(folder / "root", 2, ("train", "validation")), folder / "cache")
 
 
 @pytest.mark.parametrize("signal", SIGNALS)

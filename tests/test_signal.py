@@ -62,6 +62,12 @@ def test_a_rising_curve_is_recognised_as_another_modality():
         signal.find_bolus(2000 - _curve())
 
 
+def test_a_rising_curve_of_few_frames_is_not_called_another_modality():
+    with pytest.raises(signal.NoBolusError, match="no bolus in 19 frames: .*give the whole series") as caught:
+        signal.find_bolus((2000 - _curve())[:19])
+    assert "DCE" not in str(caught.value)
+
+
 def test_too_few_frames_and_a_bolus_at_the_start_are_refused():
     with pytest.raises(signal.NoBolusError, match="at least 10 frames, the series has 9"):
         signal.find_bolus(_curve()[:9])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import runs
 
-from dscgan_jax import checkpoints, train, workflow
+from dscgan_jax import checkpoints, predict, train, workflow
 from dscgan_jax.configs import temp_tmax
 from dscgan_jax.data import phantom_exams
 from dscgan_jax.errors import InputError
@@ -65,8 +65,7 @@ def finish(process):
 
 def weights(workdir):
     step = checkpoints.choose_step(workdir, "latest")
-    _, like = __import__("dscgan_jax.predict", fromlist=["x"]).abstract_state(
-        config_of("", "", **json_fields(workdir)))
+    _, like = predict.abstract_state(config_of("", "", **json_fields(workdir)))
     return step, checkpoints.load_generator(workdir, step, like.generator)
 
 

@@ -24,8 +24,9 @@ from dscgan_jax.data import layouts, nifti, preparation
 from dscgan_jax.data.ranges import RangeGatherer
 from dscgan_jax.errors import DISK_FULL, InputError
 from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.scaling import SIGNALS
 
-VERSION = tfds.core.Version("1.0.0")  # raise it when the same files would become other examples
+VERSION = tfds.core.Version("1.1.0")  # raise it when the same files become other examples; 1.1.0: mask without missing values
 DISK_RESERVE = 256 << 20  # bytes that must stay free beside the data set
 
 
@@ -112,6 +113,10 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         self._flagged: dict[str, list[str]] = {}
         self.bar = tqdm.tqdm(total=len(config.subjects), unit="exam", desc="preparing", disable=not config.progress,
                              dynamic_ncols=True)
+        if not in_split["train"]:  # exams that are only scored have no ranges of their own
+            nothing = dict.fromkeys((*SIGNALS, *MAP_NAMES))
+            self.info.metadata.update(ranges={kind: dict(nothing) for kind in ("percentile", "published")}, clipped=nothing,
+                                      medians=dict.fromkeys(MAP_NAMES))
         self.info.metadata.update(
             splits=dict(config.splits), excluded=list(config.excluded), source_fingerprint=config.fingerprint,
             settings=dataclasses.asdict(config.settings))
@@ -138,7 +143,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
     def _is_last(self, files: layouts.SubjectFiles) -> bool:
         """Whether this is the last subject of the training split."""
         train = [one for one in self.builder_config.subjects if self.builder_config.splits[one.subject] == "train"]
-        return files is train[-1]
+        return bool(train) and files is train[-1]
 
 
 def examples_of(prepared: preparation.PreparedExam) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -161,7 +166,7 @@ def examples_of(prepared: preparation.PreparedExam) -> Iterator[tuple[str, dict[
         }
 
 
-def prepared(config: Any, *, progress: bool = True) -> DscPerfusion:
+def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -> DscPerfusion:
     """The prepared data set of a run's config, built if it is not there yet.
 
     Builds of the same data set wait for one another; what a killed build left is removed by the next one.
@@ -169,19 +174,23 @@ def prepared(config: Any, *, progress: bool = True) -> DscPerfusion:
     Args:
       config: the whole config; `config.data`, `config.target` and `config.seed` are read.
       progress: whether to draw a bar while building.
+      for_training: whether somebody must be there to train on and to choose the best checkpoint on, and each split have
+        the target maps. Without training subjects all ranges and medians are None.
 
     Returns:
       The builder: `info.metadata` holds ranges, medians, splits, excluded subjects, fingerprint and settings.
 
     Raises:
-      InputError: no usable folder, a file that cannot be used (the whole build stops), too little disk space.
+      InputError: no usable folder, a file that cannot be used (the whole build stops), too little disk space, for training
+        an empty training or validation split or a split without a target map.
     """
     data = config.data
     root = pathlib.Path(data.root).expanduser()
     subjects = layouts.find_subjects(root, data.layout)
-    splits = layouts.assign_splits(subjects, tuple(data.split_fractions), int(config.seed))
+    splits = layouts.assign_splits(subjects, tuple(data.split_fractions), int(config.seed), for_training=for_training)
     taking_part = tuple(files for files in subjects if files.subject in splits)
-    _check_targets(taking_part, splits, tuple(config.target))
+    if for_training:
+        _check_targets(taking_part, splits, tuple(config.target))
     settings = preparation.PreparationSettings.from_config(data)
     source = _source_fingerprint(root, taking_part)
     excluded = tuple({"subject": files.subject, "reason": "split is exclude in participants.tsv"}
@@ -238,10 +247,16 @@ def _source_fingerprint(root: pathlib.Path, subjects: tuple[layouts.SubjectFiles
 
 
 def _check_targets(subjects: tuple[layouts.SubjectFiles, ...], splits: dict[str, str], targets: tuple[str, ...]) -> None:
-    for name in targets:
-        if not any(name in files.maps for files in subjects if splits[files.subject] == "train"):
-            raise InputError(f"no training subject has a {name} map (config.target={targets}); add <subject>_{name}.nii.gz, "
-                             "or name another target.")
+    """Somebody to choose the best checkpoint on, and in each split somebody with each target map."""
+    in_split = {split: [files for files in subjects if splits[files.subject] == split] for split in layouts.SPLITS}
+    if not in_split["validation"]:
+        raise InputError("no subject is in the validation split, on which the best checkpoint is chosen; correct "
+                         "participants.tsv or config.data.split_fractions, or add exams.")
+    for split, members in in_split.items():
+        for name in targets:
+            if members and not any(name in files.maps for files in members):
+                raise InputError(f"no {split} subject has a {name} map (config.target={targets}); add "
+                                 f"<subject>_{name}.nii.gz, or name another target.")
 
 
 def _how_to_go_on(subject: str) -> str:

@@ -15,6 +15,7 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.perfusion import signal
 
+MAX_WITHOUT_VALUE = 0.2  # share of the brain mask that may have no value in a map
 MAX_REPAIRED = 0.2  # share of a series' values that may be interpolated over time
 GRID_TOLERANCE = 0.25  # of a voxel: how far two files of one exam may lie apart
 LOWEST_TMAX = -5.0  # seconds: estimates scatter around zero, but below this a value is a fill value
@@ -55,8 +56,8 @@ class Exam:
       affine: (4, 4) voxel index -> millimetres, RAS+.
       frame_seconds: frame length.
       echo_seconds: echo time; NaN if unknown.
-      maps: (x, y, z) float32 by name, finite, 0 outside the brain.
-      mask: (x, y, z) bool, brain.
+      maps: (x, y, z) float32 by name, finite, 0 where the file has no value; not cut to the mask: they may reach beyond it.
+      mask: (x, y, z) bool, brain where every map has a value.
       mask_source: `file`, `maps` (union of the non-zero maps) or `threshold` (of the baseline signal).
       timing: baseline and bolus, in frames of the series.
       flags: what was repaired or assumed.
@@ -86,7 +87,8 @@ def load_exam(
 
     Raises:
       InputError: a file is unreadable or damaged, a needed map is absent, a map lies on another grid, the series is
-        shorter than 10 frames, all zero, not finite or without a bolus, or its frame length is unknown.
+        shorter than 10 frames, all zero, not finite or without a bolus, its frame length is unknown, or a map
+        has no value in more than a fifth of the brain.
     """
     missing = [name for name in need_maps if name not in files.maps]
     if missing:
@@ -99,8 +101,10 @@ def load_exam(
     if not tr_seconds and "RepetitionTime" not in sidecar:
         flags.append("frame_length_from_header")
     series = _repaired_series(files, volume.data, flags)
-    maps = {name: _repaired_map(files.subject, name, files.maps[name], volume, flags)
-            for name in MAP_NAMES if name in files.maps}
+    maps, without_value = {}, {}
+    for name in MAP_NAMES:
+        if name in files.maps:
+            maps[name], without_value[name] = _repaired_map(files.subject, name, files.maps[name], volume, flags)
     if files.mask:
         mask, mask_source = _on_grid(files.mask, volume) > 0.5, "file"  # NaN compares false
     elif maps:
@@ -110,6 +114,7 @@ def load_exam(
     if mask.sum() < MIN_BRAIN_VOXELS:
         raise InputError(f"{files.mask or files.series}: expected a brain, the mask holds {mask.sum()} voxels; "
                          "check the mask or the signal.")
+    mask = _where_maps_have_values(files, mask, without_value, flags)
     if mask_source != "file":
         flags.append("mask_from_maps" if mask_source == "maps" else "mask_from_signal")
     try:
@@ -121,7 +126,7 @@ def load_exam(
 
 
 def load_series(path: nifti.Path, tr_seconds: float = 0.0, te_seconds: float = 0.0) -> Exam:
-    """One lone series without maps, as `predict` and `deconvolve` get it; its sidecar is read if it lies beside it.
+    """One lone series without maps, as `predict` gets it; its sidecar is read if it lies beside it.
 
     The subject is the file name without `_dsc`. Raises `InputError` as `load_exam` does.
     """
@@ -185,8 +190,11 @@ def _on_grid(path: pathlib.Path, series: nifti.Volume) -> np.ndarray:
 
 def _repaired_map(
     subject: str, name: str, path: pathlib.Path, series: nifti.Volume, flags: list[str]
-) -> np.ndarray:
-    """A map without fill values, finite; what was changed goes into `flags`."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """A map without fill values, finite, and where it has no value; what was changed goes into `flags`.
+
+    Negative flow, volume and transit time are noise around zero and become zero, which is a value.
+    """
     values = _on_grid(path, series)
     finite = np.isfinite(values)
     if not finite.any():
@@ -194,17 +202,38 @@ def _repaired_map(
     if not finite.all():
         values = np.where(finite, values, np.float32(0))
         flags.append(f"{name}_nonfinite={int((~finite).sum())}")
+    without_value = ~finite
     fill = _fill_value(values)
     if fill < 0:
-        values = np.where(values == np.float32(fill), np.float32(0), values)
+        filled = values == np.float32(fill)
+        without_value |= filled
+        values = np.where(filled, np.float32(0), values)
         flags.append(f"{name}_fill={fill:g}")
     invalid = values < (LOWEST_TMAX if name == "tmax" else 0)
     if invalid.any():
+        without_value |= invalid if name == "tmax" else False
         values = np.where(invalid, np.float32(0), values)
         flags.append(f"{name}_negative={int(invalid.sum())}")
     if not values.any():
         raise InputError(f"{path}: the {name} map of {subject} is zero everywhere; export it again or remove the file.")
-    return values
+    return values, without_value
+
+
+def _where_maps_have_values(
+    files: SubjectFiles, mask: np.ndarray, without_value: dict[str, np.ndarray], flags: list[str]
+) -> np.ndarray:
+    """The mask without voxels in which some map has no value: there is no truth to learn or to score."""
+    lost = mask & np.logical_or.reduce([np.zeros_like(mask), *without_value.values()])
+    if not lost.any():
+        return mask
+    if lost.sum() > MAX_WITHOUT_VALUE * mask.sum():
+        worst = max(without_value, key=lambda name: (mask & without_value[name]).sum())
+        raise InputError(f"{files.maps[worst]}: {100 * (mask & without_value[worst]).sum() / mask.sum():.0f} % of the brain of "
+                         f"{files.subject} has no {worst} value (NaN or fill; {100 * lost.sum() / mask.sum():.0f} % in any map), "
+                         f"at most {100 * MAX_WITHOUT_VALUE:.0f} % may be lost; export the map again, remove it or correct "
+                         "the mask.")
+    flags.append(f"mask_without_values={int(lost.sum())}")
+    return mask & ~lost
 
 
 def _fill_value(values: np.ndarray) -> float:

@@ -20,6 +20,8 @@ __all__ = ["LAYOUTS", "SPLITS", "CheckRow", "Exam", "SubjectFiles", "assign_spli
 
 SPLITS = ("train", "validation", "test")
 EXCLUDE = "exclude"
+LEAVE_OUT = ("folders of sessions (ses-*) are not read; split=exclude in participants.tsv, or removing its row and folder, "
+             "leaves it out")
 ISLES_TOKENS = {"MR_4DPWI": "series", "OT": "lesion", "MR_rCBF": "cbf", "MR_rCBV": "cbv", "MR_MTT": "mtt",
                 "MR_Tmax": "tmax", "MR_TTP": "ttp"}
 ISLES_FILE = re.compile(r"^(?:(?:VSD|SMIR)\.Brain\.XX\.O\.)?(" + "|".join(ISLES_TOKENS) + r")(?:\.\d+)?\.nii(?:\.gz)?$")
@@ -27,9 +29,9 @@ ISLES_SUBJECT = re.compile(r"^(?:training|test)_\d+$")
 
 
 def _bids_subjects(root: pathlib.Path) -> list[SubjectFiles]:
-    """`root/sub-*/perf/sub-*_dsc.nii.gz` and its neighbours."""
+    """`root/sub-*/perf/sub-*_dsc.nii.gz` and its neighbours; also folders without that file."""
     subjects = []
-    for folder in sorted(root.glob("sub-*/perf")):
+    for folder in sorted(path / "perf" for path in root.glob("sub-*") if path.is_dir()):
         subject = folder.parent.name
 
         def one(suffix: str, folder=folder, subject=subject) -> pathlib.Path | None:
@@ -77,11 +79,24 @@ def _only_one(paths: Sequence[pathlib.Path]) -> pathlib.Path | None:
 def find_subjects(root: nifti.Path, layout: str) -> list[SubjectFiles]:
     """All subjects of a folder, sorted, with the split that `participants.tsv` gives them.
 
-    A subject whose series is absent is listed all the same: `check` reports it, `prepare` stops at it.
+    Nobody vanishes silently: a subject whose series is absent stops it, unless its split is exclude.
 
     Raises:
-      InputError: no such folder or layout, no subject in it, a subject twice, an unknown split.
+      InputError: no such folder or layout, no subject in it, a subject twice, an unknown split, a subject without series,
+        a row of participants.tsv without a folder.
     """
+    subjects, without_folder = _listed(root, layout)
+    for files in subjects:
+        if files.split != EXCLUDE:
+            _check_series(files)
+    for subject, split in without_folder.items():
+        if split != EXCLUDE:
+            raise InputError(f"{pathlib.Path(root).expanduser() / 'participants.tsv'}: {_no_folder(subject)}")
+    return subjects
+
+
+def _listed(root: nifti.Path, layout: str) -> tuple[list[SubjectFiles], dict[str, str | None]]:
+    """Subjects with a folder, usable or not; and the splits of those that only participants.tsv knows."""
     root = pathlib.Path(root).expanduser()
     if layout not in LAYOUTS:
         raise InputError(f"config.data.layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}.")
@@ -96,8 +111,28 @@ def find_subjects(root: nifti.Path, layout: str) -> list[SubjectFiles]:
     twice = [subject for subject, count in Counter(files.subject for files in subjects).items() if count > 1]
     if twice:
         raise InputError(f"{root}: subject {twice[0]} lies in two folders; keep one.")
-    given = _participants(root / "participants.tsv")
-    return [dataclasses.replace(files, split=given.get(files.subject)) for files in subjects]
+    table = _participants(root / "participants.tsv")
+    folders = {_bare(files.subject) for files in subjects}
+    without_folder = {subject: split for subject, split in table.items() if _bare(subject) not in folders}
+    if table and len(without_folder) == len(table):
+        raise InputError(f"{root / 'participants.tsv'}: no row belongs to a folder of {root}: the table has "
+                         f"{next(iter(table))}, the folder has {subjects[0].subject}; correct participant_id.")
+    given = {_bare(subject): split for subject, split in table.items()}
+    return [dataclasses.replace(files, split=given.get(_bare(files.subject))) for files in subjects], without_folder
+
+
+def _bare(subject: str) -> str:
+    """Tables name subjects with or without `sub-`."""
+    return subject.removeprefix("sub-")
+
+
+def _check_series(files: SubjectFiles) -> None:
+    if not files.series.is_file():
+        raise InputError(f"{files.series}: no such file, so {files.subject} has no series; {LEAVE_OUT}.")
+
+
+def _no_folder(subject: str) -> str:
+    return f"subject {subject} is listed in participants.tsv, without exam; add its folder ({LEAVE_OUT})."
 
 
 def _participants(path: pathlib.Path) -> dict[str, str | None]:
@@ -105,26 +140,33 @@ def _participants(path: pathlib.Path) -> dict[str, str | None]:
     if not path.is_file():
         return {}
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t"))
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t")
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a table of tab-separated text; save it as UTF-8 text.") from error
-    if rows and "participant_id" not in rows[0]:
-        raise InputError(f"{path}: expected a column participant_id, found {', '.join(map(str, rows[0]))}; rename it "
+    if rows and "participant_id" not in reader.fieldnames:
+        raise InputError(f"{path}: expected a column participant_id, found {', '.join(reader.fieldnames)}; rename it "
                          "(columns are separated by tabs).")
     splits: dict[str, str | None] = {}
+    known: dict[str, str | None] = {}
     for row in rows:
         subject, split = (row["participant_id"] or "").strip(), (row.get("split") or "").strip()
+        if not subject:
+            continue
         split = None if split in ("", "n/a") else split
         if split not in (None, EXCLUDE, *SPLITS):
             raise InputError(f"{path}: subject {subject} has split {split!r}; it must be train, validation, test or exclude.")
-        if subject in splits:
-            where = " and ".join(sorted({str(splits[subject]), str(split)}))
+        if _bare(subject) in known:
+            where = " and ".join(sorted({str(known[_bare(subject)]), str(split)}))
             raise InputError(f"{path}: subject {subject} stands in two rows (split {where}); keep one.")
-        splits[subject] = split
+        splits[subject] = known[_bare(subject)] = split
     return splits
 
 
-def assign_splits(subjects: Sequence[SubjectFiles], fractions: Sequence[float], seed: int) -> dict[str, str]:
+def assign_splits(
+    subjects: Sequence[SubjectFiles], fractions: Sequence[float], seed: int, *, for_training: bool = True
+) -> dict[str, str]:
     """The split of each subject that takes part; excluded ones are left out.
 
     Given splits are taken where every subject has one; otherwise they are drawn by subject, the same for the same
@@ -134,9 +176,10 @@ def assign_splits(subjects: Sequence[SubjectFiles], fractions: Sequence[float], 
       subjects: what `find_subjects` found.
       fractions: of train, validation and test; they need not sum to 1.
       seed: of the draw.
+      for_training: whether somebody must be in the training split.
 
     Raises:
-      InputError: only some subjects have a split, or nobody is left to train on.
+      InputError: only some subjects have a split, or nobody is left (to train on).
     """
     taking_part = [files for files in subjects if files.split != EXCLUDE]
     given = {files.subject: files.split for files in taking_part if files.split}
@@ -146,7 +189,9 @@ def assign_splits(subjects: Sequence[SubjectFiles], fractions: Sequence[float], 
                          f"{', '.join(without[:3])}{' ...' if len(without) > 3 else ''}; give one for all (exclude to leave "
                          "out) or for none.")
     splits = given or _drawn_splits(sorted(files.subject for files in taking_part), fractions, seed)
-    if "train" not in splits.values():
+    if not splits:
+        raise InputError("every subject is excluded in participants.tsv; leave some in.")
+    if for_training and "train" not in splits.values():
         raise InputError("no subject is in the training split; correct participants.tsv or config.data.split_fractions.")
     return splits
 
@@ -192,18 +237,31 @@ def check(
     """Opens every exam of a folder and tells which are usable, which not, and why.
 
     Raises:
-      InputError: the folder as a whole cannot be used (`find_subjects`).
+      InputError: the folder as a whole cannot be used: no subject in it, a participants.tsv that makes no sense.
     """
-    subjects = find_subjects(root, layout)
-    rows = [CheckRow(subject, False, "listed in participants.tsv, without exam", {"split": None})
-            for subject in sorted(set(_participants(pathlib.Path(root).expanduser() / "participants.tsv"))
-                                  - {files.subject for files in subjects})]
+    subjects, without_folder = _listed(root, layout)
+    rows = [CheckRow(subject, False, _no_folder(subject), {"split": split}) for subject, split in without_folder.items()]
+    half_given = _half_given(subjects)
     for files in subjects:
         try:
-            rows.append(CheckRow(files.subject, True, "", _details(files, load_exam(files, tr_seconds, te_seconds, need_maps))))
+            _check_series(files)
+            exam = load_exam(files, tr_seconds, te_seconds, need_maps)
+            if half_given and not files.split:
+                raise InputError(half_given)
+            rows.append(CheckRow(files.subject, True, "", _details(files, exam)))
         except InputError as error:
             rows.append(CheckRow(files.subject, False, str(error), {"split": files.split}))
     return sorted(rows, key=lambda row: row.subject)
+
+
+def _half_given(subjects: Sequence[SubjectFiles]) -> str:
+    """What is wrong with the splits of participants.tsv; empty if nothing is."""
+    try:
+        if any(files.split != EXCLUDE for files in subjects):
+            assign_splits(subjects, (1, 0, 0), 0, for_training=False)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _details(files: SubjectFiles, exam: Exam) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from dscgan_jax.errors import DISK_FULL, InputError
 Path = pathlib.Path | str
 
 LARGEST_FRAME_SECONDS = 20.0  # no perfusion series has longer frames: larger numbers are milliseconds
+SMALLEST_FRAME_SECONDS = 0.05  # nor shorter ones
 LARGEST_ECHO_SECONDS = 1.0  # the same for echo times
 COMPRESSION_LEVEL = 1  # noise does not compress: level 9 takes five times longer and saves 3 %
 TIME_UNITS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
@@ -186,16 +187,26 @@ def frame_seconds_of(path: Path, volume: Volume, sidecar: dict[str, Any], given_
     """Frame length in seconds: the one given, else the sidecar's RepetitionTime, else the header's.
 
     Raises:
-      InputError: none of them tells.
+      InputError: none of them tells, or what it tells is no frame length in seconds.
     """
     if given_seconds:
-        return _positive(given_seconds, "the given frame length", path, LARGEST_FRAME_SECONDS)
+        return _plausible(_positive(given_seconds, "the given frame length", path, LARGEST_FRAME_SECONDS),
+                          f"{path}: the given frame length is {given_seconds:g}")
     if "RepetitionTime" in sidecar:
-        return _positive(sidecar["RepetitionTime"], "RepetitionTime", sidecar_path(path), LARGEST_FRAME_SECONDS)
+        source, given = sidecar_path(path), sidecar["RepetitionTime"]
+        return _plausible(_positive(given, "RepetitionTime", source, LARGEST_FRAME_SECONDS),
+                          f"{source}: RepetitionTime is {given}")
     if volume.frame_seconds is not None:
-        return volume.frame_seconds
+        return _plausible(volume.frame_seconds, f"{path}: the header's frame length is {volume.frame_seconds:g} s")
     raise InputError(f"{path}: the frame length is unknown: neither the header nor a sidecar tells it; give --tr= "
                      f"(--config.data.tr_seconds=) in seconds, or RepetitionTime in {sidecar_path(path).name}.")
+
+
+def _plausible(seconds: float, what: str) -> float:
+    if seconds < SMALLEST_FRAME_SECONDS:
+        raise InputError(f"{what}, expected seconds, {SMALLEST_FRAME_SECONDS:g} to {LARGEST_FRAME_SECONDS:g} (ms or minutes?); "
+                         "correct it, or give --tr= (--config.data.tr_seconds=) in seconds.")
+    return seconds
 
 
 def echo_seconds_of(path: Path, sidecar: dict[str, Any], given_seconds: float = 0.0) -> float:

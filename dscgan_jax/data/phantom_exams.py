@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from dscgan_jax.data import nifti
+from dscgan_jax.data.layouts import SPLITS
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAPS
 from dscgan_jax.perfusion.phantom import PHANTOM_VERSION, PRESETS, Phantom, draw_phantom
 
-SPLITS = ("train", "validation", "test")
 Progress = Callable[[int], object]  # is told how many exams are newly written, as `tqdm.update`
 
 

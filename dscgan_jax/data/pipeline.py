@@ -87,7 +87,6 @@ def evaluation_batches(
     split: str,
     *,
     batch_size: int,
-    memory_mib: float = 0,
     read_threads: int = 4,
     process_index: int = 0,
     process_count: int = 1,
@@ -99,7 +98,6 @@ def evaluation_batches(
     Yields:
       What `train_batches` yields, and `subject` (list of names), `slice_index` (slice,), `is_padding` (slice,) bool.
     """
-    del memory_mib  # each slice is read once: there is nothing to keep
     slices = _Slices.of(builder, split, (*TRAIN_FIELDS, "subject", "slice_index"))
     local = _share(batch_size, process_count)
     n_slices = len(slices)

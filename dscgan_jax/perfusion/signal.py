@@ -18,6 +18,7 @@ MIN_DROP_OVER_NOISE = 6.0
 MIN_RECOVERY = 0.1  # of the drop: a passage ends, a drift does not
 ARRIVAL = 0.05  # of the drop: where the bolus counts as arrived
 TRANSIENT = 0.01  # of the baseline: how far from it a frame still counts as steady
+FEW_FRAMES = 20  # a shorter series may have been cut anywhere, so its shape tells nothing about the modality
 RATIO_LIMITS = (1e-3, 1e3)  # S/S0 before the logarithm
 
 
@@ -94,7 +95,10 @@ def _passage(curve: np.ndarray, calm: np.ndarray, first: int) -> tuple[int, int,
     if drop >= max(MIN_DROP * level, MIN_DROP_OVER_NOISE * noise) and recovery >= max(MIN_RECOVERY * drop, 4 * noise):
         return peak, arrival, noise, None
     if np.quantile(curve, 0.95) - level > 2 * max(drop, MIN_DROP * level):
-        return peak, arrival, noise, "no bolus: the mean signal rises instead of falling (CT or DCE?); give a DSC-MRI series."
+        reason = (f"no bolus in {curve.shape[0]} frames: the mean signal rises instead of falling; give the whole series."
+                  if curve.shape[0] < FEW_FRAMES else
+                  "no bolus: the mean signal rises instead of falling (CT or DCE?); give a DSC-MRI series.")
+        return peak, arrival, noise, reason
     return peak, arrival, noise, (
         f"no bolus: the mean signal falls by {100 * max(drop, 0) / level:.1f} % and comes back by "
         f"{100 * max(recovery, 0) / level:.1f} %, with noise of {100 * noise / level:.1f} %; check that this is the "
