@@ -1,6 +1,6 @@
 """How fast exams become batches: preparing, building more than 1,000 MiB in one split, reading from disk and memory.
 
-    python benchmarks/data.py --folder=/tmp/dscgan_jax_benchmark --output=data.json
+    python benchmarks/data.py --folder=NEW --output=data.json
 
 writes one JSON object. Exams have the paper's size (128 x 128, 21 slices, 80 frames of noise around a bolus); all
 subjects share the files of one, through hard links, because only sizes matter here. The folder is removed at the end.
