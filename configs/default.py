@@ -22,8 +22,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.root = ""  # folder of exams; empty: phantom exams are drawn into cache_dir
     data.layout = "bids"  # how that folder is laid out: bids or isles2017
     data.cache_dir = "~/.cache/dscgan_jax"  # phantom exams, prepared data and compiled programs; runs share it
-    data.tr_seconds = 0.0  # frame length where the files do not tell it; 0 = from the files
-    data.te_seconds = 0.0  # echo time where the files do not tell it; 0 = from the files
+    data.tr_seconds = 0.0  # frame length for files that do not tell it, or tell it wrongly; 0 = from the files
+    data.te_seconds = 0.0  # echo time, likewise
     data.split_fractions = (0.70, 0.10, 0.20)  # train, validation, test, by subject (paper: 142, 20, 41 of 203)
     data.size = 128  # rows and columns of the network grid, over the square field of view
     data.slices = 21  # slices of the network grid; 0 = those of the exam

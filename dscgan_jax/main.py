@@ -35,8 +35,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "predict, phantom: folder to write
 _MAPS = flags.DEFINE_string("maps", None, "evaluate: a folder with <subject>_<map>.nii.gz to score instead of a network.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: which subjects.")
 _STEP = flags.DEFINE_string("step", "best", "evaluate, predict: best (on validation), latest, or a step.")
-_TR = flags.DEFINE_float("tr", 0.0, "Frame length in seconds where the files do not tell it.", lower_bound=0.0)
-_TE = flags.DEFINE_float("te", 0.0, "Echo time in seconds where the files do not tell it.", lower_bound=0.0)
+_TR = flags.DEFINE_float("tr", 0.0, "Frame length in seconds, for files that do not tell it, or tell it wrongly.",
+                         lower_bound=0.0)
+_TE = flags.DEFINE_float("te", 0.0, "Echo time in seconds, likewise.", lower_bound=0.0)
 _PRESET = flags.DEFINE_enum("preset", "acute", ["acute", "chronic"], "phantom: which of the paper's cohorts.")
 _SUBJECTS = flags.DEFINE_integer("subjects", 40, "phantom: number of subjects.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("size", 128, "phantom: rows and columns.", lower_bound=32)

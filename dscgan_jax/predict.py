@@ -139,8 +139,11 @@ def write_maps(prediction: Prediction, predictor: Predictor, exam: layouts.Exam,
 
 
 def predict_file(workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Path, *, which: str = "best",
-                 tr_seconds: float = 0.0, te_seconds: float = 0.0) -> list[pathlib.Path]:
-    """One 4-D file -> maps, sidecars and a picture in `output`; returns the paths of the maps.
+                 tr_seconds: float = 0.0, te_seconds: float = 0.0) -> tuple[list[pathlib.Path], tuple[str, ...]]:
+    """One 4-D file -> maps, sidecars and a picture in `output`.
+
+    Returns:
+      the paths of the maps, and what was repaired or assumed of the exam (also in each sidecar).
 
     Raises:
       InputError: the file is not a usable series, or the checkpoint cannot be used.
@@ -159,7 +162,7 @@ def predict_file(workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Pa
         paths = write_maps(prediction, predictor, exam, folder, stem)
         figures.maps_picture(folder / f"{stem}_maps.png", canonical, series_canonical, title=stem,
                              aspect=float(voxel_mm[1] / voxel_mm[0]))
-    return [output / path.name for path in paths]
+    return [output / path.name for path in paths], exam.flags
 
 
 @contextlib.contextmanager

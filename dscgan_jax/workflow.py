@@ -229,8 +229,11 @@ def check(config: ml_collections.ConfigDict) -> None:
 def predict(workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Path, which: str, tr_seconds: float,
             te_seconds: float) -> None:
     """One file to maps."""
-    paths = prediction.predict_file(workdir, series, output, which=which, tr_seconds=tr_seconds, te_seconds=te_seconds)
+    paths, flags = prediction.predict_file(workdir, series, output, which=which, tr_seconds=tr_seconds,
+                                           te_seconds=te_seconds)
     print(*paths, sep="\n")
+    if flags:
+        print(f"repaired or assumed: {', '.join(flags)}")
 
 
 def draw_phantom(output: pathlib.Path, *, preset: str, subjects: int, size: int, slices: int, seed: int,
