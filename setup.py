@@ -12,6 +12,7 @@ REQUIREMENTS = [
     "optax>=0.2.4",  # Adam and learning-rate schedules
     "orbax-checkpoint>=0.11",  # asynchronous checkpoints that survive a kill
     "tensorflow-datasets>=4.9.9",  # the prepared data set (used without TensorFlow)
+    "importlib_resources>=5.12",  # tensorflow-datasets imports it, but from Python 3.12 on nothing installs it
     "array_record>=0.7",  # the file format of the prepared data
     "grain>=0.2.12",  # batches: shuffling, read-ahead, resumable position
     "nibabel>=5.2",  # NIfTI in and out
