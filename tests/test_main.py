@@ -195,7 +195,7 @@ def loss_that_is_not_finite(world, tmp_path):
 
 
 def batch_that_does_not_fit(world, tmp_path):
-    arguments = runs.overrides(world[0] / "exams", world[0] / "cache", train__batch_size=20_000)
+    arguments = runs.overrides(world[0] / "exams", world[0] / "cache", train__batch_size=2_000_000_000)
     return [[*arguments, f"--workdir={tmp_path / 'run'}"], tmp_path / "run" / "checkpoints", {}], "batch_size"
 
 

@@ -150,6 +150,15 @@ def test_a_damaged_checkpoint_is_named(exams, cache, tmp_path):
         train.train(config_of(exams, cache, **{"train.steps": 4}), tmp_path / "run", *workflow.prepare(config))
 
 
+def test_a_step_that_needs_more_memory_than_the_machine_has_is_refused_before_it_is_tried(exams, cache, tmp_path, monkeypatch):
+    config = config_of(exams, cache, **{"train.steps": 2})
+    builder, record = workflow.prepare(config)
+    monkeypatch.setattr(train.os, "sysconf", lambda name: 1000)  # a machine of 1,000 pages of 1,000 bytes
+    with pytest.raises(InputError, match=r"out of memory at config\.train\.batch_size=4"):
+        train.train(config, tmp_path / "run", builder, record)
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
 def test_rough_hours_follow_the_number_of_steps(exams, cache):
     short, long = config_of(exams, cache, **{"train.steps": 10}), config_of(exams, cache, **{"train.steps": 100_000})
     assert 0 < train.rough_hours(short, 6) < train.rough_hours(long, 6)
