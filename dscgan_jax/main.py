@@ -8,6 +8,7 @@ import os
 import pathlib
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 
 import ml_collections
@@ -52,6 +53,7 @@ def main(argv: Sequence[str]) -> None:
         # What fails in a writer's thread fails again where it is waited for; only there is it told, in one line.
         threading.excepthook = lambda _: None
         sys.unraisablehook = lambda _: None
+        warnings.simplefilter("ignore")  # of libraries, for those who write them
     try:
         if len(argv) > 1:
             raise InputError(f"unexpected argument {argv[1]!r}; every option begins with --, see --help.")
