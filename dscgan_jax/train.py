@@ -53,9 +53,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
               "software": software_versions()}
 
     check_workdir(workdir, config)
+    workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
     networks, optimisers, current = state.create(config.model, config.train, frames=config.data.frames,
-                                                n_targets=len(config.target), seed=config.seed, total_steps=total)
+                                                 n_targets=len(config.target), seed=config.seed, total_steps=total)
     current = sharding.place_state(current, mesh)
     start = checkpoints.latest_step() or 0
     if start:
@@ -182,7 +183,6 @@ def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
         settings.check_same_run(stored, config, workdir)
     elif (workdir / "checkpoints").is_dir():
         raise InputError(f"{workdir} holds checkpoints but no config.json; give another --workdir.")
-    workdir.mkdir(parents=True, exist_ok=True)
 
 
 def check_same_data(stored: dict[str, Any], data_record: dict[str, Any], workdir: pathlib.Path) -> None:
@@ -235,7 +235,7 @@ class out_of_memory_named:
 def rough_hours(config: ml_collections.ConfigDict, n_slices: int) -> float:
     """Expected hours of a run on this machine: counted operations of a step over the rate of a matrix product."""
     networks, optimisers, current = state.create(config.model, config.train, frames=config.data.frames,
-                                                n_targets=len(config.target), seed=config.seed, total_steps=1)
+                                                 n_targets=len(config.target), seed=config.seed, total_steps=1)
     size, batch = config.data.size, config.train.batch_size
     gan_step = functools.partial(steps.gan_step, networks=networks, optimisers=optimisers,
                                  objective=config.loss.objective, l1_weight=config.loss.l1_weight)
