@@ -6,6 +6,7 @@ python -m dscgan_jax.main --mode=predict --workdir=runs/temp_tmax-demo --input=e
 
 import os
 import pathlib
+import re
 import sys
 import threading
 import warnings
@@ -166,6 +167,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         return flags.FLAGS(sys.argv)
     except (InputError, flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        if typo := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', message):
+            message = f"the config has no field {typo[2]}; did you mean {typo[1]}? configs/default.py lists all fields."
+        elif name := re.fullmatch(r"""["']*(\w+)["']*""", message):  # a KeyError: not like any field
+            message = f"the config has no field {name[1]}; configs/default.py lists all fields."
         if "Traceback" in message:  # ml_collections quotes the traceback of a config file that raised
             message = message.strip().splitlines()[-1].partition(": ")[2]
         sys.exit(one_line(InputError(message)))

@@ -150,7 +150,7 @@ def full_disk_while_predicting(world, tmp_path):
 
 
 def typo_in_a_config_field(world, tmp_path):
-    return prepare(world, tmp_path, world[0] / "exams", train__batchsize=8), "batch_size"
+    return prepare(world, tmp_path, world[0] / "exams", train__batchsize=8), "no field batchsize; did you mean batch_size?"
 
 
 def nonsense_in_a_config_field(world, tmp_path):
