@@ -33,6 +33,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # In time_mode=seconds: the first frame lies so long before the bolus arrives, whenever the scan was started; 0 = at
     # the first acquired frame, from which TTP counts (so TTP needs 0).
     data.lead_seconds = 0.0
+    data.motion = "none"  # rigid: series are realigned first
     data.transients = "keep"  # frames before steady state: keep (paper), or hold = replaced by the first steady frame
     data.signal = "raw"  # network input: raw signal (paper), relative S/S0, or delta_r2star in 1/s
     data.ranges = "percentile"  # [-1, 1] is the 0.1-99.9 percentile of training brains, clipped; published: min, max
@@ -83,6 +84,21 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # Batch norm in validation and predict: batch = each slice's own statistics (published), running = those gathered
     # in training. `evaluate` scores both.
     evaluate.norm_at_test = "batch"
+    # Conventional methods that stand beside the network in its tables: parametric, osvd, csvd, ssvd; () = none.
+    evaluate.baselines = ("parametric", "osvd", "csvd")
+
+    config.conventional = conventional = ml_collections.ConfigDict()  # of --mode=deconvolve and of the baselines
+    conventional.method = "parametric"  # parametric, osvd, csvd, or ssvd (for teaching); also --method
+    conventional.aif = "auto"  # arterial input: auto, or files = each exam's own aif.tsv; also --aif, which takes a file too
+    conventional.scale = "reference_wm"  # none, reference_wm (healthy white matter at 22 ml/100g/min) or a factor; also --scale
+    conventional.motion = "none"  # rigid: the series is realigned first
+    conventional.tmax_offset = "none"  # healthy: Tmax shifted so that healthy tissue has 2 s; for the SVD methods
+    conventional.cut = 0.0  # csvd, ssvd: singular values below this share are left out; 0 = 0.1 and 0.2
+    conventional.oscillation = 0.035  # osvd: largest oscillation index
+    conventional.neighbourhood_mm = 5.0  # parametric: FWHM of the neighbourhood that shares delay and dispersion; 0 = none
+    # parametric: shape of the gamma-distributed transit times, 1 = exponential residue; 0 = what suits the exam best.
+    conventional.transit_shape = 0.0
+    conventional.dispersion = True  # parametric: whether dispersion is fitted
 
     if variant == "demo":
         demo(config)
@@ -104,6 +120,7 @@ def demo(config: ml_collections.ConfigDict) -> None:
     config.data.lead_seconds = 12.0  # few exams teach it little about boluses that come early or late
     config.data.transients = "hold"
     config.data.signal = "relative"  # scanner units differ between exams, S/S0 does not
+    config.conventional.aif = "files"  # such coarse voxels hold no whole artery to find
     config.model.width = 8
     config.model.depth = 4  # 64 pixels halved four times: the bottleneck is 4 x 4
     config.model.discriminator_width = 16

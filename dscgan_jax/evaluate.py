@@ -34,10 +34,13 @@ class Source:
     Attributes:
       name: as it stands in the records, e.g. `network_batch`.
       folder: searched to its depth for `<subject>_<map>.nii.gz`; None: a null.
+      may_lack: whether a subject without maps is left out instead of being an error: conventional methods refuse exams
+        without a usable arterial input.
     """
 
     name: str
     folder: pathlib.Path | None = None
+    may_lack: bool = False
 
 
 BLANK = Source("blank")  # 0 everywhere
@@ -109,7 +112,9 @@ def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *
     rows, expected = [], 0
     for files in tqdm.tqdm(exams, unit="exam", desc="scoring", dynamic_ncols=True, disable=not progress):
         exam = exam_files.load_exam(files, tr_seconds=tr_seconds, te_seconds=te_seconds)
-        names = {source.name: [name for name in wanted[source.name] if name in exam.maps] for source in sources}
+        names = {source.name: [name for name in wanted[source.name] if name in exam.maps
+                               and not (source.may_lack and folders[source.name].find(files.subject, name) is None)]
+                 for source in sources}
         expected += sum(len(present) for present in names.values())
         rows += _score_exam(files, exam, sources, folders, names, frame)
     if not rows:
@@ -318,5 +323,5 @@ def _draw(exams: Sequence[exam_files.SubjectFiles], folders: Mapping[str, MapFol
     for title, subject in pictures.notable_subjects(rows, next(iter(folders)), names[0]).items():
         exam = exam_files.load_exam(by_subject[subject], tr_seconds=tr_seconds, te_seconds=te_seconds)
         predictions = {source: {name: folder.read(subject, name, exam) for name in folder.maps_of(subject)}
-                       for source, folder in folders.items()}
+                       for source, folder in folders.items() if folder.maps_of(subject)}
         pictures.draw_subject(out / f"{title}_subject.png", title, subject, exam, names, predictions)

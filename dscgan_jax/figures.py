@@ -234,6 +234,72 @@ def maps_picture(path: pathlib.Path, volumes: Mapping[str, np.ndarray], series: 
     save_png(figure, path)
 
 
+def arterial_figure(seconds: np.ndarray, arterial: np.ndarray, tissue: np.ndarray, unit: str, background: np.ndarray,
+                    voxels: np.ndarray | None, *, transient_frames: int = 0, title: str = "", aspect: float = 1.0) -> Figure:
+    """The arterial curve beside the brain's mean curve, and the arterial voxels on the slices that hold most of them.
+
+    Args:
+      seconds: (time,).
+      arterial, tissue: (time,) arterial curve, and mean over the tissue.
+      unit: of both.
+      background: (x, y, z) in RAS order, signal before the bolus.
+      voxels: (x, y, z) bool; None for a curve from a file.
+      transient_frames: at the begin, shaded: they do not count.
+      title: e.g. the subject and how good the curve is.
+      aspect: height of a voxel (y) over its width (x).
+    """
+    counts = np.zeros(background.shape[2], int) if voxels is None else voxels.sum(axis=(0, 1))
+    shown = np.sort(np.argsort(-counts, kind="stable")[: min(3, int((counts > 0).sum()))])
+    figure = Figure(figsize=(5.6 + 2.7 * len(shown), 3.2), layout="constrained", facecolor="white")
+    axes = np.atleast_1d(figure.subplots(1, 1 + len(shown), width_ratios=[2.1] + [1.0] * len(shown)))
+    curve = axes[0]
+    curve.plot(seconds, arterial, color=ACCENTS[1], marker=".", label="arterial input")
+    gain = float(np.max(arterial) / max(np.max(tissue), 1e-12))
+    curve.plot(seconds, tissue * gain, color=ACCENTS[0], label=f"mean of tissue x {gain:.3g}")
+    if transient_frames:
+        curve.axvspan(seconds[0], seconds[transient_frames - 1], color="#eceff3", label="not in steady state")
+    curve.axhline(0.0, color=MUTED, linewidth=0.6)
+    curve.set_xlabel("time from the first frame [s]", fontsize=9, color=INK)
+    curve.set_ylabel(unit, fontsize=9, color=INK)
+    curve.legend(fontsize=8, frameon=False)
+    _quiet(curve)
+    for axis, z in zip(axes[1:], shown, strict=True):
+        picture = axial(background, z)
+        axis.imshow(picture, cmap="gray", vmin=0.0, vmax=_bright(picture, None), aspect=aspect)
+        rows, cols = np.nonzero(axial(voxels, z))
+        axis.scatter(cols, rows, s=14, marker="s", facecolors="none", edgecolors=ACCENTS[1], linewidths=1.0)
+        axis.set_title(f"slice {z}: {counts[z]} voxel{'s' if counts[z] != 1 else ''}", fontsize=9, color=INK)
+        _bare(axis)
+    if len(shown):
+        _mark_sides(axes[1])
+    if title:
+        figure.suptitle(title, fontsize=11, color=INK, x=0.01, ha="left", weight="bold")
+    return figure
+
+
+def motion_figure(seconds: np.ndarray, millimetres: np.ndarray, degrees: np.ndarray, resampled: np.ndarray) -> Figure:
+    """The head's pose in every frame.
+
+    Args:
+      seconds: (time,).
+      millimetres, degrees: (time, 3) about x (to the right), y (to the front) and z (upwards).
+      resampled: (time,) frames that were brought back.
+    """
+    figure = Figure(figsize=(9.5, 2.6), layout="constrained", facecolor="white")
+    for axis, values, label in zip(figure.subplots(1, 2), (millimetres, degrees), ("shift [mm]", "rotation [degrees]"),
+                                   strict=True):
+        for column, (name, colour) in enumerate(zip("xyz", ACCENTS, strict=False)):
+            axis.plot(seconds, values[:, column], color=colour, label=name)
+        top = max(float(np.abs(values).max()) * 1.1, 0.3)
+        axis.set_ylim(-top, top)
+        axis.fill_between(seconds, -top, top, where=resampled, color="#fdf1d8", step="mid", label="brought back")
+        axis.set_xlabel("time from the first frame [s]", fontsize=9, color=INK)
+        axis.set_ylabel(label, fontsize=9, color=INK)
+        _quiet(axis)
+    figure.axes[0].legend(fontsize=8, frameon=False, ncols=4)
+    return figure
+
+
 _GROUPS = (
     ("generator loss", lambda name: name in ("loss_g", "loss_adversarial", "loss_l1")),
     ("discriminator loss", lambda name: name.startswith("loss_d")),

@@ -2,6 +2,7 @@
 
 python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate, minutes on a CPU
 python -m dscgan_jax.main --mode=predict --workdir=runs/temp_tmax-demo --input=exam.nii.gz --output=maps/
+python -m dscgan_jax.main --mode=deconvolve --input=exam.nii.gz --output=maps/       # no network
 """
 
 import os
@@ -24,6 +25,7 @@ MODES = {
     "check": "what in --config.data.root is usable, what not, and why",
     "evaluate": "score the test split from a checkpoint, or anybody's maps with --maps",
     "predict": "one 4-D file (--input) to maps (--output)",
+    "deconvolve": "conventional maps without a network, of one file (--input) or of a folder (--config.data.root)",
     "phantom": "draw digital exams into --output",
 }
 
@@ -32,8 +34,14 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file (default configs/temp_tmax.py), optionally with a variant: configs/temp_tmax.py:demo. "
     "Fields are overridden as --config.train.batch_size=8; configs/default.py lists and explains all of them.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where a run lives; default: runs/<config>[-<variant>].")
-_INPUT = flags.DEFINE_string("input", None, "predict: a 4-D NIfTI file.")
-_OUTPUT = flags.DEFINE_string("output", None, "predict, phantom: folder to write into.")
+_INPUT = flags.DEFINE_string("input", None, "predict, deconvolve: a 4-D NIfTI file.")
+_OUTPUT = flags.DEFINE_string("output", None, "predict, deconvolve, phantom: folder to write into.")
+_METHOD = flags.DEFINE_enum("method", None, ["parametric", "osvd", "csvd", "ssvd"], "deconvolve: how (default parametric).")
+_AIF = flags.DEFINE_string("aif", None, "deconvolve: the arterial input: auto (default), a table with time_seconds and "
+                           "concentration_mM, a NIfTI mask of arterial voxels, or files (each exam's own aif.tsv).")
+_SCALE = flags.DEFINE_string("scale", None, "deconvolve: none, reference_wm (healthy white matter at 22 ml/100g/min, default) or "
+                             "a factor on CBF and CBV.")
+_MASK = flags.DEFINE_string("mask", None, "deconvolve: NIfTI mask of the tissue, instead of an automatic one.")
 _MAPS = flags.DEFINE_string("maps", None, "evaluate: a folder with <subject>_<map>.nii.gz to score instead of a network.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: which subjects.")
 _STEP = flags.DEFINE_string("step", "best", "evaluate, predict: best (on validation), latest, or a step.")
@@ -83,11 +91,16 @@ def run(mode: str) -> None:
     elif mode == "evaluate" and _MAPS.value:
         workflow.evaluate_maps(config, _path(_MAPS.value), workdir if _WORKDIR.value else None, _SPLIT.value)
     elif mode == "evaluate":
-        workflow.evaluate_run(config, workdir, _SPLIT.value, _STEP.value)
+        workflow.evaluate_run(config, workdir, _SPLIT.value, _STEP.value,
+                              config_flags.get_override_values(flags.FLAGS["config"]))
     elif mode == "predict":
         workflow.predict(workdir, _path(_required("input", _INPUT.value)),
                          _path(_required("output", _OUTPUT.value)), _STEP.value, config.data.tr_seconds,
                          config.data.te_seconds)
+    elif mode == "deconvolve":
+        workflow.deconvolve(config, _path(_INPUT.value) if _INPUT.value else None,
+                            _path(_required("output", _OUTPUT.value)), _AIF.value or config.conventional.aif,
+                            _path(_MASK.value) if _MASK.value else None)
     elif mode == "phantom":
         workflow.draw_phantom(_path(_required("output", _OUTPUT.value)), preset=_PRESET.value,
                               subjects=_SUBJECTS.value, size=_SIZE.value, slices=_SLICES.value, seed=_SEED.value,
@@ -105,13 +118,15 @@ def disk_is_full(error: BaseException | None) -> bool:
 
 
 def read_config() -> ml_collections.ConfigDict:
-    """The config of the command line, with --tr, --te and the whole path of the exams put into it."""
+    """The config of the command line, with --tr, --te, --method, --scale and the whole path of the exams put into it."""
     config = _CONFIG.value
     with config.unlocked():
         if config.data.root:  # however it was spelt, a run remembers one name
             config.data.root = str(pathlib.Path(config.data.root).expanduser().resolve())
         config.data.tr_seconds = _TR.value or config.data.tr_seconds
         config.data.te_seconds = _TE.value or config.data.te_seconds
+        config.conventional.method = _METHOD.value or config.conventional.method
+        config.conventional.scale = _SCALE.value or config.conventional.scale
     return config
 
 

@@ -21,7 +21,7 @@ PAGE = """<!DOCTYPE html>
 <header>
 <p class="kicker">dscgan_jax · perfusion maps from DSC-MRI · research use only</p>
 <h1>{title}</h1>
-<p class="subtitle">{source} against the reference, beside two nulls · {created} UTC</p>
+<p class="subtitle">{subtitle} · {created} UTC</p>
 </header>
 {body}
 <footer>Research use only. Not a medical device; not for diagnosis or treatment.</footer>

@@ -1,14 +1,10 @@
 """One exam -> maps on the exam's own grid, from a checkpoint that needs no other setting."""
 
-import contextlib
 import dataclasses
 import functools
-import os
 import pathlib
-import shutil
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -19,6 +15,7 @@ from dscgan_jax import checkpoints, figures, settings, state, steps
 from dscgan_jax.configs import default
 from dscgan_jax.data import layouts, nifti, pipeline, preparation
 from dscgan_jax.errors import InputError
+from dscgan_jax.files import all_or_nothing
 from dscgan_jax.maps import MAPS
 from dscgan_jax.scaling import Scaling
 
@@ -163,23 +160,3 @@ def predict_file(workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Pa
         figures.maps_picture(folder / f"{stem}_maps.png", canonical, series_canonical, title=stem,
                              aspect=float(voxel_mm[1] / voxel_mm[0]))
     return [output / path.name for path in paths], exam.flags
-
-
-@contextlib.contextmanager
-def all_or_nothing(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder whose files move into `output` together; where something fails, `output` stays as it was."""
-    existed = output.is_dir()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror}); give another --output.") from error
-    try:
-        yield folder
-        for path in folder.iterdir():
-            os.replace(path, output / path.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not existed:
-            with contextlib.suppress(OSError):
-                output.rmdir()  # only where nothing came into it

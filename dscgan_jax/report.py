@@ -31,6 +31,12 @@ from dscgan_jax.page_parts import (
 FEW_SUBJECTS = 10  # below it, the page says that means are uncertain
 MUCH_CLIPPED = 0.01  # of the brain's voxels
 PICTURES = ("best", "median", "worst")
+# How conventional methods came to their arterial input.
+ARTERIAL_INPUTS = {
+    "auto": "found their arterial input without help; exams in which they found none are missing in their rows",
+    "files": "were given each exam's own arterial curve (aif.tsv), of a phantom the true one; the network was not. "
+             "Exams without one are missing in their rows",
+}
 FREE_SCALE = ("cbf", "cbv")  # real exams do not fix the scale of these
 
 Summary = Mapping[str, Any]
@@ -72,6 +78,8 @@ def format_table(summary: Summary) -> str:
                              + number(overlap["volume_reference_ml"], ".1f").rjust(11)
                              + number(overlap["volume_bias_ml"], "+.1f").rjust(8))
         lines.append("")
+    if how := ARTERIAL_INPUTS.get(summary["data"].get("arterial_input")):
+        lines.append(f"conventional methods {how}")
     lines.append("mean ± SD over subjects; nulls: blank = 0 everywhere, null_median = training median inside the mask")
     return "\n".join(lines)
 
@@ -134,7 +142,8 @@ def page(summary: Summary, rows: Sequence[records.Row], pictures: Mapping[str, b
     ]
     title = f"{names}: {n_subjects} {summary['split']} {'subject' if n_subjects == 1 else 'subjects'}"
     return page_parts.PAGE.format(
-        title=html.escape(title), style=page_parts.STYLE, source=html.escape(source_title(source)),
+        title=html.escape(title), style=page_parts.STYLE,
+        subtitle=f"{html.escape(source_title(source))} against the reference, beside two nulls",
         created=html.escape(str(summary["created"])[:16].replace("T", " ")),
         body="\n".join(part for part in sections if part))
 
@@ -201,6 +210,8 @@ def warnings(summary: Summary, rows: Sequence[records.Row]) -> list[str]:
         if subjects := records.unique(row["subject"] for row in mine if row["mask_source"] == kind):
             found.append(f"{counted(len(subjects), 'subject')} came without a brain mask; {what} stands in: "
                          f"{listed(subjects)}.")
+    if how := ARTERIAL_INPUTS.get(summary["data"].get("arterial_input")):
+        found.append(f"The conventional methods {how}.")
     if summary["excluded"]:
         found.append(f"{counted(len(summary['excluded']), 'subject')} left out: "
                      + listed([f"{row['subject']} ({row['reason']})" for row in summary["excluded"]]) + ".")

@@ -9,6 +9,7 @@ from typing import Any
 
 import ml_collections
 
+from dscgan_jax.configs import default
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES, map_indices
 from dscgan_jax.scaling import SIGNALS
@@ -17,13 +18,15 @@ from dscgan_jax.scaling import SIGNALS
 RESUMABLE_FIELDS = (
     "train.epochs", "train.steps", "train.log_every_steps", "train.checkpoint_every_epochs", "train.sample_every_epochs",
     "train.keep_checkpoints", "data.root", "data.cache_dir", "data.memory_mib", "data.read_threads",
-    "evaluate.norm_at_test",
+    "evaluate.norm_at_test", "evaluate.baselines",
 )
+RESUMABLE_SECTIONS = ("conventional.",)  # they stand beside the network and touch no weight
 
 _CHOICES = {
     "data.layout": ("bids", "isles2017"),
     "data.time_mode": ("stretch", "seconds"),
     "data.transients": ("keep", "hold"),
+    "data.motion": ("none", "rigid"),
     "data.signal": SIGNALS,
     "data.ranges": ("percentile", "published"),
     "phantom.preset": ("acute", "chronic"),
@@ -35,6 +38,7 @@ _CHOICES = {
     "loss.objective": ("logits", "published"),
     "train.decay": ("constant", "cosine"),
     "evaluate.norm_at_test": ("batch", "running"),
+    "conventional.aif": ("auto", "files"),
 }
 _AT_LEAST = {
     "seed": 0, "phantom.seed": 0,
@@ -157,8 +161,9 @@ def check_same_run(stored: dict[str, Any], config: ml_collections.ConfigDict, wo
             flat.update(leaves(value, f"{path}{name}.") if isinstance(value, dict) else {path + name: value})
         return flat
 
-    before, now = leaves(stored), leaves(to_json(config))
+    # A run that began before a field existed had its default.
+    before, now = leaves(to_json(from_json(stored, default.get_config()))), leaves(to_json(config))
     for path in sorted(before.keys() | now.keys()):
-        if path not in RESUMABLE_FIELDS and before.get(path) != now.get(path):
+        if path not in RESUMABLE_FIELDS and not path.startswith(RESUMABLE_SECTIONS) and before.get(path) != now.get(path):
             raise InputError(f"{workdir} holds a run with config.{path}={before.get(path)!r}, this one has "
                              f"{now.get(path)!r}; resume with the same config or give another --workdir.")

@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import ml_collections
 import tqdm
 
 from dscgan_jax import checkpoints, evaluate, records, report, settings, train
+from dscgan_jax import deconvolve as conventional
 from dscgan_jax import predict as prediction
 from dscgan_jax.configs import default
 from dscgan_jax.data import builder as data_builder
@@ -20,6 +22,9 @@ from dscgan_jax.scaling import Limits, Scaling
 
 NORMS = {"network_batch": "batch", "network_running": "running"}  # source -> how its batch norm normalises
 LONG_RUN_HOURS = 1.0
+# Fields of a config that say nothing of a network: a stored run may be evaluated with others.
+BESIDE_THE_NETWORK = ("data.cache_dir", "evaluate.baselines",
+                      *(f"conventional.{name}" for name in default.get_config().conventional))
 DATA_KEYS = ("source", "fingerprint", "n_train", "n_validation", "n_test")
 
 
@@ -90,6 +95,7 @@ def series_bytes(subjects: list[layouts.SubjectFiles]) -> dict[str, int]:
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """The whole path, from exams to a page."""
     settings.check(config)
+    conventional.check_baselines(config)
     train.check_workdir(workdir, config)  # another config is refused before anything long starts
     begun = time.perf_counter()
     if not config.data.root:
@@ -104,7 +110,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path)
           f"{jax.device_count()} x {jax.devices()[0].device_kind}")
     train.train(config, workdir, builder, data_record)
     if data_record["n_test"]:
-        evaluate_run(config, workdir, "test", "best")
+        evaluate_run(config, workdir, "test", "best", BESIDE_THE_NETWORK)
     else:
         print(f"no subject is in the test split, so nothing was scored. checkpoints: {workdir / 'checkpoints'}")
     print(f"total: {(time.perf_counter() - begun) / 60:.1f} min")
@@ -117,20 +123,26 @@ def hint_at_demo(config: ml_collections.ConfigDict, n_slices: int) -> None:
               "(--config=configs/temp_tmax.py:demo) for machines like this one. Going on.", flush=True)
 
 
-def evaluate_run(config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str, which: str) -> None:
-    """Predicts and scores a split from a checkpoint, whose config it is; only where the exams lie may be given anew.
+def evaluate_run(config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str, which: str,
+                 overridden: Iterable[str] = ()) -> None:
+    """Predicts and scores a split from a checkpoint, whose config it is.
+
+    Where the exams lie may be given anew; of the `overridden` fields, those of the cache and of the conventional methods
+    beside the network overrule the stored ones.
 
     Exams that the run has not seen are scored too, under the name of their folder: their split column decides, and
     without one all of them count.
     """
     predictor = prediction.Predictor(workdir, which)
     trained, data = ml_collections.ConfigDict(predictor.config.to_dict()), predictor.record["data"]
-    if config.data.cache_dir != default.get_config().data.cache_dir:
-        trained.data.cache_dir = config.data.cache_dir
+    for path in set(overridden) & set(BESIDE_THE_NETWORK):
+        section, field = path.split(".")
+        trained[section][field] = config[section][field]
     for field in ("root", "layout") if config.data.root else ():
         trained.data[field] = config.data[field]
     trained.data.tr_seconds = config.data.tr_seconds or trained.data.tr_seconds
     trained.data.te_seconds = config.data.te_seconds or trained.data.te_seconds
+    conventional.check_baselines(trained)
     trained = with_root(trained)
     found = find_subjects(trained)
     same = series_bytes(found).items() & data["series_bytes"].items()  # the run's own exams, perhaps moved
@@ -144,13 +156,38 @@ def evaluate_run(config: ml_collections.ConfigDict, workdir: pathlib.Path, split
         for source, norm in NORMS.items() if trained.model.norm == "batch" else [("network_batch", "batch")]:
             predicted = predictor.predict(exam, norm)
             prediction.write_maps(predicted, predictor, exam, folder / source, files.subject, scaled=True)
+    networks = [evaluate.Source(path.name, path) for path in sorted(folder.iterdir())]
+    baselines = baseline_maps(trained, subjects, folder)
     score_and_report(
-        trained, subjects, [evaluate.Source(path.name, path) for path in sorted(folder.iterdir())], split=split,
-        name=name, workdir=workdir, scaling=predictor.scaling, medians=data["medians"],
+        trained, subjects, [*networks, *baselines], split=split, name=name, workdir=workdir, scaling=predictor.scaling,
+        medians=data["medians"],
         checkpoint={"step": predictor.step, "selected_by": predictor.selected_by, "sha256": predictor.sha256},
-        data={**{key: data[key] for key in DATA_KEYS}, "scored_source": data["source"] if same else trained.data.root},
+        data={**{key: data[key] for key in DATA_KEYS}, "scored_source": data["source"] if same else trained.data.root,
+              "arterial_input": trained.conventional.aif if baselines else None},
         excluded=data["excluded"] if same else [])
     print(f"maps:        {folder}\ncheckpoints: {workdir / 'checkpoints'}")
+
+
+def baseline_maps(config: ml_collections.ConfigDict, subjects: list[layouts.SubjectFiles], folder: pathlib.Path
+                  ) -> list[evaluate.Source]:
+    """Maps of the run's targets by the methods of config.evaluate.baselines, in the exams' own masks."""
+    methods = tuple(config.evaluate.baselines)
+    if not methods:
+        return []
+    refused: dict[str, str] = {}
+    for files in tqdm.tqdm(subjects, unit="exam", desc="deconvolving", dynamic_ncols=True):
+        exam = layouts.load_exam(files, tr_seconds=config.data.tr_seconds, te_seconds=config.data.te_seconds)
+        try:
+            given = conventional.given_of(exam, config.conventional.aif, own_aif=files.aif)
+            results = conventional.by_methods(exam, conventional.settings_of(config), methods, given)
+        except InputError as error:
+            refused[files.subject] = str(error)
+            continue
+        for method, (result, used) in results.items():
+            conventional.write_maps(result, exam, used, folder / method, files.subject, config.target)
+    for subject, reason in refused.items():
+        print(f"no conventional maps of {subject}: {reason}")
+    return [evaluate.Source(method, folder / method, may_lack=True) for method in methods if (folder / method).is_dir()]
 
 
 def evaluate_maps(config: ml_collections.ConfigDict, maps: pathlib.Path, workdir: pathlib.Path | None, split: str) -> None:
@@ -234,6 +271,34 @@ def predict(workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Path, w
     print(*paths, sep="\n")
     if flags:
         print(f"repaired or assumed: {', '.join(flags)}")
+
+
+def deconvolve(config: ml_collections.ConfigDict, series: pathlib.Path | None, output: pathlib.Path, aif: str,
+               mask: pathlib.Path | None) -> None:
+    """Conventional maps of one file, or of the folder in config.data.root."""
+    chosen = conventional.settings_of(config)
+    if bool(series) == bool(config.data.root):
+        raise InputError("--mode=deconvolve needs either --input=FILE or --config.data.root=DIR.")
+    if series:
+        paths, notes = conventional.deconvolve_file(series, output, chosen, aif=aif, mask=mask,
+                                                     tr_seconds=config.data.tr_seconds, te_seconds=config.data.te_seconds)
+        print(*paths, sep="\n")
+        for note in notes:
+            print(f"note: {note}")
+        return
+    if mask:
+        raise InputError("--mask is one exam's; for a folder put <subject>_mask.nii.gz beside each series.")
+    subjects = find_subjects(with_root(config))
+    conventional.check_folder(subjects, output, aif)
+    with tqdm.tqdm(total=len(subjects), unit="exam", desc="deconvolving", dynamic_ncols=True) as bar:
+        refused, notes = conventional.deconvolve_folder(config, subjects, output, aif, bar.update)
+    for subject in notes:
+        for note in notes[subject]:
+            print(f"note: {subject}: {note}")
+    for subject, reason in refused.items():
+        print(f"left out: {subject}: {reason}")
+    print(f"{len(subjects) - len(refused)} of {len(subjects)} exams: {output}\n"
+          f"to train on these maps: python -m dscgan_jax.main --config.data.root={output}")
 
 
 def draw_phantom(output: pathlib.Path, *, preset: str, subjects: int, size: int, slices: int, seed: int,

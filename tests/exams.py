@@ -10,7 +10,7 @@ from dscgan_jax.data import builder, nifti
 
 FRAME_SECONDS = 1.5
 ECHO_SECONDS = 0.03
-AFFINE = np.array([[-2.0, 0, 0, 16], [0, 2.0, 0, -16], [0, 0, 5.0, 3], [0, 0, 0, 1]])  # LAS
+AFFINE = np.array([[-4.0, 0, 0, 32], [0, 4.0, 0, -32], [0, 0, 5.0, 3], [0, 0, 0, 1]])  # LAS
 
 
 def fake_arrays(shape=(16, 16, 3), frames=64, seed=0, arrival=12.0, transient=0.3):

@@ -9,7 +9,7 @@ import sys
 TINY = {
     "data.size": 32, "model.width": 2, "model.unet_width": 2, "model.depth": 3, "model.discriminator_width": 2,
     "train.steps": 6, "train.batch_size": 4, "train.log_every_steps": 1, "train.checkpoint_every_epochs": 1.0,
-    "train.sample_every_epochs": 100.0,
+    "train.sample_every_epochs": 100.0, "evaluate.baselines": (),
 }
 
 

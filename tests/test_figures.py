@@ -129,3 +129,26 @@ def test_limits_of_agreement_are_mean_and_spread_of_the_differences():
 def test_one_subject_has_no_limits_of_agreement():
     figure = figures.bland_altman_figure([10], [12], quantity="volume", unit="ml")
     assert [line.get_ydata()[0] for line in figure.axes[1].lines] == [0]
+
+
+def test_the_arterial_figure_shows_the_curve_and_its_voxels_where_they_lie():
+    seconds = np.arange(20) * 2.0
+    arterial, tissue = np.exp(-((seconds - 14) ** 2) / 8), 0.05 * np.exp(-((seconds - 18) ** 2) / 30)
+    voxels = np.zeros((10, 12, 5), bool)
+    voxels[2, 9, 1] = voxels[3, 9, 1] = voxels[7, 4, 3] = True
+    figure = figures.arterial_figure(seconds, arterial, tissue, "mM", np.ones(voxels.shape), voxels, transient_frames=2)
+    curve, first, second = figure.axes
+    np.testing.assert_array_equal(curve.lines[0].get_ydata(), arterial)
+    assert max(curve.lines[1].get_ydata()) == pytest.approx(arterial.max())  # as high as the artery, to compare the shapes
+    assert (first.get_title(), second.get_title()) == ("slice 1: 2 voxels", "slice 3: 1 voxel")
+    rows, cols = np.nonzero(figures.axial(voxels, 1))
+    np.testing.assert_array_equal(first.collections[0].get_offsets(), np.stack([cols, rows], axis=1))
+    assert len(figures.arterial_figure(seconds, arterial, tissue, "mM", np.ones(voxels.shape), None).axes) == 1
+
+
+def test_the_motion_figure_marks_the_frames_that_were_brought_back():
+    seconds, pose = np.arange(6) * 1.5, np.zeros((6, 3))
+    pose[3:] = (0.1, -2.0, 0.5)
+    shift, rotation = figures.motion_figure(seconds, pose, 0.5 * pose, pose[:, 1] != 0).axes
+    assert shift.get_ylim()[1] > 2.0 and rotation.get_ylim()[1] > 1.0 and len(shift.lines) == 3
+    assert "mm" in shift.get_ylabel() and "degrees" in rotation.get_ylabel() and shift.collections

@@ -6,19 +6,21 @@ import pathlib
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
 
 LEVELS = {
-    "errors": 0, "files": 0,
-    "maps": 1,
+    "errors": 0,
+    "maps": 1, "files": 1,
     "scaling": 2, "losses": 2, "metrics": 2, "tracking": 2, "figures": 2, "records": 2, "sharding": 2,
     "perfusion.kinetics": 2, "perfusion.signal": 2, "perfusion.anatomy": 2, "data.nifti": 2, "models.blocks": 2,
-    "settings": 3, "perfusion.vessels": 3, "perfusion.physiology": 3, "data.exams": 3,
+    "settings": 3, "page_parts": 3, "perfusion.vessels": 3, "perfusion.physiology": 3, "perfusion.brain": 3,
+    "perfusion.motion": 3, "perfusion.arterial": 3, "perfusion.deconvolution": 3,
     "models.temporal": 3, "models.unet": 3, "models.discriminator": 3,
-    "perfusion.acquisition": 4, "data.layouts": 4, "data.preparation": 4, "models.generators": 4, "pictures": 4, "page_parts": 3,
-    "perfusion.phantom": 5, "data.ranges": 5, "state": 5,
-    "data.phantom_exams": 6, "data.builder": 6, "data.pipeline": 6, "convert": 6, "steps": 6, "checkpoints": 6,
-    "train": 7, "predict": 7, "evaluate": 7,
-    "report": 8,
-    "workflow": 9,
-    "main": 10,
+    "perfusion.acquisition": 4, "perfusion.parametric": 4, "data.exams": 4, "models.generators": 4,
+    "perfusion.phantom": 5, "perfusion.conventional": 5, "data.layouts": 5, "data.preparation": 5, "pictures": 5, "state": 5,
+    "data.ranges": 6, "data.phantom_exams": 6, "qc": 6, "convert": 6, "steps": 6, "checkpoints": 6,
+    "data.builder": 7, "data.pipeline": 7,
+    "train": 8, "predict": 8, "evaluate": 8, "deconvolve": 8,
+    "report": 9,
+    "workflow": 10,
+    "main": 11,
 }
 
 

@@ -199,12 +199,67 @@ def batch_that_does_not_fit(world, tmp_path):
     return [[*arguments, f"--workdir={tmp_path / 'run'}"], tmp_path / "run" / "checkpoints", {}], "batch_size"
 
 
+def deconvolve(world, tmp_path, series, *more):
+    mask = series_of(world).with_name("sub-0001_mask.nii.gz")
+    return [["--mode=deconvolve", f"--input={series}", f"--output={tmp_path / 'out'}", f"--mask={mask}", *more],
+            tmp_path / "out", {}]
+
+
+def changed_curve(world, tmp_path, change):
+    lines = series_of(world).with_name("sub-0001_aif.tsv").read_text().splitlines()
+    path = tmp_path / "aif.tsv"
+    path.write_text("\n".join([lines[0], *change(lines[1:])]) + "\n")
+    return deconvolve(world, tmp_path, series_of(world), f"--aif={path}")
+
+
+def arterial_curve_of_another_length(world, tmp_path):
+    return changed_curve(world, tmp_path, lambda rows: rows[:-3]), "frames"
+
+
+def arterial_curve_of_another_time_step(world, tmp_path):
+    slower = lambda rows: [f"{1.1 * float(row.split()[0])}\t{row.split()[1]}" for row in rows]  # noqa: E731
+    return changed_curve(world, tmp_path, slower), "in steps of"
+
+
+def arterial_mask_outside_the_brain(world, tmp_path):
+    image = nibabel.load(series_of(world))
+    mask = np.zeros(image.shape[:3], np.uint8)
+    mask[0, 0, 0] = mask[0, 1, 0] = 1
+    nibabel.save(nibabel.Nifti1Image(mask, image.affine), tmp_path / "arteries.nii.gz")
+    return deconvolve(world, tmp_path, series_of(world), f"--aif={tmp_path / 'arteries.nii.gz'}"), "within the brain"
+
+
+def absent_arterial_curve(world, tmp_path):
+    return deconvolve(world, tmp_path, series_of(world), "--aif=nowhere.tsv"), "nowhere.tsv"
+
+
+def deconvolution_without_bolus(world, tmp_path):
+    flat = lambda data: data[..., 5:6] + 0 * data  # noqa: E731
+    return deconvolve(world, tmp_path, rewritten(world, tmp_path, flat)), "bolus"
+
+
+def unknown_scale(world, tmp_path):
+    return deconvolve(world, tmp_path, series_of(world), "--scale=white"), "reference_wm"
+
+
+def deconvolution_of_nothing(world, tmp_path):
+    return [["--mode=deconvolve", f"--output={tmp_path / 'out'}"], tmp_path / "out", {}], "--input=FILE or --config.data.root=DIR"
+
+
+def full_disk_while_deconvolving(world, tmp_path):
+    curve = series_of(world).with_name("sub-0001_aif.tsv")
+    arguments, output, _ = deconvolve(world, tmp_path, series_of(world), f"--aif={curve}", "--method=csvd")
+    return [arguments, output, {"file_limit": 1}], "disk"
+
+
 CASES = [three_dimensional_series, truncated_series, series_that_is_no_nifti, absent_series, all_nan_exam, all_zero_exam,
          too_few_frames, no_bolus, no_frame_length, map_on_another_grid, missing_map, subject_in_two_splits, empty_folder,
          absent_folder, full_disk, full_disk_while_predicting,
          full_disk_while_training, negative_seed, typo_in_a_config_field, nonsense_in_a_config_field,
          unknown_config, unknown_variant, unknown_flag, workdir_of_another_config, absent_checkpoint,
-         half_deleted_checkpoint, loss_that_is_not_finite, batch_that_does_not_fit]
+         half_deleted_checkpoint, loss_that_is_not_finite, batch_that_does_not_fit, arterial_curve_of_another_length,
+         arterial_curve_of_another_time_step, arterial_mask_outside_the_brain, absent_arterial_curve,
+         deconvolution_without_bolus, unknown_scale, deconvolution_of_nothing, full_disk_while_deconvolving]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
@@ -250,6 +305,34 @@ def test_a_real_exam_becomes_a_map(world, real_exam, tmp_path):
     tmax = nibabel.load(tmp_path / "maps" / "sub-moyamoya_tmax.nii.gz")
     assert tmax.shape == (128, 128, 1)
     assert np.isfinite(tmax.get_fdata()).all() and np.ptp(tmax.get_fdata()) > 0
+
+
+def test_a_real_exam_is_deconvolved_without_any_help(real_exam, tmp_path):
+    done = runs.main("--mode=deconvolve", f"--input={real_exam}", f"--output={tmp_path / 'maps'}", check=True)
+    tmax = nibabel.load(tmp_path / "maps" / "sub-moyamoya_tmax.nii.gz")
+    np.testing.assert_allclose(tmax.affine, nibabel.load(real_exam).affine, atol=1e-5)
+    inside = tmax.get_fdata()[nibabel.load(tmp_path / "maps" / "sub-moyamoya_mask.nii.gz").get_fdata() > 0]
+    assert len(inside) > 4000 and 0.5 < np.median(inside) < 4 and np.isfinite(inside).all()
+    assert "echo time is unknown" in done.stdout and "sub-moyamoya_qc.html" in done.stdout
+
+
+def test_network_baselines_and_nulls_stand_in_one_table(world, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(world[0] / "run", run)
+    done = runs.main("--mode=evaluate", *runs.overrides(world[0] / "exams", world[0] / "cache"), f"--workdir={run}",
+                     "--config.evaluate.baselines=('parametric','csvd')", "--config.conventional.aif=files", check=True)
+    results = json.loads((run / "evaluation/test/summary.json").read_text())["results"]
+    assert list(results) == ["network_batch", "network_running", "parametric", "csvd", "blank", "null_median"]
+    errors = {source: result["tmax"]["brain"]["mae"]["mean"] for source, result in results.items()}
+    assert errors["parametric"] < min(errors["csvd"], errors["null_median"], errors["network_batch"])
+    # Without the fields on the command line the stored config says what stands there.
+    shutil.copytree(world[0] / "run", tmp_path / "plain")
+    runs.main("--mode=evaluate", f"--workdir={tmp_path / 'plain'}", f"--config.data.cache_dir={world[0] / 'cache'}", check=True)
+    stored = json.loads((tmp_path / "plain/evaluation/test/summary.json").read_text())["results"]
+    assert list(stored) == ["network_batch", "network_running", "blank", "null_median"]
+    summary = json.loads((run / "evaluation/test/summary.json").read_text())
+    assert summary["data"]["arterial_input"] == "files"
+    assert "own arterial curve" in done.stdout and "parametric fit" in (run / "report.html").read_text()
 
 
 def test_anybodys_maps_are_scored_by_the_same_code(world, tmp_path):

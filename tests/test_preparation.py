@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from exams import AFFINE, ECHO_SECONDS, FRAME_SECONDS, fake_arrays
 
+from dscgan_jax.data import nifti, preparation
 from dscgan_jax.data.exams import Exam, load_series
 from dscgan_jax.data.preparation import PreparationSettings, prepare, prepare_maps, resampling_matrix, restore
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.perfusion import motion
 from dscgan_jax.perfusion.signal import BolusTiming, find_bolus
 
 SAME = PreparationSettings(16, 0, 64, "stretch", 1.5, "keep")  # the grid of the invented exams
@@ -264,3 +266,39 @@ def test_the_real_exam_comes_back_as_it_was(real_exam):
     np.testing.assert_allclose(last[..., 0], exam.series[..., -1], atol=0.1)
     rows = np.flatnonzero(prepared.mask[0].any(axis=1))
     assert rows[0] > 20 and rows[-1] > 95  # the forehead is up and narrow, the back of the head down
+
+
+def test_realignment_works_in_ras_and_comes_back_to_the_exams_axes(monkeypatch):
+    exam = _exam()
+    series, affine, orientation = nifti.to_canonical(exam.series, exam.affine)
+    mended = np.roll(series, 1, axis=0)
+    seen = []
+
+    def realign(given, given_affine):
+        seen.append((given, given_affine))
+        moved = np.arange(given.shape[-1]) > 40
+        return motion.Realignment(mended, np.tile(np.eye(4), (64, 1, 1)), np.zeros((64, 3)), np.zeros((64, 3)), np.zeros(3),
+                                  moved, False)
+
+    monkeypatch.setattr(preparation.motion, "realign", realign)
+    rigid = dataclasses.replace(SAME, motion="rigid")
+    prepared = prepare(exam, rigid)
+    np.testing.assert_array_equal(seen[0][0], series)
+    np.testing.assert_array_equal(seen[0][1], affine)
+    expected = prepare(dataclasses.replace(exam, series=nifti.from_canonical(mended, orientation)), SAME)
+    np.testing.assert_array_equal(prepared.dsc, expected.dsc)
+    assert prepared.flags == (*expected.flags, "realigned_frames=23")
+    assert (prepared.dsc != prepare(exam, SAME).dsc).any()
+
+
+def test_an_exam_that_lies_still_is_prepared_as_it_is(monkeypatch):
+    exam = _exam()
+    still = motion.Realignment(exam.series, np.tile(np.eye(4), (64, 1, 1)), np.zeros((64, 3)), np.zeros((64, 3)), np.zeros(3),
+                               np.zeros(64, bool), False)
+    monkeypatch.setattr(preparation.motion, "realign", lambda series, affine: still)
+    assert preparation.realigned(exam) is exam
+
+
+def test_another_kind_of_motion_correction_is_refused():
+    with pytest.raises(InputError, match="config.data.motion is 'elastic'"):
+        dataclasses.replace(SAME, motion="elastic")

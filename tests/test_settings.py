@@ -103,6 +103,22 @@ def test_a_run_resumes_with_more_epochs_but_not_with_another_width(tmp_path):
         settings.check_same_run(stored, wider, tmp_path)
 
 
+def test_a_run_that_began_before_a_field_existed_resumes_with_its_default(tmp_path):
+    stored = settings.to_json(default.get_config())
+    del stored["data"]["motion"], stored["conventional"]
+    settings.check_same_run(stored, default.get_config(), tmp_path)
+    rigid = default.get_config()
+    rigid.data.motion = "rigid"
+    with pytest.raises(InputError, match=r"config\.data\.motion='none', this one has 'rigid'"):
+        settings.check_same_run(stored, rigid, tmp_path)
+
+
+def test_other_conventional_maps_beside_the_network_are_the_same_run(tmp_path):
+    other = default.get_config()
+    other.conventional.method, other.evaluate.baselines = "osvd", ()
+    settings.check_same_run(settings.to_json(default.get_config()), other, tmp_path)
+
+
 def test_every_config_field_is_read_by_the_package():
     source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
 

@@ -96,3 +96,45 @@ def test_delta_r2star_of_air_and_of_lost_signal_is_finite():
     series = np.array([[0.0, 0, 0], [100.0, 100, 0]])
     values = signal.delta_r2star(series, np.array([0.0, 100.0]), 0.03)
     np.testing.assert_allclose(values, [[0, 0, 0], [0, 0, np.log(1000) / 0.03]], atol=1e-9)
+
+
+TIMES = np.arange(60) * 2.0  # s
+
+
+def _passages(peaks, width=6.0, height=1.0):
+    """Symmetric curves that peak at the given seconds."""
+    return height * np.exp(-0.5 * ((TIMES - np.asarray(peaks)[:, None]) / width) ** 2)
+
+
+def test_time_to_peak_is_finer_than_a_frame():
+    peaks = np.linspace(40.0, 44.0, 21)  # steps of a tenth of a frame
+    found = signal.peak_seconds(_passages(peaks), 2.0)
+    assert found.shape == (21,) and found.dtype == np.float32
+    np.testing.assert_allclose(found, peaks, atol=0.05)
+
+
+def test_time_to_peak_counts_in_frames_and_not_in_height():
+    curves = _passages([41.3, 30.2])
+    np.testing.assert_allclose(signal.peak_seconds(curves, 1.0), 0.5 * signal.peak_seconds(curves, 2.0), rtol=1e-6)
+    np.testing.assert_allclose(signal.peak_seconds(7 * curves, 2.0), signal.peak_seconds(curves, 2.0), rtol=1e-6)
+
+
+def test_time_to_peak_passes_over_a_single_high_frame():
+    curves = _passages([41.0])
+    curves[0, 50] = 1.8
+    np.testing.assert_allclose(signal.peak_seconds(curves, 2.0), 41.0, atol=0.05)
+
+
+def test_time_to_peak_at_either_end_stays_there():
+    rising, falling = TIMES[None] / TIMES[-1], 1 - TIMES[None] / TIMES[-1]
+    found = signal.peak_seconds(np.concatenate([rising, falling, np.zeros((1, 60))]), 2.0)
+    np.testing.assert_allclose(found, [TIMES[-1], 0.0, 0.0], atol=1e-6)
+
+
+def test_time_to_peak_of_noisy_curves_is_right_within_half_a_frame_and_leaves_them_alone():
+    peaks = np.random.default_rng(0).uniform(36, 50, 500)
+    curves = _passages(peaks) + np.random.default_rng(1).normal(0, 0.05, (500, 60))
+    before = curves.copy()
+    error = signal.peak_seconds(curves, 2.0) - peaks
+    assert np.abs(error).mean() < 1.0 and abs(error.mean()) < 0.1
+    np.testing.assert_array_equal(curves, before)

@@ -247,7 +247,11 @@ def _source_fingerprint(root: pathlib.Path, subjects: tuple[layouts.SubjectFiles
 
 
 def _check_targets(subjects: tuple[layouts.SubjectFiles, ...], splits: dict[str, str], targets: tuple[str, ...]) -> None:
-    """Somebody to choose the best checkpoint on, and in each split somebody with each target map."""
+    """Maps at all, somebody to choose the best checkpoint on, and in each split somebody with each target map."""
+    if subjects and not any(files.maps for files in subjects):
+        raise InputError(f"none of the {len(subjects)} exams has a map to learn; make conventional ones with "
+                         "--mode=deconvolve --config.data.root=DIR --output=NEW and train on NEW, or add "
+                         f"<subject>_{targets[0]}.nii.gz.")
     in_split = {split: [files for files in subjects if splits[files.subject] == split] for split in layouts.SPLITS}
     if not in_split["validation"]:
         raise InputError("no subject is in the validation split, on which the best checkpoint is chosen; correct "

@@ -8,12 +8,11 @@ import dataclasses
 import pathlib
 
 import numpy as np
-from scipy import ndimage
 
 from dscgan_jax.data import nifti
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
-from dscgan_jax.perfusion import signal
+from dscgan_jax.perfusion import brain, signal
 
 MAX_WITHOUT_VALUE = 0.2  # share of the brain mask that may have no value in a map
 MAX_REPAIRED = 0.2  # share of a series' values that may be interpolated over time
@@ -58,7 +57,7 @@ class Exam:
       echo_seconds: echo time; NaN if unknown.
       maps: (x, y, z) float32 by name, finite, 0 where the file has no value; not cut to the mask: they may reach beyond it.
       mask: (x, y, z) bool, brain where every map has a value.
-      mask_source: `file`, `maps` (union of the non-zero maps) or `threshold` (of the baseline signal).
+      mask_source: `file`, `maps` (union of the non-zero maps) or `threshold` (found in the series itself).
       timing: baseline and bolus, in frames of the series.
       flags: what was repaired or assumed.
     """
@@ -110,7 +109,7 @@ def load_exam(
     elif maps:
         mask, mask_source = np.logical_or.reduce([values != 0 for values in maps.values()]), "maps"
     else:
-        mask, mask_source = mask_from_signal(series, volume.affine), "threshold"
+        mask, mask_source = _found_mask(files, series, volume.affine), "threshold"
     if mask.sum() < MIN_BRAIN_VOXELS:
         raise InputError(f"{files.mask or files.series}: expected a brain, the mask holds {mask.sum()} voxels; "
                          "check the mask or the signal.")
@@ -243,32 +242,18 @@ def _fill_value(values: np.ndarray) -> float:
     return float(found[counts.argmax()]) if counts.max() > 0.5 * border.size else 0.0
 
 
+def _found_mask(files: SubjectFiles, series: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    try:
+        return mask_from_signal(series, affine)
+    except InputError as error:
+        raise InputError(f"{files.series}: {error}") from error
+
+
 def mask_from_signal(series: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Brain by thresholding the mean of the series, (x, y, z) bool; rough, for exams that bring neither mask nor maps.
+    """Tissue of the brain, (x, y, z) bool, for exams that bring neither mask nor maps (`perfusion.brain`).
 
-    Threshold after Otsu (1979, IEEE Trans. SMC 9:62) on the values below the 99th percentile, thin bridges to the
-    scalp cut, largest connected component, holes filled, the last three in axial planes.
+    Raises:
+      InputError: no brain is found.
     """
-    mean, _, orientation = nifti.to_canonical(series.mean(axis=-1), affine)
-    top = np.percentile(mean[mean > 0], 99)
-    mask = mean > otsu_threshold(np.minimum(mean, top))
-    mask = ndimage.binary_opening(mask, np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])[:, :, None])
-    labels, n_labels = ndimage.label(mask)
-    if n_labels:
-        mask = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
-    for z in range(mask.shape[2]):
-        mask[:, :, z] = ndimage.binary_fill_holes(mask[:, :, z])
-    return np.ascontiguousarray(nifti.from_canonical(mask, orientation))
-
-
-def otsu_threshold(values: np.ndarray, n_bins: int = 256) -> float:
-    """The value that splits a histogram into two classes of least variance within (Otsu 1979)."""
-    counts, edges = np.histogram(values, n_bins)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)[:-1]
-    above = counts.sum() - below
-    weighted = np.cumsum(counts * centres)
-    mean_below = weighted[:-1] / np.maximum(below, 1)
-    mean_above = (weighted[-1] - weighted[:-1]) / np.maximum(above, 1)
-    between = below * above * (mean_below - mean_above) ** 2
-    return float(edges[1:-1][between >= between.max() * (1 - 1e-9)].mean())  # the middle of an empty valley
+    canonical, canonical_affine, orientation = nifti.to_canonical(series, affine)
+    return np.ascontiguousarray(nifti.from_canonical(brain.brain_mask(canonical, canonical_affine).tissue, orientation))

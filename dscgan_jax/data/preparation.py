@@ -14,9 +14,11 @@ from dscgan_jax.data import nifti
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.perfusion import motion
 
 TIME_MODES = ("stretch", "seconds")
 TRANSIENTS = ("keep", "hold")
+MOTIONS = ("none", "rigid")
 INT16_MAX = 32767
 OUTLIER = 16.0  # times the brain's 99.9 percentile: brighter signal is clipped, or int16 would be too coarse for brain
 
@@ -33,6 +35,7 @@ class PreparationSettings:
       frame_seconds: frame length in `seconds`.
       transients: `keep`, or `hold` = frames before steady state are replaced by the first steady one.
       lead_seconds: in `seconds`, how long before the bolus arrives the first frame lies; 0 = at the first acquired frame.
+      motion: `none`, or `rigid` = the series is realigned first.
     """
 
     size: int
@@ -42,12 +45,15 @@ class PreparationSettings:
     frame_seconds: float
     transients: str
     lead_seconds: float = 0.0
+    motion: str = "none"
 
     def __post_init__(self):
         if self.time_mode not in TIME_MODES:
             raise InputError(f"config.data.time_mode is {self.time_mode!r}; it must be one of {', '.join(TIME_MODES)}.")
         if self.transients not in TRANSIENTS:
             raise InputError(f"config.data.transients is {self.transients!r}; it must be one of {', '.join(TRANSIENTS)}.")
+        if self.motion not in MOTIONS:
+            raise InputError(f"config.data.motion is {self.motion!r}; it must be one of {', '.join(MOTIONS)}.")
         if self.size < 1 or self.slices < 0 or self.frames < 2 or not self.frame_seconds > 0:
             raise InputError("config.data: expected size of at least 1, slices of at least 0, frames of at least 2 and "
                              f"a positive frame_seconds, got {self.size}, {self.slices}, {self.frames}, "
@@ -57,7 +63,7 @@ class PreparationSettings:
     def from_config(cls, data: Any) -> "PreparationSettings":
         """From `config.data`."""
         return cls(int(data.size), int(data.slices), int(data.frames), str(data.time_mode), float(data.frame_seconds),
-                   str(data.transients), float(data.lead_seconds))
+                   str(data.transients), float(data.lead_seconds), str(data.motion))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +202,8 @@ def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
     Series and maps are interpolated linearly with anti-aliasing, masks by the nearest voxel. A map is averaged over the
     voxels where it has values, so that the zeros outside the brain do not pull its rim down.
     """
+    if settings.motion == "rigid":
+        exam = realigned(exam)
     grid = grid_of(exam.series.shape, exam.affine, settings)
     flags = list(exam.flags)
     first_seconds = _first_seconds(exam, settings)
@@ -216,6 +224,17 @@ def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
         brain_signal=float(np.median(baseline[mask])) * scale, echo_seconds=exam.echo_seconds,
         frame_seconds=network_seconds, flags=tuple(flags), grid=grid,
     )
+
+
+def realigned(exam: Exam) -> Exam:
+    """The exam with every frame in the pose of the first ones; the very same exam where the head lay still."""
+    series, affine, orientation = nifti.to_canonical(exam.series, exam.affine)
+    found = motion.realign(series, affine)
+    if not found.moved:
+        return exam
+    flag = f"realigned_frames={int(found.resampled.sum())}"
+    return dataclasses.replace(exam, series=np.ascontiguousarray(nifti.from_canonical(found.series, orientation)),
+                               flags=(*exam.flags, flag))
 
 
 def prepare_maps(

@@ -1,0 +1,454 @@
+"""The arterial input function: found in the series, averaged over the user's voxels, or read from the user's curve.
+
+Words: a *curve* is ΔR2* over time. Its *passage* is the first one of the bolus. *Half-rise* and *half-fall* are the
+times at which it crosses half of its peak, the *width* (FWHM) lies between them; all are finer than a frame.
+
+What tells an artery from tissue and veins: its curve comes early, is high and narrow, rises and falls without a break
+and returns (Rempp et al., Radiology 1994;193:637; Mouridsen et al., Magn Reson Med 2006;55:524). What makes an
+artery useless: signal down in the noise, blood and tissue mixed in one voxel, late blood behind an occlusion.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy.cluster import vq
+
+from dscgan_jax.errors import InputError
+from dscgan_jax.perfusion import kinetics
+from dscgan_jax.perfusion.signal import BolusTiming
+
+# Which voxels are looked at.
+MIN_BASELINE_OVER_NOISE = 10.0  # in bone and air the logarithm of noise has peaks of any height
+TALLEST_SHARE = 0.05  # of the candidates, by peak: large arteries and veins fill less than this of a head
+TALLEST_VOXELS = 200  # but so many where there are few candidates
+
+# What an artery's curve must be.
+MIN_SIGNAL_OVER_NOISE = 4.0  # at the peak; below, a magnitude image shows its noise floor and the curve is cut off
+MIN_PEAK_OVER_NOISE = 8.0  # peak over the fluctuation before the bolus, of noise and pulsation
+MIN_PEAK_OVER_BRAIN = 1.5  # peak over the mean curve's: an artery holds many times the blood of tissue
+MIN_QUALITY = 0.25  # of a curve chosen here: voxels that hardly agree, or a single one, are no artery
+MAX_DETOUR = 0.2  # of the peak: how far a curve goes back on its way up and down
+MAX_REMAINDER = 0.5  # of the peak, level after the passage: recirculation is lower, a step by motion is not
+
+# Which of them are taken.
+CLUSTERS = 5  # as Mouridsen et al.
+MIN_CLUSTER = 5  # fewer voxels are no cluster, and the best so many set the standard for the others
+MIN_SCORE_SHARE = 0.7  # of the best voxels' score: what is lower, later or wider by more holds less blood
+MAX_VOXELS = 20  # more would hardly lower the noise, but hold less blood each
+MAX_DEVIATIONS = 3.0  # robust standard deviations: a curve further from the median of the chosen ones is an outlier
+
+# What the reader is told.
+FEW_VOXELS = 5
+SURE_PEAK_OVER_BRAIN = 3.0  # cortex has about twice the blood volume of the brain's mean; what is higher is a vessel
+FLATTENED = 0.15  # of S0, signal at the peak: by then the tissue of the same voxel gives most of it
+SURE_PEAK_OVER_NOISE = 30.0  # from here on noise does not limit the quality
+RETURNED = 0.3  # of the peak: a curve that falls so low has shown its first passage
+ARRIVAL = 0.1  # of the peak, on the rising flank: where the bolus counts as arrived
+TIME_TOLERANCE = 0.1  # frames: rounded times in a file
+
+_GIVE_CURVE = "give the arterial curve with --aif=FILE"
+
+
+class NoArterialInputError(InputError):
+    """No usable arterial curve. The caller adds subject and file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ArterialInput:
+    """An arterial curve and how far to trust it. Times count from the first frame.
+
+    Attributes:
+      relaxation: (time,) float32, ΔR2*, 1/s (or in the unit of the series' ΔR2*), mean over the voxels of `mask`.
+      mask: (x, y, z) bool, the voxels; None for a curve from a file.
+      quality: 0..1, the weakest of: agreement (1 - area between the median voxel's curve and the mean, both of area 1;
+        fewer than 5 voxels count in proportion), smoothness (1 - detours on the way up and down, of the peak), peak over
+        noise (1 from 30 on), peak over that of the brain's mean (0 at 1, 1 from 3 on), return (1 where the curve falls below
+        30 % of its peak within the exam). Of a curve from a file smoothness and return alone are known.
+      source: `auto`, `mask` or `curve`.
+      notes: sentences for the reader of the maps.
+      arrival_seconds: where the rising flank crosses 10 % of the peak; NaN where the exam does not show that.
+      peak_seconds, peak_relaxation: top of the parabola through the highest frame and its neighbours.
+      width_seconds: full width at half maximum; NaN where the exam ends before the half-fall.
+      n_voxels: of `mask`; 0 for a curve from a file.
+    """
+
+    relaxation: np.ndarray
+    mask: np.ndarray | None
+    quality: float
+    source: str
+    notes: tuple[str, ...]
+    arrival_seconds: float
+    peak_seconds: float
+    peak_relaxation: float
+    width_seconds: float
+    n_voxels: int
+
+
+# ------------------------------------------------------------------------------------------------ three sources
+
+
+def find_arterial_input(
+    relaxation: np.ndarray,
+    candidates: np.ndarray,
+    baseline: np.ndarray,
+    timing: BolusTiming,
+    frame_seconds: float,
+    echo_seconds: float,
+) -> ArterialInput:
+    """Chooses arterial voxels in an exam.
+
+    Of the highest curves those are kept that come before the brain's mean curve, are narrower than it, smooth, above
+    the noise floor, and return. More than can be averaged are parted into clusters of like shape. Their score is peak /
+    (time to peak * width), times the share of the curve's area that lies in the passage; the best cluster is parted once
+    more, and its best voxels are averaged, outliers left out. Nothing is random.
+
+    Args:
+      relaxation: (x, y, z, time) ΔR2*, 1/s.
+      candidates: (x, y, z) bool, the brain with its fluid spaces, since arteries run outside the tissue.
+      baseline: (x, y, z) S0, scanner units.
+      timing: `signal.find_bolus` of the mean curve.
+      frame_seconds: TR.
+      echo_seconds: TE with which `relaxation` was computed (1 where it is unknown); it leads back to the signal.
+
+    Raises:
+      NoArterialInputError: the exam ends too early, or no curve is like an artery's.
+    """
+    flat, resting = relaxation.reshape(-1, relaxation.shape[-1]), baseline.reshape(-1)
+    where = np.flatnonzero(candidates.reshape(-1) & (resting > 0))
+    if not len(where):
+        raise NoArterialInputError(f"no arterial input: the brain mask holds no voxel with signal; {_GIVE_CURVE}.")
+    curves, resting = flat[where], resting[where]
+    noise = _signal_noise(curves, resting, timing, echo_seconds)
+    bright = resting > MIN_BASELINE_OVER_NOISE * noise
+    if not bright.any():
+        raise NoArterialInputError(f"no arterial input: before the bolus the series is mere noise; {_GIVE_CURVE}.")
+    brain = _describe(curves[bright].mean(axis=0, dtype=np.float64)[None], timing)
+    if not brain.peak[0] > MIN_PEAK_OVER_NOISE * brain.noise[0]:
+        raise NoArterialInputError(f"no arterial input: the brain's mean curve shows no bolus; {_GIVE_CURVE}.")
+    if not np.isfinite(brain.width[0]):
+        raise NoArterialInputError(
+            f"no arterial input: the brain's mean curve does not rise and fall to half of its peak within the "
+            f"{curves.shape[1]} frames; give the whole series, or {_GIVE_CURVE}."
+        )
+
+    passage = slice(timing.baseline_end, int(np.ceil(2 * brain.half_fall[0] - brain.peak_frame[0])) + 1)
+    height = curves[:, timing.baseline_end : timing.peak_frame + 2].max(axis=1)
+    behind = curves[:, min(passage.stop, curves.shape[1] - 1) :].mean(axis=1)
+    returns = np.abs(behind) < MAX_REMAINDER * height  # not where a border has moved
+    n_tallest = min(max(TALLEST_VOXELS, int(TALLEST_SHARE * bright.sum())), int((bright & returns).sum()))
+    tallest = np.argsort(-np.where(bright & returns, height, -np.inf), kind="stable")[:n_tallest]
+    where, curves, resting = where[tallest], curves[tallest], resting[tallest]
+    shape = _describe(curves, timing)
+    early = (shape.half_rise <= brain.half_rise) & (shape.peak_frame <= brain.peak_frame)
+    narrow = early & (shape.width < brain.width)
+    saturated = resting * np.exp(-echo_seconds * shape.peak) < MIN_SIGNAL_OVER_NOISE * noise
+    clean = narrow & shape.stands_out() & (shape.detour < MAX_DETOUR) & (shape.peak > MIN_PEAK_OVER_BRAIN * brain.peak)
+    usable = np.flatnonzero(clean & ~saturated)
+    if not clean.any():
+        raise NoArterialInputError(
+            f"no arterial input: of the {len(where)} highest curves {early.sum()} come before the brain's mean, "
+            f"{narrow.sum()} of these are narrower, and none of these is smooth, high and returns; {_GIVE_CURVE}."
+        )
+    if not len(usable):
+        raise NoArterialInputError(
+            f"no arterial input: in all {clean.sum()} voxels with an arterial curve the signal falls to the noise floor; "
+            f"{_GIVE_CURVE}."
+        )
+    chosen = usable[_choose(curves[usable], shape[usable], timing, passage)]
+    clipped = int((early & saturated).sum())
+    few = len(chosen) < clipped
+    notes = [f"{clipped} early voxels were left out because their signal falls to the noise floor"] if few else []
+    return _of_voxels(relaxation, where[chosen], brain.peak[0], timing, frame_seconds, echo_seconds, "auto", notes)
+
+
+def arterial_input_from_mask(
+    relaxation: np.ndarray,
+    mask: np.ndarray,
+    brain: np.ndarray,
+    timing: BolusTiming,
+    frame_seconds: float,
+    echo_seconds: float,
+) -> ArterialInput:
+    """Averages the user's voxels.
+
+    Args:
+      relaxation: (x, y, z, time) ΔR2*, 1/s.
+      mask: (x, y, z), the user's voxels, non-zero = arterial.
+      brain: (x, y, z) bool, the brain with its fluid spaces.
+      timing: `signal.find_bolus` of the mean curve.
+      frame_seconds: TR.
+      echo_seconds: TE with which `relaxation` was computed (1 where it is unknown).
+
+    Raises:
+      InputError: the mask has another shape, is empty or lies outside the brain.
+      NoArterialInputError: no bolus in the mean curve of its voxels.
+    """
+    if mask.shape != relaxation.shape[:3]:
+        raise InputError(
+            f"arterial mask: expected the series' {relaxation.shape[:3]} voxels, it has {mask.shape}; draw it on the series."
+        )
+    mask = mask != 0
+    if not mask.any():
+        raise InputError("arterial mask: expected at least one voxel that is not 0, it has none; draw it anew.")
+    inside = int((mask & brain).sum())
+    if 2 * inside < mask.sum():
+        raise InputError(
+            f"arterial mask: expected it within the brain, {inside} of its {mask.sum()} voxels lie there; check that it was "
+            "drawn on this series."
+        )
+    brain_peak = _describe(relaxation[brain].mean(axis=0, dtype=np.float64)[None], timing).peak[0]
+    outside = int(mask.sum()) - inside
+    notes = [f"{outside} of the {mask.sum()} voxels of the arterial mask lie outside the brain"] if outside else []
+    return _of_voxels(relaxation, np.flatnonzero(mask), brain_peak, timing, frame_seconds, echo_seconds, "mask", notes)
+
+
+def arterial_input_from_curve(
+    seconds: np.ndarray, concentration_mm: np.ndarray, n_frames: int, frame_seconds: float
+) -> ArterialInput:
+    """Takes the user's curve: ΔR2* = k C with k of blood (`kinetics.K_BLOOD`).
+
+    Args:
+      seconds: (time,) of the frames, from 0.
+      concentration_mm: (time,) contrast agent in arterial blood, mM; values below 0 may be noise.
+      n_frames: of the series.
+      frame_seconds: TR of the series.
+
+    Raises:
+      InputError: lengths or times differ from the series', or a value is not finite, or none is positive.
+    """
+    seconds, concentration = np.asarray(seconds, np.float64), np.asarray(concentration_mm, np.float64)
+    if seconds.shape != (n_frames,) or concentration.shape != (n_frames,):
+        raise InputError(
+            f"arterial curve: expected one time and one concentration for each of the {n_frames} frames, it has "
+            f"{seconds.size} times and {concentration.size} concentrations; sample it at the frames of the series."
+        )
+    if not (np.isfinite(seconds).all() and np.isfinite(concentration).all()):
+        bad = int((~(np.isfinite(seconds) & np.isfinite(concentration))).sum())
+        raise InputError(f"arterial curve: expected finite numbers, {bad} of {n_frames} rows have others; mend them.")
+    if np.abs(seconds - frame_seconds * np.arange(n_frames)).max() > TIME_TOLERANCE * frame_seconds:
+        step = float(np.median(np.diff(seconds)))
+        raise InputError(
+            f"arterial curve: expected the times of the frames, 0 to {frame_seconds * (n_frames - 1):g} s in steps of "
+            f"{frame_seconds:g} s, it has {seconds[0]:g} to {seconds[-1]:g} s in steps of {step:g} s; sample it at the frames."
+        )
+    if concentration.max() <= 0 or concentration.sum() <= 0:
+        raise InputError(f"arterial curve: expected positive concentrations, they lie between {concentration.min():g} and "
+                         f"{concentration.max():g} mM with a mean of {concentration.mean():g} mM; check sign and columns.")
+    relaxation = kinetics.relaxation_change(concentration, kinetics.K_BLOOD)
+    shape = _describe(relaxation[None], BolusTiming(0, 0, 0, n_frames - 1))
+    quality = min(shape.smoothness(), shape.returned())
+    return _arterial_input(relaxation, None, quality, "curve", [], shape, frame_seconds)
+
+
+# ---------------------------------------------------------------------------------------------- shape of a curve
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+    """What is measured of each curve, (curve,) each. Times in frames; NaN where a flank is not seen.
+
+    Attributes:
+      peak: height.
+      peak_frame, half_rise, half_fall, arrival: finer than a frame.
+      noise: standard deviation before the bolus.
+      detour: sum of the steps down before the peak and up before the last frame above half of it, of the peak.
+      remainder: median level behind the passage, of the peak; that of the last frame where the exam ends before.
+      lowest_after: lowest level behind the peak, of the peak.
+    """
+
+    peak: np.ndarray
+    peak_frame: np.ndarray
+    half_rise: np.ndarray
+    half_fall: np.ndarray
+    arrival: np.ndarray
+    noise: np.ndarray
+    detour: np.ndarray
+    remainder: np.ndarray
+    lowest_after: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> "_Shape":
+        return _Shape(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+    @property
+    def width(self) -> np.ndarray:
+        """FWHM, frames."""
+        return self.half_fall - self.half_rise
+
+    def stands_out(self) -> np.ndarray:
+        """Whether a curve rises above the fluctuation before it and comes back."""
+        return (self.peak > MIN_PEAK_OVER_NOISE * self.noise) & (np.abs(self.remainder) < MAX_REMAINDER)
+
+    def smoothness(self) -> float:
+        """Of the first curve, 0..1."""
+        return float(np.clip(1.0 - self.detour[0], 0.0, 1.0))
+
+    def returned(self) -> float:
+        """How much of the first curve's fall the exam shows, 0..1."""
+        return float(np.clip((1.0 - self.lowest_after[0]) / (1.0 - RETURNED), 0.0, 1.0))
+
+
+def _describe(curves: np.ndarray, timing: BolusTiming) -> _Shape:
+    """Shapes of (curve, time) whose peak lies between the end of the baseline and the frame after the mean's peak."""
+    n_curves, n_frames = curves.shape
+    rows, frames = np.arange(n_curves), np.arange(n_frames)
+    last = min(timing.peak_frame + 1, n_frames - 1)
+    top = timing.baseline_end + curves[:, timing.baseline_end : last + 1].argmax(axis=1)
+    middle = np.clip(top, 1, n_frames - 2)
+    before, at, after = curves[rows, middle - 1], curves[rows, middle], curves[rows, middle + 1]
+    bend = before - 2.0 * at + after
+    shift = np.where((bend < 0) & (middle == top), 0.5 * (before - after) / np.where(bend < 0, bend, 1.0), 0.0)
+    shift = np.clip(shift, -0.5, 0.5)
+    highest = curves[rows, top]
+    peak = np.where(shift != 0, at - 0.25 * (before - after) * shift, highest)
+    half_rise = _crossing(curves, top, 0.5 * peak, -1)
+    half_fall = _crossing(curves, top, 0.5 * peak, +1)
+
+    step, scale = np.diff(curves, axis=1), np.where(peak > 0, peak, np.inf)
+    up = (frames[:-1] >= timing.baseline_end) & (frames[:-1] < top[:, None])
+    last_high = n_frames - 1 - (curves >= 0.5 * peak[:, None])[:, ::-1].argmax(axis=1)
+    down = (frames[:-1] >= top[:, None]) & (frames[:-1] < last_high[:, None])
+    detour = (np.where(up, np.maximum(-step, 0), 0) + np.where(down, np.maximum(step, 0), 0)).sum(axis=1) / scale
+    fallen = np.where(np.isfinite(half_fall), half_fall, n_frames)
+    behind = frames >= (2 * fallen - top)[:, None]  # as long again as it took to fall by half
+    behind |= frames == n_frames - 1
+    remainder = np.nanmedian(np.where(behind, curves, np.nan), axis=1) / scale
+    lowest = np.where(frames > top[:, None], curves, np.inf).min(axis=1) / scale
+    begin, end = timing.baseline_begin, timing.baseline_end
+    calm = curves[:, begin : max(end - (end - begin) // 4, begin + 2)]  # arteries fill before the mean curve shows it
+    return _Shape(
+        peak=peak,
+        peak_frame=top + shift,
+        half_rise=half_rise,
+        half_fall=half_fall,
+        arrival=_crossing(curves, top, ARRIVAL * peak, -1),
+        noise=calm.std(axis=1) if end > begin else np.zeros(n_curves),
+        detour=detour,
+        remainder=remainder,
+        lowest_after=np.minimum(lowest, 1.0),
+    )
+
+
+def _crossing(curves: np.ndarray, top: np.ndarray, level: np.ndarray, direction: int) -> np.ndarray:
+    """(curve,) frame at which each curve, followed from its peak back (-1) or on (+1), falls below the level; or NaN."""
+    n_frames = curves.shape[1]
+    frames = np.arange(n_frames)
+    below = (curves < level[:, None]) & (direction * (frames - top[:, None]) > 0)
+    found = below.any(axis=1)
+    first = below.argmax(axis=1) if direction > 0 else n_frames - 1 - below[:, ::-1].argmax(axis=1)
+    first = np.where(found, first, top)
+    rows, inner = np.arange(len(curves)), np.where(found, first - direction, top)
+    low, high = curves[rows, first], curves[rows, inner]
+    share = np.where(found, (high - level) / np.where(found, high - low, 1.0), np.nan)
+    return inner + direction * share
+
+
+def _signal_noise(curves: np.ndarray, resting: np.ndarray, timing: BolusTiming, echo_seconds: float) -> float:
+    """Standard deviation of the noise, scanner units, from neighbouring baseline frames of all voxels."""
+    calm = resting[:, None] * np.exp(-echo_seconds * curves[:, timing.baseline_begin : timing.baseline_end])
+    return float(1.4826 * np.median(np.abs(np.diff(calm, axis=1))) / np.sqrt(2))
+
+
+# ------------------------------------------------------------------------------------------------ choice of voxels
+
+
+def _choose(curves: np.ndarray, shape: _Shape, timing: BolusTiming, passage: slice) -> np.ndarray:
+    """Rows of the curves to average: the best of the best cluster, without outliers."""
+    since = shape.peak_frame - (timing.baseline_end - 1)  # the last frame before the bolus reached the brain
+    within = curves[:, passage].sum(axis=1) / np.abs(curves[:, timing.baseline_end :]).sum(axis=1)
+    score = shape.peak / (since * shape.width) * within
+    rows = np.arange(len(curves))
+    for _ in range(2):
+        if len(rows) > MAX_VOXELS:
+            rows = rows[_best_cluster(curves[rows, passage], shape.half_fall[rows], score[rows])]
+    rows = rows[np.argsort(-score[rows], kind="stable")]
+    rows = rows[score[rows] >= MIN_SCORE_SHARE * score[rows[:MIN_CLUSTER]].mean()][:MAX_VOXELS]
+    return np.sort(rows[_agreeing(curves[rows, timing.baseline_begin :] / shape.peak[rows, None])])
+
+
+def _agreeing(unit: np.ndarray) -> np.ndarray:
+    """(curve,) bool: curves of height 1 that are no further from their median than noise makes the others."""
+    distance = np.sqrt(((unit - np.median(unit, axis=0)) ** 2).mean(axis=1))
+    middle = np.median(distance)
+    return distance <= middle + MAX_DEVIATIONS * 1.4826 * np.median(np.abs(distance - middle))
+
+
+def _best_cluster(curves: np.ndarray, half_fall: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Rows of the cluster with the best median score.
+
+    k-means on curves of area 1, begun from groups of like half-fall, so that the clusters are the same each time.
+    """
+    unit = curves / curves.sum(axis=1, keepdims=True)
+    groups = np.array_split(np.argsort(half_fall, kind="stable"), CLUSTERS)
+    centres, _ = vq.kmeans(unit, np.stack([unit[group].mean(axis=0) for group in groups]))
+    label, _ = vq.vq(unit, centres)
+    large = [cluster for cluster in range(len(centres)) if (label == cluster).sum() >= MIN_CLUSTER]
+    best = max(large, key=lambda cluster: np.median(score[label == cluster]))
+    return np.flatnonzero(label == best)
+
+
+def _agreement(curves: np.ndarray, mean: np.ndarray, begin: int) -> float:
+    """0..1: 1 - median over the curves of the area between each and the mean, both with area 1 from `begin` on."""
+    unit = curves[:, begin:] / np.maximum(np.abs(curves[:, begin:]).sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    between = np.abs(unit - mean[begin:] / np.abs(mean[begin:]).sum()).sum(axis=1)
+    return float(np.clip(1.0 - np.median(between), 0.0, 1.0)) * min(len(curves) / FEW_VOXELS, 1.0)
+
+
+# ---------------------------------------------------------------------------------------------------- result
+
+
+def _of_voxels(relaxation, where, brain_peak, timing, frame_seconds, echo_seconds, source, notes) -> ArterialInput:
+    """Mean of the voxels with the flat indices `where`, described and judged."""
+    curves = relaxation.reshape(-1, relaxation.shape[-1])[where]
+    mean = curves.mean(axis=0, dtype=np.float64)
+    # The user's voxels may be later than the mean curve of the brain.
+    shape = _describe(mean[None], timing if source == "auto" else dataclasses.replace(timing, peak_frame=len(mean) - 1))
+    over_noise = float(min(shape.peak[0] / shape.noise[0], 999.0)) if shape.noise[0] > 0 else 999.0
+    if not (shape.stands_out()[0] and np.isfinite(shape.half_rise[0])):
+        raise NoArterialInputError(
+            f"no bolus in the mean curve of the {len(where)} arterial voxels: its peak is {over_noise:.1f} times the noise "
+            f"(expected {MIN_PEAK_OVER_NOISE:g}) and {shape.remainder[0]:.0%} of it remain afterwards (expected less than "
+            f"{MAX_REMAINDER:.0%}); choose other voxels or {_GIVE_CURVE}."
+        )
+    over_brain = shape.peak[0] / brain_peak if brain_peak > 0 else np.inf
+    parts = {
+        "agreement of the voxels": _agreement(curves, mean, timing.baseline_end),
+        "smoothness": shape.smoothness(),
+        "peak over noise": over_noise / SURE_PEAK_OVER_NOISE,
+        "peak over the brain's": (over_brain - 1.0) / (SURE_PEAK_OVER_BRAIN - 1.0),
+        "return": shape.returned(),
+    }
+    weakest = min(parts, key=parts.__getitem__)
+    if source == "auto" and parts[weakest] < MIN_QUALITY:
+        raise NoArterialInputError(
+            f"no arterial input: the {len(where)} most arterial voxels give a curve of quality {parts[weakest]:.2f} in "
+            f"{weakest}, expected {MIN_QUALITY:g}; {_GIVE_CURVE}."
+        )
+    notes = list(notes)
+    if len(where) < FEW_VOXELS:
+        notes.append(f"the arterial curve is the mean of only {len(where)} voxels")
+    if over_brain < SURE_PEAK_OVER_BRAIN:
+        notes.append(f"the arterial curve is only {over_brain:.1f} times as high as the brain's mean: it may be tissue's")
+    left = float(np.exp(-echo_seconds * np.median(curves[:, timing.baseline_end :].max(axis=1))))
+    if left < FLATTENED:
+        notes.append(f"the signal of the arterial voxels falls to {left:.0%} of its baseline: the peak may be flattened")
+    mask = np.zeros(relaxation.shape[:3], bool)
+    mask.reshape(-1)[where] = True
+    return _arterial_input(mean, mask, parts[weakest], source, notes, shape, frame_seconds)
+
+
+def _arterial_input(relaxation, mask, quality, source, notes, shape: _Shape, frame_seconds) -> ArterialInput:
+    if shape.lowest_after[0] > RETURNED:
+        lowest = f"{shape.lowest_after[0]:.0%}"
+        notes = [*notes, f"the exam ends before the arterial passage does: the curve falls to {lowest} of its peak only"]
+    return ArterialInput(
+        relaxation=np.asarray(relaxation, np.float32),
+        mask=mask,
+        quality=float(np.clip(quality, 0.0, 1.0)),
+        source=source,
+        notes=tuple(notes),
+        arrival_seconds=float(shape.arrival[0] * frame_seconds),
+        peak_seconds=float(shape.peak_frame[0] * frame_seconds),
+        peak_relaxation=float(shape.peak[0]),
+        width_seconds=float(shape.width[0] * frame_seconds),
+        n_voxels=0 if mask is None else int(mask.sum()),
+    )

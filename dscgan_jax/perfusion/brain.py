@@ -1,0 +1,258 @@
+"""Brain and tissue masks from a perfusion series alone: what is bright at rest, and what the bolus passes through.
+
+Words: the *resting signal* is the mean of the baseline frames; its *relative* value is divided by that of the tissue
+around, so that the coil's sensitivity drops out. The *passage* of a voxel is -ln(mean signal after arrival / resting
+signal); times the relative resting signal it is the *signal loss*, which is proportional to the share of tissue in a
+voxel that tissue shares with CSF or bone, because neither of these loses signal.
+
+Steps: (1) a rough mask by Otsu's threshold gives the mean curve, and that the frames; (2) tissue that the bolus passes
+gives the local reference; (3) at half of that reference bone begins; (4) bright voxels without passage give the level of
+CSF, and with it the signal of a voxel with just enough tissue; what is little brighter than that stays if the bolus
+passes it; (5) at the rim, where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be tissue;
+(6) what loses far more than grey matter is a venous sinus. Below the rim no voxel of the brightness of tissue leaves for
+want of passage: an infarct may have none.
+
+A head that moves between baseline and passage mimics signal loss at every edge: realign the series first.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import ndimage
+
+from dscgan_jax.errors import InputError
+from dscgan_jax.perfusion import signal
+
+TISSUE_SHARE = 0.25  # grey and white matter of a voxel of the mask: the definition of `tissue`
+# Resting signal, relative to the tissue around.
+BONE_BORDER = 0.5  # half-way from tissue to bone and air, which give none
+BRIGHT_AS_TISSUE = 1.35  # grey matter exceeds white by 1.2-1.3; an acute infarct and blood stay below
+SIGNAL_ERROR = 0.15  # how far tissue scatters around its local mean: grey and white lie 0.13 on either side
+MIN_CSF_VOXELS = 20  # fewer show no level of CSF
+COIL_MM = 20.0  # standard deviation of the local mean: wider than a gyrus, narrower than a coil's falling-off
+# Passage, relative to the median of the tissue.
+HEALTHY_PASSAGE = 0.25  # white matter has half the blood of grey; half of that again is ill, or not tissue
+PASSAGE_FREE = 0.15  # less than the core of an infarct keeps
+GREY_PERCENT = 75.0  # half of the brain is grey matter: its upper half is free of white
+SINUS_OVER_GREY = 1.5  # blood volume of grey matter varies by a sixth from voxel to voxel: three standard deviations
+SMALLEST_SINUS_ML = 0.15  # 6 mm wide and one slice of 5 mm high; a smaller vessel runs within tissue
+# Sizes.
+SMALLEST_ISLAND_ML = 0.3  # of one slice: 8 x 8 mm, 5 mm thick; the section of a gyrus is larger
+BRIDGE_MM = 2.5  # half width of what may link brain and scalp: the skull is thicker, veins through it are thinner
+RIM_MM = 4.0  # belt in which CSF meets bone: the subarachnoid space over the brain is 2-4 mm wide
+SULCUS_MM = 5.0  # half width of the widest sulci and fissures
+# What is no brain.
+MIN_CONTRAST = 2.0  # object over background: air gives noise only, and tissue far more than twice that
+MIN_BRAIN_MM = 30.0  # diameter of the widest slice: half of a newborn's brain is wider
+MIN_SHARE_OF_LARGEST = 0.01  # a smaller piece beside the largest is no lobe
+CLIP_PERCENT = 99.0  # of the values above zero: vessels with inflow would stretch the histogram
+IN_SLICE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])  # neighbours of a voxel
+
+
+@dataclasses.dataclass(frozen=True)
+class BrainMask:
+    """Where the brain is.
+
+    Attributes:
+      brain: (x, y, z) bool, the whole brain with ventricles and sulci.
+      tissue: (x, y, z) bool, voxels with at least about 25 % grey and white matter; no CSF, no venous sinus.
+    """
+
+    brain: np.ndarray
+    tissue: np.ndarray
+
+
+def brain_mask(series: np.ndarray, affine: np.ndarray) -> BrainMask:
+    """Finds the brain in a perfusion series.
+
+    Args:
+      series: (x, y, z, time), scanner units, any real type, finite.
+      affine: (4, 4), voxel index -> millimetres; only the voxel's edge lengths are used.
+
+    Raises:
+      InputError: no contrast between a head and its background, or nothing of the size of a brain.
+      NoBolusError: no first passage in the mean curve (also an `InputError`).
+    """
+    voxel_mm = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+    rough = _rough_mask(series.mean(axis=-1, dtype=np.float32), voxel_mm)
+    timing = signal.find_bolus(series[rough].mean(axis=0, dtype=np.float64))
+    resting, passage = _resting_and_passage(series, timing)
+    tissue = _tissue(resting, passage, rough, voxel_mm)
+    if not tissue.any():
+        raise InputError("no brain found: no tissue that the bolus passes; check that this is a DSC-MRI series of a head.")
+    return BrainMask(with_fluid_spaces(tissue, voxel_mm), tissue)
+
+
+def with_fluid_spaces(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """The whole brain around its tissue: sulci and fissures closed, ventricles filled, slice by slice.
+
+    Args:
+      tissue: (x, y, z) bool, RAS.
+      voxel_mm: (3,) edge lengths.
+    """
+    return _filled(_closed(tissue, SULCUS_MM, voxel_mm))
+
+
+def otsu_threshold(values: np.ndarray, n_bins: int = 256) -> float:
+    """The value that splits a histogram into two classes of least variance within (Otsu 1979, IEEE Trans. SMC 9:62)."""
+    counts, edges = np.histogram(values, n_bins)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = counts.sum() - below
+    weighted = np.cumsum(counts * centres)
+    mean_below = weighted[:-1] / np.maximum(below, 1)
+    mean_above = (weighted[-1] - weighted[:-1]) / np.maximum(above, 1)
+    between = below * above * (mean_below - mean_above) ** 2
+    return float(edges[1:-1][between >= between.max() * (1 - 1e-9)].mean())  # the middle of an empty valley
+
+
+# ------------------------------------------------------------------------------------------------- parts
+
+
+def _rough_mask(mean: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """The largest bright object of the mean image (x, y, z): brain with CSF."""
+    lit = mean[mean > 0]
+    if not lit.size or np.ptp(mean) == 0:
+        raise InputError("no brain found: the signal is the same everywhere; check the series.")
+    clipped = np.minimum(mean, np.percentile(lit, CLIP_PERCENT))
+    bright = clipped > otsu_threshold(clipped)
+    if not bright.any() or np.median(clipped[bright]) < MIN_CONTRAST * np.median(clipped[~bright]):
+        raise InputError("no brain found: no object stands out from the background; check that the series shows a head.")
+    rough = _largest(opened(bright, BRIDGE_MM, voxel_mm))
+    widest = rough.sum(axis=(0, 1)).max() * voxel_mm[0] * voxel_mm[1]
+    if widest < np.pi / 4 * MIN_BRAIN_MM**2:
+        raise InputError(f"no brain found: the largest bright object measures {widest:.0f} mm² in its widest slice, expected "
+                         f"at least {np.pi / 4 * MIN_BRAIN_MM**2:.0f}; check the signal and the voxel size of the series.")
+    return rough
+
+
+def _resting_and_passage(series: np.ndarray, timing: signal.BolusTiming) -> tuple[np.ndarray, np.ndarray]:
+    """Resting signal and passage, (x, y, z) float32 each."""
+    begin, peak = timing.baseline_end, timing.peak_frame
+    end = peak + 2 * (peak - begin) + 1  # the way down, and twice as long for tissue that is late
+    resting = series[..., timing.baseline_begin : begin].mean(axis=-1, dtype=np.float32)
+    after = series[..., begin:end].mean(axis=-1, dtype=np.float32)
+    ratio = after / np.where(resting > 0, resting, np.float32(1))
+    return resting, np.where(resting > 0, -np.log(np.clip(ratio, *signal.RATIO_LIMITS)), np.float32(0))
+
+
+def _tissue(resting: np.ndarray, passage: np.ndarray, rough: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Voxels of grey and white matter, (x, y, z) bool."""
+    healthy = rough & (passage > HEALTHY_PASSAGE * max(float(np.median(passage[rough])), 0.0))
+    if not healthy.any():
+        return healthy
+    relative = resting / _tissue_signal(resting, healthy, voxel_mm)
+    typical = float(np.median(passage[healthy & (relative < BRIGHT_AS_TISSUE)]))
+    loss = passage * relative
+    some_loss = loss > TISSUE_SHARE * typical
+
+    inside = _filled(_parts_of_brain(opened(relative > BONE_BORDER, BRIDGE_MM, voxel_mm), some_loss))
+    deep = depth_mm(inside, voxel_mm) > RIM_MM
+    solid = inside & (relative > BONE_BORDER)
+    no_brighter = solid & (relative < BRIGHT_AS_TISSUE)
+    if not no_brighter.any():
+        return no_brighter
+    grey = no_brighter & (passage > np.percentile(passage[no_brighter], GREY_PERCENT))
+    grey_passage, grey_signal = float(np.median(passage[grey])), float(np.median(relative[grey]))
+
+    free = solid & deep & (np.abs(passage) < PASSAGE_FREE * typical)
+    border = _csf_border(relative[free], grey_signal)
+    in_doubt = (relative < border + SIGNAL_ERROR) & (loss > TISSUE_SHARE * grey_passage * grey_signal)
+    tissue = solid & ((relative < border) | in_doubt) & (deep | some_loss)
+    tissue &= ~_sinuses(no_brighter & (passage > SINUS_OVER_GREY * grey_passage), passage > grey_passage, voxel_mm)
+    return _at_least(tissue, SMALLEST_ISLAND_ML, voxel_mm, IN_SLICE)  # specks where CSF, bone and sinus meet
+
+
+def _tissue_signal(resting: np.ndarray, healthy: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Signal of tissue at each place (x, y, z): a Gaussian average over healthy tissue, which CSF is taken out of."""
+    chosen = healthy
+    for _ in range(3):
+        typical = float(np.median(resting[chosen]))
+        weight = ndimage.gaussian_filter(chosen.astype(np.float32), COIL_MM / voxel_mm, truncate=3.0) + np.float32(1e-4)
+        total = ndimage.gaussian_filter(np.where(chosen, resting, 0), COIL_MM / voxel_mm, truncate=3.0)
+        local = (total + np.float32(1e-4 * typical)) / weight
+        chosen = healthy & (resting < BRIGHT_AS_TISSUE * local) & (resting > BONE_BORDER * local)
+        if not chosen.any():
+            break
+    return local
+
+
+def _csf_border(bright: np.ndarray, grey: float) -> float:
+    """Relative signal of a voxel with just enough cortex, the rest of it CSF; infinite where no CSF is seen.
+
+    `bright` are the signals of voxels without passage, `grey` is that of grey matter; those that the border itself calls
+    CSF tell the level of CSF.
+    """
+    border = BRIGHT_AS_TISSUE
+    for _ in range(5):
+        bright = bright[bright > border]
+        if bright.size < MIN_CSF_VOXELS:
+            return np.inf
+        border = TISSUE_SHARE * grey + (1.0 - TISSUE_SHARE) * float(np.median(bright))
+    return border
+
+
+def _sinuses(vessel: np.ndarray, partly: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Large vessels, and the voxels beside them that hold some of their blood."""
+    large = _at_least(vessel, SMALLEST_SINUS_ML, voxel_mm, ndimage.generate_binary_structure(3, 3))
+    return large | (ndimage.binary_dilation(large, IN_SLICE) & partly)
+
+
+def _parts_of_brain(head: np.ndarray, passed: np.ndarray) -> np.ndarray:
+    """The largest part, and every other of some size through which the bolus passes: lobes that a slice cuts off."""
+    labels, n_labels = ndimage.label(head)
+    if not n_labels:
+        return head
+    sizes = np.bincount(labels.ravel(), minlength=n_labels + 1)
+    with_passage = np.bincount(labels[passed], minlength=n_labels + 1)
+    sizes[0] = 0
+    keep = (sizes >= MIN_SHARE_OF_LARGEST * sizes.max()) & (with_passage > 0.5 * sizes)
+    return keep[labels]
+
+
+# ----------------------------------------------------------------------------------------- slices, in millimetres
+
+
+def depth_mm(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Distance to the nearest voxel outside, within the slice, mm; the border of the image is no border."""
+    padded = np.pad(mask, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    if padded.all():
+        return np.full(mask.shape, np.inf)
+    apart = 1e3 * (np.array(mask.shape) * voxel_mm).sum()  # slices are so far apart that none sees another
+    return ndimage.distance_transform_edt(padded, (voxel_mm[0], voxel_mm[1], apart))[1:-1, 1:-1]
+
+
+def _eroded(mask, radius_mm, voxel_mm):
+    return depth_mm(mask, voxel_mm) > radius_mm
+
+
+def _dilated(mask, radius_mm, voxel_mm):
+    return ~_eroded(~mask, radius_mm, voxel_mm)
+
+
+def opened(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
+    """What of a mask holds a disc of this radius, slice by slice."""
+    return _dilated(_eroded(mask, radius_mm, voxel_mm), radius_mm, voxel_mm)
+
+
+def _closed(mask, radius_mm, voxel_mm):
+    return _eroded(_dilated(mask, radius_mm, voxel_mm), radius_mm, voxel_mm)
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """Holes of each slice filled."""
+    return np.stack([ndimage.binary_fill_holes(mask[:, :, z]) for z in range(mask.shape[2])], axis=2)
+
+
+def _at_least(mask: np.ndarray, volume_ml: float, voxel_mm: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Connected parts of at least this volume."""
+    labels, _ = ndimage.label(mask, neighbours)
+    sizes_ml = np.bincount(labels.ravel()) * np.prod(voxel_mm) / 1000.0
+    sizes_ml[0] = 0.0
+    return (sizes_ml >= volume_ml)[labels]
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part."""
+    labels, n_labels = ndimage.label(mask)
+    return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if n_labels else mask

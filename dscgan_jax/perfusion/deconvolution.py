@@ -1,0 +1,261 @@
+"""Deconvolution by singular values: tissue and arterial concentration -> CBF, CBV, MTT, Tmax, without a model of tissue.
+
+The equation is that of `kinetics.py`: C_t = (rho / kappa) (CBF / 6000) C_a (*) (h (*) R). It is solved for the impulse
+response f = (rho / kappa) (CBF / 6000) (h (*) R) in 1/s, regularised by leaving out the weak singular values:
+
+  ssvd  the plain one, lower triangular matrix (Ostergaard et al., Magn Reson Med 1996;36:715); late arterial curves
+        break it. For tests and teaching.
+  csvd  block-circulant on twice the length: the singular values are the sizes of the arterial spectrum
+  osvd  the same, each voxel with the weakest cut whose response oscillates little (Wu et al., Magn Reson Med 2003;50:164)
+
+CBF is the peak of f, Tmax its time. Regularisation flattens and delays the peak: CBF comes out too low, Tmax too late by
+an amount that grows with MTT and cut, not with the delay (docs/validation.md). Lags of the circulant methods are signed:
+the artery that was measured need not be the one that fills first. All times are finer than a frame. `parametric.py` is
+the other way.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dscgan_jax.perfusion import kinetics
+
+SVD_METHODS = ("ssvd", "csvd", "osvd")
+CUT = {"ssvd": 0.2, "csvd": 0.1}  # share of the largest singular value; the usual ones (Wu et al. 2003)
+OSCILLATION = 0.035  # largest oscillation index of osvd, in common use
+CUTS = np.arange(0.95, 0.04, -0.05)  # of osvd, strongest regularisation first
+
+BLOCK = 16384  # voxels per call: one compilation serves exams of any size
+EARLIEST_SECONDS, LATEST_SECONDS = -10.0, 40.0  # lags at which the peak is looked for: noise has peaks at any lag
+_UPSAMPLED = 2  # the block-circulant response is evaluated so much finer than a frame before its peak is refined
+_CHUNK = 1024  # voxels at a time within a call
+_COEFFICIENTS = 32  # their number is padded to multiples
+_FLOW = 6000.0 / kinetics.RHO_OVER_KAPPA  # impulse response in 1/s -> ml/100 g/min
+
+
+class Deconvolved(NamedTuple):
+    """What deconvolution says of each voxel; (voxel,) float32.
+
+    Attributes:
+      cbf: ml/100 g/min.
+      cbv: ml/100 g.
+      mtt: s, 60 CBV / CBF.
+      tmax: s, signed.
+    """
+
+    cbf: np.ndarray
+    cbv: np.ndarray
+    mtt: np.ndarray
+    tmax: np.ndarray
+
+
+def transit_seconds(cbf: np.ndarray, cbv: np.ndarray) -> np.ndarray:
+    """MTT = 60 CBV / CBF, s, (voxel,) float32; 0 where nothing flows or the area is negative (noise)."""
+    return kinetics.mean_transit_seconds(cbf, np.maximum(cbv, 0.0)).astype(np.float32)
+
+
+def area_cbv(tissue: np.ndarray, arterial: np.ndarray) -> np.ndarray:
+    """CBV from the ratio of the areas, ml/100 g, (voxel,): needs no deconvolution (Rempp et al., Radiology 1994).
+
+    Args:
+      tissue: (voxel, time), mM.
+      arterial: (time,), mM.
+    """
+    return (100.0 / kinetics.RHO_OVER_KAPPA / arterial.sum() * tissue.sum(axis=1)).astype(np.float32)
+
+
+# ----------------------------------------------------------------------------------------------------- SVD
+
+
+def deconvolve_svd(
+    tissue: np.ndarray,
+    arterial: np.ndarray,
+    frame_seconds: float,
+    method: str = "osvd",
+    cut: float | None = None,
+    oscillation: float = OSCILLATION,
+) -> Deconvolved:
+    """CBF, CBV, MTT and Tmax without a model of the tissue.
+
+    Args:
+      tissue: (voxel, time), mM.
+      arterial: (time,), mM.
+      frame_seconds: TR.
+      method: `ssvd`, `csvd` or `osvd`.
+      cut: singular values below this share of the largest are left out (`ssvd`, `csvd`; default `CUT`).
+      oscillation: largest oscillation index (`osvd`): each voxel has the weakest regularisation that stays below it.
+    """
+    arterial = np.asarray(arterial, np.float64)
+    if method == "ssvd":
+        step, lags = frame_seconds, np.arange(len(arterial)) * frame_seconds
+    else:  # the second half of the period are the lags before zero
+        step, count = frame_seconds / _UPSAMPLED, 2 * len(arterial) * _UPSAMPLED
+        lags = (np.arange(count) - count * (np.arange(count) > count // 2)) * step
+    allowed = (lags >= EARLIEST_SECONDS) & (lags <= LATEST_SECONDS)
+    if method == "ssvd":
+        inverse = standard_inverse(arterial, frame_seconds, CUT["ssvd"] if cut is None else cut)
+        find_peaks = functools.partial(_peaks_of_product, inverse=jnp.float32(inverse), allowed=None)
+    elif method == "csvd":
+        inverse = circulant_inverse(arterial, frame_seconds, CUT["csvd"] if cut is None else cut, _UPSAMPLED)
+        find_peaks = functools.partial(_peaks_of_product, inverse=jnp.float32(inverse), allowed=jnp.asarray(allowed))
+    elif method == "osvd":
+        analysis, strength, synthesis, fine = _spectral_parts(arterial, frame_seconds)
+        find_peaks = functools.partial(
+            _calm_peaks, analysis=jnp.float32(analysis), keep=jnp.float32(strength >= CUTS[:, None]),
+            synthesis=jnp.float32(synthesis), fine=jnp.float32(fine), oscillation=jnp.float32(oscillation),
+            allowed=jnp.asarray(allowed))
+    else:
+        raise ValueError(f"method {method!r}: expected one of {', '.join(SVD_METHODS)}")
+    peak, lag = in_blocks(find_peaks, tissue)
+    if method != "ssvd":
+        lag = np.where(lag > len(lags) // 2, lag - len(lags), lag)
+    cbf = _FLOW * np.maximum(peak, 0.0)
+    cbv = area_cbv(tissue, arterial)
+    return Deconvolved(cbf, cbv, transit_seconds(cbf, cbv), (lag * step).astype(np.float32))
+
+
+def standard_inverse(arterial: np.ndarray, frame_seconds: float, cut: float) -> np.ndarray:
+    """(time, time) matrix from a tissue curve to its impulse response: the pseudo-inverse of the Toeplitz matrix."""
+    n = len(arterial)
+    lags = np.arange(n)[:, None] - np.arange(n)[None, :]
+    matrix = frame_seconds * np.where(lags >= 0, _interpolated(arterial)[lags], 0.0)
+    left, strength, right = np.linalg.svd(matrix)
+    weight = np.where(strength >= cut * strength[0], 1.0 / np.maximum(strength, 1e-300), 0.0)
+    return (right.T * weight) @ left.T
+
+
+def circulant_inverse(arterial: np.ndarray, frame_seconds: float, cut: float, upsampled: int = 1) -> np.ndarray:
+    """(2 upsampled time, time) matrix from a tissue curve to its impulse response over twice the length.
+
+    A block-circulant matrix is diagonal in the Fourier basis; its singular values are the sizes of the spectrum of the
+    zero-padded arterial curve. `upsampled` evaluates the response between the frames as well.
+    """
+    n = len(arterial)
+    spectrum = frame_seconds * np.fft.rfft(_padded(arterial))
+    strength = np.abs(spectrum)
+    inverse = np.where(strength >= cut * strength.max(), 1.0 / np.where(strength > 0, spectrum, 1.0), 0.0)
+    unit = np.fft.rfft(np.eye(n), 2 * n, axis=1)
+    spectrum = unit * inverse
+    if upsampled > 1:  # the highest frequency stands for itself alone, as it does without upsampling
+        spectrum[:, -1] *= 0.5
+    return np.fft.irfft(spectrum, 2 * n * upsampled, axis=1).T * upsampled
+
+
+def oscillation_index(response: np.ndarray) -> np.ndarray:
+    """Mean size of the second difference over the largest value, (voxel,), of (voxel, time) (Wu et al. 2003)."""
+    bend = response[:, 2:] - 2.0 * response[:, 1:-1] + response[:, :-2]
+    return abs(bend).sum(axis=1) / response.shape[1] / np.maximum(response.max(axis=1), 1e-30)
+
+
+def _interpolated(arterial: np.ndarray) -> np.ndarray:
+    """Weights of the convolution sum for curves that are linear between frames (Ostergaard et al. 1996, Eq. 10)."""
+    padded = np.concatenate([arterial[:1], arterial, arterial[-1:]])
+    return (padded[:-2] + 4.0 * padded[1:-1] + padded[2:]) / 6.0
+
+
+def _padded(arterial: np.ndarray) -> np.ndarray:
+    return np.concatenate([_interpolated(arterial), np.zeros(len(arterial))])
+
+
+def _spectral_parts(arterial, frame_seconds):
+    """Matrices of the block-circulant inversion, cut open at the singular values.
+
+    Returns the product of transform and unregularised inversion (time, coefficient), each coefficient's singular value
+    over the largest (coefficient,), and the way back to frames and to finer times (coefficient, time). A coefficient is
+    the real or the imaginary part of a frequency.
+    """
+    n = len(arterial)
+    spectrum = frame_seconds * np.fft.rfft(_padded(arterial))
+    strength = np.abs(spectrum) / np.abs(spectrum).max()
+    used = strength >= CUTS.min()
+    inverted = np.fft.rfft(np.eye(n), 2 * n, axis=1)[:, used] / spectrum[used]
+    analysis = np.concatenate([inverted.real, inverted.imag], axis=1)
+    frequency = np.flatnonzero(used)
+    weight = np.where((frequency == 0) | (frequency == n), 1.0, 2.0) / (2 * n)
+    spare = [(0, -2 * len(frequency) % _COEFFICIENTS)]  # exams share compiled code
+
+    def back(upsampled):
+        angle = np.pi * np.outer(frequency, np.arange(2 * n * upsampled)) / (n * upsampled)
+        waves = np.concatenate([weight[:, None] * np.cos(angle), -weight[:, None] * np.sin(angle)])
+        return np.pad(waves, [*spare, (0, 0)])
+
+    return np.pad(analysis, [(0, 0), *spare]), np.pad(np.tile(strength[used], 2), spare), back(1), back(_UPSAMPLED)
+
+
+@jax.jit
+def _peaks_of_product(tissue, *, inverse, allowed):
+    """Height and place of the peak of each voxel's response, each (voxel,); `allowed` (lag,) of a circular one."""
+    return by_chunks(lambda part: _refined_peak(part @ inverse.T, allowed), tissue)
+
+
+@jax.jit
+def _calm_peaks(tissue, *, analysis, keep, synthesis, fine, oscillation, allowed):
+    """As `_peaks_of_product`, with the weakest cut of each voxel whose response stays calm.
+
+    Cuts are tried from the weakest on until every voxel of the chunk has one; a response that is calm at no cut gets the
+    strongest.
+    """
+    last = len(keep) - 1
+
+    def chunk(part):
+        coefficients = part @ analysis
+
+        def calm(cut):
+            response = (coefficients * keep[cut][None]) @ synthesis
+            bend = response[:, 2:] - 2.0 * response[:, 1:-1] + response[:, :-2]
+            limit = oscillation * response.shape[1] * jnp.maximum(response.max(axis=1), 1e-30)
+            return jnp.abs(bend).sum(axis=1) < limit
+
+        def stronger(carry):
+            tried, cut, found = carry
+            cut = jnp.where(found, cut, tried)
+            return tried - 1, cut, found | calm(tried)
+
+        nobody = jnp.zeros(len(part), bool)
+        _, cut, _ = jax.lax.while_loop(lambda carry: (carry[0] >= 0) & ~carry[2].all(), stronger,
+                                       (jnp.int32(last), jnp.zeros(len(part), jnp.int32), nobody))
+        return _refined_peak((coefficients * keep[cut]) @ fine, allowed)
+
+    return by_chunks(chunk, tissue)
+
+
+def in_blocks(function, *arrays):
+    """`function` over blocks of `BLOCK` rows, the last one padded with its last row, as NumPy arrays.
+
+    One compilation serves exams of any size.
+    """
+    arrays = [np.asarray(array) for array in arrays]
+    count = len(arrays[0])
+    results = []
+    for begin in range(0, count, BLOCK):
+        rows = np.minimum(np.arange(begin, begin + BLOCK), count - 1) if begin + BLOCK > count else slice(begin, begin + BLOCK)
+        results.append(function(*(array[rows] for array in arrays)))  # runs while the next block is cut out
+    return jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts])[:count], *results)
+
+
+def by_chunks(function, *arrays):
+    """Inside a jitted function: `function` over chunks of rows, so that the work arrays stay in the processor's cache."""
+    parts = [array.reshape(-1, _CHUNK, *array.shape[1:]) for array in arrays]
+    result = jax.lax.map(lambda part: function(*part), parts)
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), result)
+
+
+def _refined_peak(response, allowed):
+    """Largest value of each row and its place, both refined by the parabola through it and its neighbours.
+
+    `allowed` (lag,) bool says where a circular response may peak; None: it is not circular.
+    """
+    length = response.shape[1]
+    index = (response if allowed is None else jnp.where(allowed[None], response, -jnp.inf)).argmax(axis=1)
+    middle = jnp.clip(index, 1, length - 2) if allowed is None else index
+    take = functools.partial(jnp.take_along_axis, response, axis=1)
+    left, centre, right = (take(((middle + step) % length)[:, None])[:, 0] for step in (-1, 0, 1))
+    bend = left - 2.0 * centre + right
+    shift = jnp.where(bend < 0, jnp.clip(0.5 * (left - right) / jnp.where(bend < 0, bend, 1.0), -0.5, 0.5), 0.0)
+    shift = jnp.where(index == middle, shift, 0.0)
+    height = centre - 0.25 * (left - right) * shift
+    return jnp.where(index == middle, height, take(index[:, None])[:, 0]), jnp.where(index == middle, middle + shift, index)
+

@@ -1,0 +1,434 @@
+"""The parametric fit against truth, against Levenberg-Marquardt on the exact model, and what it must not see."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+from dscgan_jax.perfusion import deconvolution, kinetics, parametric
+from dscgan_jax.perfusion.kinetics import ArterialCurve, Perfusion
+from dscgan_jax.perfusion.parametric import FitSettings
+
+TR = 1.5  # s
+FRAMES = np.arange(80) * TR
+ARTERY = ArterialCurve(arrival_seconds=16.0, peak_mm=4.0, rise_seconds=4.5, shape=3.0)
+SNR = 50  # of S0
+EARLIEST = -4.0  # s, of any delay
+GAMMA = FitSettings(transit_shape=2.0)  # matched to `dispersed`
+MATCHED = FitSettings(transit_shape=1.0, dispersion=False)  # to `mixed`
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks_and_tables_once():
+    """Blocks of one chunk, so that a test of few voxels computes few; the same tables are built once."""
+    tables, build = {}, parametric.build_dictionary
+
+    def build_once(arterial, *how, **more):
+        asked = (*(value.tobytes() if isinstance(value, np.ndarray) else value for value in (arterial, *how)), *more.items())
+        if asked not in tables:
+            tables[asked] = build(arterial, *how, **more)
+        return tables[asked]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deconvolution, "BLOCK", deconvolution._CHUNK)
+        patch.setattr(parametric, "build_dictionary", build_once)
+        yield
+
+
+def dispersed(count: int, seed: int = 0, delay=(-2.0, 8.0)) -> Perfusion:
+    """Tissue of the default model, from fast to slow, some of it early."""
+    rng = np.random.default_rng(seed)
+    mtt, cbv = np.exp(rng.uniform(np.log(2.5), np.log(14), count)), rng.uniform(1.5, 5, count)
+    return Perfusion((60 * cbv / mtt)[:, None], mtt[:, None], rng.uniform(*delay, count), np.exp(
+        rng.uniform(np.log(0.1), np.log(0.9), count)))
+
+
+def mixed(count: int, transit_shape: float = 1.0, seed: int = 0) -> Perfusion:
+    """Grey and white matter, penumbra and core, delays 0-6 s, hardly dispersed."""
+    rng = np.random.default_rng(seed)
+    kind = rng.choice(4, count, p=[0.45, 0.4, 0.1, 0.05])
+    cbf = np.array([60.0, 25.0, 20.0, 8.0])[kind] * (1 + 0.12 * rng.standard_normal(count))
+    cbv = np.array([4.0, 2.0, 3.5, 1.2])[kind] * (1 + 0.08 * rng.standard_normal(count))
+    return Perfusion(cbf[:, None], (60 * cbv / cbf)[:, None], rng.uniform(0, 6, count), np.full(count, 1e-3), transit_shape)
+
+
+def curves_and_ttp(tissue: Perfusion, artery=ARTERY) -> tuple[np.ndarray, np.ndarray]:
+    """(voxel, time) mM and (voxel,) s. The artery is read earlier, and everything comes so much later."""
+    later = dataclasses.replace(tissue, delay=tissue.delay - EARLIEST)
+    return kinetics.tissue_concentration_and_ttp(lambda t: artery(np.asarray(t) - EARLIEST), later, FRAMES)
+
+
+def measured(clean: np.ndarray, drop: float = 0.32, snr: float = SNR, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Curves read from a noisy signal that healthy grey matter lowers by `drop`, and the noise of one frame, mM."""
+    grey = Perfusion(np.array([[60.0]]), np.array([[4.0]]), np.zeros(1), np.full(1, 1e-3), 1.0)
+    echo = -np.log(1 - drop) / (kinetics.K_TISSUE * curves_and_ttp(grey)[0].max())
+    rng = np.random.default_rng(seed)
+    signal = kinetics.signal_after(1.0, kinetics.relaxation_change(clean), echo)
+    signal = np.hypot(signal + rng.normal(0, 1 / snr, clean.shape), rng.normal(0, 1 / snr, clean.shape))
+    baseline = signal[:, 1:10].mean(axis=1)
+    relaxation = kinetics.relaxation_of(signal, baseline[:, None], echo)
+    return (np.float32(kinetics.concentration_of(relaxation)), np.float32(1 / snr / baseline / echo / kinetics.K_TISSUE))
+
+
+def fit(tissue, noise, settings=GAMMA, **how) -> parametric.Fitted:
+    return parametric.fit(tissue, ARTERY(FRAMES), TR, noise, settings=settings, **how)
+
+
+def truth_of(tissue: Perfusion) -> dict[str, np.ndarray]:
+    return {"cbf": tissue.voxel_cbf(), "cbv": tissue.voxel_cbv(), "mtt": tissue.voxel_mtt(),
+            "tmax": kinetics.residue_peak_seconds(tissue)}
+
+
+@pytest.fixture(scope="module")
+def patient() -> tuple[Perfusion, np.ndarray, np.ndarray]:
+    """200 voxels with noise: truth, curves, noise of a frame."""
+    tissue = dispersed(200, seed=1)
+    return tissue, *measured(curves_and_ttp(tissue)[0])
+
+
+# -------------------------------------------------------------------------------------------- back to truth
+
+
+def errors_without_noise(snr: float) -> dict[str, np.ndarray]:
+    """Relative errors, that of Tmax in s, of curves without noise; the fit is told the noise of this SNR."""
+    tissue = dispersed(400)
+    clean, truth = curves_and_ttp(tissue)[0], truth_of(tissue)
+    result = fit(clean, measured(clean, snr=snr)[1]).deconvolved()._asdict()
+    return {name: np.abs(result[name] - truth[name]) / (1.0 if name == "tmax" else truth[name]) for name in truth}
+
+
+def test_noise_free_curves_come_back():
+    """What is left: the arterial curve is known at its frames alone, and the tables are linear between nodes."""
+    errors = errors_without_noise(snr=2000)  # no prior draws
+    for name, limit in (("cbf", 0.01), ("mtt", 0.01), ("cbv", 0.01), ("tmax", 0.1)):
+        assert np.median(errors[name]) < limit, name
+    assert np.quantile(errors["cbv"], 0.95) < 0.01
+
+
+def test_no_noise_free_voxel_is_far_off():
+    """At an SNR of 100 the likelihood is still wide enough for the steps between the nodes of the tables."""
+    errors = errors_without_noise(snr=100)
+    for name, limit in (("cbf", 0.08), ("mtt", 0.08), ("cbv", 0.01), ("tmax", 0.7)):
+        assert np.quantile(errors[name], 0.9) < limit, name
+    assert errors["cbf"].max() < 0.4 and errors["mtt"].max() < 0.5 and errors["tmax"].max() < 1.5
+
+
+def test_delays_before_the_artery_are_negative(patient):
+    tissue, curves, noise = patient
+    early = tissue.delay < -0.5
+    delay = fit(curves, noise).delay
+    assert early.sum() > 20
+    assert np.abs(delay - tissue.delay)[early].mean() < 0.8
+    assert (delay[early] < 1.0).all() and np.median(delay[early]) < -0.8
+
+
+def test_errors_on_matched_curves_at_snr_50():
+    tissue = mixed(4000)
+    result = fit(*measured(curves_and_ttp(tissue)[0]), settings=MATCHED).deconvolved()
+    for name, limit in (("cbf", 4.5), ("cbv", 0.25), ("mtt", 1.0), ("tmax", 0.5)):
+        assert np.abs(getattr(result, name) - truth_of(tissue)[name]).mean() <= limit
+
+
+@pytest.mark.parametrize("transit_shape, share", [(1.0, 0.4), (2.0, 0.5), (np.inf, 1.2)], ids=["exponential", "gamma", "box"])
+def test_whatever_the_residue_the_fit_errs_less_than_csvd(transit_shape, share):
+    """In CBF of a box about as much: the steepest gamma is no box."""
+    tissue = mixed(2000, transit_shape)
+    curves, noise = measured(curves_and_ttp(tissue)[0])
+    fitted = fit(curves, noise, FitSettings()).deconvolved()  # finds the shape
+    circular = deconvolution.deconvolve_svd(curves, ARTERY(FRAMES), TR, "csvd")
+    for name, truth, limit in (("cbv", tissue.voxel_cbv(), 0.5), ("mtt", tissue.voxel_mtt(), 0.8),
+                               ("cbf", tissue.voxel_cbf(), share)):
+        ours, theirs = (np.abs(getattr(result, name) - truth).mean() for result in (fitted, circular))
+        assert ours <= limit * theirs, name
+
+
+@pytest.mark.parametrize("transit_shape, allowed", [
+    (1.0, parametric.SHAPES[:2]), (2.0, (2.0,)), (3.0, (2.0, 3.0)), (np.inf, parametric.SHAPES[-2:])])
+def test_the_likeliest_shape_is_that_of_the_tissue(transit_shape, allowed):
+    """Or its neighbour towards the usual one, which a small gain does not leave."""
+    curves, noise = measured(curves_and_ttp(mixed(1000, transit_shape, seed=7))[0])
+    assert parametric.likeliest_shape(curves, ARTERY(FRAMES), TR, noise, 0, FitSettings(dispersion=False)) in allowed
+
+
+def test_the_fit_takes_the_likeliest_shape(patient):
+    _, curves, noise = patient
+    shape = parametric.likeliest_shape(curves, ARTERY(FRAMES), TR, noise, 0, FitSettings())
+    assert fit(curves, noise, FitSettings()).transit_shape == shape == 2.0
+    assert_same(fit(curves, noise, FitSettings()), fit(curves, noise), 1e-6, 1e-6)
+    other = dataclasses.replace(GAMMA, transit_shape=3.0)
+    assert np.median(np.abs(fit(curves, noise, other).mtt / fit(curves, noise).mtt - 1)) > 0.05
+
+
+def test_fitted_cbv_is_the_ratio_of_the_areas():
+    tissue = mixed(4000)
+    for told, settings in ((tissue, MATCHED), (dispersed(4000), GAMMA)):
+        curves, noise = measured(curves_and_ttp(told)[0])
+        ratio = deconvolution.area_cbv(curves, ARTERY(FRAMES)) / fit(curves, noise, settings).deconvolved().cbv
+        assert abs(np.median(ratio) - 1) < 0.05
+
+
+def test_ttp_is_that_of_the_curve_without_its_noise():
+    tissue = dispersed(1000, seed=4)
+    clean, ttp = curves_and_ttp(tissue)
+    found = fit(*measured(clean)).ttp
+    assert np.abs(found - ttp).mean() <= 0.5
+    assert abs(np.median(found - ttp)) <= 0.1
+
+
+# ------------------------------------------------------------------------- against the maximum of the posterior
+
+
+class ExactModel:
+    """Curves of unit flow at any delay, ln MTT and ln dispersion, in float64, from the closed transforms."""
+
+    def __init__(self, artery, period=250.0, fine=0.05):
+        times = np.arange(0.0, period, fine)
+        fade = 0.5 + 0.5 * np.cos(np.pi * np.clip((times - FRAMES[-1]) / 12.0, 0, 1))
+        omega = 2 * np.pi * np.fft.rfftfreq(len(times), fine)
+        self.omega = omega[omega < 6.0]  # 1/s
+        spectrum = np.fft.rfft(artery(times) * fade)[: len(self.omega)] / len(times)
+        weight = np.where(self.omega > 0, 2.0, 1.0)
+        self.basis = (spectrum * weight)[:, None] * np.exp(1j * self.omega[:, None] * FRAMES)
+
+    def __call__(self, delay, log_mtt, log_dispersion) -> np.ndarray:
+        turn = 1j * np.where(self.omega > 0, self.omega, 1.0)
+        mtt, dispersion = np.exp(log_mtt)[:, None], np.exp(log_dispersion)[:, None]
+        held = (1 - (1 + turn * mtt / 2.0) ** -2.0) / turn  # residue of transit times of shape 2
+        supplied = held * (1 + turn * dispersion) ** -3.0 * np.exp(-turn * np.asarray(delay)[:, None])
+        supplied[:, :1] = mtt
+        return (supplied @ self.basis).real * kinetics.RHO_OVER_KAPPA / 6000
+
+
+MODEL = ExactModel(parametric.continuous_curve(ARTERY(FRAMES), TR))
+MEAN = np.array([GAMMA.delay_seconds, np.log(GAMMA.mtt_seconds), np.log(GAMMA.dispersion_seconds)])
+SPREAD = np.array([GAMMA.delay_spread, GAMMA.mtt_spread, GAMMA.dispersion_spread])
+LINE = np.stack([np.ones(len(FRAMES)), (FRAMES - FRAMES.mean()) / FRAMES.std()], axis=1)
+
+
+def linear_part(curve, place) -> np.ndarray:
+    """Flow, offset and slope that suit a place best; no negative flow."""
+    columns = np.column_stack([MODEL(*place[:, None])[0], LINE])
+    solution = np.linalg.lstsq(columns, curve)[0]
+    return solution if solution[0] >= 0 else np.append(0.0, np.linalg.lstsq(LINE, curve)[0])
+
+
+def misfit(parameters, curve, noise) -> np.ndarray:
+    """Residuals of the data and of the priors; half of their sum of squares is the negative log posterior."""
+    flow, place, line = parameters[0], parameters[1:4], parameters[4:]
+    expected = flow * MODEL(*place[:, None])[0] + LINE @ line
+    return np.append((expected - curve) / noise, (place - MEAN) / SPREAD)
+
+
+def misfit_slopes(parameters, curve, noise) -> np.ndarray:
+    step = 1e-4
+    flow, place = parameters[0], parameters[1:4]
+    near = MODEL(*(place + np.vstack([np.zeros(3), step * np.eye(3)])).T)
+    slopes = np.zeros((len(FRAMES) + 3, 6))
+    slopes[:-3] = np.column_stack([near[0], flow * (near[1:] - near[0]).T / step, LINE]) / noise
+    slopes[-3:, 1:4] = np.diag(1 / SPREAD)
+    return slopes
+
+
+def test_the_reference_model_is_the_equation_of_kinetics():
+    tissue = dispersed(50, delay=(0.0, 8.0))
+    unit = dataclasses.replace(tissue, cbf=np.ones((50, 1)))
+    expected = kinetics.tissue_concentration(parametric.continuous_curve(ARTERY(FRAMES), TR), unit, FRAMES)
+    given = MODEL(tissue.delay, np.log(tissue.mtt[:, 0]), np.log(tissue.dispersion))
+    assert (np.abs(given - expected).max(axis=1) < 1e-3 * expected.max(axis=1)).all()
+
+
+def test_the_fit_is_the_maximum_of_the_posterior_that_levenberg_marquardt_finds(patient):
+    _, curves, noise = patient
+    result = fit(curves, noise)
+    places = np.stack([result.delay, np.log(result.mtt), np.log(result.dispersion)], axis=1).astype(np.float64)
+    excess, best = np.zeros(len(curves)), np.zeros((len(curves), 6))
+    for voxel, (curve, sigma, place) in enumerate(zip(curves.astype(np.float64), noise, places)):
+        starts = [place, *(np.append(place[0] + shift, MEAN[1:]) for shift in (-1.0, 1.0))]
+        starts = [np.insert(start, [0, 3, 3], linear_part(curve, start)) for start in starts]
+        found = min((optimize.least_squares(misfit, start, misfit_slopes, method="lm", x_scale="jac", args=(curve, sigma))
+                     for start in starts), key=lambda answer: answer.cost)
+        excess[voxel] = 0.5 * (misfit(starts[0], curve, sigma) ** 2).sum() - found.cost
+        best[voxel] = found.x
+    assert (excess > -1e-3).all()  # the reference is one
+    assert np.quantile(excess, 0.95) < 0.1 and np.quantile(excess, 0.99) < 0.5
+    differences = np.column_stack([result.cbf / best[:, 0] - 1, places - best[:, 1:4]])  # CBF, delay, ln MTT, ln dispersion
+    assert (np.quantile(np.abs(differences), 0.95, axis=0) < [0.05, 0.25, 0.05, 0.25]).all()
+
+
+# ------------------------------------------------------------------------------------ what it must not see
+
+
+def assert_same(one: parametric.Fitted, other: parametric.Fitted, most=1e-3, every=1e-2):
+    """Within 0.1 % of the map's maximum in 95 % of the voxels: rounding shifts where the last steps end."""
+    for name, values in one._asdict().items():
+        difference = np.abs(values - getattr(other, name)) / np.abs(values).max()
+        assert np.quantile(difference, 0.95) <= most and difference.max() <= every, name
+
+
+def test_an_offset_and_a_drift_of_the_curves_change_nothing(patient):
+    _, curves, noise = patient
+    line = 0.3 * curves.max() * (1 - 2 * np.linspace(0, 1, len(FRAMES), dtype=np.float32)) + 0.01
+    assert_same(fit(curves, noise), fit(curves + line, noise))
+
+
+def test_frames_before_the_first_one_have_no_say(patient):
+    _, curves, noise = patient
+    wild = curves.copy()
+    wild[:, :3] = [-9.0, 7.0, -5.0]
+    assert_same(fit(curves, noise, first_frame=3), fit(wild, noise, first_frame=3), 1e-6, 1e-6)
+    assert np.abs(fit(wild, noise).cbf / fit(curves, noise).cbf - 1).max() > 0.5
+
+
+def rows(fitted: parametric.Fitted, which) -> parametric.Fitted:
+    """Some voxels; a number for all of them stays."""
+    return parametric.Fitted(*(values[which] if np.ndim(values) else values for values in fitted))
+
+
+def test_order_and_number_of_voxels_do_not_matter(patient):
+    curves, noise = (np.tile(part, (6, 1))[: deconvolution._CHUNK + 1] for part in (patient[1], patient[2][:, None]))
+    together = fit(curves, noise[:, 0])  # one voxel more than a block
+    order = np.random.default_rng(0).permutation(len(curves))
+    assert_same(fit(curves[order], noise[order, 0]), rows(together, order))
+    for name in ("cbf", "delay", "mtt", "dispersion", "tmax", "ttp"):
+        assert getattr(together, name).shape == (len(curves),) and getattr(together, name).dtype == np.float32, name
+    for voxel in (0, len(curves) - 1):  # up to where rounding lets the last steps end
+        alone = fit(curves[voxel : voxel + 1], noise[voxel : voxel + 1, 0])
+        assert_same(alone, rows(together, slice(voxel, voxel + 1)), 0.02, 0.02)
+
+
+def test_curve_and_noise_in_another_unit_only_scale_the_flow(patient):
+    _, curves, noise = patient
+    once, scaled = fit(curves, noise), fit(30 * curves, 30 * noise)
+    assert_same(once._replace(cbf=30 * once.cbf), scaled)
+
+
+def test_every_voxel_has_its_own_noise(patient):
+    _, curves, noise = patient
+    uneven = noise * np.linspace(0.5, 2.0, len(noise), dtype=np.float32)
+    together = fit(curves, uneven)
+    for voxel in (0, len(noise) - 1):
+        alone = fit(curves[voxel : voxel + 1], uneven[voxel : voxel + 1])
+        assert_same(alone, rows(together, slice(voxel, voxel + 1)), 0.02, 0.02)
+
+
+def test_curves_of_zero_have_no_flow_and_finite_numbers():
+    result = fit(np.zeros((3, len(FRAMES)), np.float32), np.full(3, 1e-3, np.float32))
+    assert not result.cbf.any() and not result.deconvolved().cbv.any()
+    assert all(np.isfinite(values).all() for values in result)
+    assert all(np.isfinite(values).all() for values in fit(-np.ones((3, len(FRAMES))), np.full(3, 1e-3)))
+
+
+# ------------------------------------------------------------------------------------------------- settings
+
+
+CHANGED = {
+    "transit_shape": 1.0,
+    "dispersion": False,
+    "delay_range": (0.0, 16.0),
+    "delay_seconds": 8.0,
+    "delay_spread": 0.3,
+    "mtt_seconds": 15.0,
+    "mtt_spread": 0.05,
+    "dispersion_seconds": 0.1,
+    "dispersion_spread": 0.05,
+    "neighbour_delay_spread": 3.0,
+    "neighbour_dispersion_spread": 3.0,
+}
+
+
+def test_every_setting_is_tried():
+    assert set(CHANGED) == {field.name for field in dataclasses.fields(FitSettings)}
+
+
+PLANE = {"mask": np.ones((10, 20, 1), bool), "voxel_mm": np.full(3, 2.0), "neighbourhood_mm": 5.0}  # of the patient's voxels
+
+
+@pytest.fixture(scope="module")
+def usual(patient) -> parametric.Fitted:
+    return fit(*patient[1:], **PLANE)
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_every_setting_has_an_effect(patient, usual, name):
+    changed = fit(*patient[1:], **PLANE, settings=dataclasses.replace(GAMMA, **{name: CHANGED[name]}))
+    changes = [np.median(np.abs(getattr(changed, key) / getattr(usual, key) - 1)) for key in ("delay", "mtt", "dispersion")]
+    assert max(changes) > 0.02
+
+
+def test_settings_stay_where_they_are_told(patient):
+    _, curves, noise = patient
+    late = fit(curves, noise, dataclasses.replace(GAMMA, delay_range=(0.0, 16.0)))
+    assert late.delay.min() >= 0.0
+    thin = fit(curves, noise, dataclasses.replace(GAMMA, dispersion=False))
+    np.testing.assert_allclose(thin.dispersion, parametric.THIN, rtol=1e-5)
+    firm = fit(curves, noise, dataclasses.replace(GAMMA, mtt_seconds=6.0, mtt_spread=1e-3))
+    np.testing.assert_allclose(firm.mtt, 6.0, rtol=0.02)
+
+
+# --------------------------------------------------------------------------------------------- neighbourhood
+
+
+GRID = np.ones((16, 16, 2), bool)
+VOXEL_MM = np.array([2.0, 2.0, 6.0])
+
+
+def of_delay(delay: np.ndarray, seed=0) -> tuple[np.ndarray, np.ndarray]:
+    count = delay.size
+    tissue = Perfusion(np.full((count, 1), 30.0), np.full((count, 1), 5.0), delay.ravel(), np.full(count, 0.3))
+    return measured(curves_and_ttp(tissue)[0], drop=0.25, seed=seed)
+
+
+def alone_and_together(delay: np.ndarray, **how) -> tuple[np.ndarray, np.ndarray]:
+    curves, noise = of_delay(delay)
+    around = {"mask": GRID, "voxel_mm": VOXEL_MM, "neighbourhood_mm": 6.0}
+    return tuple(fit(curves, noise, **how).delay.reshape(GRID.shape) for how in ({}, around))
+
+
+def test_a_lone_outlier_is_drawn_to_its_neighbours():
+    delay = np.full(GRID.shape, 1.0)
+    delay[8, 8, 0] = 4.0
+    alone, together = alone_and_together(delay)
+    assert alone[8, 8, 0] > 2.5
+    assert together[8, 8, 0] - 1.0 < 0.5 * (alone[8, 8, 0] - 1.0)
+
+
+def test_a_smooth_ramp_stays_and_loses_its_noise():
+    delay = np.broadcast_to(np.linspace(0.0, 5.0, 16)[:, None, None], GRID.shape)
+    alone, together = (values - delay for values in alone_and_together(delay))
+    inner = np.s_[3:-3]
+    assert together[inner].std() < 0.6 * alone[inner].std()
+    assert abs(together[inner].mean() - alone[inner].mean()) < 0.1
+    slope = np.polyfit(delay[inner, 0, 0], (together + delay)[inner].mean(axis=(1, 2)), 1)[0]
+    assert slope == pytest.approx(1.0, abs=0.05)
+
+
+def test_voxels_without_a_passage_tell_their_neighbours_nothing():
+    delay = np.full(GRID.shape, 1.0)
+    curves, noise = of_delay(delay)
+    silent = np.zeros(GRID.shape, bool)
+    silent[:8] = True
+    curves[silent.ravel()] = np.random.default_rng(5).normal(0, noise.mean(), (silent.sum(), len(FRAMES)))
+    beside = (~silent) & (np.arange(16) == 8)[:, None, None]
+    around = {"mask": GRID, "voxel_mm": VOXEL_MM, "neighbourhood_mm": 6.0}
+    together = fit(curves, noise, **around).delay[beside.ravel()]
+    assert np.abs(together - 1.0).mean() < 0.3
+
+
+# -------------------------------------------------------------------------------------------------- its parts
+
+
+def test_the_arterial_curve_between_its_frames():
+    curve = parametric.continuous_curve(ARTERY(FRAMES), TR)
+    np.testing.assert_allclose(curve(FRAMES), ARTERY(FRAMES), atol=1e-12)
+    between = FRAMES[:-1] + TR / 2
+    np.testing.assert_allclose(curve(between), ARTERY(between), atol=0.03 * ARTERY.peak_mm)  # a spline swings before a bend
+    assert curve(np.array([-0.1]))[0] == 0.0
+    assert curve(np.array([500.0]))[0] == pytest.approx(ARTERY(FRAMES[-1:])[0])
+
+
+def test_the_projection_takes_a_line_and_nothing_else():
+    free = parametric.free_of_line(FRAMES[3:])
+    np.testing.assert_allclose(free @ free, free, atol=1e-12)
+    np.testing.assert_allclose(free @ np.stack([np.ones(77), FRAMES[3:]], axis=1), 0, atol=1e-9)
+    assert np.trace(free) == pytest.approx(75)
