@@ -643,7 +643,7 @@ def write(results: Record, folder: pathlib.Path) -> None:
         text = f"{before}<!-- {name}: begin -->\n{table}\n<!-- {name}: end -->{rest.split(f'<!-- {name}: end -->')[1]}"
     (folder / "benchmarks").mkdir(parents=True, exist_ok=True)
     (folder / "validation.md").write_text(text, encoding="utf-8")
-    (folder / "benchmarks" / "validation.json").write_text(json.dumps(results, indent=0) + "\n", encoding="utf-8")
+    (folder / "benchmarks" / "validation.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
     for name, figure in (("curves", curves_figure(results["curves"])), ("tmax", offset_figure(results["offset"])),
                          ("lesion", lesion_figure(results["acute"]))):
         figures.save_png(figure, folder / f"validation_{name}.png", dpi=80)
