@@ -11,7 +11,7 @@ import numpy as np
 from dscgan_jax import figures, page_parts
 from dscgan_jax.files import write_whole
 from dscgan_jax.maps import MAPS
-from dscgan_jax.page_parts import bullets, image, section
+from dscgan_jax.page_parts import bullets, counted, image, section
 from dscgan_jax.perfusion import kinetics, signal
 from dscgan_jax.perfusion.conventional import ConventionalMaps
 
@@ -113,7 +113,8 @@ def _doubts(found: ConventionalMaps, settings: Mapping[str, Any]) -> list[str]:
 
 def _arterial_note(measured) -> str:
     found = measured.arterial
-    where = {"auto": f"found in {found.n_voxels} voxels", "mask": f"the mean of the {found.n_voxels} voxels that were given",
+    where = {"auto": f"found in {counted(found.n_voxels, 'voxel')}",
+             "mask": f"the mean of {counted(found.n_voxels, 'voxel')} that were given",
              "curve": "given as a curve"}[found.source]
     times = [f"{name} {value:.1f} s" for name, value in (("arrival", found.arrival_seconds), ("peak", found.peak_seconds),
                                                          ("width at half maximum", found.width_seconds)) if np.isfinite(value)]
