@@ -175,6 +175,7 @@ def baseline_maps(config: ml_collections.ConfigDict, subjects: list[layouts.Subj
     if not methods:
         return []
     refused: dict[str, str] = {}
+    noted: dict[str, str] = {}
     for files in tqdm.tqdm(subjects, unit="exam", desc="deconvolving", dynamic_ncols=True):
         exam = layouts.load_exam(files, tr_seconds=config.data.tr_seconds, te_seconds=config.data.te_seconds)
         try:
@@ -184,9 +185,13 @@ def baseline_maps(config: ml_collections.ConfigDict, subjects: list[layouts.Subj
             refused[files.subject] = str(error)
             continue
         for method, (result, used) in results.items():
+            if result.canonical.notes:
+                noted.setdefault(files.subject, result.canonical.notes[-1])
             conventional.write_maps(result, exam, used, folder / method, files.subject, config.target)
     for subject, reason in refused.items():
         print(f"no conventional maps of {subject}: {reason}")
+    for subject, note in list(noted.items())[:1]:
+        print(f"conventional maps: {len(noted)} of {len(subjects)} exams have notes, told in their JSON files; {subject}: {note}")
     return [evaluate.Source(method, folder / method, may_lack=True) for method in methods if (folder / method).is_dir()]
 
 
