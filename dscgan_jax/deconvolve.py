@@ -27,7 +27,7 @@ AUTOMATIC, FROM_FOLDER = "auto", "files"
 
 
 @dataclasses.dataclass(frozen=True)
-class Deconvolved:
+class ExamMaps:
     """One exam's maps on its own axes.
 
     Attributes:
@@ -63,7 +63,7 @@ def settings_of(config: ml_collections.ConfigDict) -> Settings:
                     float(fields.oscillation), float(fields.neighbourhood_mm), fit)
 
 
-def deconvolve_exam(exam: layouts.Exam, settings: Settings, given: Given = NOTHING_GIVEN) -> Deconvolved:
+def deconvolve_exam(exam: layouts.Exam, settings: Settings, given: Given = NOTHING_GIVEN) -> ExamMaps:
     """Maps of one exam; `given` is on the exam's own axes.
 
     Raises:
@@ -86,16 +86,16 @@ def _turned(given: Given, affine: np.ndarray) -> Given:
 
 
 def _on_own_axes(found: ConventionalMaps, series: np.ndarray, affine: np.ndarray, orientation: nifti.Orientation
-                 ) -> Deconvolved:
+                 ) -> ExamMaps:
     back = functools.partial(nifti.from_canonical, orientation=orientation)
     realigned = found.measured.realignment
-    return Deconvolved(
+    return ExamMaps(
         {name: np.ascontiguousarray(back(volume)) for name, volume in found.maps.items()},
         np.ascontiguousarray(back(found.measured.tissue)), found, series if realigned is None else realigned.series, affine)
 
 
 def by_methods(exam: layouts.Exam, settings: Settings, methods: Sequence[str], given: Given = NOTHING_GIVEN
-               ) -> dict[str, tuple[Deconvolved, Settings]]:
+               ) -> dict[str, tuple[ExamMaps, Settings]]:
     """The same exam by several methods: {method: (maps, its settings)}; the arterial input is found once."""
     series, affine, orientation = nifti.to_canonical(exam.series, exam.affine)
     given = _turned(given, exam.affine)
@@ -130,11 +130,11 @@ def given_of(exam: layouts.Exam, aif: str = AUTOMATIC, mask: pathlib.Path | None
     Raises:
       InputError: a file is absent or unusable.
     """
-    tissue = exam.mask if exam.mask_source != "threshold" else None
+    given = Given(exam.mask, tissue_was_found=exam.mask_source == "threshold")
     if mask is not None:
-        tissue = _mask_of(exam, mask, "mask")
+        given = Given(_mask_of(exam, mask, "mask"))
     if aif == AUTOMATIC:
-        return Given(tissue)
+        return given
     if aif == FROM_FOLDER and own_aif is None:
         raise InputError(f"{exam.subject}: --aif=files needs {exam.subject}_aif.tsv beside the series; add it, or take "
                          "--aif=auto.")
@@ -142,8 +142,9 @@ def given_of(exam: layouts.Exam, aif: str = AUTOMATIC, mask: pathlib.Path | None
     if not path.is_file():
         raise InputError(f"--aif={path}: there is no such file; give auto, a table ({', '.join(AIF_COLUMNS)}) or a NIfTI mask.")
     if nifti.is_nifti(path):
-        return Given(tissue, _mask_of(exam, path, "arterial mask"))
-    return Given(tissue, None, *read_curve(path))
+        return dataclasses.replace(given, arterial_mask=_mask_of(exam, path, "arterial mask"))
+    seconds, concentration = read_curve(path)
+    return dataclasses.replace(given, arterial_seconds=seconds, arterial_mm=concentration)
 
 
 def _mask_of(exam: layouts.Exam, path: pathlib.Path, what: str) -> np.ndarray:
@@ -177,7 +178,7 @@ def read_curve(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 # ------------------------------------------------------------------------------------------------------- files
 
 
-def sidecar(name: str, result: Deconvolved, exam: layouts.Exam, settings: Settings) -> dict[str, Any]:
+def sidecar(name: str, result: ExamMaps, exam: layouts.Exam, settings: Settings) -> dict[str, Any]:
     """What lies beside a map: unit, method with every setting and constant, arterial input, what was assumed."""
     relative = name in ("cbf", "cbv") and not result.canonical.absolute
     return {"Units": "relative" if relative else MAPS[name].unit,
@@ -188,7 +189,7 @@ def sidecar(name: str, result: Deconvolved, exam: layouts.Exam, settings: Settin
             "Software": checkpoints.software_versions(), "IntendedUse": "research only"}
 
 
-def write_maps(result: Deconvolved, exam: layouts.Exam, settings: Settings, folder: pathlib.Path, stem: str,
+def write_maps(result: ExamMaps, exam: layouts.Exam, settings: Settings, folder: pathlib.Path, stem: str,
                names: Sequence[str] = MAP_NAMES) -> list[pathlib.Path]:
     """Writes `<stem>_<map>.nii.gz` with sidecars; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,7 +199,7 @@ def write_maps(result: Deconvolved, exam: layouts.Exam, settings: Settings, fold
     return paths
 
 
-def write_all(result: Deconvolved, exam: layouts.Exam, settings: Settings, folder: pathlib.Path, stem: str
+def write_all(result: ExamMaps, exam: layouts.Exam, settings: Settings, folder: pathlib.Path, stem: str
               ) -> list[pathlib.Path]:
     """The maps, where they were made, the arterial curve and its voxels, pictures and a page."""
     paths = write_maps(result, exam, settings, folder, stem)
@@ -316,7 +317,7 @@ def _deconvolve_subject(files: layouts.SubjectFiles, settings: Settings, output:
     seal.unlink(missing_ok=True)
     _remove_stale(result, perf, subject)
     with all_or_nothing(perf) as folder:
-        _link(files.series, folder / f"{subject}_dsc{''.join(_endings(files.series))}")
+        _link(files.series, folder / f"{subject}_dsc{'.nii.gz' if files.series.name.lower().endswith('.gz') else '.nii'}")
         timing = {"RepetitionTime": exam.frame_seconds}
         if np.isfinite(exam.echo_seconds):
             timing["EchoTime"] = exam.echo_seconds
@@ -326,7 +327,7 @@ def _deconvolve_subject(files: layouts.SubjectFiles, settings: Settings, output:
     return notes
 
 
-def _remove_stale(result: Deconvolved, folder: pathlib.Path, stem: str) -> None:
+def _remove_stale(result: ExamMaps, folder: pathlib.Path, stem: str) -> None:
     """An earlier run's arterial voxels must not lie beside a curve that was given."""
     if result.canonical.measured.arterial.mask is None:
         (folder / f"{stem}_aifmask.nii.gz").unlink(missing_ok=True)
@@ -337,10 +338,6 @@ def _file_record(path: pathlib.Path | None) -> list[Any] | None:
         return None
     state = path.stat()
     return [str(path.resolve()), state.st_size, state.st_mtime_ns]
-
-
-def _endings(path: pathlib.Path) -> list[str]:
-    return [".nii", ".gz"] if path.name.lower().endswith(".gz") else [".nii"]
 
 
 def _link(source: pathlib.Path, target: pathlib.Path) -> None:

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 
+import fits
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion import brain, conventional, deconvolution, kinetics, motion, parametric
+from dscgan_jax.perfusion import brain, conventional, kinetics, motion, parametric
 from dscgan_jax.perfusion.acquisition import IDEAL, REAL
 from dscgan_jax.perfusion.conventional import ConventionalMaps, Given, Measured, Settings, conventional_maps, invert, measure
 from dscgan_jax.perfusion.parametric import FitSettings
@@ -19,19 +20,8 @@ NAMES = ("cbf", "cbv", "mtt", "tmax", "ttp")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_blocks_and_tables_once():
-    """Blocks of one chunk, so that an exam of few voxels computes few; the same tables are built once."""
-    tables, build = {}, parametric.build_dictionary
-
-    def build_once(arterial, *how, **more):
-        asked = (*(value.tobytes() if isinstance(value, np.ndarray) else value for value in (arterial, *how)), *more.items())
-        if asked not in tables:
-            tables[asked] = build(arterial, *how, **more)
-        return tables[asked]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deconvolution, "BLOCK", deconvolution._CHUNK)
-        patch.setattr(parametric, "build_dictionary", build_once)
+def quick():
+    with fits.small_blocks_and_tables_once():
         yield
 
 

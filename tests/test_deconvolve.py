@@ -13,7 +13,7 @@ from dscgan_jax.configs import default
 from dscgan_jax.data import builder, layouts, nifti, phantom_exams
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES, MAPS
-from dscgan_jax.perfusion import kinetics
+from dscgan_jax.perfusion import brain, kinetics
 from dscgan_jax.perfusion.conventional import Settings
 from dscgan_jax.perfusion.parametric import FitSettings
 
@@ -138,6 +138,14 @@ def test_a_mask_of_the_air_is_refused_and_one_that_reaches_into_it_is_told(exams
     assert any("another exam" in note for note in notes)
     with pytest.raises(InputError, match="no signal"):
         deconvolve.deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "air.nii.gz")
+
+
+def test_the_brain_is_looked_for_once(exams, tmp_path, monkeypatch):
+    seen, look = [], brain.brain_mask
+    monkeypatch.setattr(brain, "brain_mask", lambda series, affine: seen.append(series.shape) or look(series, affine))
+    deconvolve.deconvolve_file(series_of(exams), tmp_path, SVD, aif="files")
+    assert len(seen) == 1
+    assert json.loads((tmp_path / "sub-0001_tmax.json").read_text())["MaskSource"] == "found"
 
 
 def test_the_page_tells_volumes_the_arterial_input_and_doubts(written, exams, tmp_path):

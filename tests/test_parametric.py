@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import fits
 import numpy as np
 import pytest
 from scipy import optimize
@@ -20,19 +21,8 @@ MATCHED = FitSettings(transit_shape=1.0, dispersion=False)  # to `mixed`
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_blocks_and_tables_once():
-    """Blocks of one chunk, so that a test of few voxels computes few; the same tables are built once."""
-    tables, build = {}, parametric.build_dictionary
-
-    def build_once(arterial, *how, **more):
-        asked = (*(value.tobytes() if isinstance(value, np.ndarray) else value for value in (arterial, *how)), *more.items())
-        if asked not in tables:
-            tables[asked] = build(arterial, *how, **more)
-        return tables[asked]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deconvolution, "BLOCK", deconvolution._CHUNK)
-        patch.setattr(parametric, "build_dictionary", build_once)
+def quick():
+    with fits.small_blocks_and_tables_once():
         yield
 
 

@@ -18,7 +18,6 @@ from dscgan_jax.perfusion import motion
 
 TIME_MODES = ("stretch", "seconds")
 TRANSIENTS = ("keep", "hold")
-MOTIONS = ("none", "rigid")
 INT16_MAX = 32767
 OUTLIER = 16.0  # times the brain's 99.9 percentile: brighter signal is clipped, or int16 would be too coarse for brain
 
@@ -52,8 +51,8 @@ class PreparationSettings:
             raise InputError(f"config.data.time_mode is {self.time_mode!r}; it must be one of {', '.join(TIME_MODES)}.")
         if self.transients not in TRANSIENTS:
             raise InputError(f"config.data.transients is {self.transients!r}; it must be one of {', '.join(TRANSIENTS)}.")
-        if self.motion not in MOTIONS:
-            raise InputError(f"config.data.motion is {self.motion!r}; it must be one of {', '.join(MOTIONS)}.")
+        if self.motion not in motion.CORRECTIONS:
+            raise InputError(f"config.data.motion is {self.motion!r}; it must be one of {', '.join(motion.CORRECTIONS)}.")
         if self.size < 1 or self.slices < 0 or self.frames < 2 or not self.frame_seconds > 0:
             raise InputError("config.data: expected size of at least 1, slices of at least 0, frames of at least 2 and "
                              f"a positive frame_seconds, got {self.size}, {self.slices}, {self.frames}, "

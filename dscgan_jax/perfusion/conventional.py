@@ -19,7 +19,6 @@ from dscgan_jax.perfusion.signal import BolusTiming
 
 METHODS = ("parametric", *deconvolution.SVD_METHODS)
 SCALES = ("none", "reference_wm")
-MOTIONS = ("none", "rigid")
 TMAX_OFFSETS = ("none", "healthy")
 WHITE_MATTER_CBF = 22.0  # ml/100 g/min, healthy; the usual reference value (Ostergaard et al., JCBFM 1998;18:425)
 # Median Tmax of healthy tissue without regularisation, s: the peak of h (*) R follows the first blood by 1 to 3 s.
@@ -62,7 +61,7 @@ class Settings:
     fit: FitSettings = FitSettings()
 
     def __post_init__(self):
-        for name, choices in (("method", METHODS), ("motion", MOTIONS), ("tmax_offset", TMAX_OFFSETS)):
+        for name, choices in (("method", METHODS), ("motion", motion.CORRECTIONS), ("tmax_offset", TMAX_OFFSETS)):
             if (value := getattr(self, name)) not in choices:
                 raise InputError(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
         is_factor = not isinstance(self.scale, str) and 0 < self.scale < np.inf
@@ -87,12 +86,15 @@ class Given:
       tissue: (x, y, z) bool, where maps are made.
       arterial_mask: (x, y, z), arterial voxels.
       arterial_seconds, arterial_mm: (time,) arterial curve, s and mM.
+      tissue_was_found: `tissue` is what `brain.brain_mask` finds in this series: it need not be found again, and is
+        treated as found.
     """
 
     tissue: np.ndarray | None = None
     arterial_mask: np.ndarray | None = None
     arterial_seconds: np.ndarray | None = None
     arterial_mm: np.ndarray | None = None
+    tissue_was_found: bool = False
 
 
 NOTHING_GIVEN = Given()
@@ -235,11 +237,14 @@ def measure(
         notes.append("the echo time is unknown: concentrations have no unit, and only a reference scales CBF and CBV")
 
     voxel_mm = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
-    if given.tissue is None:
-        found = brain.brain_mask(series, affine)
-        tissue, whole = found.tissue, found.brain
-    else:  # arteries run outside the tissue
-        tissue, whole = given.tissue, brain.with_fluid_spaces(given.tissue, voxel_mm)
+    find_tissue = given.tissue is None or given.tissue_was_found
+    realigned = realignment is not None and realignment.moved
+    if given.tissue is None or given.tissue_was_found and realigned:
+        tissue = brain.brain_mask(series, affine).tissue
+    else:
+        tissue = given.tissue
+    whole = brain.with_fluid_spaces(tissue, voxel_mm)  # arteries run outside the tissue
+    if not find_tissue:
         _check_given_tissue(series, tissue, notes)
     timing = signal.find_bolus(series[tissue].mean(axis=0, dtype=np.float64))
     baseline = signal.baseline_signal(series, timing)
@@ -253,12 +258,12 @@ def measure(
     # Before the steady state the signal is brighter, which is no contrast agent.
     curves[:, : timing.transient_frames] = 0.0
     arterial_mm[: timing.transient_frames] = 0.0
-    if given.tissue is None:
+    if find_tissue:
         tissue, curves = _without_fluid(tissue, curves, frame_seconds, timing, voxel_mm, _motion_courses(realignment))
 
     sigma, baseline_over_noise = _noise(series[tissue], baseline[tissue], timing)
     noise = np.float32(sigma / te / kinetics.K_TISSUE / baseline[tissue])
-    source = "found" if given.tissue is None else "given"
+    source = "found" if find_tissue else "given"
     return Measured(tissue, source, curves, arterial_mm, noise, artery, timing, realignment, voxel_mm, frame_seconds,
                     baseline_over_noise, relative, (*notes, *artery.notes))
 

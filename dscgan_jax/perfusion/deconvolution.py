@@ -144,10 +144,10 @@ def circulant_inverse(arterial: np.ndarray, frame_seconds: float, cut: float, up
     return np.fft.irfft(spectrum, 2 * n * upsampled, axis=1).T * upsampled
 
 
-def oscillation_index(response: np.ndarray) -> np.ndarray:
+def oscillation_index(response: jax.Array) -> jax.Array:
     """Mean size of the second difference over the largest value, (voxel,), of (voxel, time) (Wu et al. 2003)."""
     bend = response[:, 2:] - 2.0 * response[:, 1:-1] + response[:, :-2]
-    return abs(bend).sum(axis=1) / response.shape[1] / np.maximum(response.max(axis=1), 1e-30)
+    return jnp.abs(bend).sum(axis=1) / response.shape[1] / jnp.maximum(response.max(axis=1), 1e-30)
 
 
 def _interpolated(arterial: np.ndarray) -> np.ndarray:
@@ -204,10 +204,7 @@ def _calm_peaks(tissue, *, analysis, keep, synthesis, fine, oscillation, allowed
         coefficients = part @ analysis
 
         def calm(cut):
-            response = (coefficients * keep[cut][None]) @ synthesis
-            bend = response[:, 2:] - 2.0 * response[:, 1:-1] + response[:, :-2]
-            limit = oscillation * response.shape[1] * jnp.maximum(response.max(axis=1), 1e-30)
-            return jnp.abs(bend).sum(axis=1) < limit
+            return oscillation_index((coefficients * keep[cut][None]) @ synthesis) < oscillation
 
         def stronger(carry):
             tried, cut, found = carry

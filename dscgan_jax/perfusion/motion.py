@@ -34,6 +34,7 @@ import numpy as np
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion.anatomy import rotation_matrix
 
+CORRECTIONS = ("none", "rigid")  # what may be asked for
 STILL_MM = 0.2  # below both, a frame counts as still: less than a tenth of a voxel
 STILL_DEGREES = 0.2
 STILL_IN_PLANE = 2.5  # times as much where slices are too few: the bolus of a single slice cannot be told so finely
