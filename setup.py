@@ -33,6 +33,7 @@ EXTRAS = {
         "chex>=0.1.86",  # comparisons of trees
         "hypothesis>=6.100",  # properties over many drawn inputs
     ],
+    "bench": ["torch>=2.6"],  # what benchmarks/versus_torch.py compares with
     "cuda": ["jax[cuda12]>=0.10,<0.12"],  # NVIDIA GPUs
     "tpu": ["jax[tpu]>=0.10,<0.12"],  # Google TPUs
 }

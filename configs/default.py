@@ -37,7 +37,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.transients = "keep"  # frames before steady state: keep (paper), or hold = replaced by the first steady frame
     data.signal = "raw"  # network input: raw signal (paper), relative S/S0, or delta_r2star in 1/s
     data.ranges = "percentile"  # [-1, 1] is the 0.1-99.9 percentile of training brains, clipped; published: min, max
-    data.memory_mib = 4096  # a split that needs less is held in memory; 0 = always read from disk
+    data.on_device = "auto"  # the training slices, as int16: auto = on the device if that is no CPU and has room; always, never
+    data.memory_mib = 4096  # otherwise in memory if they need no more than that; 0 = always read from disk
     data.read_threads = 4  # threads that read from disk, each holding one batch
 
     config.phantom = phantom = ml_collections.ConfigDict()
@@ -61,6 +62,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     model.discriminator = "patch"  # patch (PatchGAN) or whole (the released code's alternative, 113-128 pixels)
     model.discriminator_width = 64
     model.discriminator_layers = 2  # 2: receptive field 34 pixels, 3: 70 pixels
+    model.compute = "float32"  # bfloat16: layers compute in it, parameters, statistics and losses stay float32 (GPU, TPU)
+    # Temporal blocks whose values training computes again instead of keeping them, 0-6: 2 need about 40 % less memory.
+    model.recomputed_blocks = 0
 
     config.loss = loss = ml_collections.ConfigDict()
     loss.objective = "logits"  # logits: one sigmoid (paper); published: two sigmoids, as in the released code
@@ -68,10 +72,14 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     config.train = train = ml_collections.ConfigDict()
     train.batch_size = 4  # slices, over all devices
+    train.accumulate = 1  # parts of a batch taken one behind the other, to save memory; batch norms see one part at a time
     train.epochs = 100.0  # may be fractional; steps = ceil(epochs * slices / batch_size)
     train.steps = 0  # a fixed number of steps instead; 0 = from epochs
     train.learning_rate = 1e-4  # of the generator
     train.discriminator_learning_rate = 1e-4
+    # Both rates times batch_size / learning_rate_batch (linear), or the root of that (sqrt, for Adam); none = as they stand.
+    train.learning_rate_scaling = "none"
+    train.learning_rate_batch = 4  # slices; the batch that the rates are meant for
     train.decay = "constant"  # of both learning rates: constant (paper) or cosine to zero over the run
     train.beta1 = 0.5  # Adam
     train.beta2 = 0.999  # Adam

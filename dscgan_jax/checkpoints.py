@@ -55,9 +55,9 @@ def digest(tree: Any) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one work directory."""
+    """The checkpoints of one work directory; all processes save and restore them together, unless one opens them `alone`."""
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 2):
+    def __init__(self, workdir: pathlib.Path, keep: int = 2, alone: bool = False):
         self.folder = (workdir / "checkpoints").absolute()
         best = preservation_policy.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1)
         self._manager = ocp.CheckpointManager(
@@ -68,6 +68,8 @@ class Checkpoints:
                 # max_to_keep with best_fn would delete the latest step as soon as it is not among the best.
                 preservation_policy=preservation_policy.AnyPreservationPolicy(
                     [preservation_policy.LatestN(keep), best]),
+                create=not alone,  # who reads alone finds the folder there
+                multiprocessing_options=_this_process() if alone else ocp.options.MultiprocessingOptions(),
             ),
         )
 
@@ -119,7 +121,7 @@ def choose_step(workdir: pathlib.Path, which: str = "best") -> int:
     if not folder.is_dir():
         raise InputError(f"{workdir} holds no checkpoints; expected {folder.name}/<step>/ as training leaves them. "
                          "Give the --workdir of a trained run.")
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, alone=True)
     try:
         manager = checkpoints._manager
         steps = sorted(manager.all_steps())
@@ -147,18 +149,25 @@ def load_generator(workdir: pathlib.Path, step: int, like: Any) -> Any:
       like: variables of the same architecture; only shapes and types are used.
     """
     folder = (workdir / "checkpoints").absolute()
-    with _readable(folder, step), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=_this_process())
+    with _readable(folder, step), ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as reader:
         return reader.restore(folder / str(step) / "generator",
                               args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
 
 
 def load_record(workdir: pathlib.Path, step: int) -> dict[str, Any]:
     """What the checkpoint says of itself: config, scaling, splits, medians, versions."""
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, alone=True)
     try:
         return checkpoints.record(step)
     finally:
         checkpoints.close()
+
+
+def _this_process() -> ocp.options.MultiprocessingOptions:
+    """Reading without the other processes, which may be elsewhere."""
+    return ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()},
+                                              barrier_sync_key_prefix=f"alone{jax.process_index()}")
 
 
 def _items(state: GanState) -> dict[str, Any]:
@@ -171,7 +180,7 @@ def _items(state: GanState) -> dict[str, Any]:
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 

@@ -27,6 +27,7 @@ MODES = {
     "predict": "one 4-D file (--input) to maps (--output)",
     "deconvolve": "conventional maps without a network, of one file (--input) or of a folder (--config.data.root)",
     "phantom": "draw digital exams into --output",
+    "benchmark": "how fast this config is on this machine, as a table; --output=FILE.json keeps the record",
 }
 
 _MODE = flags.DEFINE_enum("mode", "train", list(MODES), "; ".join(f"{mode}: {what}" for mode, what in MODES.items()))
@@ -35,7 +36,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "Fields are overridden as --config.train.batch_size=8; configs/default.py lists and explains all of them.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where a run lives; default: runs/<config>[-<variant>].")
 _INPUT = flags.DEFINE_string("input", None, "predict, deconvolve: a 4-D NIfTI file.")
-_OUTPUT = flags.DEFINE_string("output", None, "predict, deconvolve, phantom: folder to write into.")
+_OUTPUT = flags.DEFINE_string("output", None, "predict, deconvolve, phantom: folder to write into; benchmark: JSON file.")
 _METHOD = flags.DEFINE_enum("method", None, ["parametric", "osvd", "csvd", "ssvd"], "deconvolve: how (default parametric).")
 _AIF = flags.DEFINE_string("aif", None, "deconvolve: the arterial input: auto (default), a table with time_seconds and "
                            "concentration_mM, a NIfTI mask of arterial voxels, or files (each exam's own aif.tsv).")
@@ -53,6 +54,17 @@ _SUBJECTS = flags.DEFINE_integer("subjects", 40, "phantom: number of subjects.",
 _SIZE = flags.DEFINE_integer("size", 128, "phantom: rows and columns.", lower_bound=32)
 _SLICES = flags.DEFINE_integer("slices", 0, "phantom: slices; 0 = the preset's own number.", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "phantom: random seed.", lower_bound=0)
+_DISTRIBUTED = flags.DEFINE_enum("distributed", None, ["auto"], "train: on several processes, as Slurm, Open MPI or a TPU pod "
+                                 "started them (launch/slurm.py, launch/tpu.py).")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "train: host:port of process 0, where several processes started by "
+                                   "hand meet; the same for all of them.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "train: how many processes there are.", lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process", None, "train: which of them this is, from 0.", lower_bound=0)
+_WAIT_SECONDS = flags.DEFINE_float("wait_seconds", 300.0, "train: how long to wait for other processes, and for all devices to "
+                                   "add up one number before training.", lower_bound=1.0)
+_PARTS = flags.DEFINE_list("parts", [], "benchmark: of step, pipeline, inference, deconvolution, linear (default: these) and "
+                           "best_batch.")
+_REPEATS = flags.DEFINE_integer("repeats", 20, "benchmark: timed steps.", lower_bound=3)
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -72,18 +84,36 @@ def main(argv: Sequence[str]) -> None:
     except Exception as error:
         if _DEBUG.value:
             raise
-        sys.exit(one_line(error))
+        leave(error)
+
+
+def leave(error: Exception) -> None:
+    """Ends with one line and status 1."""
+    distributed = sys.modules.get("dscgan_jax.distributed")
+    if distributed and (isinstance(error, distributed.Stuck) or distributed.has_joined()):  # others would be waited for
+        if distributed.lost(error):
+            error = InputError(f"the processes no longer reach each other ({' '.join(str(error).split())[:120]}); the output of "
+                               "the others says why. Give all commands again: the run resumes from its last checkpoint.")
+        distributed.leave(one_line(error))
+    sys.exit(one_line(error))
 
 
 def run(mode: str) -> None:
     """One call per mode. Imports wait until here, so that --help and bad flags answer at once."""
+    together = {"automatic": bool(_DISTRIBUTED.value), "coordinator": _COORDINATOR.value, "processes": _PROCESSES.value,
+                "process": _PROCESS.value}
+    if mode != "train" and any(value not in (None, False) for value in together.values()):
+        raise InputError(f"--mode={mode} runs in one process; leave out --distributed, --coordinator, --processes, --process.")
+    from dscgan_jax import distributed
+
+    distributed.initialize(**together, wait_seconds=_WAIT_SECONDS.value)  # before anything could touch a device
     from dscgan_jax import workflow
 
     config = read_config()
     workdir = _path(_WORKDIR.value or default_workdir())
-    workflow.set_up(config)
+    workflow.set_up(config, mode)
     if mode == "train":
-        workflow.train_and_evaluate(config, workdir)
+        workflow.train_and_evaluate(config, workdir, _WAIT_SECONDS.value)
     elif mode == "prepare":
         workflow.prepare(config)
     elif mode == "check":
@@ -105,6 +135,15 @@ def run(mode: str) -> None:
         workflow.draw_phantom(_path(_required("output", _OUTPUT.value)), preset=_PRESET.value,
                               subjects=_SUBJECTS.value, size=_SIZE.value, slices=_SLICES.value, seed=_SEED.value,
                               split_fractions=tuple(config.data.split_fractions))
+    elif mode == "benchmark":
+        workflow.measure_speed(config, _PARTS.value, _REPEATS.value, _path(_OUTPUT.value) if _OUTPUT.value else None,
+                               command_line())
+
+
+def command_line() -> str:
+    """The command as it may be given again anywhere; `parse_flags` has put in where the shipped configs lie here."""
+    arguments = [re.sub(r"^(--?config=).*/(?=[^/]+\.py)", r"\1configs/", argument) for argument in sys.argv[1:]]
+    return " ".join(["python -m dscgan_jax.main", *arguments])
 
 
 def disk_is_full(error: BaseException | None) -> bool:

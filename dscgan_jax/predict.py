@@ -19,7 +19,7 @@ from dscgan_jax.files import all_or_nothing
 from dscgan_jax.maps import MAPS
 from dscgan_jax.scaling import Scaling
 
-SLICES_PER_CALL = 4  # one compilation serves every exam: the last call is padded
+SLICES_PER_CALL, SLICES_PER_CALL_ON_CPU = 8, 4  # one compilation serves every exam: the last call is padded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Predictor:
         begun = time.perf_counter()
         prepared = preparation.prepare(exam, self.preparation)
         step = self._step(norm or self.config.evaluate.norm_at_test)
-        scaled = [np.asarray(step(self._variables, batch))[:n] for n, batch in _calls(prepared)]
-        scaled = np.concatenate(scaled)  # (slice, row, col, target)
+        sent = [(n, step(self._variables, batch)) for n, batch in _calls(prepared)]  # nothing is waited for in between
+        scaled = np.concatenate([np.asarray(maps)[:n] for n, maps in sent])  # (slice, row, col, target)
         restored = preparation.restore(np.asarray(self.scaling.physical_maps(scaled)), prepared.grid)
         volumes = {name: restored[..., channel] for channel, name in enumerate(self.scaling.targets)}
         return Prediction(scaled, volumes, time.perf_counter() - begun)
@@ -114,11 +114,12 @@ def abstract_state(config: ml_collections.ConfigDict) -> tuple[state.Networks, s
 
 
 def _calls(prepared: preparation.PreparedExam) -> Iterable[tuple[int, dict[str, np.ndarray]]]:
-    """Batches of `SLICES_PER_CALL` slices with the number of them that count."""
+    """Batches of equally many slices with the number of them that count."""
     n_slices = prepared.dsc.shape[0]
-    for first in range(0, n_slices, SLICES_PER_CALL):
-        slices = np.minimum(np.arange(first, first + SLICES_PER_CALL), n_slices - 1)
-        yield min(SLICES_PER_CALL, n_slices - first), pipeline.inputs_of_exam(prepared, slices)
+    per_call = SLICES_PER_CALL_ON_CPU if jax.default_backend() == "cpu" else SLICES_PER_CALL
+    for first in range(0, n_slices, per_call):
+        slices = np.minimum(np.arange(first, first + per_call), n_slices - 1)
+        yield min(per_call, n_slices - first), pipeline.inputs_of_exam(prepared, slices)
 
 
 def write_maps(prediction: Prediction, predictor: Predictor, exam: layouts.Exam, folder: pathlib.Path, stem: str,

@@ -17,8 +17,8 @@ from dscgan_jax.scaling import SIGNALS
 # What a resumed run may change: how long, how chatty, where from. Everything else would make it another run.
 RESUMABLE_FIELDS = (
     "train.epochs", "train.steps", "train.log_every_steps", "train.checkpoint_every_epochs", "train.sample_every_epochs",
-    "train.keep_checkpoints", "data.root", "data.cache_dir", "data.memory_mib", "data.read_threads",
-    "evaluate.norm_at_test", "evaluate.baselines",
+    "train.keep_checkpoints", "data.root", "data.cache_dir", "data.memory_mib", "data.on_device",
+    "data.read_threads", "evaluate.norm_at_test", "evaluate.baselines",
 )
 RESUMABLE_SECTIONS = ("conventional.",)  # they stand beside the network and touch no weight
 
@@ -29,14 +29,17 @@ _CHOICES = {
     "data.motion": ("none", "rigid"),
     "data.signal": SIGNALS,
     "data.ranges": ("percentile", "published"),
+    "data.on_device": ("auto", "always", "never"),
     "phantom.preset": ("acute", "chronic"),
     "model.generator": ("temporal", "unet"),
     "model.norm": ("batch", "instance"),
     "model.upsample": ("transposed", "resize"),
     "model.init": ("pix2pix", "published"),
     "model.discriminator": ("patch", "whole"),
+    "model.compute": ("float32", "bfloat16"),
     "loss.objective": ("logits", "published"),
     "train.decay": ("constant", "cosine"),
+    "train.learning_rate_scaling": ("none", "linear", "sqrt"),
     "evaluate.norm_at_test": ("batch", "running"),
     "conventional.aif": ("auto", "files"),
 }
@@ -46,8 +49,8 @@ _AT_LEAST = {
     "data.tr_seconds": 0, "data.te_seconds": 0, "data.lead_seconds": 0,
     "phantom.subjects": 3, "phantom.size": 32, "phantom.slices": 0,
     "model.width": 1, "model.unet_width": 1, "model.depth": 1, "model.discriminator_width": 1,
-    "model.discriminator_layers": 1,
-    "loss.l1_weight": 0, "train.batch_size": 1, "train.steps": 0, "train.log_every_steps": 1,
+    "model.discriminator_layers": 1, "model.recomputed_blocks": 0, "train.accumulate": 1,
+    "loss.l1_weight": 0, "train.batch_size": 1, "train.learning_rate_batch": 1, "train.steps": 0, "train.log_every_steps": 1,
     "train.keep_checkpoints": 1,
 }
 _ABOVE_ZERO = ("data.frame_seconds", "train.epochs", "train.learning_rate", "train.discriminator_learning_rate",
@@ -93,6 +96,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     if config.data.lead_seconds and "ttp" in config.target:
         raise InputError(f"config.data.lead_seconds is {config.data.lead_seconds:g}, but TTP counts from the first acquired "
                          "frame; set it to 0, or take ttp out of config.target.")
+    if config.model.recomputed_blocks > (most := 6 if config.model.generator == "temporal" else 0):
+        raise InputError(f"config.model.recomputed_blocks is {config.model.recomputed_blocks}; the {config.model.generator} "
+                         f"generator has {most} temporal blocks: lower it.")
+    if config.train.batch_size % config.train.accumulate:
+        raise InputError(f"config.train.accumulate is {config.train.accumulate}; it must divide config.train.batch_size "
+                         f"({config.train.batch_size}).")
     fractions = tuple(config.data.split_fractions)
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] <= 0:
         raise InputError(f"config.data.split_fractions is {fractions}; give train, validation, test, adding up to 1, "
@@ -114,6 +123,12 @@ def total_steps(config: ml_collections.ConfigDict, n_slices: int) -> int:
     if config.train.steps:
         return config.train.steps
     return math.ceil(config.train.epochs * n_slices / config.train.batch_size)
+
+
+def learning_rate_factor(train: ml_collections.ConfigDict) -> float:
+    """What both learning rates are multiplied by, for batches of another size than they are meant for."""
+    ratio = train.batch_size / train.learning_rate_batch
+    return {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[train.learning_rate_scaling]
 
 
 def steps_of_epochs(config: ml_collections.ConfigDict, epochs: float, n_slices: int) -> int:

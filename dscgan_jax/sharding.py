@@ -35,6 +35,17 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
 
 
+def own_rows(array: jax.Array) -> np.ndarray:
+    """This process's rows of an array that is split over `data`, in the order in which `place_batch` took them."""
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+
+def own_copy(tree: Any) -> Any:
+    """Replicated arrays -> the same on one device of this process, for what a process does without the others."""
+    return jax.tree.map(lambda array: array.addressable_data(0), tree)
+
+
 def place_state(state: Any, mesh: Mesh) -> Any:
     """A tree of arrays, random keys among them -> the same on every device of the mesh."""
     return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(state)  # device_put refuses keys across processes

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from flax import nnx, struct
 
+from dscgan_jax import settings
 from dscgan_jax.models import discriminator, generators
 
 Array = jax.Array
@@ -29,21 +30,29 @@ class Optimisers(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """Structure of generator and discriminator; hashable."""
+    """Structure of generator and discriminator; hashable.
+
+    With `compute` = `bfloat16` the layers compute in it; parameters, statistics, outputs and losses stay as they are.
+    """
 
     generator: nnx.GraphDef
     discriminator: nnx.GraphDef
+    compute: str = "float32"
 
     def generate(self, variables: Variables, series: Array, mode: str) -> tuple[Array, Variables]:
         """(slice, time, row, col) scaled -> (slice, row, col, map) in (-1, 1), and the statistics afterwards.
 
         `mode` is one of `blocks.MODES`; the statistics change in `train` alone.
         """
-        return _apply(self.generator, variables, series, mode)
+        return _apply(self.generator, variables, self._computed(series), mode)
 
     def discriminate(self, variables: Variables, series: Array, maps: Array, mode: str) -> tuple[Array, Variables]:
         """Series (slice, time, row, col), maps (slice, row, col, map) -> logits (slice, row', col', 1), statistics."""
-        return _apply(self.discriminator, variables, jnp.moveaxis(series, 1, -1), maps, mode)
+        frames_last = jnp.moveaxis(self._computed(series), 1, -1)
+        return _apply(self.discriminator, variables, frames_last, self._computed(maps), mode)
+
+    def _computed(self, inputs: Array) -> Array:
+        return inputs.astype(jnp.bfloat16) if self.compute == "bfloat16" else inputs
 
 
 def _apply(graphdef: nnx.GraphDef, variables: Variables, *inputs: Any) -> tuple[Array, Variables]:
@@ -69,7 +78,8 @@ def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Gene
     common = {"depth": model.depth, "norm": model.norm, "upsample": model.upsample, "scheme": model.init, "rng": rng,
                   "bias_before_norm": model.bias_before_norm}
     if model.generator == "temporal":
-        return generators.TemporalGenerator(n_targets, width=model.width, unet_width=model.unet_width, **common)
+        return generators.TemporalGenerator(n_targets, width=model.width, unet_width=model.unet_width,
+                                            recomputed=model.recomputed_blocks, **common)
     return generators.UNetGenerator(frames, n_targets, width=model.width, **common)
 
 
@@ -97,7 +107,7 @@ def build(model: Any, frames: int, n_targets: int, seed: int | None) -> tuple[Ne
     rng_g, rng_d = (None if seed is None else np.random.default_rng((seed, network)) for network in range(2))
     graphdef_g, variables_g = _split(build_generator(model, frames, n_targets, rng_g))
     graphdef_d, variables_d = _split(build_discriminator(model, frames, n_targets, rng_d))
-    return Networks(graphdef_g, graphdef_d), variables_g, variables_d
+    return Networks(graphdef_g, graphdef_d, model.compute), variables_g, variables_d
 
 
 def _split(network: nnx.Module) -> tuple[nnx.GraphDef, Variables]:
@@ -108,7 +118,10 @@ def _split(network: nnx.Module) -> tuple[nnx.GraphDef, Variables]:
 
 def make_optimisers(train: Any, total_steps: int) -> Optimisers:
     """Adam as `config.train` describes it, for each network."""
+    factor = settings.learning_rate_factor(train)
+
     def adam(rate: float) -> optax.GradientTransformation:
+        rate *= factor
         schedule = optax.cosine_decay_schedule(rate, max(total_steps, 1)) if train.decay == "cosine" else rate
         return optax.adam(schedule, b1=train.beta1, b2=train.beta2, eps=1e-8)
 

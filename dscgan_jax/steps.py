@@ -18,18 +18,19 @@ from dscgan_jax.state import GanState, Networks, Optimisers, Variables
 Array = jax.Array
 Batch = dict[str, Array]
 Scalars = dict[str, Array]
+Part = tuple[Array, Array, Array]  # series, target, has_map
 
 ABSENT = -1.0  # what both a real and a fake map hold where an exam lacks that map
 
 
-def train_step(state: GanState, batch: Batch, *, networks: Networks, optimisers: Optimisers,
-               scaling: Scaling, objective: str, l1_weight: float) -> tuple[GanState, Scalars]:
+def train_step(state: GanState, batch: Batch, *, networks: Networks, optimisers: Optimisers, scaling: Scaling,
+               objective: str, l1_weight: float, accumulate: int = 1) -> tuple[GanState, Scalars]:
     """One update of both networks from a batch of `data.pipeline`; see `gan_step`."""
     series = scaling.scaled_series(batch)
     target = scaling.scaled_maps(batch["maps"])
     has_map = batch["has_map"][:, jnp.array(map_indices(scaling.targets))]
     return gan_step(state, series, target, has_map, networks=networks, optimisers=optimisers, objective=objective,
-                    l1_weight=l1_weight)
+                    l1_weight=l1_weight, accumulate=accumulate)
 
 
 def predict_step(variables: Variables, batch: Batch, *, networks: Networks, scaling: Scaling, mode: str) -> Array:
@@ -48,16 +49,16 @@ def predict_step(variables: Variables, batch: Batch, *, networks: Networks, scal
     return networks.generate(variables, scaling.scaled_series(batch), mode)[0]
 
 
-def gan_step(state: GanState, series: Array, target: Array, has_map: Array, *, networks: Networks,
-             optimisers: Optimisers, objective: str, l1_weight: float) -> tuple[GanState, Scalars]:
+def gan_step(state: GanState, series: Array, target: Array, has_map: Array, *, networks: Networks, optimisers: Optimisers,
+             objective: str, l1_weight: float, accumulate: int = 1) -> tuple[GanState, Scalars]:
     """One update of both networks from scaled arrays; arguments and scalars as in `gan_step_and_gradients`."""
     return gan_step_and_gradients(state, series, target, has_map, networks=networks, optimisers=optimisers,
-                                  objective=objective, l1_weight=l1_weight)[:2]
+                                  objective=objective, l1_weight=l1_weight, accumulate=accumulate)[:2]
 
 
 def gan_step_and_gradients(
     state: GanState, series: Array, target: Array, has_map: Array, *, networks: Networks,
-    optimisers: Optimisers, objective: str, l1_weight: float,
+    optimisers: Optimisers, objective: str, l1_weight: float, accumulate: int = 1,
 ) -> tuple[GanState, Scalars, tuple[Any, Any]]:
     """One update of both networks (Isola et al. 2017; the order is that of Kossen et al. 2023).
 
@@ -73,51 +74,103 @@ def gan_step_and_gradients(
       networks, optimisers: static.
       objective: of `losses.OBJECTIVES`.
       l1_weight: lambda.
+      accumulate: parts that the batch is taken in, one behind the other, to save memory. The gradients are the mean over
+        the parts, batch norms see one part at a time, and the generator runs twice: before the discriminator's update
+        and after it.
 
     Returns:
       the state after the step; scalars `loss_g` = `loss_adversarial` + lambda `loss_l1`, `loss_d` = (`loss_d_real` +
       `loss_d_fake`) / 2, which is what is minimised, `accuracy_real` and `accuracy_fake` of the discriminator before
       its update; gradients of generator and discriminator.
     """
-    present = has_map[:, None, None, :]
-    real = jnp.where(present, target, ABSENT)
+    passes = _Passes(networks, objective, l1_weight)
+    generator, discriminator = state.generator, state.discriminator
+    batch = (series, target, has_map)
+    if accumulate == 1:
+        fake, pull, stats_g = passes.generate(generator, batch)
+        gradient_d, stats_d, scalars = passes.judge(discriminator, batch, fake)
+    else:
+        parts = jax.tree.map(lambda array: _split(array, accumulate), batch)
 
-    def generate(params):
-        maps, stats = networks.generate({"params": params, "stats": state.generator["stats"]}, series, "train")
-        return maps, stats
+        def judge_part(stats, part):
+            fake, _, stats_g = passes.generate({**generator, "stats": stats[0]}, part)
+            gradient, stats_d, scalars = passes.judge({**discriminator, "stats": stats[1]}, part, fake)
+            return (stats_g, stats_d), (gradient, scalars)
 
-    def discriminate(params, stats, maps):
-        return networks.discriminate({"params": params, "stats": stats}, series, maps, "train")
+        (stats_g, stats_d), of_parts = jax.lax.scan(judge_part, (generator["stats"], discriminator["stats"]), parts)
+        gradient_d, scalars = jax.tree.map(lambda leaf: leaf.mean(0), of_parts)
 
-    fake, pull, stats_g = jax.vjp(generate, state.generator["params"], has_aux=True)
+    updates_d, opt_d = optimisers.discriminator.update(gradient_d, state.opt_d, discriminator["params"])
+    updated = {"params": optax.apply_updates(discriminator["params"], updates_d), "stats": stats_d}
 
-    def loss_of_discriminator(params):
-        logits_real, stats = discriminate(params, state.discriminator["stats"], real)
-        logits_fake, stats = discriminate(params, stats, jnp.where(present, jax.lax.stop_gradient(fake), ABSENT))
-        loss_real = losses.adversarial(logits_real, True, objective).mean()
-        loss_fake = losses.adversarial(logits_fake, False, objective).mean()
-        scalars = {"loss_d_real": loss_real, "loss_d_fake": loss_fake,
-                   "accuracy_real": losses.accuracy(logits_real, True).mean(),
-                   "accuracy_fake": losses.accuracy(logits_fake, False).mean()}
-        return 0.5 * loss_real + 0.5 * loss_fake, (stats, scalars)
+    if accumulate == 1:
+        gradient_fake, stats_d, more = passes.improve(updated, batch, fake)
+        (gradient_g,) = pull(gradient_fake)
+    else:
+        def improve_part(stats, part):
+            fake, pull, _ = passes.generate(generator, part)
+            gradient_fake, stats, scalars = passes.improve({**updated, "stats": stats}, part, fake)
+            return stats, (pull(gradient_fake)[0], scalars)
 
-    (loss_d, (stats_d, scalars)), gradient_d = jax.value_and_grad(loss_of_discriminator, has_aux=True)(
-        state.discriminator["params"])
-    updates_d, opt_d = optimisers.discriminator.update(gradient_d, state.opt_d, state.discriminator["params"])
-    params_d = optax.apply_updates(state.discriminator["params"], updates_d)
+        stats_d, of_parts = jax.lax.scan(improve_part, stats_d, parts)
+        gradient_g, more = jax.tree.map(lambda leaf: leaf.mean(0), of_parts)
 
-    def loss_of_fake(fake):
-        logits, stats = discriminate(params_d, stats_d, jnp.where(present, fake, ABSENT))
-        loss_adversarial = losses.adversarial(logits, True, objective).mean()
-        loss_l1 = losses.l1(fake, real, has_map)
-        return loss_adversarial + l1_weight * loss_l1, (stats, loss_adversarial, loss_l1)
+    updates_g, opt_g = optimisers.generator.update(gradient_g, state.opt_g, generator["params"])
+    state = state.replace(step=state.step + 1, opt_g=opt_g, opt_d=opt_d,
+                          generator={"params": optax.apply_updates(generator["params"], updates_g), "stats": stats_g},
+                          discriminator={"params": updated["params"], "stats": stats_d})
+    return state, scalars | more, (gradient_g, gradient_d)
 
-    (loss_g, (stats_d, loss_adversarial, loss_l1)), gradient_fake = jax.value_and_grad(loss_of_fake, has_aux=True)(fake)
-    (gradient_g,) = pull(gradient_fake)
-    updates_g, opt_g = optimisers.generator.update(gradient_g, state.opt_g, state.generator["params"])
-    params_g = optax.apply_updates(state.generator["params"], updates_g)
 
-    state = state.replace(step=state.step + 1, generator={"params": params_g, "stats": stats_g},
-                          discriminator={"params": params_d, "stats": stats_d}, opt_g=opt_g, opt_d=opt_d)
-    scalars |= {"loss_d": loss_d, "loss_g": loss_g, "loss_adversarial": loss_adversarial, "loss_l1": loss_l1}
-    return state, scalars, (gradient_g, gradient_d)
+def _split(batch: Array, parts: int) -> Array:
+    """(slice, ...) -> (part, slice of the part, ...); every device keeps its share of each part."""
+    return jnp.moveaxis(batch.reshape(-1, parts, *batch.shape[1:]), 1, 0)
+
+
+class _Passes:
+    """The three passes of a step over (series, target, has_map), whole batch or part of it."""
+
+    def __init__(self, networks: Networks, objective: str, l1_weight: float):
+        self._networks, self._objective, self._l1_weight = networks, objective, l1_weight
+
+    def generate(self, generator: Variables, part: Part) -> tuple[Array, Any, Variables]:
+        """The fake, the function that takes its gradient to the parameters', and the statistics afterwards."""
+        return jax.vjp(lambda params: self._networks.generate({**generator, "params": params}, part[0], "train"),
+                       generator["params"], has_aux=True)
+
+    def judge(self, discriminator: Variables, part: Part, fake: Array) -> tuple[Any, Variables, Scalars]:
+        """Gradient of the discriminator's loss on real and fake, its statistics afterwards, scalars."""
+        series, real, fake, _ = self._maps(part, jax.lax.stop_gradient(fake))
+
+        def loss(params):
+            logits_real, stats = self._networks.discriminate({**discriminator, "params": params}, series, real, "train")
+            logits_fake, stats = self._networks.discriminate({"params": params, "stats": stats}, series, fake, "train")
+            loss_real = losses.adversarial(logits_real, True, self._objective).mean()
+            loss_fake = losses.adversarial(logits_fake, False, self._objective).mean()
+            scalars = {"loss_d_real": loss_real, "loss_d_fake": loss_fake, "loss_d": 0.5 * loss_real + 0.5 * loss_fake,
+                       "accuracy_real": losses.accuracy(logits_real, True).mean(),
+                       "accuracy_fake": losses.accuracy(logits_fake, False).mean()}
+            return scalars["loss_d"], (stats, scalars)
+
+        gradient, (stats, scalars) = jax.grad(loss, has_aux=True)(discriminator["params"])
+        return gradient, stats, scalars
+
+    def improve(self, discriminator: Variables, part: Part, fake: Array) -> tuple[Array, Variables, Scalars]:
+        """Gradient of the generator's loss with respect to the fake, the discriminator's statistics, scalars."""
+        def loss(fake):
+            series, real, shown, has_map = self._maps(part, fake)
+            logits, stats = self._networks.discriminate(discriminator, series, shown, "train")
+            loss_adversarial = losses.adversarial(logits, True, self._objective).mean()
+            loss_l1 = losses.l1(fake, real, has_map)
+            loss_g = loss_adversarial + self._l1_weight * loss_l1
+            return loss_g, (stats, {"loss_g": loss_g, "loss_adversarial": loss_adversarial, "loss_l1": loss_l1})
+
+        gradient, (stats, scalars) = jax.grad(loss, has_aux=True)(fake)
+        return gradient, stats, scalars
+
+    @staticmethod
+    def _maps(part: Part, fake: Array) -> tuple[Array, Array, Array, Array]:
+        """Series, real and fake maps as the discriminator is shown them, and which there are."""
+        series, target, has_map = part
+        present = has_map[:, None, None, :]
+        return series, jnp.where(present, target, ABSENT), jnp.where(present, fake, ABSENT), has_map

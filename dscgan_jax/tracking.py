@@ -121,5 +121,18 @@ class Tracker:
         self.close()
 
 
+class Silent:
+    """A tracker that writes nothing: another process does."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, sort_keys=True, allow_nan=False) + "\n"

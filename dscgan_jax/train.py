@@ -9,7 +9,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -18,14 +18,14 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from dscgan_jax import figures, metrics, settings, sharding, state, steps
+from dscgan_jax import distributed, figures, metrics, settings, sharding, state, steps
 from dscgan_jax.checkpoints import METRIC, Checkpoints, software_versions
-from dscgan_jax.data import pipeline
+from dscgan_jax.data import pipeline, resident
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import write_whole
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.scaling import Scaling
-from dscgan_jax.tracking import Tracker, check_finite, is_due
+from dscgan_jax.tracking import Silent, Tracker, check_finite, is_due
 
 CONFIG_FILE = "config.json"
 N_SAMPLES = 3  # slices in a panel
@@ -47,13 +47,14 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
     n_slices = builder.info.splits["train"].num_examples
     total = settings.total_steps(config, n_slices)
     mesh = sharding.data_mesh()
-    pipeline.check_batch_size(config.train.batch_size, mesh.size)
+    pipeline.check_batch_size(config.train.batch_size, mesh.size, config.train.accumulate)
     scaling = Scaling.from_ranges(data_record["ranges"], config.data.signal, tuple(config.target), config.data.ranges)
     record = {"config": settings.to_json(config), "scaling": scaling.to_json(), "data": data_record,
               "software": software_versions()}
 
     check_workdir(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
+    distributed.check_shared(workdir)
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
     networks, optimisers, current = state.create(config.model, config.train, frames=config.data.frames,
                                                  n_targets=len(config.target), seed=config.seed, total_steps=total)
@@ -63,28 +64,34 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
         check_same_data(checkpoints.record(start), data_record, workdir)
         current = checkpoints.restore(start, current)
         print(f"resuming {workdir} from step {start} of {total}")
-    write_whole(workdir / CONFIG_FILE, json.dumps(settings.to_json(config), indent=2) + "\n")
+    if distributed.is_lead():
+        write_whole(workdir / CONFIG_FILE, json.dumps(settings.to_json(config), indent=2) + "\n")
 
     one_step = jax.jit(
         functools.partial(steps.train_step, networks=networks, optimisers=optimisers, scaling=scaling,
-                          objective=config.loss.objective, l1_weight=config.loss.l1_weight),
+                          objective=config.loss.objective, l1_weight=config.loss.l1_weight,
+                          accumulate=config.train.accumulate),
         donate_argnums=0)
     with out_of_memory_named(config):
         one_step = compiled_within_memory(one_step, current, abstract_batch(builder, config, mesh))
-    predict = jax.jit(functools.partial(steps.predict_step, networks=networks, scaling=scaling,
-                                        mode=config.evaluate.norm_at_test))
-    batches = pipeline.train_batches(builder, batch_size=config.train.batch_size, seed=config.seed, start_step=start,
-                                     memory_mib=config.data.memory_mib, read_threads=config.data.read_threads)
+    predict_step = functools.partial(steps.predict_step, networks=networks, scaling=scaling, mode=config.evaluate.norm_at_test)
+    predict_together = jax.jit(predict_step, out_shardings=sharding.split_batch(mesh))
+    predict_alone = jax.jit(predict_step)
+    analysis = one_step.memory_analysis()
+    feed = iter(())
+    if start < total:
+        feed = data_feed(config, builder, mesh, start, analysis.temp_size_in_bytes if analysis else 0)
     checkpoint_every = settings.steps_of_epochs(config, config.train.checkpoint_every_epochs, n_slices)
     sample_every = settings.steps_of_epochs(config, config.train.sample_every_epochs, n_slices)
     samples = None
 
-    tracker = Tracker(workdir, start)
-    bar = tqdm.tqdm(total=total, initial=start, unit="step", desc="training", smoothing=0.05, dynamic_ncols=True)
+    tracker = Tracker(workdir, start) if distributed.is_lead() else Silent()
+    bar = tqdm.tqdm(total=total, initial=start, unit="step", desc="training", smoothing=0.05, dynamic_ncols=True,
+                    disable=not distributed.is_lead())
     try:
         for step in range(start + 1, total + 1):
             with out_of_memory_named(config):
-                current, scalars = one_step(current, sharding.place_batch(next(batches), mesh))
+                current, scalars = one_step(current, next(feed))
             log_due = is_due(step, config.train.log_every_steps, total)
             checkpoint_due = is_due(step, checkpoint_every, total)
             if log_due or checkpoint_due:  # the only places where the host waits for the device
@@ -95,14 +102,14 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
             if log_due:
                 tracker.log(step, {"epoch": step * config.train.batch_size / n_slices, **scalars})
             if checkpoint_due:
-                errors = validate(predict, current.generator, evaluation_batches(builder, config), scaling)
+                errors = validate(predict_together, current.generator, evaluation_batches(builder, config), scaling, mesh)
                 check_finite(errors, step)
                 tracker.log(step, {f"validation_{name}": value for name, value in errors.items()})
                 checkpoints.save(current, record, errors["error"])
-            if is_due(step, sample_every, total):
-                samples = samples or choose_samples(evaluation_batches(builder, config), scaling)
-                tracker.image(step, "samples", draw_samples(predict, current.generator, samples, scaling,
-                                                            workdir / "samples" / f"step-{step:07d}.png"))
+            if distributed.is_lead() and is_due(step, sample_every, total):
+                samples = samples or choose_samples(evaluation_batches(builder, config, everybody=False), scaling)
+                tracker.image(step, "samples", draw_samples(predict_alone, sharding.own_copy(current.generator), samples,
+                                                            scaling, workdir / "samples" / f"step-{step:07d}.png"))
             bar.update()
     finally:
         bar.close()
@@ -110,27 +117,84 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
         checkpoints.close()
 
 
-def evaluation_batches(builder: Any, config: ml_collections.ConfigDict) -> Iterable[dict[str, np.ndarray]]:
-    """Every validation slice once."""
+def data_feed(config: ml_collections.ConfigDict, builder: Any, mesh: jax.sharding.Mesh, start: int, step_bytes: int = 0
+              ) -> Iterator[dict[str, jax.Array]]:
+    """Training batches on the devices, from number `start` on: the same wherever the slices lie, which it prints.
+
+    Args:
+      config: says where they may lie.
+      builder: the prepared data set.
+      mesh: batches are split over it; each process sends its share.
+      start: how many batches were consumed before.
+      step_bytes: what a step needs on each device beside its state.
+
+    Raises:
+      InputError: the slices must lie on the device, which has no room for them.
+    """
+    order = {"batch_size": config.train.batch_size, "seed": config.seed, "start_step": start}
+    if fits_on_device(config, builder, mesh, step_bytes):
+        where = "on the device" if mesh.size == 1 else "on each device"
+        arrays = resident.load(pipeline.training_slices(builder), mesh, read_threads=config.data.read_threads)
+        feed = resident.batches(arrays, mesh, **order)
+    else:
+        where = "in memory" if pipeline.fits_in_memory(builder, config.data.memory_mib) else "on disk"
+        batches = pipeline.train_batches(
+            builder, **order, memory_mib=config.data.memory_mib, read_threads=config.data.read_threads,
+            process_index=jax.process_index(), process_count=jax.process_count())
+        placed = (sharding.place_batch(batch, mesh) for batch in batches)
+        feed = one_ahead(next(placed), placed)
+    if jax.process_index() == 0:
+        print(f"training slices: {builder.info.splits['train'].num_examples} {where} "
+              f"({pipeline.training_bytes(builder) / 2**20:,.1f} MiB)")
+    return feed
+
+
+def fits_on_device(config: ml_collections.ConfigDict, builder: Any, mesh: jax.sharding.Mesh, step_bytes: int) -> bool:
+    """Whether the training slices shall and can lie on every device."""
+    wish = config.data.on_device
+    if wish == "never" or wish == "auto" and mesh.devices.flat[0].platform == "cpu":
+        return False
+    needed, room = pipeline.training_bytes(builder), resident.room_bytes(mesh, step_bytes)
+    if wish == "always" and needed > room:
+        raise InputError(f"config.data.on_device=always: the training slices need {needed / 2**20:,.1f} MiB, beside a training "
+                         f"step each device has room for {room / 2**20:,.1f} MiB; set it to auto or never.")
+    return needed <= room
+
+
+def one_ahead(first: Any, later: Iterable[Any]) -> Iterator[Any]:
+    """`first`, then all of `later`; each leaves only when the next is on its way."""
+    for following in later:
+        yield first
+        first = following
+    yield first
+
+
+def evaluation_batches(builder: Any, config: ml_collections.ConfigDict, everybody: bool = True
+                       ) -> Iterable[dict[str, np.ndarray]]:
+    """Every validation slice once: `everybody` takes a share of them, or this process takes all."""
+    shares = {"process_index": jax.process_index(), "process_count": jax.process_count()} if everybody else {}
     return pipeline.evaluation_batches(builder, "validation", batch_size=config.train.batch_size,
-                                       read_threads=config.data.read_threads)
+                                       read_threads=config.data.read_threads, **shares)
 
 
-def validate(predict: Any, generator: Any, batches: Iterable[dict[str, np.ndarray]], scaling: Scaling
-             ) -> dict[str, float]:
+def validate(predict: Any, generator: Any, batches: Iterable[dict[str, np.ndarray]], scaling: Scaling,
+             mesh: jax.sharding.Mesh) -> dict[str, float]:
     """Brain MAE of each target in its unit, and `error`: their mean, each over the width of its map's range.
 
-    Voxels of all slices count alike; a slice without the map counts nowhere.
+    Voxels of all slices count alike; a slice without the map counts nowhere. `batches` are this process's share; `predict`
+    leaves its maps split over the mesh.
     """
     columns = [MAP_NAMES.index(name) for name in scaling.targets]
     total, count = np.zeros(len(columns)), np.zeros(len(columns))
     for batch in batches:
-        predicted = np.asarray(scaling.physical_maps(predict(generator, pipeline.network_inputs(batch))))
+        inputs = sharding.place_batch(pipeline.network_inputs(batch), mesh)
+        predicted = np.asarray(scaling.physical_maps(sharding.own_rows(predict(generator, inputs))))
         for channel, column in enumerate(columns):
             counts_here = batch["mask"].astype(bool) & (batch["has_map"][:, column] & ~batch["is_padding"])[:, None, None]
             error, voxels = metrics.abs_error_and_count(predicted[..., channel], batch["maps"][..., column], counts_here)
             total[channel] += np.asarray(error).sum()
             count[channel] += np.asarray(voxels).sum()
+    total, count = distributed.sum_over_processes(np.stack([total, count]))
     if not count.all():
         absent = [name for name, voxels in zip(scaling.targets, count, strict=True) if not voxels]
         raise InputError(f"no validation subject has {', '.join(absent)}; add the map to one, or take it out of "

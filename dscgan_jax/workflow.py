@@ -3,24 +3,27 @@
 import pathlib
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 import tqdm
 
-from dscgan_jax import checkpoints, evaluate, records, report, settings, train
+from dscgan_jax import benchmark, benchmark_page, checkpoints, distributed, evaluate, records, report, settings, sharding, train
 from dscgan_jax import deconvolve as conventional
 from dscgan_jax import predict as prediction
+from dscgan_jax.allocation import keep_freed_memory
 from dscgan_jax.configs import default
 from dscgan_jax.data import builder as data_builder
-from dscgan_jax.data import layouts, phantom_exams, preparation
+from dscgan_jax.data import layouts, phantom_exams, pipeline, preparation
 from dscgan_jax.errors import InputError
+from dscgan_jax.files import write_whole
 from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.scaling import Limits, Scaling
 
 NORMS = {"network_batch": "batch", "network_running": "running"}  # source -> how its batch norm normalises
+NETWORK_MODES = ("train", "evaluate", "predict", "benchmark")
 LONG_RUN_HOURS = 1.0
 # Fields of a config that say nothing of a network: a stored run may be evaluated with others.
 BESIDE_THE_NETWORK = ("data.cache_dir", "evaluate.baselines",
@@ -28,10 +31,12 @@ BESIDE_THE_NETWORK = ("data.cache_dir", "evaluate.baselines",
 DATA_KEYS = ("source", "fingerprint", "n_train", "n_validation", "n_test")
 
 
-def set_up(config: ml_collections.ConfigDict) -> None:
-    """Process set-up: compiled programs are kept, so that the second start is quick."""
+def set_up(config: ml_collections.ConfigDict, mode: str) -> None:
+    """Process set-up: compiled programs are kept, so that the second start is quick; on a CPU, networks keep their memory."""
     jax.config.update("jax_compilation_cache_dir", str(cache_dir(config) / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if mode in NETWORK_MODES and jax.default_backend() == "cpu":
+        keep_freed_memory()
 
 
 def cache_dir(config: ml_collections.ConfigDict) -> pathlib.Path:
@@ -92,28 +97,55 @@ def series_bytes(subjects: list[layouts.SubjectFiles]) -> dict[str, int]:
     return {files.subject: files.series.stat().st_size for files in subjects}
 
 
-def train_and_evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    """The whole path, from exams to a page."""
+def train_and_evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path,
+                       wait_seconds: float = distributed.WAIT_SECONDS) -> None:
+    """The whole path, from exams to a page. Several processes train together; the lead prepares before and scores after."""
     settings.check(config)
     conventional.check_baselines(config)
     train.check_workdir(workdir, config)  # another config is refused before anything long starts
+    mesh = sharding.data_mesh()
+    pipeline.check_batch_size(config.train.batch_size, mesh.size, config.train.accumulate)
+    distributed.check_devices_reduce(mesh, wait_seconds)
+    distributed.check_same_everywhere(f"{settings.to_json(config)} {workdir.absolute()} {checkpoints.software_versions()}")
+    with distributed.silent_unless_lead():
+        _train(config, workdir)
+
+
+def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     begun = time.perf_counter()
-    if not config.data.root:
+    if distributed.is_lead() and not config.data.root:
         slices = config.data.slices or config.phantom.slices or 26
         hint_at_demo(config, round(config.data.split_fractions[0] * config.phantom.subjects * slices))
-    builder, data_record = prepare(config)
+    builder, data_record = distributed.lead_first("prepare", lambda: prepare(config))
     n_slices = builder.info.splits["train"].num_examples
-    if config.data.root:
+    if distributed.is_lead() and config.data.root:
         hint_at_demo(config, n_slices)
     print(f"training: {' '.join(MAPS[name].title for name in config.target)} with the {config.model.generator} "
           f"generator, {settings.total_steps(config, n_slices)} steps of {config.train.batch_size} slices on "
-          f"{jax.device_count()} x {jax.devices()[0].device_kind}")
+          f"{jax.device_count()} x {jax.devices()[0].device_kind}{of_processes()}{scaled_rates(config.train)}")
     train.train(config, workdir, builder, data_record)
+    if not distributed.is_lead():
+        return
     if data_record["n_test"]:
         evaluate_run(config, workdir, "test", "best", BESIDE_THE_NETWORK)
     else:
         print(f"no subject is in the test split, so nothing was scored. checkpoints: {workdir / 'checkpoints'}")
     print(f"total: {(time.perf_counter() - begun) / 60:.1f} min")
+
+
+def of_processes() -> str:
+    """How many processes train together, where there is more than one."""
+    return f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+
+
+def scaled_rates(train_config: ml_collections.ConfigDict) -> str:
+    """The learning rates that are used, where they are not those of the config."""
+    factor = settings.learning_rate_factor(train_config)
+    if factor == 1:
+        return ""
+    rates = [factor * rate for rate in (train_config.learning_rate, train_config.discriminator_learning_rate)]
+    return (f", learning rates {rates[0]:.3g} and {rates[1]:.3g} ({train_config.learning_rate_scaling} from batches of "
+            f"{train_config.learning_rate_batch})")
 
 
 def hint_at_demo(config: ml_collections.ConfigDict, n_slices: int) -> None:
@@ -313,3 +345,15 @@ def draw_phantom(output: pathlib.Path, *, preset: str, subjects: int, size: int,
         phantom_exams.write_cohort(output, preset=preset, subjects=subjects, seed=seed, size=size, slices=slices or None,
                                    split_fractions=split_fractions, progress=bar.update)
     print(output)
+
+
+def measure_speed(config: ml_collections.ConfigDict, parts: Sequence[str], repeats: int, output: pathlib.Path | None,
+                  command: str) -> None:
+    """The benchmark of a config as a table, and its record as a file."""
+    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+        raise InputError(f"--output={output}: expected a JSON file in a folder that is there.")
+    jax.config.update("jax_enable_compilation_cache", False)  # how long compilation takes is part of the answer
+    record = benchmark.run(config, tuple(parts) or benchmark.PARTS, repeats, command)
+    print(benchmark_page.terminal(record), end="")
+    if output is not None:
+        write_whole(output, benchmark.to_text(record))

@@ -12,6 +12,17 @@ TINY = {
     "train.sample_every_epochs": 100.0, "evaluate.baselines": (),
 }
 
+# Trains without evaluating: python -c DRIVER '{"train.steps": 2, ...}' WORKDIR
+DRIVER = """
+import json, pathlib, sys
+from dscgan_jax import train, workflow
+from dscgan_jax.configs import temp_tmax
+config = temp_tmax.get_config("demo")
+config.update_from_flattened_dict(json.loads(sys.argv[1]))
+workflow.set_up(config, "train")
+train.train(config, pathlib.Path(sys.argv[2]), *workflow.prepare(config))
+"""
+
 
 def overrides(root: pathlib.Path, cache: pathlib.Path, **changes) -> list[str]:
     """Command-line arguments of a tiny run on the exams in `root`."""

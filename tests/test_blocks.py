@@ -82,7 +82,7 @@ def test_a_misspelt_mode_is_refused():
 def test_instance_norm_ignores_the_other_slices_in_every_mode():
     x = image((2, 4, 4, 3))
     for mode in blocks.MODES:
-        np.testing.assert_allclose(blocks.InstanceNorm()(x, mode)[:1], blocks.InstanceNorm()(x[:1], mode), atol=1e-6)
+        np.testing.assert_allclose(blocks.InstanceNorm(3)(x, mode)[:1], blocks.InstanceNorm(3)(x[:1], mode), atol=1e-6)
 
 
 def test_transposed_convolution_adds_each_input_pixel_times_its_taps():

@@ -6,19 +6,19 @@ import pathlib
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
 
 LEVELS = {
-    "errors": 0,
-    "maps": 1, "files": 1,
+    "errors": 0, "allocation": 0,
+    "maps": 1, "files": 1, "benchmark_page": 1, "models.blocks": 1,
     "scaling": 2, "losses": 2, "metrics": 2, "tracking": 2, "figures": 2, "records": 2, "sharding": 2,
-    "perfusion.kinetics": 2, "perfusion.signal": 2, "perfusion.anatomy": 2, "data.nifti": 2, "models.blocks": 2,
-    "settings": 3, "page_parts": 3, "perfusion.vessels": 3, "perfusion.physiology": 3, "perfusion.brain": 3,
+    "perfusion.kinetics": 2, "perfusion.signal": 2, "perfusion.anatomy": 2, "data.nifti": 2, "models.time_passes": 2,
+    "settings": 3, "page_parts": 3, "distributed": 3, "perfusion.vessels": 3, "perfusion.physiology": 3, "perfusion.brain": 3,
     "perfusion.motion": 3, "perfusion.arterial": 3, "perfusion.deconvolution": 3,
     "models.temporal": 3, "models.unet": 3, "models.discriminator": 3,
-    "perfusion.acquisition": 4, "perfusion.parametric": 4, "data.exams": 4, "models.generators": 4,
+    "perfusion.acquisition": 4, "perfusion.parametric": 4, "data.exams": 4, "models.generators": 4, "counting": 4,
     "perfusion.phantom": 5, "perfusion.conventional": 5, "data.layouts": 5, "data.preparation": 5, "pictures": 5, "state": 5,
-    "data.ranges": 6, "data.phantom_exams": 6, "qc": 6, "convert": 6, "steps": 6, "checkpoints": 6,
-    "data.builder": 7, "data.pipeline": 7,
+    "data.ranges": 6, "data.phantom_exams": 6, "qc": 6, "convert": 6, "steps": 6, "checkpoints": 6, "data.pipeline": 6,
+    "data.builder": 7, "data.resident": 7,
     "train": 8, "predict": 8, "evaluate": 8, "deconvolve": 8,
-    "report": 9,
+    "report": 9, "benchmark": 9,
     "workflow": 10,
     "main": 11,
 }

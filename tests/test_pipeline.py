@@ -88,12 +88,30 @@ def test_each_epoch_sees_every_slice_once_in_a_fresh_order(data_set):
     assert order != _order(data_set, _batches(data_set, 7, seed=1))
 
 
-def test_processes_share_each_batch_without_overlap(data_set):
-    whole = _order(data_set, _batches(data_set, 6))
-    shares = [_order(data_set, _batches(data_set, 6, process_index=index, process_count=2)) for index in (0, 1)]
-    for step in range(6):
-        both = shares[0][2 * step : 2 * step + 2] + shares[1][2 * step : 2 * step + 2]
-        assert sorted(both) == sorted(whole[4 * step : 4 * step + 4])
+@pytest.mark.parametrize("memory_mib", [0, 100])
+@pytest.mark.parametrize("process_count", [2, 4])
+def test_the_shares_of_all_processes_one_behind_the_other_are_the_batch(data_set, process_count, memory_mib):
+    whole = _batches(data_set, 6, memory_mib=memory_mib)
+    shares = [_batches(data_set, 6, memory_mib=memory_mib, process_index=index, process_count=process_count)
+              for index in range(process_count)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        _assert_equal(batch, {name: np.concatenate([part[name] for part in parts]) for name in batch})
+
+
+@pytest.mark.parametrize(("n_slices", "batch_size"), [(7, 4), (3, 8), (8, 8), (12, 4), (5, 24)])
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+def test_no_slice_is_lost_or_doubled_in_any_epoch(n_slices, batch_size, process_count):
+    orders = [pipeline.BatchOrder(3, n_slices, batch_size, index, process_count) for index in range(process_count)]
+    seen = np.concatenate([order(step) for step in range(4 * n_slices) for order in orders])
+    epochs = seen[: len(seen) // n_slices * n_slices].reshape(-1, n_slices)
+    assert len(epochs) >= 3
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(n_slices), (len(epochs), 1)))
+
+
+def test_the_order_is_fixed_for_good():
+    """Another order would make another run of every run that resumes."""
+    assert [pipeline.BatchOrder(0, 7, 4)(step).tolist() for step in (0, 1, 1000)] == [[0, 2, 4, 1], [5, 3, 6, 0], [4, 2, 6, 5]]
+    assert pipeline.BatchOrder(1, 7, 4)(0).tolist() == [6, 1, 2, 4]
 
 
 def test_evaluation_sees_each_slice_exactly_once_and_marks_the_padding(data_set):
@@ -116,7 +134,7 @@ def test_evaluation_reads_each_slice_once_and_keeps_nothing(data_set):
 
 def test_an_empty_split_has_no_evaluation_batches_and_no_training(data_set, monkeypatch):
     assert list(pipeline.evaluation_batches(data_set, "validation", batch_size=4)) == []
-    monkeypatch.setattr(pipeline._Slices, "of", lambda *_: pipeline._Slices([], "", ()))
+    monkeypatch.setattr(pipeline.Slices, "of", lambda *_: pipeline.Slices([], "", ()))
     with pytest.raises(InputError, match="the training split is empty"):
         next(pipeline.train_batches(data_set, batch_size=4, seed=0))
 

@@ -39,6 +39,7 @@ def test_the_default_is_the_papers_setting():
     ("target", (), "at least one map"),
     ("target", ("tmax", "tmax"), "twice"),
     ("data.frames", 50, "64 to 127"),
+    ("data.on_device", "yes", "auto, always, never"),
     ("data.signal", "log", "raw, relative, delta_r2star"),
     ("data.split_fractions", (0.5, 0.5, 0.5), "adding up to 1"),
     ("train.batch_size", 0, "at least 1"),
@@ -51,6 +52,8 @@ def test_the_default_is_the_papers_setting():
     ("model.discriminator", "pixel", "patch, whole"),
     ("model.width", 0, "at least 1"),
     ("train.decay", "linear", "constant, cosine"),
+    ("train.learning_rate_scaling", "log", "none, linear, sqrt"),
+    ("train.learning_rate_batch", 0, "at least 1"),
     ("data.lead_seconds", 5.0, "time_mode=seconds"),
     ("train.batch_size", 10**9, "lower it"),
 ])
@@ -83,6 +86,15 @@ def test_steps_are_the_epochs_rounded_up_unless_given():
     assert settings.total_steps(config, n_slices=10) == 7  # 25 slices in batches of 4
     config.train.steps = 3
     assert settings.total_steps(config, n_slices=10) == 3
+
+
+def test_learning_rates_follow_the_batch_as_told():
+    config = default.get_config()
+    config.train.batch_size = 36
+    factors = {}
+    for config.train.learning_rate_scaling in ("none", "linear", "sqrt"):
+        factors[config.train.learning_rate_scaling] = settings.learning_rate_factor(config.train)
+    assert factors == {"none": 1.0, "linear": 9.0, "sqrt": 3.0}  # the rates are meant for batches of 4
 
 
 def test_a_config_survives_json():

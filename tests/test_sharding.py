@@ -78,6 +78,16 @@ def test_statistics_per_device_would_be_found_out():
     assert largest_share(one["discriminator"]["stats"], averaged["discriminator"]["stats"]) > 1e-2
 
 
+def test_a_process_gets_its_rows_back_in_order_and_the_state_for_itself():
+    mesh = sharding.data_mesh()
+    series = arrays()["series"]
+    np.testing.assert_array_equal(sharding.own_rows(sharding.place_batch({"series": series}, mesh)["series"]), series)
+    generator = created()[2].generator
+    alone = sharding.own_copy(sharding.place_state(generator, mesh))
+    jax.tree.map(np.testing.assert_array_equal, alone, generator)
+    assert all(len(leaf.devices()) == 1 for leaf in jax.tree.leaves(alone))
+
+
 def test_the_batch_is_split_and_the_state_is_everywhere():
     mesh = sharding.data_mesh()
     batch = sharding.place_batch(arrays(), mesh)

@@ -123,3 +123,12 @@ def test_learning_rate_follows_the_config(decay, last):
     np.testing.assert_allclose(sizes[10], 0.5 * last, atol=1e-5)
     first, _ = of_discriminator.update(np.float32(2.0), of_discriminator.init(params), params)
     np.testing.assert_allclose(abs(float(first)), 0.25, rtol=1e-5)
+
+
+def test_both_learning_rates_grow_with_the_batch_where_that_is_asked_for():
+    config = default.get_config()
+    config.train.batch_size, config.train.learning_rate_scaling = 16, "linear"
+    for optimiser in state.make_optimisers(config.train, 10):
+        params = np.float32(1.0)
+        first, _ = optimiser.update(np.float32(2.0), optimiser.init(params), params)
+        np.testing.assert_allclose(abs(float(first)), 4e-4, rtol=1e-5)  # four times the rate of batches of 4

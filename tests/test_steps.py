@@ -269,3 +269,47 @@ def test_an_unknown_objective_is_refused():
                              objective="wgan", l1_weight=1.0)
     with pytest.raises(InputError, match="config.loss.objective is 'wgan'"):
         jax.eval_shape(step, before, batch())
+
+
+# --- Smaller, in parts ---------------------------------------------------------------------------------------------
+
+
+def scaled_step(accumulate=1, **model):
+    """State, scalars and gradients after one step of four scaled slices, and the program that made them."""
+    config = default.get_config()
+    config.model.update({**TINY, **model})
+    networks, optimisers, before = state.create(config.model, config.train, frames=64, n_targets=2, seed=0, total_steps=10)
+    rng = np.random.default_rng(0)
+    series, target = (rng.uniform(-1, 1, shape).astype(np.float32) for shape in ((4, 64, 6, 6), (4, 6, 6, 2)))
+    step = jax.jit(functools.partial(
+        steps.gan_step_and_gradients, networks=networks, optimisers=optimisers, objective="logits", l1_weight=1.0,
+        accumulate=accumulate), compiler_options=FAST).lower(before, series, target, np.ones((4, 2), bool))
+    return step.compile()(before, series, target, np.ones((4, 2), bool)), step.as_text()
+
+
+def test_parts_of_a_batch_give_the_gradients_of_the_whole_where_no_norm_mixes_slices():
+    (_, scalars, gradients), _ = scaled_step(norm="instance")
+    (_, scalars_of_parts, gradients_of_parts), _ = scaled_step(norm="instance", accumulate=2)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), scalars, scalars_of_parts)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-4), gradients, gradients_of_parts)
+
+
+def test_batch_norms_see_one_part_at_a_time():
+    (after, _, _), _ = scaled_step(accumulate=2)
+
+    assert int(after.generator["stats"]["temporal"]["block1"]["norm"]["batches"]) == 2
+    assert int(after.discriminator["stats"]["norm1"]["batches"]) == 2 * 3  # real, fake, fake again
+
+
+@pytest.mark.parametrize("generator", ["temporal", "unet"])
+def test_bfloat16_computes_in_sixteen_bits_and_keeps_everything_in_thirty_two(generator):
+    (exact, scalars, _), exact_program = scaled_step(generator=generator)
+    (after, rough_scalars, _), program = scaled_step(generator=generator, compute="bfloat16")
+
+    assert "bf16" in program and "bf16" not in exact_program
+    assert jax.tree.map(lambda leaf: leaf.dtype, after) == jax.tree.map(lambda leaf: leaf.dtype, exact)
+    assert {scalar.dtype for scalar in rough_scalars.values()} == {np.dtype("float32")}
+    np.testing.assert_allclose(rough_scalars["loss_l1"], scalars["loss_l1"], rtol=0.02)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.02, rtol=0.02),
+                 after.generator["stats"], exact.generator["stats"])

@@ -1,29 +1,26 @@
 """The temporal stack: each pixel alone, any number of frames from 64 to 127."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.models import temporal
+from dscgan_jax.models import blocks, temporal, time_passes
+
+FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time; the arithmetic stays
 
 
-def block(n_in, n_out):
-    return temporal.TemporalBlock(n_in, n_out, norm="instance", bias=True, scheme="published",
-                                  rng=np.random.default_rng(0))
+@pytest.mark.parametrize("frames", [3, 6, 7, 10, 11])
+def test_a_convolution_has_kernel_4_stride_2_padding_1(frames):
+    rng = np.random.default_rng(1)
+    x, kernel = rng.standard_normal((1, 2, frames, 2), np.float32), rng.standard_normal((4, 2, 3), np.float32)
 
+    y = time_passes.convolve_time(x, kernel, frames)
 
-@pytest.mark.parametrize("frames", [6, 7])
-def test_a_block_is_a_convolution_of_kernel_4_stride_2_padding_1(frames):
-    layer = block(2, 3)
-    layer.norm = lambda y, mode, slope: y
-    x = np.random.default_rng(1).standard_normal((1, 2, frames, 2)).astype(np.float32)
-
-    y = layer(x, "train")
-
-    kernel, padded = np.asarray(layer.kernel[...]), np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
-    by_hand = np.stack([np.einsum("spti,tio->spo", padded[:, :, 2 * t : 2 * t + 4], kernel) for t in range(3)], axis=2)
-    np.testing.assert_allclose(y, by_hand + np.asarray(layer.bias[...]), atol=1e-5)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    by_hand = [np.einsum("spti,tio->spo", padded[:, :, 2 * t : 2 * t + 4], kernel) for t in range(frames // 2)]
+    np.testing.assert_allclose(y, np.stack(by_hand, axis=2), atol=1e-5)
 
 
 @pytest.mark.parametrize("frames", [64, 93, 127])
@@ -53,17 +50,84 @@ def test_pixels_do_not_mix():
     assert changed.tolist() == [[True, False, False], [False, False, False]]
 
 
-@pytest.mark.parametrize("frames", [2, 5, 6])
-def test_the_written_derivative_of_a_convolution_is_that_of_the_library(frames):
+@pytest.mark.parametrize("backend", ["cpu", "another"])  # each has its own way
+@pytest.mark.parametrize("frames", [2, 5, 6, 8, 13])
+def test_the_written_derivative_of_a_convolution_is_that_of_the_library(frames, backend, monkeypatch):
     def by_library(x, kernel):
         return jax.lax.conv_general_dilated(x, kernel[None], (1, 2), [(0, 0), (1, 1)],
                                             dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     rng = np.random.default_rng(0)
     x, kernel = rng.standard_normal((2, 3, frames, 2), np.float32), rng.standard_normal((4, 2, 5), np.float32)
-    y, pull = jax.vjp(lambda x, kernel: temporal.convolve_time(x, kernel, frames), x, kernel)
+    y, pull = jax.vjp(lambda x, kernel: time_passes.convolve_time(x, kernel, frames), x, kernel)
     expected, pull_library = jax.vjp(by_library, x, kernel)
 
     np.testing.assert_allclose(y, expected, atol=1e-5)
     for ours, library in zip(pull(np.cos(y)), pull_library(np.cos(y)), strict=True):
         np.testing.assert_allclose(ours, library, atol=1e-5)
+
+
+# --- The stack -----------------------------------------------------------------------------------------------------
+
+
+def small_stack(frames=64, bias=True):
+    """Weights of a whole stack of width 2, and series for it, in double precision."""
+    stack = temporal.TemporalStack(2, norm="batch", bias=bias, scheme="published", rng=np.random.default_rng(0))
+    weights = tuple(getattr(stack, f"block{index}").weights() for index in range(1, 7))
+    return (np.random.default_rng(1).standard_normal((3, 12, frames)), jax.tree.map(np.float64, weights))
+
+
+def plain_features(x, weights, axes):
+    """The stack as one would write it: a library's convolution, mean and variance, automatic derivatives."""
+    x = x[..., None]
+    for kernel, bias, scale, shift in weights:
+        x = jax.lax.conv_general_dilated(x, kernel[None], (1, 2), [(0, 0), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = x + bias[None, None, None]
+        whitened = (x - x.mean(axes, keepdims=True)) / jnp.sqrt(x.var(axes, keepdims=True) + 1e-5)
+        x = blocks.leaky_relu(whitened * scale[None, None, None] + shift[None, None, None])
+    return x
+
+
+@pytest.mark.parametrize(("frames", "per_slice", "recomputed"), [(64, False, 0), (97, False, 2), (64, False, 6), (97, True, 0)])
+def test_the_stack_and_its_written_derivative_are_the_plain_ones(frames, per_slice, recomputed):
+    with jax.enable_x64(True):
+        x, weights = small_stack(frames)
+        weight = np.random.default_rng(2).standard_normal((3, 12, 1, 16))
+        axes = (1, 2) if per_slice else (0, 1, 2)
+
+        def sides(function):
+            return jax.jit(jax.value_and_grad(lambda x, weights: (weight * function(x, weights)).sum(), (0, 1)),
+                           compiler_options=FAST)(x, weights)
+
+        ours = sides(lambda x, weights: time_passes.features(x, weights, per_slice, recomputed)[0])
+        plain = sides(lambda x, weights: plain_features(x, weights, axes))
+
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), ours, plain)
+
+
+def test_folded_norms_and_tiles_give_what_the_statistics_ask_for():
+    with jax.enable_x64(True):
+        x, weights = small_stack()
+        expected, statistics = time_passes.features(x, weights, False)
+
+        for n_tiles in (1, 4):
+            folded = time_passes.folded_features(x, weights, statistics, n_tiles)
+            np.testing.assert_allclose(folded, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("n_pixels", [4096, 4095, 4099])  # 4099 is prime: no tiles, rather than tiles of one pixel
+def test_tiles_divide_the_pixels(n_pixels):
+    count = time_passes.tile_count(3, n_pixels, 16)
+
+    assert n_pixels % count == 0 and (count == 1) == (n_pixels == 4099)
+
+
+def test_recomputed_blocks_are_not_kept():
+    x, weights = jax.tree.map(np.float32, small_stack())
+
+    def kept(recomputed):
+        _, saved = jax.eval_shape(lambda: time_passes._features_forward(x, weights, False, recomputed))
+        return sum(array.size for array in saved[0])
+
+    assert kept(0) - kept(2) == 3 * 12 * (32 * 2 + 16 * 4)  # the first two blocks' values

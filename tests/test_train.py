@@ -17,16 +17,6 @@ from dscgan_jax.configs import temp_tmax
 from dscgan_jax.data import phantom_exams
 from dscgan_jax.errors import InputError
 
-DRIVER = """
-import json, pathlib, sys
-from dscgan_jax import train, workflow
-from dscgan_jax.configs import temp_tmax
-config = temp_tmax.get_config("demo")
-config.update_from_flattened_dict(json.loads(sys.argv[1]))
-workflow.set_up(config)
-train.train(config, pathlib.Path(sys.argv[2]), *workflow.prepare(config))
-"""
-
 
 @pytest.fixture(scope="module")
 def exams(tmp_path_factory):
@@ -53,7 +43,7 @@ def config_of(exams, cache, **changes):
 
 def start(exams, cache, workdir, **changes):
     """A training process of its own."""
-    return subprocess.Popen([sys.executable, "-c", DRIVER, json.dumps(fields(exams, cache, **changes)), str(workdir)],
+    return subprocess.Popen([sys.executable, "-c", runs.DRIVER, json.dumps(fields(exams, cache, **changes)), str(workdir)],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env={**os.environ, "JAX_PLATFORMS": "cpu"})
 
@@ -96,11 +86,15 @@ def test_a_killed_run_resumes_bit_for_bit(exams, cache, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, whole, killed)
 
 
-def test_more_steps_continue_a_finished_run(exams, cache, tmp_path):
-    for steps in (2, 4):
-        config = config_of(exams, cache, **{"train.steps": steps, "train.decay": "constant"})
-        train.train(config, tmp_path / "halves", *workflow.prepare(config))
-    train.train(config, tmp_path / "whole", *workflow.prepare(config))
+def test_more_steps_continue_a_finished_run_wherever_the_slices_lie(exams, cache, tmp_path, capsys):
+    def run(workdir, steps, **changes):
+        config = config_of(exams, cache, **{"train.steps": steps, "train.decay": "constant", **changes})
+        train.train(config, tmp_path / workdir, *workflow.prepare(config))
+        return capsys.readouterr().out
+
+    assert "6 in memory" in run("whole", 4)
+    assert "6 on each device" in run("halves", 2, **{"data.on_device": "always"})
+    assert "6 on disk" in run("halves", 4, **{"data.memory_mib": 0})
     jax.tree.map(np.testing.assert_array_equal, weights(tmp_path / "whole")[1], weights(tmp_path / "halves")[1])
 
 

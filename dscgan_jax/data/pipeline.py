@@ -1,16 +1,22 @@
 """Batches: Grain over the prepared data set, from memory or from disk, in an order that seed and step fix.
 
 A batch is a dict of arrays whose first axis is the slice. Series travel as int16; signal conversion and scaling happen
-on the device (`scaling.Scaling`). The position in the data is the number of the step and nothing else.
+on the device (`scaling.Scaling`). The position in the data is the number of the step and nothing else; wherever the
+slices lie (`data.resident`: on the device), the batches are the same.
 """
 
+import contextlib
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grain.python as grain
+import jax
 import numpy as np
+import tqdm
 
 from dscgan_jax.data.preparation import PreparedExam
 from dscgan_jax.errors import InputError
@@ -24,12 +30,40 @@ SCALARS = {"dsc_scale": np.float32, "baseline_begin": np.int32, "baseline_end": 
 FLAG_FIELDS = ("has_map", "mask")  # stored as bytes
 
 
-def check_batch_size(batch_size: int, device_count: int) -> None:
-    """Raises `InputError` unless the batch divides over the devices."""
+def check_batch_size(batch_size: int, device_count: int, accumulate: int = 1) -> None:
+    """Raises `InputError` unless the batch, and each part it is taken in, divides over the devices."""
+    if accumulate > 1 and batch_size % (accumulate * device_count):
+        raise InputError(f"config.train.accumulate is {accumulate}; on {device_count} devices config.train.batch_size "
+                         f"({batch_size}) must be a multiple of {accumulate * device_count}.")
     if batch_size < 1 or batch_size % device_count:
         nearest = max(device_count, batch_size // device_count * device_count)
         raise InputError(f"config.train.batch_size is {batch_size}; it must be a multiple of the {device_count} devices, for "
                          f"example {nearest}.")
+
+
+def epoch_order(seed: int, epoch: int | jax.Array, n_slices: int) -> jax.Array:
+    """The order of an epoch, (n_slices,) int32: the same on every kind of device, under `jit` or not."""
+    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), epoch)
+    return jax.random.permutation(key, n_slices)
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchOrder:
+    """Which slices a process takes in a step; the shares of all processes, one behind the other, are the batch."""
+
+    seed: int
+    n_slices: int
+    batch_size: int
+    process_index: int = 0
+    process_count: int = 1
+
+    def __call__(self, step: int) -> np.ndarray:
+        """(slice,) indices. Batches straddle epochs, so no slice is left out."""
+        local = _share(self.batch_size, self.process_count)
+        first = step * self.batch_size + self.process_index * local
+        epochs, places = np.divmod(np.arange(first, first + local), self.n_slices)
+        return np.array([_host_order(self.seed, int(epoch), self.n_slices)[place]
+                         for epoch, place in zip(epochs, places, strict=True)])
 
 
 def train_batches(
@@ -45,8 +79,8 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Training batches without end; the n-th is the same however the run was interrupted.
 
-    Each epoch is a fresh permutation, and batches straddle epochs, so no slice is left out. From memory or from disk
-    the batches are identical.
+    Each epoch is a fresh permutation, and batches straddle epochs, so no slice is left out. From memory, from disk or
+    on the device (`data.resident`) the batches are identical.
 
     Args:
       builder: the prepared data set.
@@ -55,7 +89,7 @@ def train_batches(
       start_step: how many batches were consumed before.
       memory_mib: a split that needs no more is read into memory once; 0 = always from disk.
       read_threads: threads that read from disk, each holding one batch ahead.
-      process_index, process_count: this process yields its share of each batch.
+      process_index, process_count: this process yields its share of each batch, a run of its rows.
 
     Yields:
       `dsc` (slice, time, row, col) int16, `dsc_scale`, `maps` (slice, row, col, map) float32, `has_map` (slice, map)
@@ -64,22 +98,54 @@ def train_batches(
     Raises:
       InputError: the training split is empty.
     """
-    slices = _Slices.of(builder, "train", TRAIN_FIELDS)
+    slices = training_slices(builder)
+    order = BatchOrder(seed, len(slices), batch_size, process_index, process_count)
+    if fits_in_memory(builder, memory_mib):
+        arrays = _in_memory(slices, read_threads, progress=process_index == 0)
+        for step in itertools.count(start_step):
+            chosen = order(step)
+            yield {name: values[chosen] for name, values in arrays.items()}
+    batches = grain.MapDataset.range(start_step, sys.maxsize).map(lambda step: stacked(map(slices, order(step))))
+    # Without a bound Grain would read 500 batches ahead, gigabytes of them.
+    yield from batches.to_iter_dataset(grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=read_threads))
+
+
+def training_slices(builder: Any) -> "Slices":
+    """The training split on disk.
+
+    Raises:
+      InputError: it is empty, or its files are gone.
+    """
+    slices = Slices.of(builder, "train", TRAIN_FIELDS)
     if len(slices) == 0:
         raise InputError("the training split is empty; correct participants.tsv or config.data.split_fractions.")
-    local = _share(batch_size, process_count)
-    order = grain.MapDataset.range(len(slices)).seed(seed).shuffle().repeat()[process_index::process_count]
-    if _fits(builder, "train", memory_mib):
-        arrays = _in_memory(slices, read_threads)
-        indices = order.batch(local, drop_remainder=True)
-        for step in itertools.count(start_step):
-            chosen = indices[step]
-            yield {name: values[chosen] for name, values in arrays.items()}
-    batches = order.map(slices).batch(local, drop_remainder=True)
-    # Without a bound Grain would read 500 batches ahead, gigabytes of them.
-    reader = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=read_threads)))
-    reader.set_state({"next_index": start_step})
-    yield from reader
+    return slices
+
+
+def training_bytes(builder: Any) -> int:
+    """What the arrays of the training split need, wherever they lie."""
+    features = builder.info.features
+    one = sum(int(np.prod(features[name].shape)) * np.dtype(features[name].np_dtype).itemsize for name in TRAIN_FIELDS)
+    return builder.info.splits["train"].num_examples * one
+
+
+def fits_in_memory(builder: Any, memory_mib: float) -> bool:
+    """Whether the training split needs no more memory than that."""
+    return training_bytes(builder) <= memory_mib * 2**20
+
+
+def in_order(slices: "Slices", read_threads: int, *, progress: bool) -> Iterator[dict[str, Any]]:
+    """Every slice once, in the order of the data set, with a progress bar where that takes long."""
+    options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=4 * read_threads)
+    examples = grain.MapDataset.range(len(slices)).map(slices).to_iter_dataset(options)
+    yield from tqdm.tqdm(examples, total=len(slices), unit="slice", desc="reading", delay=3, dynamic_ncols=True,
+                         disable=not progress)
+
+
+def stacked(examples: Iterable[dict[str, Any]]) -> Batch:
+    """Slices -> a batch."""
+    examples = list(examples)
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
 
 def evaluation_batches(
@@ -98,7 +164,7 @@ def evaluation_batches(
     Yields:
       What `train_batches` yields, and `subject` (list of names), `slice_index` (slice,), `is_padding` (slice,) bool.
     """
-    slices = _Slices.of(builder, split, (*TRAIN_FIELDS, "subject", "slice_index"))
+    slices = Slices.of(builder, split, (*TRAIN_FIELDS, "subject", "slice_index"))
     local = _share(batch_size, process_count)
     n_slices = len(slices)
     n_padded = -(-n_slices // batch_size) * batch_size
@@ -135,8 +201,17 @@ def _share(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
+@functools.lru_cache(maxsize=16)
+def _host_order(seed: int, epoch: int, n_slices: int) -> np.ndarray:
+    """`epoch_order`, drawn beside the accelerator so as not to wait for its queue."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(RuntimeError):  # JAX_PLATFORMS may leave the CPU out
+            stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
+        return np.asarray(jax.jit(epoch_order, static_argnames="n_slices")(seed, epoch, n_slices))
+
+
 @dataclasses.dataclass(frozen=True)
-class _Slices:
+class Slices:
     """The slices of a split on disk, each as the batches hold it."""
 
     source: Any
@@ -144,7 +219,7 @@ class _Slices:
     fields: tuple[str, ...]
 
     @classmethod
-    def of(cls, builder: Any, split: str, fields: tuple[str, ...]) -> "_Slices":
+    def of(cls, builder: Any, split: str, fields: tuple[str, ...]) -> "Slices":
         if builder.info.splits[split].num_examples == 0:
             return cls([], str(builder.data_dir), fields)  # TFDS cannot open a split without files
         try:
@@ -173,18 +248,10 @@ def _damaged(folder: Any, error: Exception) -> InputError:
                       "folder and run again.")
 
 
-def _fits(builder: Any, split: str, memory_mib: float) -> bool:
-    """Whether the arrays of a split need no more memory than that."""
-    features = builder.info.features
-    one = sum(int(np.prod(features[name].shape)) * np.dtype(features[name].np_dtype).itemsize for name in TRAIN_FIELDS)
-    return builder.info.splits[split].num_examples * one <= memory_mib * 2**20
-
-
-def _in_memory(slices: _Slices, read_threads: int) -> dict[str, np.ndarray]:
+def _in_memory(slices: Slices, read_threads: int, *, progress: bool) -> dict[str, np.ndarray]:
     """All slices of a split, one array for each field."""
-    options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=4 * read_threads)
     arrays: dict[str, np.ndarray] = {}
-    for index, example in enumerate(grain.MapDataset.range(len(slices)).map(slices).to_iter_dataset(options)):
+    for index, example in enumerate(in_order(slices, read_threads, progress=progress)):
         for name, value in example.items():
             if name not in arrays:
                 arrays[name] = np.empty((len(slices), *value.shape), value.dtype)

@@ -10,6 +10,7 @@ Words: images are (slice, row, col, channel); kernels are (row, col, in, out), a
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,14 +79,26 @@ def _uniform(rng: np.random.Generator | None, shape: tuple[int, ...], limit: flo
     return np.zeros(shape, np.float32) if rng is None else np.float32(limit) * (2 * rng.random(shape, np.float32) - 1)
 
 
-# --- Activations ---------------------------------------------------------------------------------------------------
+# --- Activations and precision -------------------------------------------------------------------------------------
 
 
 def leaky_relu(x: Array) -> Array:
     return jnp.where(x > 0, x, SLOPE * x)
 
 
+def exact(x: Array) -> Array:
+    """At least float32: what statistics, sums and losses are made of."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 # --- Norms ---------------------------------------------------------------------------------------------------------
+
+
+class Statistics(NamedTuple):
+    """Mean and biased variance that a norm divides by, each (1 or slice, channel)."""
+
+    mean: Array
+    variance: Array
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -99,8 +112,8 @@ def normalise(x: Array, scale: Array, shift: Array, axes: tuple[int, ...], slope
       slope: of the leaky ReLU; 1 leaves it out.
 
     Returns:
-      the result, like `x`; the mean and the biased variance, (1 or slice, 1, 1, channel). Gradients flow through the
-      result alone: the statistics are there to be recorded.
+      the result, like `x`; the mean and the biased variance, (1 or slice, 1, 1, channel), at least float32. Gradients
+      flow through the result alone: the statistics are there to be recorded.
 
     The derivative is written out because activations of the temporal stack are large, and automatic differentiation
     passes over them more often.
@@ -109,27 +122,28 @@ def normalise(x: Array, scale: Array, shift: Array, axes: tuple[int, ...], slope
 
 
 def _normalise_forward(x, scale, shift, axes, slope):
-    mean = x.mean(axes, keepdims=True)
-    variance = jnp.square(x - mean).mean(axes, keepdims=True)  # two passes: E[x^2] - E[x]^2 loses digits in float32
+    values = exact(x)
+    mean = values.mean(axes, keepdims=True)
+    variance = jnp.square(values - mean).mean(axes, keepdims=True)  # two passes: E[x^2] - E[x]^2 loses digits in float32
     inverse_sd = jax.lax.rsqrt(variance + EPSILON)
-    y = (x - mean) * (_channels_last(scale) * inverse_sd) + _channels_last(shift)
+    y = (values - mean) * (_channels_last(scale) * inverse_sd) + _channels_last(shift)
     if slope != 1.0:
         y = jnp.where(y > 0, y, slope * y)
-    return (y, mean, variance), (x, mean, inverse_sd, scale, shift)
+    return (y.astype(x.dtype), mean, variance), (x, mean, inverse_sd, scale, shift)
 
 
 def _normalise_backward(axes, slope, saved, cotangents):
     x, mean, inverse_sd, scale, shift = saved
-    d_y = cotangents[0]
-    factor, shift = _channels_last(scale) * inverse_sd, _channels_last(shift)
+    values, d_y = exact(x), exact(cotangents[0])
+    factor = _channels_last(scale) * inverse_sd
     if slope != 1.0:
-        d_y = jnp.where((x - mean) * factor + shift > 0, d_y, slope * d_y)
+        d_y = jnp.where((values - mean) * factor + _channels_last(shift) > 0, d_y, slope * d_y)
     d_shift = d_y.sum(axes, keepdims=True)
     # The mean is taken off after the sum: a centred copy of x would be one more pass over memory.
-    d_scale = ((d_y * x).sum(axes, keepdims=True) - mean * d_shift) * inverse_sd
+    d_scale = ((d_y * values).sum(axes, keepdims=True) - mean * d_shift) * inverse_sd
     count = math.prod(x.shape[axis] for axis in axes)
-    d_x = factor * (d_y - (d_shift + (x - mean) * (inverse_sd * d_scale)) / count)
-    return d_x, d_scale.sum((0, 1, 2)), d_shift.sum((0, 1, 2))
+    d_x = factor * (d_y - (d_shift + (values - mean) * (inverse_sd * d_scale)) / count)
+    return d_x.astype(x.dtype), d_scale.sum((0, 1, 2)).astype(scale.dtype), d_shift.sum((0, 1, 2)).astype(shift.dtype)
 
 
 normalise.defvjp(_normalise_forward, _normalise_backward)
@@ -156,35 +170,64 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x: Array, mode: str, slope: float = 1.0) -> Array:
         """(slice, ., ., channel) -> the same shape, leaky ReLU included where `slope` is not 1."""
-        if mode == "running":
-            factor = self.scale[...] * jax.lax.rsqrt(self.variance[...] + EPSILON)
-            y = (x - _channels_last(self.mean[...])) * _channels_last(factor) + _channels_last(self.shift[...])
-            return jnp.where(y > 0, y, slope * y)
-        if mode == "batch":
-            return normalise(x, self.scale[...], self.shift[...], (1, 2), slope)[0]
-        if mode != "train":
-            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
-        y, mean, variance = normalise(x, self.scale[...], self.shift[...], (0, 1, 2), slope)
-        variance = unbiased(variance, x.size // x.shape[-1])
-        self.mean[...] = (1.0 - MOMENTUM) * self.mean[...] + MOMENTUM * mean[0, 0, 0]
-        self.variance[...] = (1.0 - MOMENTUM) * self.variance[...] + MOMENTUM * variance[0, 0, 0]
-        self.batches[...] = self.batches[...] + 1
+        if known := self.known_statistics(mode):
+            factor = self.scale[...] * jax.lax.rsqrt(known.variance[0] + EPSILON)
+            y = (exact(x) - _channels_last(known.mean[0])) * _channels_last(factor) + _channels_last(self.shift[...])
+            return jnp.where(y > 0, y, slope * y).astype(x.dtype)
+        axes = (1, 2) if self.per_slice(mode) else (0, 1, 2)
+        y, mean, variance = normalise(x, *self.scale_and_shift(), axes, slope)
+        self.record(mode, mean[:, 0, 0], variance[:, 0, 0], x.size // x.shape[-1])
         return y
+
+    def scale_and_shift(self) -> tuple[Array, Array]:
+        return self.scale[...], self.shift[...]
+
+    def known_statistics(self, mode: str) -> Statistics | None:
+        """Those of training, each (1, channel), where the mode asks for them."""
+        return Statistics(self.mean[...][None], self.variance[...][None]) if mode == "running" else None
+
+    def per_slice(self, mode: str) -> bool:
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        return mode == "batch"
+
+    def record(self, mode: str, mean: Array, variance: Array, count: int) -> None:
+        """Adds the statistics of a training batch of `count` values a channel, each (1, channel), to the running ones."""
+        if mode != "train":
+            return
+        self.mean[...] = (1.0 - MOMENTUM) * self.mean[...] + MOMENTUM * mean[0]
+        self.variance[...] = (1.0 - MOMENTUM) * self.variance[...] + MOMENTUM * unbiased(variance[0], count)
+        self.batches[...] = self.batches[...] + 1
 
 
 class InstanceNorm(nnx.Module):
     """Each slice and channel by its own statistics, in every mode; nothing learned, nothing recorded."""
 
+    def __init__(self, channels: int):
+        self.channels = channels
+
     def __call__(self, x: Array, mode: str, slope: float = 1.0) -> Array:
         """(slice, ., ., channel) -> the same shape, leaky ReLU included where `slope` is not 1."""
         del mode
-        channels = x.shape[-1]
-        return normalise(x, jnp.ones((channels,), x.dtype), jnp.zeros((channels,), x.dtype), (1, 2), slope)[0]
+        return normalise(x, *self.scale_and_shift(), (1, 2), slope)[0]
+
+    def scale_and_shift(self) -> tuple[Array, Array]:
+        return jnp.ones((self.channels,)), jnp.zeros((self.channels,))
+
+    def known_statistics(self, mode: str) -> None:
+        del mode
+
+    def per_slice(self, mode: str) -> bool:
+        del mode
+        return True
+
+    def record(self, mode: str, mean: Array, variance: Array, count: int) -> None:
+        del mode, mean, variance, count
 
 
 def make_norm(norm: str, channels: int, *, scheme: str, rng: np.random.Generator | None) -> nnx.Module:
     """`batch` or `instance`."""
-    return InstanceNorm() if norm == "instance" else BatchNorm(channels, scheme=scheme, rng=rng)
+    return InstanceNorm(channels) if norm == "instance" else BatchNorm(channels, scheme=scheme, rng=rng)
 
 
 # --- Convolutions --------------------------------------------------------------------------------------------------
@@ -209,11 +252,11 @@ class Conv(nnx.Module):
         """
         y, first = None, 0
         for part in parts:
-            kernel = self.kernel[...][:, :, first : first + part.shape[-1]]
+            kernel = self.kernel[...][:, :, first : first + part.shape[-1]].astype(part.dtype)
             term = jax.lax.conv_general_dilated(part, kernel, (self.stride, self.stride), [(self.padding,) * 2] * 2,
                                                 dimension_numbers=IMAGE)
             y, first = term if y is None else y + term, first + part.shape[-1]
-        return y + _channels_last(self.bias[...]) if self.has_bias else y
+        return y + _channels_last(self.bias[...]).astype(y.dtype) if self.has_bias else y
 
 
 class TransposedConv(nnx.Module):
@@ -242,9 +285,9 @@ class TransposedConv(nnx.Module):
         taps = taps.transpose(0, 2, 4, 1, 3, 5).reshape(4 * n_in, 4 * n_out)
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         windows = jnp.concatenate([x[:, :-1, :-1], x[:, :-1, 1:], x[:, 1:, :-1], x[:, 1:, 1:]], axis=-1)
-        y = (windows @ taps).reshape(n, rows + 1, cols + 1, 2, 2, n_out)
+        y = (windows @ taps.astype(x.dtype)).reshape(n, rows + 1, cols + 1, 2, 2, n_out)
         y = y.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * rows + 2, 2 * cols + 2, n_out)[:, 1:-1, 1:-1]
-        return y + _channels_last(self.bias[...]) if self.has_bias else y
+        return y + _channels_last(self.bias[...]).astype(y.dtype) if self.has_bias else y
 
 
 class ResizeConv(nnx.Module):

@@ -50,7 +50,7 @@ class PatchDiscriminator(nnx.Module):
         x = blocks.leaky_relu(self.conv0(series, maps))
         for layer in range(1, self.layers + 1):
             x = getattr(self, f"norm{layer}")(getattr(self, f"conv{layer}")(x), mode, blocks.SLOPE)
-        return self.last(x)
+        return blocks.exact(self.last(x))
 
 
 class WholeDiscriminator(nnx.Module):
@@ -79,4 +79,4 @@ class WholeDiscriminator(nnx.Module):
         for index in range(8):
             x = blocks.leaky_relu(getattr(self, f"conv{index}")(*parts))
             parts = (getattr(self, f"norm{index}")(x, mode),)
-        return self.last(*parts)
+        return blocks.exact(self.last(*parts))

@@ -6,7 +6,7 @@ import numpy as np
 from einops import rearrange
 from flax import nnx
 
-from dscgan_jax.models import temporal, unet
+from dscgan_jax.models import blocks, temporal, unet
 
 Array = jax.Array
 
@@ -17,15 +17,16 @@ class TemporalGenerator(nnx.Module):
     """temp-pix2pix: the temporal stack, then a U-Net on its features."""
 
     def __init__(self, n_out: int, *, width: int, unet_width: int, depth: int, norm: str, upsample: str,
-                 bias_before_norm: bool, scheme: str, rng: np.random.Generator | None):
-        self.temporal = temporal.TemporalStack(width, norm=norm, bias=bias_before_norm, scheme=scheme, rng=rng)
+                 bias_before_norm: bool, scheme: str, rng: np.random.Generator | None, recomputed: int = 0):
+        self.temporal = temporal.TemporalStack(width, norm=norm, bias=bias_before_norm, scheme=scheme, rng=rng,
+                                               recomputed=recomputed)
         self.unet = unet.UNet(width * temporal.WIDENING[-1], n_out, width=unet_width, depth=depth, norm=norm,
                               upsample=upsample, bias_before_norm=bias_before_norm, scheme=scheme, rng=rng)
 
     def __call__(self, series: Array, mode: str) -> Array:
         """(slice, time, row, col) -> (slice, row, col, map) in (-1, 1); `InputError` unless 64 <= time <= 127."""
         padded, crop = pad_to_depth(series, self.unet.depth)
-        return jnp.tanh(crop(self.unet(self.temporal(padded, mode), mode)))
+        return jnp.tanh(blocks.exact(crop(self.unet(self.temporal(padded, mode), mode))))
 
 
 class UNetGenerator(nnx.Module):
@@ -40,7 +41,7 @@ class UNetGenerator(nnx.Module):
         """(slice, time, row, col) -> (slice, row, col, map) in (-1, 1)."""
         padded, crop = pad_to_depth(series, self.unet.depth)
         frames_last = rearrange(padded, "slice time row col -> slice row col time")
-        return jnp.tanh(crop(self.unet(frames_last, mode)))
+        return jnp.tanh(blocks.exact(crop(self.unet(frames_last, mode))))
 
 
 def pad_to_depth(series: Array, depth: int):

@@ -1,0 +1,164 @@
+"""Floating-point operations of the networks, counted by hand from shapes.
+
+A multiplication and an addition count as two; taps that meet zero padding count like others; norms, activations, losses
+and Adam are left out (together a few per mille of the arithmetic, though not of the time). Everything is per slice.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from dscgan_jax.models import temporal, unet
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One convolution: `positions` applications of a (taps x n_in, n_out) matrix."""
+
+    name: str
+    taps: int
+    n_in: int
+    n_out: int
+    positions: int
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.taps * self.n_in * self.n_out * self.positions
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """Operations per slice.
+
+    Attributes:
+      temporal, unet, discriminator: of one forward pass; `temporal` is 0 for a plain U-Net.
+      training: of a training step as `steps` does it: forward and backward through the generator once; the discriminator
+        forward and backward on real and on fake, then on fake again, backward to the maps alone. Gradients that nobody
+        needs do not count: those of the series.
+      training_published: of the same step as released: backward through the generator twice, and all gradients of each
+        discriminator pass.
+    """
+
+    temporal: int
+    unet: int
+    discriminator: int
+    training: int
+    training_published: int
+
+    @property
+    def generator(self) -> int:
+        return self.temporal + self.unet
+
+
+def counted_flops(model: Any, frames: int, size: int, n_targets: int) -> Count:
+    """Counts a step of the networks that `model` (as `config.model`) describes, on slices of `size` x `size` pixels."""
+    stack, image = generator_layers(model, frames, size, n_targets)
+    scorer = discriminator_layers(model, frames, size, n_targets)
+    forward_g, forward_d = _sum(stack) + _sum(image), _sum(scorer)
+    backward_g = 2 * forward_g - (stack or image)[0].flops  # the series needs no gradient
+    first = scorer[0].flops
+    of_maps = first * n_targets // scorer[0].n_in
+    updates = 2 * (3 * forward_d - first)
+    return Count(
+        temporal=_sum(stack), unet=_sum(image), discriminator=forward_d,
+        training=forward_g + backward_g + updates + 2 * forward_d - first + of_maps,
+        # Real: no gradient of the input. Fake, twice: of all channels, since they are concatenated first.
+        training_published=forward_g + 2 * backward_g + 9 * forward_d - first)
+
+
+def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tuple[list[Layer], list[Layer]]:
+    """Layers of the temporal stack (none in a plain U-Net) and of the U-Net."""
+    side = size + -size % 2**model.depth
+    if model.generator == "unet":
+        return [], unet_layers(frames, n_targets, model.width, model.depth, model.upsample, side)
+    stack, n_in = [], 1
+    for index, factor in enumerate(temporal.WIDENING):
+        frames, n_out = frames // 2, factor * model.width
+        stack.append(Layer(f"block{index + 1}", 4, n_in, n_out, frames * side**2))
+        n_in = n_out
+    return stack, unet_layers(n_in, n_targets, model.unet_width, model.depth, model.upsample, side)
+
+
+def unet_layers(n_in: int, n_out: int, width: int, depth: int, upsample: str, side: int) -> list[Layer]:
+    """Layers of a U-Net on `side` x `side` pixels, in the order in which they are computed."""
+    channels = unet.level_channels(width, depth)
+    down, up = [], []
+    for level in range(depth):
+        small = (side // 2 ** (level + 1)) ** 2  # pixels on the inner side of this level
+        source = channels[level - 1] if level else n_in
+        target = channels[level - 1] if level else n_out
+        joined = channels[level] * (1 if level == depth - 1 else 2)
+        down.append(Layer(f"down{level}", 16, source, channels[level], small))
+        # Transposed: each input pixel meets all 16 taps. Resized: 3 x 3 on the enlarged image.
+        taps, positions = (9, 4 * small) if upsample == "resize" else (16, small)
+        up.insert(0, Layer(f"up{level}", taps, joined, target, positions))
+    return down + up
+
+
+def discriminator_layers(model: Any, frames: int, size: int, n_targets: int) -> list[Layer]:
+    """Layers of the patch discriminator, or of the whole-image one."""
+    layers, n_in, side, width = [], frames + n_targets, size, model.discriminator_width
+
+    def add(name: str, kernel: int, stride: int, padding: int, n_out: int) -> None:
+        nonlocal n_in, side
+        side = (side + 2 * padding - kernel) // stride + 1
+        layers.append(Layer(name, kernel**2, n_in, n_out, side**2))
+        n_in = n_out
+
+    if model.discriminator == "whole":
+        for index in range(8):
+            add(f"conv{index}", 3, 1 + index % 2, 1, width * 2 ** (index // 2))
+        add("last", 8, 1, 0, 1)
+        return layers
+    depth = model.discriminator_layers
+    add("conv0", 4, 2, 1, width)
+    for layer in range(1, depth + 1):
+        add(f"conv{layer}", 4, 2 if layer < depth else 1, 1, width * min(2**layer, 8))
+    add("last", 4, 1, 1, 1)
+    return layers
+
+
+def _sum(layers: Sequence[Layer]) -> int:
+    return sum(layer.flops for layer in layers)
+
+
+# --- The same from a program ---------------------------------------------------------------------------------------
+
+
+def traced_flops(work: Callable[..., Any], *arguments: Any) -> int:
+    """Operations of all matrix products and convolutions that a function does, loops and all, from its trace alone.
+
+    XLA's cost analysis takes the body of a loop once; this takes it as often as it runs. Of a conditional the dearest branch
+    counts. Arguments may be abstract.
+    """
+    return _traced(jax.make_jaxpr(work)(*arguments).jaxpr)
+
+
+def _traced(program: Any) -> int:
+    return sum(_equation_flops(equation) for equation in program.eqns)
+
+
+def _equation_flops(equation: Any) -> int:
+    name, parameters = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = parameters["dimension_numbers"]
+        return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(
+            equation.invars[0].aval.shape[axis] for axis in contracted)
+    if name == "conv_general_dilated":
+        return _convolution_flops(equation)
+    programs = [getattr(part, "jaxpr", part) for value in parameters.values()
+                for part in (value if isinstance(value, (tuple, list)) else (value,))]
+    inner = [_traced(part) for part in programs if hasattr(part, "eqns")]
+    if name == "cond":
+        return max(inner)
+    return parameters.get("length", 1) * sum(inner) if name == "scan" else sum(inner)
+
+
+def _convolution_flops(equation: Any) -> int:
+    """Each kernel weight at each output value; the zeros that dilation puts between input values do not count."""
+    kernel, output = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
+    n_out = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
+    return 2 * math.prod(output) * math.prod(kernel) // n_out // math.prod(equation.params["lhs_dilation"])
