@@ -9,7 +9,7 @@ the same numbers:
 - `published`: float32, as released. The fake is not detached when the discriminator learns, so its loss is propagated
   back through the whole generator too, and that gradient is thrown away.
 - `tuned`: what PyTorch can do. Detached, the discriminator frozen while the generator learns, fused Adam; memory layout
-  and `torch.compile` as they are fastest here (each is tried); on a GPU also bf16 autocast.
+  and, where allowed, `torch.compile` as they are fastest here (each is tried); on a GPU also bf16 autocast.
 
 Inference likewise: eval mode, `torch.inference_mode`, norms folded into the convolutions, layout and compilation tried.
 
@@ -491,7 +491,7 @@ def respond(twin: Twin, request: dict) -> dict:
         with torch.no_grad():
             network(twin.series)
         arrays = {f"state/{name}": value.cpu().numpy() for name, value in network.state_dict().items()}
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             maps = Inference(network)(twin.series)
         np.savez(request["path"], series=twin.series.cpu().numpy(), running=maps.cpu().numpy(), **arrays)
         return {"saved": request["path"]}

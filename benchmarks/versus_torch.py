@@ -41,7 +41,7 @@ _COMPUTE = flags.DEFINE_enum("compute", None, ["float32", "bfloat16"], "config.m
 _PARTS = flags.DEFINE_list("parts", ["step", "inference"], "What is compared.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often the sides take turns.", lower_bound=1)
 _BLOCK = flags.DEFINE_integer("block", 4, "Timed repeats of each work in a round, after one that is not timed.", lower_bound=1)
-_COMPILE = flags.DEFINE_bool("compile", True, "Whether the twin may try torch.compile.")
+_COMPILE = flags.DEFINE_bool("compile", None, "Whether the tuned twin may try torch.compile; default: on a GPU.")
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: only print.")
 _SERVE = flags.DEFINE_bool("serve", False, "Be this package's side; used by the benchmark itself.")
 
@@ -114,11 +114,8 @@ class Ours:
         return self._matmul(jnp.bfloat16)
 
     def _matmul(self, dtype: Any):
-        n, calls = (2048, 1) if jax.default_backend() == "cpu" else (8192, 10)
-        self.matmul_flops = calls * 2 * n**3
-        left, right = (jax.random.normal(jax.random.key(seed), (n, n)).astype(dtype) for seed in range(2))
-        product = jax.jit(jnp.matmul)
-        return lambda: [product(left, right) for _ in range(calls)]
+        work, self.matmul_flops = benchmark.yardsticks()[jnp.dtype(dtype).name]
+        return work
 
     def respond(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "about":
@@ -258,11 +255,13 @@ def main(_) -> None:
         sys.exit("error: PyTorch is not installed; pip install 'dscgan_jax[bench]'.")
     load_before = os.getloadavg()[0]
     mine = ["--compute=" + _COMPUTE.value] if _COMPUTE.value else []
-    ours, twin = Side("jax", "versus_torch.py", *mine), Side("torch", "torch_twin.py", f"--compile={_COMPILE.value}")
+    ours = Side("jax", "versus_torch.py", *mine)
     about = ours.ask("about")
     if "error" in about:
         sys.exit(f"error: {about['error']}")
     gpu = about["hardware"]["backend"] != "cpu"
+    compiled = gpu if _COMPILE.value is None else _COMPILE.value
+    twin = Side("torch", "torch_twin.py", f"--compile={compiled}")
     with tempfile.TemporaryDirectory() as folder:
         path = str(pathlib.Path(folder) / "twin.npz")
         saved = twin.ask("save", path=path)
@@ -275,7 +274,8 @@ def main(_) -> None:
     kinds |= {f"torch, {what}": "bfloat16" if "bf16" in variant else "float32" for what, variant in about_twin["chosen"].items()}
     config = config_of()
     count = counting.counted_flops(config.model, config.data.frames, config.data.size, len(TARGETS))
-    setting = {**{name: holder.value for name, holder in SIZES.items()}, "compute": about["compute"]}
+    setting = {**{name: holder.value for name, holder in SIZES.items()}, "compute": about["compute"],
+               "torch_compile": compiled}
     record = {"schema": benchmark_page.VERSUS, "command": " ".join(["python benchmarks/versus_torch.py", *sys.argv[1:]]),
               "hardware": about["hardware"], "versions": about["versions"], "torch": about_twin, "load_before": load_before,
               "load_after": os.getloadavg()[0], "setting": setting, "counted": dataclasses.asdict(count),

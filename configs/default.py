@@ -63,8 +63,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     model.discriminator_width = 64
     model.discriminator_layers = 2  # 2: receptive field 34 pixels, 3: 70 pixels
     model.compute = "float32"  # bfloat16: layers compute in it, parameters, statistics and losses stay float32 (GPU, TPU)
-    # Temporal blocks whose values training computes again instead of keeping them, 0-6: 2 need about 40 % less memory.
-    model.recomputed_blocks = 0
+    model.lean = False  # True: training of the temporal stack needs less memory and more time (values are computed again)
 
     config.loss = loss = ml_collections.ConfigDict()
     loss.objective = "logits"  # logits: one sigmoid (paper); published: two sigmoids, as in the released code

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -28,7 +28,7 @@ import numpy as np
 from flax import nnx
 
 from dscgan_jax import counting, deconvolve, settings, sharding, state, steps, train
-from dscgan_jax.checkpoints import Checkpoints
+from dscgan_jax.checkpoints import Checkpoints, git_commit
 from dscgan_jax.data import builder as data_builder
 from dscgan_jax.data import layouts, phantom_exams, pipeline, preparation
 from dscgan_jax.errors import InputError
@@ -43,7 +43,7 @@ OPTIONAL_PARTS = ("best_batch",)  # doubles the batch until it no longer pays: m
 SUBJECT = "sub-0001"
 EXAM_SLICES, MORE_SLICES = 21, 24  # of the paper's exams; of the drawn one, which three sizes divide
 PAPER_EXAMS, PAPER_EPOCHS = 142, 100  # of its training set
-SLICE_COUNTS, FRAME_COUNTS, SUBJECT_COUNTS = (6, 12, 24), (64, 80, 127), (1, 2, 4)
+SLICE_COUNTS, FRAME_COUNTS, SUBJECT_COUNTS = (8, 16, 24), (64, 80, 127), (1, 2, 4)
 DECONVOLUTIONS = ("csvd", "osvd", "parametric")
 PIPELINE_SUBJECTS, PIPELINE_SLICES = 3, 8
 
@@ -123,8 +123,8 @@ def processor() -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """Of what computes; None for what is not installed as a package."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    """Of what computes, and the commit; None for what is not installed as a package."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "git": git_commit()}
     for name in ("dscgan_jax", "jax", "jaxlib", "flax", "optax", "numpy"):
         try:
             found[name] = importlib.metadata.version(name)
@@ -450,7 +450,8 @@ def measure_temporal_stack(config: ml_collections.ConfigDict, repeats: int) -> R
 
     @functools.partial(jax.jit, static_argnames="mode")
     def features(variables: state.Variables, series: jax.Array, mode: str) -> jax.Array:
-        return nnx.merge(networks.generator, variables["params"], variables["stats"]).temporal(series, mode)
+        return nnx.merge(networks.generator, variables["params"], variables["stats"]).temporal(
+            series, mode, jnp.dtype(networks.compute))
 
     rows: Record = {"batch_size": config.train.batch_size, "counted_flops": counted}
     for norm in norms_of(config):
@@ -476,23 +477,31 @@ def measure_deconvolution(exam: layouts.Exam, files: layouts.SubjectFiles, repea
 
 
 def measure_linear(config: ml_collections.ConfigDict, exam: layouts.Exam, folder: pathlib.Path, repeats: int) -> Record:
-    """Warm seconds at three sizes each: slices of an exam, frames of a step, exams one after the other."""
+    """Seconds at three sizes each: slices of a predicted exam, frames of a step (both warm), exams of a set to prepare."""
     predictor, _ = predictor_of(config, tuple(config.target)[:1], folder)
-
-    def predict(exam: layouts.Exam, times: int = 1) -> np.ndarray:
-        for _ in range(times):
-            scaled = predictor.predict(exam).scaled
-        return scaled
 
     rows = {"slices": [], "frames": [], "subjects": []}
     for n in SLICE_COUNTS:
         part = first_slices(exam, n)
-        rows["slices"].append({"n": n, "seconds": timed(lambda part=part: predict(part), repeats)["median"]})
+        rows["slices"].append({"n": n, "seconds": timed(lambda part=part: predictor.predict(part).scaled, repeats)["median"]})
     for frames in FRAME_COUNTS:
         step = measure_step(with_fields(config, **{"data.frames": frames}), repeats)
         rows["frames"].append({"n": frames, "seconds": step["seconds"]["median"], "counted_flops": step["counted_flops"]})
+    drawn = phantom.draw_phantom("acute", (2024, 2), size=max(config.data.size, 32), slices=PIPELINE_SLICES)
     for n in SUBJECT_COUNTS:
-        rows["subjects"].append({"n": n, "seconds": timed(lambda n=n: predict(exam, n), max(2, repeats // 2))["median"]})
+        root = folder / f"{n}-exams"
+        for number in range(n):
+            phantom_exams.write_exam(root, f"sub-{number:04d}", drawn)
+        (root / "participants.tsv").write_text("participant_id\tsplit\n" + "".join(
+            f"sub-{number:04d}\ttrain\n" for number in range(n)), encoding="utf-8")
+        caches = iter(range(repeats + 1))
+
+        def prepare(n: int = n, root: pathlib.Path = root, caches: Iterator[int] = caches) -> None:
+            fresh = folder / f"{n}-prepared-{next(caches)}"
+            data_builder.prepared(with_fields(config, **{"data.root": str(root), "data.layout": "bids", "data.slices": 0,
+                                                         "data.cache_dir": str(fresh)}), progress=False)
+
+        rows["subjects"].append({"n": n, "seconds": timed(prepare, repeats)["median"]})
     return {what: [{**row, "seconds_each": row["seconds"] / row["n"]} for row in of] for what, of in rows.items()}
 
 

@@ -28,12 +28,14 @@ def software_versions() -> dict[str, str | None]:
     """Versions and the git commit of the code that runs (None outside a checkout)."""
     versions: dict[str, str | None] = {name: importlib.metadata.version(name) for name in
                                        ("dscgan_jax", "jax", "flax", "optax", "orbax-checkpoint")}
-    versions["git"] = _git_commit(pathlib.Path(__file__).resolve().parents[1])
+    versions["git"] = git_commit()
     return versions
 
 
-def _git_commit(root: pathlib.Path) -> str | None:
-    """The commit of the checkout whose root is `root`; None where that is no checkout, or there is no git."""
+def git_commit() -> str | None:
+    """The commit of the checkout that this code lies in; None where it is in none, or there is no git."""
+    root = pathlib.Path(__file__).resolve().parents[1]
+
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False).stdout.strip()
 

@@ -71,13 +71,13 @@ def initialize(*, automatic: bool, coordinator: str | None, processes: int | Non
                 f"the {where} did not all come within {wait_seconds:g} s. Start every one with the same --coordinator and "
                 "--processes and with its own --process, look at the output of the others, and let the machines reach "
                 "each other on that port.")
-    except (ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # a missing driver is an AssertionError; whatever it is, an ordinary end would wait for others
         if automatic and "defined" in str(error):
             raise InputError("--distributed=auto found neither Slurm, Open MPI nor a TPU pod; start with launch/slurm.py or "
                              "launch/tpu.py, or give --coordinator, --processes and --process.") from error
-        raise Stuck(f"the processes could not meet: {_first_line(error)}.") from error
+        raise Stuck(f"the processes could not meet: {_first_line(error) or type(error).__name__}.") from error
     _joined = True
 
 
@@ -240,7 +240,7 @@ def leave(line: str) -> NoReturn:
 
 def lost(error: Exception) -> bool:
     """Whether that is what a process sees when another one ends too early."""
-    return has_joined() and isinstance(error, jax.errors.JaxRuntimeError)
+    return has_joined() and isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
 
 
 def _within(seconds: float, work: Callable[[], Any], line: str) -> Any:

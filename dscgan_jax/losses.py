@@ -50,7 +50,11 @@ def abs_error_and_count(fake: Array, target: Array, has_map: Array) -> tuple[Arr
     return jnp.where(present, error, 0.0).sum(axis=(1, 2, 3)), present.sum(axis=(1, 2, 3))
 
 
-def l1(fake: Array, target: Array, has_map: Array) -> Array:
-    """Mean absolute error over all values present in the batch; 0 for a batch without any. Shapes as above."""
+def l1(fake: Array, target: Array, has_map: Array, expected_count: Array | None = None) -> Array:
+    """Mean absolute error over all values present in the batch; 0 for a batch without any. Shapes as above.
+
+    `expected_count`, for a part of a batch, is what to divide by: the whole batch's count over the number of parts, so that
+    the mean over the parts is the batch's.
+    """
     error, count = abs_error_and_count(fake, target, has_map)
-    return error.sum() / jnp.maximum(count.sum(), 1)
+    return error.sum() / jnp.maximum(count.sum() if expected_count is None else expected_count, 1)

@@ -10,6 +10,7 @@ import pathlib
 import re
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Sequence
 
@@ -79,15 +80,13 @@ def main(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             raise InputError(f"unexpected argument {argv[1]!r}; every option begins with --, see --help.")
         run(_MODE.value)
-    except KeyboardInterrupt:
-        sys.exit("\ninterrupted; a run resumes from its last checkpoint when its command is given again.")
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
         if _DEBUG.value:
-            raise
+            traceback.print_exc()
         leave(error)
 
 
-def leave(error: Exception) -> None:
+def leave(error: BaseException) -> None:
     """Ends with one line and status 1."""
     distributed = sys.modules.get("dscgan_jax.distributed")
     if distributed and (isinstance(error, distributed.Stuck) or distributed.has_joined()):  # others would be waited for
@@ -169,8 +168,10 @@ def read_config() -> ml_collections.ConfigDict:
     return config
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error as the one line that a user reads."""
+    if isinstance(error, KeyboardInterrupt):
+        return "\ninterrupted; a run resumes from its last checkpoint when its command is given again."
     text = " ".join(str(error).split())
     if not isinstance(error, InputError) and disk_is_full(error):
         return ("error: the disk is full; free some space or give another folder. A run resumes from its last whole "
@@ -178,7 +179,8 @@ def one_line(error: Exception) -> str:
     if isinstance(error, (InputError, FloatingPointError, OSError)):
         return f"error: {text}"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
-        return "error: out of memory; lower config.train.batch_size, config.model.width or config.data.size."
+        return ("error: out of memory; lower config.train.batch_size, config.model.width or config.data.size, or take the batch "
+                "in parts (config.train.accumulate).")
     return f"error: {type(error).__name__}: {text} (this is a defect of dscgan_jax; --debug shows where)"
 
 

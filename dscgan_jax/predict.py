@@ -64,6 +64,8 @@ class Predictor:
         self.scaling = Scaling.from_json(self.record["scaling"])
         self.preparation = preparation.PreparationSettings.from_config(self.config.data)
         self._networks, like = abstract_state(self.config)
+        if jax.default_backend() == "cpu":  # which only emulates 16 bits
+            self._networks = dataclasses.replace(self._networks, compute="float32")
         self._variables = checkpoints.load_generator(workdir, self.step, like.generator)
 
     @functools.cached_property
@@ -85,7 +87,11 @@ class Predictor:
         begun = time.perf_counter()
         prepared = preparation.prepare(exam, self.preparation)
         step = self._step(norm or self.config.evaluate.norm_at_test)
-        sent = [(n, step(self._variables, batch)) for n, batch in _calls(prepared)]  # nothing is waited for in between
+        sent = []
+        for n, batch in _calls(prepared):
+            if len(sent) > 1 and jax.default_backend() == "cpu":  # an accelerator has a queue, a CPU would start them all
+                jax.block_until_ready(sent[-1][1])
+            sent.append((n, step(self._variables, batch)))
         scaled = np.concatenate([np.asarray(maps)[:n] for n, maps in sent])  # (slice, row, col, target)
         restored = preparation.restore(np.asarray(self.scaling.physical_maps(scaled)), prepared.grid)
         volumes = {name: restored[..., channel] for channel, name in enumerate(self.scaling.targets)}

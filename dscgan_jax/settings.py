@@ -18,7 +18,7 @@ from dscgan_jax.scaling import SIGNALS
 RESUMABLE_FIELDS = (
     "train.epochs", "train.steps", "train.log_every_steps", "train.checkpoint_every_epochs", "train.sample_every_epochs",
     "train.keep_checkpoints", "data.root", "data.cache_dir", "data.memory_mib", "data.on_device",
-    "data.read_threads", "evaluate.norm_at_test", "evaluate.baselines",
+    "data.read_threads", "evaluate.norm_at_test", "evaluate.baselines", "model.lean",
 )
 RESUMABLE_SECTIONS = ("conventional.",)  # they stand beside the network and touch no weight
 
@@ -49,7 +49,7 @@ _AT_LEAST = {
     "data.tr_seconds": 0, "data.te_seconds": 0, "data.lead_seconds": 0,
     "phantom.subjects": 3, "phantom.size": 32, "phantom.slices": 0,
     "model.width": 1, "model.unet_width": 1, "model.depth": 1, "model.discriminator_width": 1,
-    "model.discriminator_layers": 1, "model.recomputed_blocks": 0, "train.accumulate": 1,
+    "model.discriminator_layers": 1, "train.accumulate": 1,
     "loss.l1_weight": 0, "train.batch_size": 1, "train.learning_rate_batch": 1, "train.steps": 0, "train.log_every_steps": 1,
     "train.keep_checkpoints": 1,
 }
@@ -96,9 +96,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     if config.data.lead_seconds and "ttp" in config.target:
         raise InputError(f"config.data.lead_seconds is {config.data.lead_seconds:g}, but TTP counts from the first acquired "
                          "frame; set it to 0, or take ttp out of config.target.")
-    if config.model.recomputed_blocks > (most := 6 if config.model.generator == "temporal" else 0):
-        raise InputError(f"config.model.recomputed_blocks is {config.model.recomputed_blocks}; the {config.model.generator} "
-                         f"generator has {most} temporal blocks: lower it.")
+    if config.model.lean and config.model.generator != "temporal":
+        raise InputError("config.model.lean is True, which is for the temporal stack; set it to False, or "
+                         "config.model.generator to temporal.")
     if config.train.batch_size % config.train.accumulate:
         raise InputError(f"config.train.accumulate is {config.train.accumulate}; it must divide config.train.batch_size "
                          f"({config.train.batch_size}).")

@@ -32,7 +32,8 @@ class Optimisers(NamedTuple):
 class Networks:
     """Structure of generator and discriminator; hashable.
 
-    With `compute` = `bfloat16` the layers compute in it; parameters, statistics, outputs and losses stay as they are.
+    With `compute` = `bfloat16` the layers compute in it; parameters, statistics, the temporal stack's first convolution, the
+    generator's last one, outputs and losses stay as they are.
     """
 
     generator: nnx.GraphDef
@@ -44,15 +45,16 @@ class Networks:
 
         `mode` is one of `blocks.MODES`; the statistics change in `train` alone.
         """
-        return _apply(self.generator, variables, self._computed(series), mode)
+        return _apply(self.generator, variables, series, mode, self._dtype(series))
 
     def discriminate(self, variables: Variables, series: Array, maps: Array, mode: str) -> tuple[Array, Variables]:
         """Series (slice, time, row, col), maps (slice, row, col, map) -> logits (slice, row', col', 1), statistics."""
-        frames_last = jnp.moveaxis(self._computed(series), 1, -1)
-        return _apply(self.discriminator, variables, frames_last, self._computed(maps), mode)
+        dtype = self._dtype(series)
+        frames_last = jnp.moveaxis(series.astype(dtype), 1, -1)
+        return _apply(self.discriminator, variables, frames_last, maps.astype(dtype), mode)
 
-    def _computed(self, inputs: Array) -> Array:
-        return inputs.astype(jnp.bfloat16) if self.compute == "bfloat16" else inputs
+    def _dtype(self, inputs: Array) -> jnp.dtype:
+        return jnp.dtype(jnp.bfloat16) if self.compute == "bfloat16" else inputs.dtype
 
 
 def _apply(graphdef: nnx.GraphDef, variables: Variables, *inputs: Any) -> tuple[Array, Variables]:
@@ -79,7 +81,7 @@ def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Gene
                   "bias_before_norm": model.bias_before_norm}
     if model.generator == "temporal":
         return generators.TemporalGenerator(n_targets, width=model.width, unet_width=model.unet_width,
-                                            recomputed=model.recomputed_blocks, **common)
+                                            lean=model.lean, **common)
     return generators.UNetGenerator(frames, n_targets, width=model.width, **common)
 
 

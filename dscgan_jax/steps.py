@@ -83,7 +83,8 @@ def gan_step_and_gradients(
       `loss_d_fake`) / 2, which is what is minimised, `accuracy_real` and `accuracy_fake` of the discriminator before
       its update; gradients of generator and discriminator.
     """
-    passes = _Passes(networks, objective, l1_weight)
+    present = has_map.sum() * (target.size // target.shape[0] // target.shape[-1]) / accumulate  # values in a part, on average
+    passes = _Passes(networks, objective, l1_weight, present)
     generator, discriminator = state.generator, state.discriminator
     batch = (series, target, has_map)
     if accumulate == 1:
@@ -130,8 +131,8 @@ def _split(batch: Array, parts: int) -> Array:
 class _Passes:
     """The three passes of a step over (series, target, has_map), whole batch or part of it."""
 
-    def __init__(self, networks: Networks, objective: str, l1_weight: float):
-        self._networks, self._objective, self._l1_weight = networks, objective, l1_weight
+    def __init__(self, networks: Networks, objective: str, l1_weight: float, present: Array):
+        self._networks, self._objective, self._l1_weight, self._present = networks, objective, l1_weight, present
 
     def generate(self, generator: Variables, part: Part) -> tuple[Array, Any, Variables]:
         """The fake, the function that takes its gradient to the parameters', and the statistics afterwards."""
@@ -161,7 +162,7 @@ class _Passes:
             series, real, shown, has_map = self._maps(part, fake)
             logits, stats = self._networks.discriminate(discriminator, series, shown, "train")
             loss_adversarial = losses.adversarial(logits, True, self._objective).mean()
-            loss_l1 = losses.l1(fake, real, has_map)
+            loss_l1 = losses.l1(fake, real, has_map, self._present)
             loss_g = loss_adversarial + self._l1_weight * loss_l1
             return loss_g, (stats, {"loss_g": loss_g, "loss_adversarial": loss_adversarial, "loss_l1": loss_l1})
 

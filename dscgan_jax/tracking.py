@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import write_whole
@@ -83,6 +82,8 @@ class Tracker:
     """
 
     def __init__(self, workdir: pathlib.Path | str, start_step: int = 0):
+        from tensorboardX import SummaryWriter  # here, because it imports PyTorch where there is one: a second for every mode
+
         workdir = pathlib.Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         self.path = workdir / FILE_NAME

@@ -18,7 +18,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from dscgan_jax import distributed, figures, metrics, settings, sharding, state, steps
+from dscgan_jax import counting, distributed, figures, metrics, settings, sharding, state, steps
 from dscgan_jax.checkpoints import METRIC, Checkpoints, software_versions
 from dscgan_jax.data import pipeline, resident
 from dscgan_jax.errors import InputError
@@ -71,7 +71,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
         functools.partial(steps.train_step, networks=networks, optimisers=optimisers, scaling=scaling,
                           objective=config.loss.objective, l1_weight=config.loss.l1_weight,
                           accumulate=config.train.accumulate),
-        donate_argnums=0)
+        donate_argnums=0, out_shardings=sharding.replicated(mesh))
     with out_of_memory_named(config):
         one_step = compiled_within_memory(one_step, current, abstract_batch(builder, config, mesh))
     predict_step = functools.partial(steps.predict_step, networks=networks, scaling=scaling, mode=config.evaluate.norm_at_test)
@@ -293,20 +293,14 @@ class out_of_memory_named:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             raise InputError(f"out of memory at config.train.batch_size={self._config.train.batch_size}, "
                              f"config.model.width={self._config.model.width}, config.data.size="
-                             f"{self._config.data.size}; lower one of them.") from error
+                             f"{self._config.data.size}; lower one of them, or take the batch in parts "
+                             "(config.train.accumulate).") from error
 
 
 def rough_hours(config: ml_collections.ConfigDict, n_slices: int) -> float:
     """Expected hours of a run on this machine: counted operations of a step over the rate of a matrix product."""
-    networks, optimisers, current = state.create(config.model, config.train, frames=config.data.frames,
-                                                 n_targets=len(config.target), seed=config.seed, total_steps=1)
-    size, batch = config.data.size, config.train.batch_size
-    gan_step = functools.partial(steps.gan_step, networks=networks, optimisers=optimisers,
-                                 objective=config.loss.objective, l1_weight=config.loss.l1_weight)
-    cost = jax.jit(gan_step).lower(
-        current, jax.ShapeDtypeStruct((batch, config.data.frames, size, size), jnp.float32),
-        jax.ShapeDtypeStruct((batch, size, size, len(config.target)), jnp.float32),
-        jax.ShapeDtypeStruct((batch, len(config.target)), jnp.float32)).cost_analysis()
+    count = counting.counted_flops(config.model, config.data.frames, config.data.size, len(config.target))
+    flops = settings.total_steps(config, n_slices) * config.train.batch_size * count.training
     product = jax.jit(jnp.matmul)
     matrix = jnp.ones((1024, 1024))
     product(matrix, matrix).block_until_ready()
@@ -315,4 +309,4 @@ def rough_hours(config: ml_collections.ConfigDict, n_slices: int) -> float:
         product(matrix, matrix).block_until_ready()
         done += 1
     rate = done * 2 * 1024**3 / (time.perf_counter() - begun)
-    return settings.total_steps(config, n_slices) * cost["flops"] / rate / 3600
+    return flops / rate / 3600

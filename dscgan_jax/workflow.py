@@ -1,5 +1,6 @@
 """The chains behind the modes: prepare -> train -> predict -> evaluate -> report. Prints what a user wants to know."""
 
+import os
 import pathlib
 import shutil
 import time
@@ -35,8 +36,29 @@ def set_up(config: ml_collections.ConfigDict, mode: str) -> None:
     """Process set-up: compiled programs are kept, so that the second start is quick; on a CPU, networks keep their memory."""
     jax.config.update("jax_compilation_cache_dir", str(cache_dir(config) / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    check_platform()
     if mode in NETWORK_MODES and jax.default_backend() == "cpu":
         keep_freed_memory()
+
+
+def check_platform() -> None:
+    """Refuses a CPU where JAX_PLATFORMS asks for something else first: JAX would take it without a word.
+
+    Raises:
+      InputError: names the platform.
+    """
+    wanted = os.environ.get("JAX_PLATFORMS", "").split(",")[0]
+    backend = {"cuda": "gpu", "rocm": "gpu", "gpu": "gpu", "tpu": "tpu"}.get(wanted)
+    if backend is None:
+        return
+    try:
+        found = jax.default_backend()
+    except Exception:  # without the driver JAX raises several kinds, an empty AssertionError among them
+        found = "nothing"
+    if found != backend:
+        extra = "tpu" if wanted == "tpu" else "cuda"
+        raise InputError(f"JAX_PLATFORMS asks for {wanted}, but JAX found {found}; look at the driver "
+                         f"(nvidia-smi) and at the installation (pip install 'dscgan_jax[{extra}]').")
 
 
 def cache_dir(config: ml_collections.ConfigDict) -> pathlib.Path:

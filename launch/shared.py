@@ -24,7 +24,7 @@ def gpu_environment() -> dict[str, str]:
     if flags.FLAGS.deterministic:
         xla_flags.append("--xla_gpu_deterministic_ops=true")
     return {
-        "JAX_PLATFORMS": "cuda",  # an error where there is no GPU, instead of a silent CPU run
+        "JAX_PLATFORMS": "cuda,cpu",  # the first must be there, or the run is refused; the CPU draws the order of the slices
         "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{flags.FLAGS.memory_fraction:g}",
         "XLA_FLAGS": " ".join([*filter(None, [os.environ.get("XLA_FLAGS")]), *xla_flags]),
     }

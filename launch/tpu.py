@@ -25,7 +25,7 @@ FOLDER = flags.DEFINE_string("folder", "dscgan_jax", "Where the repository lies 
 ENVIRONMENT = flags.DEFINE_multi_string("environment", [], "Shell command to run before on each host, such as 'source "
                                         "venv/bin/activate'; may be repeated.")
 
-VARIABLES = {"JAX_PLATFORMS": "tpu"}  # an error where there is no TPU, instead of a silent CPU run
+VARIABLES = {"JAX_PLATFORMS": "tpu,cpu"}  # the first must be there, or the run is refused
 
 
 def gcloud(more: list[str]) -> list[str]:

@@ -39,7 +39,8 @@ def record(small_yardsticks):
 
 
 def versus(**changes):
-    setting = {"size": 64, "frames": 80, "width": 16, "discriminator_width": 64, "depth": 6, "batch": 4, "compute": "float32"}
+    setting = {"size": 64, "frames": 80, "width": 16, "discriminator_width": 64, "depth": 6, "batch": 4, "compute": "float32",
+               "torch_compile": False}
     row = {"what": "step, tuned", "jax_seconds": 0.5, "torch_seconds": 1.0, "ratio": 2.0, "ratio_lowest": 1.5,
            "ratio_highest": 2.5, "jax_fraction_of_peak": 0.4, "torch_fraction_of_peak": 0.2}
     hardware = {"backend": "cpu", "device": "a CPU", "cores": 2}

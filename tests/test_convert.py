@@ -147,7 +147,7 @@ def test_the_temporal_stack_gives_the_published_features_block_by_block(golden):
 
     assert_close(channels_first(seen["temporal"]), archive["temporal_train"], 1e-4)
     for index in range(1, 7):
-        block = np.asarray(time_passes.features(series, weights[:index], False)[0])
+        block = np.asarray(time_passes.features(series, weights[:index], False, series.dtype, False)[0])
         block = block.reshape(2, 64, 64, *block.shape[2:])[:, :8, :8].transpose(0, 4, 3, 1, 2)
         assert_close(block, archive[f"inter_train/tmp_{index}"], 1e-4)
 

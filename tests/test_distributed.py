@@ -89,7 +89,7 @@ def world(tmp_path_factory):
     eight = {"train.steps": STEPS - 1, "train.decay": "constant"}
     port = free_port()
     line = ["--config=configs/temp_tmax.py:demo", *[f"--config.{name}={value}" for name, value in fields(
-        folder, **{"train.decay": "constant", "train.steps": STEPS - 2}).items()], "--workdir=two"]
+        folder, **{"train.decay": "constant", "train.steps": STEPS - 2, "data.on_device": "always"}).items()], "--workdir=two"]
     processes = [start(folder, [sys.executable, "-c", TWICE, f"--coordinator=127.0.0.1:{port}", "--processes=2",
                                 f"--process={index}", *line], 2) for index in range(2)]
     processes.append(start(folder, [sys.executable, "-c", runs.DRIVER, json.dumps(fields(folder, **eight)),
@@ -118,7 +118,7 @@ def test_two_processes_train_and_resume_to_the_losses_of_one(world):
 def test_one_process_speaks_for_all(world):
     folder, told = world
     (lead, _), (peer, peer_error), _ = told
-    assert f"{STEPS} steps of 8 slices on 4 x cpu of 2 processes" in lead
+    assert f"{STEPS} steps of 8 slices on 4 x cpu of 2 processes" in lead and "on each device" in lead
     assert "test: 1 subjects" in lead and (folder / "two" / "report.html").is_file()
     assert [line for line in peer.splitlines() if "[Gloo]" not in line] == [] and peer_error == ""
     assert len(list((folder / "two").glob("events.*"))) == 2  # one for each start
@@ -235,3 +235,10 @@ def test_the_front_door_tells_in_one_line_who_is_missing(tmp_path):
         assert process.returncode == 1 and out == "", out + error
         assert error.startswith("error: ") and error.count("\n") == 1 and words in error, error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("platforms", ["cuda,cpu", "tpu,cpu"])
+def test_a_cpu_is_refused_where_something_else_was_asked_for_first(monkeypatch, platforms):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    with pytest.raises(InputError, match=f"asks for {platforms[:-4]}, but JAX found cpu"):
+        workflow.check_platform()

@@ -25,7 +25,7 @@ def test_local_launch_prints_environment_and_command():
     printed = dry_run("local.py", "--workdir=runs/a b", "--gpus=0,2", "--deterministic", "--",
                       "--config.train.batch_size=16")
     assert printed == (
-        "JAX_PLATFORMS=cuda \\\n"
+        "JAX_PLATFORMS=cuda,cpu \\\n"
         "  XLA_PYTHON_CLIENT_MEM_FRACTION=0.9 \\\n"
         "  XLA_FLAGS='--xla_gpu_enable_latency_hiding_scheduler=true --xla_gpu_deterministic_ops=true' \\\n"
         "  CUDA_VISIBLE_DEVICES=0,2 \\\n"
@@ -55,7 +55,7 @@ def test_slurm_launch_of_two_nodes_prints_its_script():
         "set -e\n"
         "module load cuda\n"
         "source venv/bin/activate\n"
-        "export JAX_PLATFORMS=cuda\n"
+        "export JAX_PLATFORMS=cuda,cpu\n"
         "export XLA_PYTHON_CLIENT_MEM_FRACTION=0.8\n"
         "export XLA_FLAGS=--xla_gpu_enable_latency_hiding_scheduler=true\n"
         "export JAX_LOCAL_DEVICE_IDS=0,1,2,3\n"
@@ -80,7 +80,7 @@ def test_slurm_launch_of_the_papers_ten_models_prints_an_array_job():
         "#SBATCH --open-mode=append\n"
         "#SBATCH --requeue\n"
         "set -e\n"
-        "export JAX_PLATFORMS=cuda\n"
+        "export JAX_PLATFORMS=cuda,cpu\n"
         "export XLA_PYTHON_CLIENT_MEM_FRACTION=0.9\n"
         "export XLA_FLAGS=--xla_gpu_enable_latency_hiding_scheduler=true\n"
         f"configs=({' '.join(f'configs/{name}.py' for name in PAPER)})\n"
@@ -111,14 +111,14 @@ def test_tpu_launch_prints_the_command_of_a_slice():
                       "--config.train.batch_size=32")
     assert printed == (
         "gcloud compute tpus tpu-vm ssh slice --worker=all --zone=us-central2-b --project=stroke "
-        "'--command=cd code/dscgan_jax && source venv/bin/activate && JAX_PLATFORMS=tpu python3 -m dscgan_jax.main "
+        "'--command=cd code/dscgan_jax && source venv/bin/activate && JAX_PLATFORMS=tpu,cpu python3 -m dscgan_jax.main "
         "--config=configs/temp_tmax.py '\"'\"'--workdir=/mnt/runs/a b'\"'\"' --distributed=auto "
         "--config.train.batch_size=32'\n")
 
 
 def test_tpu_launch_prints_the_command_of_one_machine():
     assert dry_run("tpu.py", "--local", "--workdir=runs/x") == (
-        "JAX_PLATFORMS=tpu \\\n"
+        "JAX_PLATFORMS=tpu,cpu \\\n"
         "  python -m dscgan_jax.main --config=configs/temp_tmax.py --workdir=runs/x\n")
 
 

@@ -197,7 +197,8 @@ def inputs_of_exam(prepared: PreparedExam, slices: np.ndarray) -> Batch:
 
 
 def _share(batch_size: int, process_count: int) -> int:
-    check_batch_size(batch_size, process_count)
+    if batch_size % process_count:
+        raise InputError(f"config.train.batch_size is {batch_size}; it must be a multiple of the {process_count} processes.")
     return batch_size // process_count
 
 

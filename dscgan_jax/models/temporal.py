@@ -1,5 +1,7 @@
 """The temporal stack of temp-pix2pix: each pixel's time course becomes a vector of features; pixels never mix."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from einops import rearrange
@@ -31,21 +33,21 @@ class TemporalBlock(nnx.Module):
 
 
 class TemporalStack(nnx.Module):
-    """Six blocks that halve time until one frame is left.
-
-    Of the first `recomputed` blocks the derivative computes the values again instead of keeping them.
-    """
+    """Six blocks that halve time until one frame is left; `lean`: with a derivative that saves memory (`time_passes`)."""
 
     def __init__(self, width: int, *, norm: str, bias: bool, scheme: str, rng: np.random.Generator | None,
-                 recomputed: int = 0):
+                 lean: bool = False):
         channels = (1, *(width * factor for factor in WIDENING))
         for index in range(len(WIDENING)):
             block = TemporalBlock(channels[index], channels[index + 1], norm=norm, bias=bias, scheme=scheme, rng=rng)
             setattr(self, f"block{index + 1}", block)
-        self.width, self.recomputed = width, recomputed
+        self.width, self.lean = width, lean
 
-    def __call__(self, series: Array, mode: str) -> Array:
-        """(slice, time, row, col) scaled -> (slice, row, col, 8 width); `InputError` unless 64 <= time <= 127."""
+    def __call__(self, series: Array, mode: str, dtype: Any = None) -> Array:
+        """(slice, time, row, col) scaled -> (slice, row, col, 8 width); `InputError` unless 64 <= time <= 127.
+
+        The series is at least float32; `dtype` is that of everything behind its first convolution (default: the series').
+        """
         check_frames(series.shape[1])
         rows = series.shape[2]
         x = rearrange(series, "slice time row col -> slice (row col) time")
@@ -54,9 +56,9 @@ class TemporalStack(nnx.Module):
         known = [block.norm.known_statistics(mode) for block in stack]
         if all(known):
             n_tiles = time_passes.tile_count(*x.shape[:2], self.width)
-            y = time_passes.folded_features(x, weights, tuple(known), n_tiles)
+            y = time_passes.folded_features(x, weights, tuple(known), dtype or x.dtype, n_tiles)
         else:
-            y, statistics = time_passes.features(x, weights, stack[0].norm.per_slice(mode), self.recomputed)
+            y, statistics = time_passes.features(x, weights, stack[0].norm.per_slice(mode), dtype or x.dtype, self.lean)
             frames = series.shape[1]
             for block, (mean, variance) in zip(stack, statistics, strict=True):
                 frames //= 2

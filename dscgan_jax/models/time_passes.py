@@ -14,7 +14,7 @@ float32 whatever the values are.
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,8 @@ Array = jax.Array
 
 TAPS = 4  # frames under a kernel; stride 2, padding 1
 EXACT_UP_TO = 7  # frames: shorter series are convolved window by window, without the zeros around them
+LEAN_BLOCKS = 2  # a lean derivative computes the values of the first blocks again
+LEAN_PARTS = 8  # and takes the pixels in so many parts, where they divide
 TILE_VALUES = 65536  # pixels times width of a tile on a CPU: the fastest of 16,384 to 131,072 at width 16
 
 
@@ -138,62 +140,69 @@ def _frames_of_windows(d_windows: list[Array], frames: int, n_in: int) -> Array:
 # --- The stack with statistics of its own input --------------------------------------------------------------------
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def features(x: Array, weights: tuple[BlockWeights, ...], per_slice: bool, recomputed: int = 0
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def features(x: Array, weights: tuple[BlockWeights, ...], per_slice: bool, dtype: Any, lean: bool
              ) -> tuple[Array, tuple[blocks.Statistics, ...]]:
     """All blocks, each normalised by the statistics of what it computes.
 
     Args:
-      x: (slice, pixel, time).
+      x: (slice, pixel, time), at least float32: rounded to 16 bits, a small bolus would be lost among few steps.
       weights: of the blocks, in their order.
       per_slice: each slice's own statistics, not those of the batch.
-      recomputed: of so many blocks, from the first, the derivative computes the raw values again instead of keeping them.
+      dtype: of all values between the blocks.
+      lean: the derivative needs less memory and more time: it computes the raw values of the first blocks again instead of
+        keeping them, and takes the pixels in parts.
 
     Returns:
-      (slice, pixel, time left, channel), and each block's statistics. Gradients flow through the first alone: the statistics are
-      there to be recorded.
+      (slice, pixel, time left, channel), and each block's statistics. Gradients flow through the first alone: the statistics
+      are there to be recorded.
 
     What the derivative keeps is each block's raw values, once: norms, activations and windows are computed again.
     """
-    return _features_forward(x, weights, per_slice, recomputed)[0]
+    return _features_forward(x, weights, per_slice, dtype, lean)[0]
 
 
-def _features_forward(x, weights, per_slice, recomputed):
+def _features_forward(x, weights, per_slice, dtype, lean):
     axes = (1, 2) if per_slice else (0, 1, 2)
     raw, statistics, inputs = [x[..., None]], [], x[..., None]
     for block in weights:
-        y = _convolved(inputs, block)
+        y = _convolved(inputs, block).astype(dtype)
         exact = blocks.exact(y)
         mean = exact.mean(axes, keepdims=True)
         variance = jnp.square(exact - mean).mean(axes, keepdims=True)  # two passes: E[x^2] - E[x]^2 loses digits
         raw.append(y)
         statistics.append(blocks.Statistics(mean[:, 0, 0], variance[:, 0, 0]))
         inputs = _Norm(block, statistics[-1])(y)
-    kept = raw[:1] + raw[1 + recomputed :]
+    kept = raw[:1] + raw[1 + _recomputed(weights, lean) :]
     return (inputs, tuple(statistics)), (kept, tuple(statistics), weights)
 
 
-def _features_backward(per_slice, recomputed, saved, cotangents):
+def _features_backward(per_slice, dtype, lean, saved, cotangents):
     del per_slice
     kept, statistics, weights = saved
+    recomputed = _recomputed(weights, lean)
     raw = [kept[0], *[None] * recomputed, *kept[1:]]
     d_y, gradients = cotangents[0], []
     for index in reversed(range(len(weights))):
         block, norm = weights[index], _Norm(weights[index], statistics[index])
-        if recomputed and index == min(recomputed, len(weights) - 1):
+        if recomputed and index == recomputed:
             # Not before the blocks above are done: else XLA would keep the first pass's values after all.
             x, d_y = jax.lax.optimization_barrier((raw[0], d_y))
-            raw[: 1 + recomputed] = _raw_again(x, weights[:recomputed], statistics)
+            raw[: 1 + recomputed] = _raw_again(x, weights[:recomputed], statistics, dtype)
         d_raw, d_scale, d_shift = norm.derivative(raw[index + 1], d_y)
-        inputs = _Norm(weights[index - 1], statistics[index - 1])(raw[index]) if index else raw[0]
-        _, pull = jax.vjp(lambda x, kernel: convolve_time(x, kernel, x.shape[2]), inputs, block.kernel)
-        d_y, d_kernel = pull(d_raw)
+        before = _Norm(weights[index - 1], statistics[index - 1]) if index else None
+        d_y, d_kernel = _convolution_derivative(raw[index], d_raw, block.kernel, before, LEAN_PARTS if lean else 1)
         d_bias = None if block.bias is None else blocks.exact(d_raw).sum((0, 1, 2)).astype(block.bias.dtype)
         gradients.append(BlockWeights(d_kernel, d_bias, d_scale.astype(block.scale.dtype), d_shift.astype(block.shift.dtype)))
-    return d_y[..., 0], tuple(reversed(gradients))
+    return d_y[..., 0].astype(kept[0].dtype), tuple(reversed(gradients))
 
 
 features.defvjp(_features_forward, _features_backward)
+
+
+def _recomputed(weights: tuple[BlockWeights, ...], lean: bool) -> int:
+    """Of how many blocks the raw values are not kept."""
+    return min(LEAN_BLOCKS, len(weights) - 1) if lean else 0
 
 
 def _convolved(inputs: Array, block: BlockWeights) -> Array:
@@ -201,11 +210,33 @@ def _convolved(inputs: Array, block: BlockWeights) -> Array:
     return _with_bias(convolve_time(inputs, block.kernel, inputs.shape[2]), block.bias)
 
 
-def _raw_again(x: Array, weights: tuple[BlockWeights, ...], statistics: tuple[blocks.Statistics, ...]) -> list[Array]:
+def _convolution_derivative(raw: Array, d_y: Array, kernel: Array, norm: "_Norm | None", parts: int) -> tuple[Array, Array]:
+    """Derivative of the convolution of `norm(raw)`, with respect to that and to the kernel, `parts` of the pixels in turn."""
+    def of_part(part):
+        raw, d_y = part
+        inputs = raw if norm is None else norm(raw)
+        _, pull = jax.vjp(lambda x, kernel: convolve_time(x, kernel, x.shape[2]), inputs, kernel)
+        return pull(d_y.astype(inputs.dtype))
+
+    n_pixels = raw.shape[1]
+    if parts == 1 or n_pixels % parts:
+        return of_part((raw, d_y))
+
+    def step(part, sums):
+        d_inputs, d_kernel = sums
+        begin, length = part * (n_pixels // parts), n_pixels // parts
+        d_part, d_kernel_part = of_part(tuple(jax.lax.dynamic_slice_in_dim(x, begin, length, 1) for x in (raw, d_y)))
+        return jax.lax.dynamic_update_slice_in_dim(d_inputs, d_part, begin, 1), d_kernel + d_kernel_part
+
+    return jax.lax.fori_loop(0, parts, step, (jnp.zeros_like(raw), jnp.zeros_like(kernel)))
+
+
+def _raw_again(x: Array, weights: tuple[BlockWeights, ...], statistics: tuple[blocks.Statistics, ...], dtype: Any
+               ) -> list[Array]:
     """`x` and the raw values of the first blocks, from statistics that are known by now."""
     raw, inputs = [x], x
     for block, of_block in zip(weights, statistics, strict=False):
-        raw.append(_convolved(inputs, block))
+        raw.append(_convolved(inputs, block).astype(dtype))
         inputs = _Norm(block, of_block)(raw[-1])
     return raw
 
@@ -242,16 +273,17 @@ class _Norm:
 # --- The stack with known statistics -------------------------------------------------------------------------------
 
 
-def folded_features(x: Array, weights: tuple[BlockWeights, ...], statistics: tuple[blocks.Statistics, ...], n_tiles: int
-                    ) -> Array:
+def folded_features(x: Array, weights: tuple[BlockWeights, ...], statistics: tuple[blocks.Statistics, ...], dtype: Any,
+                    n_tiles: int) -> Array:
     """All blocks with statistics known beforehand: the norms fold into kernels and biases.
 
     Pixels are then independent, and each tile goes through the whole stack before the next one begins.
 
     Args:
-      x: (slice, pixel, time).
+      x: (slice, pixel, time), at least float32.
       weights: of the blocks, in their order.
       statistics: theirs, each (1, out).
+      dtype: of all values between the blocks.
       n_tiles: parts that the pixels are taken in; it must divide them.
 
     Returns:
@@ -266,16 +298,14 @@ def folded_features(x: Array, weights: tuple[BlockWeights, ...], statistics: tup
     def whole_stack(tile: Array) -> Array:
         tile = tile[..., None]
         for kernel, bias in folded:
-            tile = _with_bias(convolve_time(tile, kernel, tile.shape[2]), bias)
+            tile = _with_bias(convolve_time(tile, kernel, tile.shape[2]), bias).astype(dtype)
             tile = jnp.where(tile > 0, tile, blocks.SLOPE * tile)
         return tile
 
     if n_tiles == 1:
         return whole_stack(x)
-    n, pixels, frames = x.shape
-    tiles = jnp.moveaxis(x.reshape(n, n_tiles, pixels // n_tiles, frames), 1, 0)
-    done = jnp.moveaxis(jax.lax.map(whole_stack, tiles), 0, 1)
-    return done.reshape(n, pixels, *done.shape[3:])
+    done = jnp.moveaxis(jax.lax.map(whole_stack, _in_parts(x, n_tiles)), 0, 1)
+    return done.reshape(*x.shape[:2], *done.shape[3:])
 
 
 # --- Tiles ---------------------------------------------------------------------------------------------------------
@@ -287,6 +317,11 @@ def tile_count(n_slices: int, n_pixels: int, width: int) -> int:
         return 1
     wanted = -(-n_slices * n_pixels * width // TILE_VALUES)
     return next((count for count in range(wanted, min(2 * wanted, n_pixels) + 1) if n_pixels % count == 0), 1)
+
+
+def _in_parts(x: Array, parts: int) -> Array:
+    """(slice, pixel, ...) -> (part, slice, pixel, ...)."""
+    return jnp.moveaxis(x.reshape(x.shape[0], parts, -1, *x.shape[2:]), 1, 0)
 
 
 def _with_bias(y: Array, bias: Array | None) -> Array:

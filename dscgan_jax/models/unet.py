@@ -50,7 +50,7 @@ class UNet(nnx.Module):
                 setattr(self, f"up_norm{level}", blocks.make_norm(norm, target, scheme=scheme, rng=rng))
 
     def __call__(self, x: Array, mode: str) -> Array:
-        """(slice, row, col, in) -> (slice, row, col, out) *before* tanh. Sides must be multiples of 2**depth."""
+        """(slice, row, col, in) -> (slice, row, col, out) *before* tanh, at least float32. Sides: multiples of 2**depth."""
         skips = []
         for level in range(self.depth):
             x = getattr(self, f"down{level}")(blocks.leaky_relu(x) if level else x)
@@ -59,7 +59,8 @@ class UNet(nnx.Module):
             skips.append(x)
         x = skips.pop()
         for level in reversed(range(self.depth)):
-            x = getattr(self, f"up{level}")(jax.nn.relu(x))
+            x = jax.nn.relu(x)
+            x = getattr(self, f"up{level}")(x if level else blocks.exact(x))
             if level:
                 x = getattr(self, f"up_norm{level}")(x, mode)
                 x = jnp.concatenate([skips.pop(), x], axis=-1)  # the skip first
