@@ -171,7 +171,9 @@ def _features_forward(x, weights, per_slice, dtype, lean):
         mean = exact.mean(axes, keepdims=True)
         variance = jnp.square(exact - mean).mean(axes, keepdims=True)  # two passes: E[x^2] - E[x]^2 loses digits
         raw.append(y)
-        statistics.append(blocks.Statistics(mean[:, 0, 0], variance[:, 0, 0]))
+        # Behind a barrier: else XLA would write x - mean to memory, once for the variance and the norm together.
+        mean, variance = jax.lax.optimization_barrier((mean[:, 0, 0], variance[:, 0, 0]))
+        statistics.append(blocks.Statistics(mean, variance))
         inputs = _Norm(block, statistics[-1])(y)
     kept = raw[:1] + raw[1 + _recomputed(weights, lean) :]
     return (inputs, tuple(statistics)), (kept, tuple(statistics), weights)
@@ -191,6 +193,8 @@ def _features_backward(per_slice, dtype, lean, saved, cotangents):
             raw[: 1 + recomputed] = _raw_again(x, weights[:recomputed], statistics, dtype)
         d_raw, d_scale, d_shift = norm.derivative(raw[index + 1], d_y)
         before = _Norm(weights[index - 1], statistics[index - 1]) if index else None
+        # The inputs' windows are not made before they are needed: they are the largest arrays of all.
+        raw[index], d_raw = jax.lax.optimization_barrier((raw[index], d_raw))
         d_y, d_kernel = _convolution_derivative(raw[index], d_raw, block.kernel, before, LEAN_PARTS if lean else 1)
         d_bias = None if block.bias is None else blocks.exact(d_raw).sum((0, 1, 2)).astype(block.bias.dtype)
         gradients.append(BlockWeights(d_kernel, d_bias, d_scale.astype(block.scale.dtype), d_shift.astype(block.shift.dtype)))
