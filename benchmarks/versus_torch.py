@@ -20,15 +20,20 @@ import tempfile
 import time
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from dscgan_jax import benchmark, benchmark_page, convert, counting, state, steps
 from dscgan_jax.allocation import keep_freed_memory
-from dscgan_jax.configs import default
-from dscgan_jax.data import pipeline
+
+if "--serve" in sys.argv:
+    keep_freed_memory()  # before JAX takes any, as every run does
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+
+from dscgan_jax import benchmark, benchmark_page, convert, counting, state, steps  # noqa: E402
+from dscgan_jax.configs import default  # noqa: E402
+from dscgan_jax.data import pipeline  # noqa: E402
 
 _SIZE = flags.DEFINE_integer("size", 64, "Rows and columns.", lower_bound=32)
 _FRAMES = flags.DEFINE_integer("frames", 80, "Frames, 64 to 127.", lower_bound=64, upper_bound=127)
@@ -100,7 +105,8 @@ class Ours:
         return self._inference("batch")
 
     def _inference(self, norm: str):
-        predict = jax.jit(functools.partial(steps.predict_step, networks=self.networks, scaling=self.scaling, mode=norm))
+        predict = jax.jit(functools.partial(steps.predict_step, networks=self.networks, scaling=self.scaling, mode=norm),
+                          compiler_options=steps.compiler_options())
         # A copy: the steps donate theirs.
         variables, inputs = jax.tree.map(jnp.copy, self.state.generator), pipeline.network_inputs(self.batch)
         return lambda: predict(variables, inputs)
@@ -147,8 +153,6 @@ def difference_to(path: pathlib.Path) -> float:
 
 def serve() -> None:
     """Answers one request per line, as torch_twin.py does."""
-    if jax.default_backend() == "cpu":
-        keep_freed_memory()  # as every run does
     ours = Ours()
     for line in sys.stdin:
         try:

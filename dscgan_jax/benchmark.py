@@ -267,7 +267,7 @@ def training_step(config: ml_collections.ConfigDict, networks: Any, optimisers: 
     return jax.jit(functools.partial(
         steps.train_step, networks=networks, optimisers=optimisers, scaling=scaling_of(config),
         objective=config.loss.objective, l1_weight=config.loss.l1_weight,
-        accumulate=config.train.accumulate), donate_argnums=0)
+        accumulate=config.train.accumulate), donate_argnums=0, compiler_options=steps.compiler_options())
 
 
 def measure_step(config: ml_collections.ConfigDict, repeats: int) -> Record:
@@ -448,7 +448,7 @@ def measure_temporal_stack(config: ml_collections.ConfigDict, repeats: int) -> R
     series = jax.random.uniform(jax.random.key(0), (config.train.batch_size, config.data.frames, config.data.size,
                                                     config.data.size), minval=-1.0)
 
-    @functools.partial(jax.jit, static_argnames="mode")
+    @functools.partial(jax.jit, static_argnames="mode", compiler_options=steps.compiler_options())
     def features(variables: state.Variables, series: jax.Array, mode: str) -> jax.Array:
         return nnx.merge(networks.generator, variables["params"], variables["stats"]).temporal(
             series, mode, jnp.dtype(networks.compute))
@@ -499,7 +499,8 @@ def measure_linear(config: ml_collections.ConfigDict, exam: layouts.Exam, folder
         def prepare(n: int = n, root: pathlib.Path = root, caches: Iterator[int] = caches) -> None:
             fresh = folder / f"{n}-prepared-{next(caches)}"
             data_builder.prepared(with_fields(config, **{"data.root": str(root), "data.layout": "bids", "data.slices": 0,
-                                                         "data.cache_dir": str(fresh)}), progress=False)
+                                                         "data.cache_dir": str(fresh)}), for_training=False,
+                                  progress=False)
 
         rows["subjects"].append({"n": n, "seconds": timed(prepare, repeats)["median"]})
     return {what: [{**row, "seconds_each": row["seconds"] / row["n"]} for row in of] for what, of in rows.items()}

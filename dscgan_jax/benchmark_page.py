@@ -170,7 +170,7 @@ def linear_rows(record: Record) -> list[tuple[str, ...]]:
     """(what, and at three sizes each: size and seconds, then how far from linear); one row for each quantity."""
     rows = []
     for what, words in (("slices", "slices of an exam, predict"), ("frames", "frames, training step"),
-                        ("subjects", "exams, predict")):
+                        ("subjects", "exams, prepare")):
         measured = at(record, f"linear.{what}") or []
         cells = [f"{row['n']}: {seconds(row['seconds'])}" for row in measured] or [ABSENT] * 3
         rows.append((words, *cells, said(growth(measured), times)))

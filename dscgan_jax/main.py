@@ -18,6 +18,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from dscgan_jax.allocation import keep_freed_memory
 from dscgan_jax.errors import DISK_FULL, InputError
 
 MODES = {
@@ -30,6 +31,8 @@ MODES = {
     "phantom": "draw digital exams into --output",
     "benchmark": "how fast this config is on this machine, as a table; --output=FILE.json keeps the record",
 }
+
+NETWORK_MODES = ("train", "evaluate", "predict", "benchmark")
 
 _MODE = flags.DEFINE_enum("mode", "train", list(MODES), "; ".join(f"{mode}: {what}" for mode, what in MODES.items()))
 _CONFIG = config_flags.DEFINE_config_file(
@@ -103,6 +106,8 @@ def run(mode: str) -> None:
                 "process": _PROCESS.value}
     if mode != "train" and any(value not in (None, False) for value in together.values()):
         raise InputError(f"--mode={mode} runs in one process; leave out --distributed, --coordinator, --processes, --process.")
+    if mode in NETWORK_MODES:
+        keep_freed_memory()  # before JAX takes any
     from dscgan_jax import distributed
 
     distributed.initialize(**together, wait_seconds=_WAIT_SECONDS.value)  # before anything could touch a device
@@ -110,7 +115,7 @@ def run(mode: str) -> None:
 
     config = read_config()
     workdir = _path(_WORKDIR.value or default_workdir())
-    workflow.set_up(config, mode)
+    workflow.set_up(config)
     if mode == "train":
         workflow.train_and_evaluate(config, workdir, _WAIT_SECONDS.value)
     elif mode == "prepare":

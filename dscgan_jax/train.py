@@ -71,12 +71,12 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
         functools.partial(steps.train_step, networks=networks, optimisers=optimisers, scaling=scaling,
                           objective=config.loss.objective, l1_weight=config.loss.l1_weight,
                           accumulate=config.train.accumulate),
-        donate_argnums=0, out_shardings=sharding.replicated(mesh))
+        donate_argnums=0, out_shardings=sharding.replicated(mesh), compiler_options=steps.compiler_options())
     with out_of_memory_named(config):
         one_step = compiled_within_memory(one_step, current, abstract_batch(builder, config, mesh))
     predict_step = functools.partial(steps.predict_step, networks=networks, scaling=scaling, mode=config.evaluate.norm_at_test)
-    predict_together = jax.jit(predict_step, out_shardings=sharding.split_batch(mesh))
-    predict_alone = jax.jit(predict_step)
+    predict_together = jax.jit(predict_step, out_shardings=sharding.split_batch(mesh), compiler_options=steps.compiler_options())
+    predict_alone = jax.jit(predict_step, compiler_options=steps.compiler_options())
     analysis = one_step.memory_analysis()
     feed = iter(())
     if start < total:

@@ -14,7 +14,6 @@ import tqdm
 from dscgan_jax import benchmark, benchmark_page, checkpoints, distributed, evaluate, records, report, settings, sharding, train
 from dscgan_jax import deconvolve as conventional
 from dscgan_jax import predict as prediction
-from dscgan_jax.allocation import keep_freed_memory
 from dscgan_jax.configs import default
 from dscgan_jax.data import builder as data_builder
 from dscgan_jax.data import layouts, phantom_exams, pipeline, preparation
@@ -24,7 +23,6 @@ from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.scaling import Limits, Scaling
 
 NORMS = {"network_batch": "batch", "network_running": "running"}  # source -> how its batch norm normalises
-NETWORK_MODES = ("train", "evaluate", "predict", "benchmark")
 LONG_RUN_HOURS = 1.0
 # Fields of a config that say nothing of a network: a stored run may be evaluated with others.
 BESIDE_THE_NETWORK = ("data.cache_dir", "evaluate.baselines",
@@ -32,13 +30,11 @@ BESIDE_THE_NETWORK = ("data.cache_dir", "evaluate.baselines",
 DATA_KEYS = ("source", "fingerprint", "n_train", "n_validation", "n_test")
 
 
-def set_up(config: ml_collections.ConfigDict, mode: str) -> None:
-    """Process set-up: compiled programs are kept, so that the second start is quick; on a CPU, networks keep their memory."""
+def set_up(config: ml_collections.ConfigDict) -> None:
+    """Process set-up: compiled programs are kept, so that the second start is quick."""
     jax.config.update("jax_compilation_cache_dir", str(cache_dir(config) / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     check_platform()
-    if mode in NETWORK_MODES and jax.default_backend() == "cpu":
-        keep_freed_memory()
 
 
 def check_platform() -> None:

@@ -19,7 +19,7 @@ from dscgan_jax import train, workflow
 from dscgan_jax.configs import temp_tmax
 config = temp_tmax.get_config("demo")
 config.update_from_flattened_dict(json.loads(sys.argv[1]))
-workflow.set_up(config, "train")
+workflow.set_up(config)
 train.train(config, pathlib.Path(sys.argv[2]), *workflow.prepare(config))
 """
 

@@ -83,7 +83,7 @@ def world(tmp_path_factory):
                                split_fractions=(0.5, 0.25, 0.25))
     config = temp_tmax.get_config("demo")
     config.update_from_flattened_dict(fields(folder))
-    workflow.set_up(config, "train")
+    workflow.set_up(config)
     prepared = workflow.prepare(config)
 
     eight = {"train.steps": STEPS - 1, "train.decay": "constant"}
