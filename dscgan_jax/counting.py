@@ -132,9 +132,10 @@ def traced_flops(work: Callable[..., Any], *arguments: Any) -> int:
     """Operations of all matrix products and convolutions that a function does, loops and all, from its trace alone.
 
     XLA's cost analysis takes the body of a loop once; this takes it as often as it runs. Of a conditional the dearest branch
-    counts. Arguments may be abstract.
+    counts. Arguments may be abstract; `work` may be jitted.
     """
-    return _traced(jax.make_jaxpr(work)(*arguments).jaxpr)
+    traced = work if hasattr(work, "trace") else jax.jit(work)  # options of a compiler forbid it to be traced inside another
+    return _traced(traced.trace(*arguments).jaxpr.jaxpr)
 
 
 def _traced(program: Any) -> int:
