@@ -101,6 +101,40 @@ class Statistics(NamedTuple):
     variance: Array
 
 
+def normalised(x: Array, mean: Array, variance: Array, scale: Array, shift: Array, slope: float) -> Array:
+    """Norm with given statistics and leaky ReLU (slope 1 leaves it out).
+
+    `x` is (slice, ., ., channel), the statistics are (1 or slice, 1, 1, channel), scale and shift (channel,).
+    """
+    y = _received(x, mean, _inverse_sd(variance), scale, shift)
+    if slope != 1.0:
+        y = jnp.where(y > 0, y, slope * y)
+    return y.astype(x.dtype)
+
+
+def normalised_derivative(x: Array, mean: Array, variance: Array, scale: Array, shift: Array, d_y: Array,
+                          axes: tuple[int, ...], slope: float) -> tuple[Array, Array, Array]:
+    """d of `normalised` -> d of x, scale and shift, where the statistics are those of x itself over `axes`."""
+    values, d_y, inverse_sd = exact(x), exact(d_y), _inverse_sd(variance)
+    if slope != 1.0:
+        d_y = jnp.where(_received(x, mean, inverse_sd, scale, shift) > 0, d_y, slope * d_y)
+    d_shift = d_y.sum(axes, keepdims=True)
+    # The mean is taken off after the sum: a centred copy of x would be one more pass over memory.
+    d_scale = ((d_y * values).sum(axes, keepdims=True) - mean * d_shift) * inverse_sd
+    count = math.prod(x.shape[axis] for axis in axes)
+    d_x = _channels_last(scale) * inverse_sd * (d_y - (d_shift + (values - mean) * (inverse_sd * d_scale)) / count)
+    return d_x.astype(x.dtype), d_scale.sum((0, 1, 2)).astype(scale.dtype), d_shift.sum((0, 1, 2)).astype(shift.dtype)
+
+
+def _received(x: Array, mean: Array, inverse_sd: Array, scale: Array, shift: Array) -> Array:
+    """What the activation receives."""
+    return (exact(x) - mean) * (_channels_last(scale) * inverse_sd) + _channels_last(shift)
+
+
+def _inverse_sd(variance: Array) -> Array:
+    return jax.lax.rsqrt(variance + EPSILON)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def normalise(x: Array, scale: Array, shift: Array, axes: tuple[int, ...], slope: float) -> tuple[Array, Array, Array]:
     """Normalises by the batch's own statistics and applies a leaky ReLU, in one expression.
@@ -125,25 +159,11 @@ def _normalise_forward(x, scale, shift, axes, slope):
     values = exact(x)
     mean = values.mean(axes, keepdims=True)
     variance = jnp.square(values - mean).mean(axes, keepdims=True)  # two passes: E[x^2] - E[x]^2 loses digits in float32
-    inverse_sd = jax.lax.rsqrt(variance + EPSILON)
-    y = (values - mean) * (_channels_last(scale) * inverse_sd) + _channels_last(shift)
-    if slope != 1.0:
-        y = jnp.where(y > 0, y, slope * y)
-    return (y.astype(x.dtype), mean, variance), (x, mean, inverse_sd, scale, shift)
+    return (normalised(x, mean, variance, scale, shift, slope), mean, variance), (x, mean, variance, scale, shift)
 
 
 def _normalise_backward(axes, slope, saved, cotangents):
-    x, mean, inverse_sd, scale, shift = saved
-    values, d_y = exact(x), exact(cotangents[0])
-    factor = _channels_last(scale) * inverse_sd
-    if slope != 1.0:
-        d_y = jnp.where((values - mean) * factor + _channels_last(shift) > 0, d_y, slope * d_y)
-    d_shift = d_y.sum(axes, keepdims=True)
-    # The mean is taken off after the sum: a centred copy of x would be one more pass over memory.
-    d_scale = ((d_y * values).sum(axes, keepdims=True) - mean * d_shift) * inverse_sd
-    count = math.prod(x.shape[axis] for axis in axes)
-    d_x = factor * (d_y - (d_shift + (values - mean) * (inverse_sd * d_scale)) / count)
-    return d_x.astype(x.dtype), d_scale.sum((0, 1, 2)).astype(scale.dtype), d_shift.sum((0, 1, 2)).astype(shift.dtype)
+    return normalised_derivative(*saved, cotangents[0], axes, slope)
 
 
 normalise.defvjp(_normalise_forward, _normalise_backward)
@@ -171,9 +191,7 @@ class BatchNorm(nnx.Module):
     def __call__(self, x: Array, mode: str, slope: float = 1.0) -> Array:
         """(slice, ., ., channel) -> the same shape, leaky ReLU included where `slope` is not 1."""
         if known := self.known_statistics(mode):
-            factor = self.scale[...] * jax.lax.rsqrt(known.variance[0] + EPSILON)
-            y = (exact(x) - _channels_last(known.mean[0])) * _channels_last(factor) + _channels_last(self.shift[...])
-            return jnp.where(y > 0, y, slope * y).astype(x.dtype)
+            return normalised(x, *map(_channels_last, (known.mean[0], known.variance[0])), *self.scale_and_shift(), slope)
         axes = (1, 2) if self.per_slice(mode) else (0, 1, 2)
         y, mean, variance = normalise(x, *self.scale_and_shift(), axes, slope)
         self.record(mode, mean[:, 0, 0], variance[:, 0, 0], x.size // x.shape[-1])

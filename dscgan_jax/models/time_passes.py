@@ -13,7 +13,6 @@ float32 whatever the values are.
 """
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -43,14 +42,13 @@ class BlockWeights(NamedTuple):
 # --- One convolution -----------------------------------------------------------------------------------------------
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve_time(x: Array, kernel: Array, frames: int) -> Array:
+@jax.custom_vjp
+def convolve_time(x: Array, kernel: Array) -> Array:
     """Convolution over time alone, kernel 4, stride 2, padding 1, as matrix products over windows of four frames.
 
     Args:
       x: (slice, pixel, time, in).
       kernel: (4, in, out), of the type of `x` or a wider one.
-      frames: length of the time axis of `x`, which its derivative needs to know.
 
     Returns:
       (slice, pixel, time // 2, out), of the type of `x`.
@@ -58,7 +56,7 @@ def convolve_time(x: Array, kernel: Array, frames: int) -> Array:
     The derivative is written out as matrix products too: the automatic one, of a convolution or of windows, is several
     times slower on a CPU.
     """
-    n, pixels, _, n_in = x.shape
+    n, pixels, frames, n_in = x.shape
     kernel = kernel.astype(x.dtype)
     if n_in == 1:  # too little for a matrix product: four multiplications in the pass that writes the result
         padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
@@ -70,20 +68,20 @@ def convolve_time(x: Array, kernel: Array, frames: int) -> Array:
                                          dimension_numbers=("NWC", "WIO", "NWC"))
         return y.reshape(n, pixels, frames // 2, -1)
     flat = kernel.reshape(-1, kernel.shape[-1])
-    y = [part @ flat[rows] for part, rows in zip(_windows(x, frames), _kernel_rows(frames, n_in), strict=True)]
+    y = [part @ flat[rows] for part, rows in zip(_windows(x), _kernel_rows(frames, n_in), strict=True)]
     return y[0] if len(y) == 1 else jnp.concatenate(y, axis=2)
 
 
-def _convolve_time_forward(x, kernel, frames):
-    return convolve_time(x, kernel, frames), (x, kernel)
+def _convolve_time_forward(x, kernel):
+    return convolve_time(x, kernel), (x, kernel)
 
 
-def _convolve_time_backward(frames, saved, d_y):
+def _convolve_time_backward(saved, d_y):
     x, kernel = saved
-    n_in = kernel.shape[1]
+    frames, n_in = x.shape[2:]
     flat = kernel.astype(d_y.dtype).reshape(-1, kernel.shape[-1])
     d_flat, d_windows, first = jnp.zeros(flat.shape, kernel.dtype), [], 0
-    for part, rows in zip(_windows(x, frames), _kernel_rows(frames, n_in), strict=True):
+    for part, rows in zip(_windows(x), _kernel_rows(frames, n_in), strict=True):
         d_part = d_y[:, :, first : first + part.shape[2]]
         # As plain matrices, one row per window: contracted over three axes, XLA would transpose the windows first.
         d_flat = d_flat.at[rows].add(jax.lax.dot_general(
@@ -95,6 +93,10 @@ def _convolve_time_backward(frames, saved, d_y):
 
 
 convolve_time.defvjp(_convolve_time_forward, _convolve_time_backward)
+
+
+def _with_bias(y: Array, bias: Array | None) -> Array:
+    return y if bias is None else y + bias.astype(y.dtype)[None, None, None]
 
 
 def _exact_windows(frames: int) -> list[tuple[int, int, int]]:
@@ -113,9 +115,9 @@ def _kernel_rows(frames: int, n_in: int) -> list[slice]:
     return [slice(tap * n_in, (tap + end - begin) * n_in) for begin, end, tap in _exact_windows(frames)]
 
 
-def _windows(x: Array, frames: int) -> list[Array]:
+def _windows(x: Array) -> list[Array]:
     """(slice, pixel, time, in) -> parts (slice, pixel, windows, rows of the kernel), whose windows follow each other."""
-    n, pixels, _, n_in = x.shape
+    n, pixels, frames, n_in = x.shape
     if frames > EXACT_UP_TO:
         x = jnp.pad(x, ((0, 0), (0, 0), (1, 1 - frames % 2), (0, 0)))  # an odd last frame has no partner behind it
         frame_of_window = 2 * np.arange(frames // 2)[:, None] + np.arange(TAPS)
@@ -174,30 +176,31 @@ def _features_forward(x, weights, per_slice, dtype, lean):
         # Behind a barrier: else XLA would write x - mean to memory, once for the variance and the norm together.
         mean, variance = jax.lax.optimization_barrier((mean[:, 0, 0], variance[:, 0, 0]))
         statistics.append(blocks.Statistics(mean, variance))
-        inputs = _Norm(block, statistics[-1])(y)
+        inputs = _activated(y, block, statistics[-1])
     kept = raw[:1] + raw[1 + _recomputed(weights, lean) :]
     return (inputs, tuple(statistics)), (kept, tuple(statistics), weights)
 
 
 def _features_backward(per_slice, dtype, lean, saved, cotangents):
-    del per_slice
     kept, statistics, weights = saved
     recomputed = _recomputed(weights, lean)
     raw = [kept[0], *[None] * recomputed, *kept[1:]]
     d_y, gradients = cotangents[0], []
     for index in reversed(range(len(weights))):
-        block, norm = weights[index], _Norm(weights[index], statistics[index])
+        block = weights[index]
         if recomputed and index == recomputed:
             # Not before the blocks above are done: else XLA would keep the first pass's values after all.
             x, d_y = jax.lax.optimization_barrier((raw[0], d_y))
             raw[: 1 + recomputed] = _raw_again(x, weights[:recomputed], statistics, dtype)
-        d_raw, d_scale, d_shift = norm.derivative(raw[index + 1], d_y)
-        before = _Norm(weights[index - 1], statistics[index - 1]) if index else None
+        d_raw, d_scale, d_shift = blocks.normalised_derivative(
+            raw[index + 1], *_spread(statistics[index]), block.scale, block.shift, d_y,
+            (1, 2) if per_slice else (0, 1, 2), blocks.SLOPE)
+        before = (weights[index - 1], statistics[index - 1]) if index else None
         # The inputs' windows are not made before they are needed: they are the largest arrays of all.
         raw[index], d_raw = jax.lax.optimization_barrier((raw[index], d_raw))
         d_y, d_kernel = _convolution_derivative(raw[index], d_raw, block.kernel, before, LEAN_PARTS if lean else 1)
         d_bias = None if block.bias is None else blocks.exact(d_raw).sum((0, 1, 2)).astype(block.bias.dtype)
-        gradients.append(BlockWeights(d_kernel, d_bias, d_scale.astype(block.scale.dtype), d_shift.astype(block.shift.dtype)))
+        gradients.append(BlockWeights(d_kernel, d_bias, d_scale, d_shift))
     return d_y[..., 0].astype(kept[0].dtype), tuple(reversed(gradients))
 
 
@@ -211,15 +214,19 @@ def _recomputed(weights: tuple[BlockWeights, ...], lean: bool) -> int:
 
 def _convolved(inputs: Array, block: BlockWeights) -> Array:
     """A block's raw values."""
-    return _with_bias(convolve_time(inputs, block.kernel, inputs.shape[2]), block.bias)
+    return _with_bias(convolve_time(inputs, block.kernel), block.bias)
 
 
-def _convolution_derivative(raw: Array, d_y: Array, kernel: Array, norm: "_Norm | None", parts: int) -> tuple[Array, Array]:
-    """Derivative of the convolution of `norm(raw)`, with respect to that and to the kernel, `parts` of the pixels in turn."""
+def _convolution_derivative(raw: Array, d_y: Array, kernel: Array, before: tuple[BlockWeights, blocks.Statistics] | None,
+                            parts: int) -> tuple[Array, Array]:
+    """Derivative of a convolution with respect to its inputs and its kernel, `parts` of the pixels in turn.
+
+    The inputs are what the block `before` hands on, whose raw values are given; or, for the first block, `raw` itself.
+    """
     def of_part(part):
         raw, d_y = part
-        inputs = raw if norm is None else norm(raw)
-        _, pull = jax.vjp(lambda x, kernel: convolve_time(x, kernel, x.shape[2]), inputs, kernel)
+        inputs = raw if before is None else _activated(raw, *before)
+        _, pull = jax.vjp(convolve_time, inputs, kernel)
         return pull(d_y.astype(inputs.dtype))
 
     n_pixels = raw.shape[1]
@@ -241,37 +248,18 @@ def _raw_again(x: Array, weights: tuple[BlockWeights, ...], statistics: tuple[bl
     raw, inputs = [x], x
     for block, of_block in zip(weights, statistics, strict=False):
         raw.append(_convolved(inputs, block).astype(dtype))
-        inputs = _Norm(block, of_block)(raw[-1])
+        inputs = _activated(raw[-1], block, of_block)
     return raw
 
 
-class _Norm:
-    """Norm and leaky ReLU of one block: (slice, pixel, time, channel) -> the same."""
+def _activated(raw: Array, block: BlockWeights, statistics: blocks.Statistics) -> Array:
+    """What a block hands on: its raw values behind norm and leaky ReLU."""
+    return blocks.normalised(raw, *_spread(statistics), block.scale, block.shift, blocks.SLOPE)
 
-    def __init__(self, weights: BlockWeights, statistics: blocks.Statistics):
-        self._mean = statistics.mean[:, None, None]
-        self._inverse_sd = jax.lax.rsqrt(statistics.variance + blocks.EPSILON)[:, None, None]
-        self._factor = weights.scale[None, None, None] * self._inverse_sd
-        self._shift = weights.shift[None, None, None]
 
-    def __call__(self, raw: Array) -> Array:
-        y = self._received(raw)
-        return jnp.where(y > 0, y, blocks.SLOPE * y).astype(raw.dtype)
-
-    def _received(self, raw: Array) -> Array:
-        """What the activation receives."""
-        return (blocks.exact(raw) - self._mean) * self._factor + self._shift
-
-    def derivative(self, raw: Array, d_y: Array) -> tuple[Array, Array, Array]:
-        """d of the result -> d of the raw values, of scale and of shift."""
-        values, through = blocks.exact(raw), blocks.exact(jnp.where(self._received(raw) > 0, d_y, blocks.SLOPE * d_y))
-        axes = (1, 2) if self._mean.shape[0] > 1 else (0, 1, 2)
-        d_shift = through.sum(axes, keepdims=True)
-        # The mean is taken off after the sum: a centred copy would be one more pass over memory.
-        d_scale = ((through * values).sum(axes, keepdims=True) - self._mean * d_shift) * self._inverse_sd
-        count = math.prod(raw.shape[axis] for axis in axes)
-        d_raw = self._factor * (through - (d_shift + (values - self._mean) * (self._inverse_sd * d_scale)) / count)
-        return d_raw.astype(raw.dtype), d_scale.sum((0, 1, 2)), d_shift.sum((0, 1, 2))
+def _spread(statistics: blocks.Statistics) -> tuple[Array, Array]:
+    """Statistics beside (slice, pixel, time, channel)."""
+    return statistics.mean[:, None, None], statistics.variance[:, None, None]
 
 
 # --- The stack with known statistics -------------------------------------------------------------------------------
@@ -302,7 +290,7 @@ def folded_features(x: Array, weights: tuple[BlockWeights, ...], statistics: tup
     def whole_stack(tile: Array) -> Array:
         tile = tile[..., None]
         for kernel, bias in folded:
-            tile = _with_bias(convolve_time(tile, kernel, tile.shape[2]), bias).astype(dtype)
+            tile = _with_bias(convolve_time(tile, kernel), bias).astype(dtype)
             tile = jnp.where(tile > 0, tile, blocks.SLOPE * tile)
         return tile
 
@@ -326,7 +314,3 @@ def tile_count(n_slices: int, n_pixels: int, width: int) -> int:
 def _in_parts(x: Array, parts: int) -> Array:
     """(slice, pixel, ...) -> (part, slice, pixel, ...)."""
     return jnp.moveaxis(x.reshape(x.shape[0], parts, -1, *x.shape[2:]), 1, 0)
-
-
-def _with_bias(y: Array, bias: Array | None) -> Array:
-    return y if bias is None else y + bias.astype(y.dtype)[None, None, None]
