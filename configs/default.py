@@ -24,6 +24,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.cache_dir = "~/.cache/dscgan_jax"  # phantom exams, prepared data and compiled programs; runs share it
     data.tr_seconds = 0.0  # frame length for files that do not tell it, or tell it wrongly; 0 = from the files
     data.te_seconds = 0.0  # echo time, likewise
+    data.accept = ()  # names of findings that refuse an exam and that are taken all the same; also --accept
     data.split_fractions = (0.70, 0.10, 0.20)  # train, validation, test, by subject (paper: 142, 20, 41 of 203)
     data.size = 128  # rows and columns of the network grid, over the square field of view
     data.slices = 21  # slices of the network grid; 0 = those of the exam

@@ -17,6 +17,7 @@ from dscgan_jax import checkpoints, qc
 from dscgan_jax.data import layouts, nifti
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import all_or_nothing, write_whole
+from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.perfusion import conventional, kinetics
 from dscgan_jax.perfusion.conventional import NOTHING_GIVEN, ConventionalMaps, Given, Settings
@@ -185,7 +186,8 @@ def sidecar(name: str, result: ExamMaps, exam: layouts.Exam, settings: Settings)
             "Description": f"{MAPS[name].description}, by deconvolution", "Settings": _plain(settings),
             **result.canonical.record(),
             "Exam": {"FrameSeconds": exam.frame_seconds,
-                     "EchoSeconds": exam.echo_seconds if np.isfinite(exam.echo_seconds) else None, "Flags": _flags(exam)},
+                     "EchoSeconds": exam.echo_seconds if np.isfinite(exam.echo_seconds) else None},
+            "Findings": [finding.to_json() for finding in findings_of(result, exam)],
             "Software": checkpoints.software_versions(), "IntendedUse": "research only"}
 
 
@@ -213,46 +215,47 @@ def write_all(result: ExamMaps, exam: layouts.Exam, settings: Settings, folder: 
         _, _, orientation = nifti.to_canonical(exam.mask, exam.affine)
         arteries = nifti.from_canonical(measured.arterial.mask.astype(np.uint8), orientation)
         nifti.write_volume(folder / f"{stem}_aifmask.nii.gz", np.ascontiguousarray(arteries), exam.affine, dtype=np.uint8)
-    qc.write(folder, stem, result.canonical, result.series, result.affine, _plain(settings), _flags(exam))
+    qc.write(folder, stem, result.canonical, result.series, result.affine, _plain(settings),
+             findings_of(result, exam))
     return [*paths, *(folder / f"{stem}_{name}" for name in ("maps.png", "aif.png", "qc.html"))]
 
 
 def deconvolve_file(series: pathlib.Path, output: pathlib.Path, settings: Settings, *, aif: str = AUTOMATIC,
-                    mask: pathlib.Path | None = None, tr_seconds: float = 0.0, te_seconds: float = 0.0
-                    ) -> tuple[list[pathlib.Path], tuple[str, ...]]:
+                    mask: pathlib.Path | None = None, overrules: layouts.Overrules = layouts.Overrules()
+                    ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
     """One 4-D file -> maps, arterial input, pictures and page in `output`.
 
     Returns:
-      what was written and is worth opening, and what was assumed or found odd.
+      what was written and is worth opening, and the findings.
 
     Raises:
       InputError: the file is not a usable series, or there is no usable arterial input.
     """
-    exam = layouts.load_series(series, tr_seconds=tr_seconds, te_seconds=te_seconds)
+    exam = layouts.load_series(series, overrules)
     own_aif = series.with_name(f"{exam.subject}_aif.tsv")
     result = deconvolve_exam(exam, settings, given_of(exam, aif, mask, own_aif if own_aif.is_file() else None))
     with all_or_nothing(output) as folder:
         paths = write_all(result, exam, settings, folder, exam.subject)
     _remove_stale(result, output, exam.subject)
-    return [output / path.name for path in paths], (*_flags(exam), *result.canonical.notes)
+    return [output / path.name for path in paths], findings_of(result, exam)
 
 
 def deconvolve_folder(config: ml_collections.ConfigDict, subjects: Sequence[layouts.SubjectFiles], output: pathlib.Path,
                       aif: str = AUTOMATIC, progress: Callable[[int], Any] | None = None
-                      ) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+                      ) -> tuple[dict[str, str], dict[str, tuple[Finding, ...]]]:
     """Every exam of a folder -> a `bids` folder with the same series (linked) and our maps, ready to train on.
 
     Exams whose maps are there already, made of the same files with the same settings, are left as they are.
 
     Args:
-      config: `conventional`, `data.tr_seconds` and `data.te_seconds` count.
+      config: `conventional` counts.
       subjects: what `layouts.find_subjects` found.
       output: the new folder.
       aif: as in `given_of`; one file cannot serve a whole folder.
       progress: called with 1 after each exam.
 
     Returns:
-      {subject: why it was left out}, which is excluded in the new participants.tsv, and {subject: what was assumed or odd}.
+      {subject: why it was left out}, which is excluded in the new participants.tsv, and {subject: its findings}.
 
     Raises:
       InputError: the output is the exams' own folder, or no exam could be used.
@@ -260,11 +263,10 @@ def deconvolve_folder(config: ml_collections.ConfigDict, subjects: Sequence[layo
     settings = settings_of(config)
     check_folder(subjects, output, aif)
     refused: dict[str, str] = {}
-    notes: dict[str, tuple[str, ...]] = {}
+    findings: dict[str, tuple[Finding, ...]] = {}
     for files in subjects:
         try:
-            notes[files.subject] = _deconvolve_subject(files, settings, output, aif, config.data.tr_seconds,
-                                                       config.data.te_seconds)
+            findings[files.subject] = _deconvolve_subject(files, settings, output, aif)
         except InputError as error:
             refused[files.subject] = str(error)
         if len(refused) < len(subjects):  # after each exam: whoever is interrupted keeps the splits
@@ -273,7 +275,7 @@ def deconvolve_folder(config: ml_collections.ConfigDict, subjects: Sequence[layo
             progress(1)
     if len(refused) == len(subjects):
         raise InputError(f"none of the {len(subjects)} exams could be used; the first: {next(iter(refused.values()))}")
-    return refused, notes
+    return refused, findings
 
 
 def check_folder(subjects: Sequence[layouts.SubjectFiles], output: pathlib.Path, aif: str) -> None:
@@ -297,23 +299,22 @@ def _bids_name(files: layouts.SubjectFiles) -> str:
     return files.subject if files.subject.startswith("sub-") else f"sub-{files.subject}"
 
 
-def _deconvolve_subject(files: layouts.SubjectFiles, settings: Settings, output: pathlib.Path, aif: str, tr_seconds: float,
-                        te_seconds: float) -> tuple[str, ...]:
-    """Writes one exam's files, unless they are there already, made of the same; returns its notes."""
+def _deconvolve_subject(files: layouts.SubjectFiles, settings: Settings, output: pathlib.Path, aif: str) -> tuple[Finding, ...]:
+    """Writes one exam's files, unless they are there already, made of the same; returns its findings."""
     subject = _bids_name(files)
     perf = output / subject / "perf"
     # What decides the maps, written last: without it, or with another one, they are made anew.
-    made_of = {"settings": _plain(settings), "aif": aif, "tr": tr_seconds, "te": te_seconds,
+    made_of = {"settings": _plain(settings), "aif": aif, "overrules": _plain(files.overrules),
                "version": checkpoints.software_versions()["dscgan_jax"],
                "files": [_file_record(path) for path in (files.series, files.sidecar, files.mask, files.aif)]}
     seal = perf / f"{subject}_conventional.json"
     stored = nifti.read_sidecar(seal) if seal.is_file() else {}
     if stored.get("made_of") == made_of and all((perf / f"{subject}_{name}.nii.gz").is_file() for name in MAP_NAMES):
-        return tuple(stored["notes"])
-    exam = layouts.load_exam(dataclasses.replace(files, maps={}), tr_seconds=tr_seconds, te_seconds=te_seconds)
+        return tuple(map(Finding.from_json, stored["findings"]))
+    exam = layouts.load_exam(dataclasses.replace(files, maps={}))
     exam = dataclasses.replace(exam, subject=subject)
     result = deconvolve_exam(exam, settings, given_of(exam, aif, None, files.aif))
-    notes = (*_flags(exam), *result.canonical.notes)
+    findings = findings_of(result, exam)
     seal.unlink(missing_ok=True)
     _remove_stale(result, perf, subject)
     with all_or_nothing(perf) as folder:
@@ -323,8 +324,8 @@ def _deconvolve_subject(files: layouts.SubjectFiles, settings: Settings, output:
             timing["EchoTime"] = exam.echo_seconds
         write_whole(folder / f"{subject}_dsc.json", json.dumps(timing, indent=1) + "\n")
         write_all(result, exam, settings, folder, subject)
-    write_whole(seal, json.dumps({"made_of": made_of, "notes": list(notes)}, indent=1) + "\n")
-    return notes
+    write_whole(seal, json.dumps({"made_of": made_of, "findings": [finding.to_json() for finding in findings]}, indent=1) + "\n")
+    return findings
 
 
 def _remove_stale(result: ExamMaps, folder: pathlib.Path, stem: str) -> None:
@@ -347,11 +348,11 @@ def _link(source: pathlib.Path, target: pathlib.Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _flags(exam: layouts.Exam) -> list[str]:
-    """What was repaired or assumed while reading; the rough mask of the reader is not the one that is used here."""
-    return [flag for flag in exam.flags if flag != "mask_from_signal"]
+def findings_of(result: ExamMaps, exam: layouts.Exam) -> tuple[Finding, ...]:
+    """What is doubtful about the exam and its maps, the worst first."""
+    return by_severity((*exam.findings, *result.canonical.findings))
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
+def _plain(settings: Settings | layouts.Overrules) -> dict[str, Any]:
     """Settings as JSON gives them back."""
     return json.loads(json.dumps(dataclasses.asdict(settings)))

@@ -76,8 +76,8 @@ class _Frame:
 
 def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *, split: str,
           preparation: preparation.PreparationSettings, scaling: Scaling, medians: Mapping[str, float | None],
-          checkpoint: Mapping[str, Any] | None, data: Mapping[str, Any], out: pathlib.Path, tr_seconds: float = 0.0,
-          te_seconds: float = 0.0, excluded: Sequence[Mapping[str, str]] = (), config_sha256: str | None = None,
+          checkpoint: Mapping[str, Any] | None, data: Mapping[str, Any], out: pathlib.Path,
+          excluded: Sequence[Mapping[str, str]] = (), config_sha256: str | None = None,
           software: Mapping[str, Any] | None = None, progress: bool = True) -> dict[str, Any]:
     """Scores every source on every exam; writes `subjects.csv`, `summary.json` and pictures.
 
@@ -92,7 +92,6 @@ def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *
         is what the network said before its maps were written back, and is used for the scaled protocol.
       data: `source, fingerprint, n_train, n_validation, n_test`.
       out: folder of the records; created.
-      tr_seconds, te_seconds: as in `load_exam`.
       excluded: `subject, reason` of the subjects that were left out.
       config_sha256: of the run's config.
       software: versions, by default those of this process without the git commit.
@@ -111,7 +110,7 @@ def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *
     wanted = _wanted_maps(exams, folders, scaling.targets, medians)
     rows, expected = [], 0
     for files in tqdm.tqdm(exams, unit="exam", desc="scoring", dynamic_ncols=True, disable=not progress):
-        exam = exam_files.load_exam(files, tr_seconds=tr_seconds, te_seconds=te_seconds)
+        exam = exam_files.load_exam(files)
         names = {source.name: [name for name in wanted[source.name] if name in exam.maps
                                and not (source.may_lack and folders[source.name].find(files.subject, name) is None)]
                  for source in sources}
@@ -131,7 +130,7 @@ def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *
            "protocol": _protocol(preparation, scaling), "wall_seconds": round(time.perf_counter() - begun, 3)}
     summary = records.summarise(rows, run)
     records.write_summary(out / "summary.json", summary)
-    _draw(exams, folders, rows, out, tr_seconds, te_seconds)
+    _draw(exams, folders, rows, out)
     return summary
 
 
@@ -312,7 +311,7 @@ def _software(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _draw(exams: Sequence[exam_files.SubjectFiles], folders: Mapping[str, MapFolder], rows: Sequence[records.Row],
-          out: pathlib.Path, tr_seconds: float, te_seconds: float) -> None:
+          out: pathlib.Path) -> None:
     """Pictures of the best, the median and the worst subject, by brain MAE of the first folder's first map."""
     for old in out.glob("*_subject.png"):
         old.unlink()
@@ -321,7 +320,7 @@ def _draw(exams: Sequence[exam_files.SubjectFiles], folders: Mapping[str, MapFol
     by_subject = {files.subject: files for files in exams}
     names = [name for name in MAP_NAMES if any(row["map"] == name and row["source"] in folders for row in rows)]
     for title, subject in pictures.notable_subjects(rows, next(iter(folders)), names[0]).items():
-        exam = exam_files.load_exam(by_subject[subject], tr_seconds=tr_seconds, te_seconds=te_seconds)
+        exam = exam_files.load_exam(by_subject[subject])
         predictions = {source: {name: folder.read(subject, name, exam) for name in folder.maps_of(subject)}
                        for source, folder in folders.items() if folder.maps_of(subject)}
         pictures.draw_subject(out / f"{title}_subject.png", title, subject, exam, names, predictions)

@@ -128,9 +128,8 @@ def run(mode: str) -> None:
         workflow.evaluate_run(config, workdir, _SPLIT.value, _STEP.value,
                               config_flags.get_override_values(flags.FLAGS["config"]))
     elif mode == "predict":
-        workflow.predict(workdir, _path(_required("input", _INPUT.value)),
-                         _path(_required("output", _OUTPUT.value)), _STEP.value, config.data.tr_seconds,
-                         config.data.te_seconds)
+        workflow.predict(config, workdir, _path(_required("input", _INPUT.value)),
+                         _path(_required("output", _OUTPUT.value)), _STEP.value)
     elif mode == "deconvolve":
         workflow.deconvolve(config, _path(_INPUT.value) if _INPUT.value else None,
                             _path(_required("output", _OUTPUT.value)), _AIF.value or config.conventional.aif,

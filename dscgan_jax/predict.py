@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from dscgan_jax.configs import default
 from dscgan_jax.data import layouts, nifti, pipeline, preparation
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import all_or_nothing
+from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAPS
 from dscgan_jax.scaling import Scaling
 
@@ -29,11 +30,13 @@ class Prediction:
     Attributes:
       scaled: (slice, row, col, target), [-1, 1], on the network grid, before anything is written back.
       volumes: target name -> (x, y, z) on the exam's grid, in the units of `MAPS`.
+      findings: of the exam and of its preparation for the network.
       seconds: from the series in memory to the maps in memory.
     """
 
     scaled: np.ndarray
     volumes: dict[str, np.ndarray]
+    findings: tuple[Finding, ...]
     seconds: float
 
 
@@ -96,14 +99,15 @@ class Predictor:
         scaled = np.concatenate([np.asarray(maps)[:n] for n, maps in sent])  # (slice, row, col, target)
         restored = preparation.restore(np.asarray(self.scaling.physical_maps(scaled)), prepared.grid)
         volumes = {name: restored[..., channel] for channel, name in enumerate(self.scaling.targets)}
-        return Prediction(scaled, volumes, time.perf_counter() - begun)
+        return Prediction(scaled, volumes, prepared.findings, time.perf_counter() - begun)
 
-    def sidecar(self, name: str, exam: layouts.Exam) -> dict[str, Any]:
+    def sidecar(self, name: str, exam: layouts.Exam, findings: Sequence[Finding]) -> dict[str, Any]:
         """What lies beside a predicted map: unit, model, training data, and what was assumed of the exam."""
         return {"Units": MAPS[name].unit, "Description": f"{MAPS[name].description}, predicted by a network",
                 "Model": {"generator": self.config.model.generator, "step": self.step, "sha256": self.sha256},
                 "TrainingData": {key: self.record["data"].get(key) for key in ("source", "fingerprint", "n_train")},
-                "Exam": {"FrameSeconds": exam.frame_seconds, "Flags": list(exam.flags)},
+                "Exam": {"FrameSeconds": exam.frame_seconds},
+                "Findings": [finding.to_json() for finding in findings],
                 "Software": self.record["software"], "IntendedUse": "research only"}
 
 
@@ -136,7 +140,7 @@ def write_maps(prediction: Prediction, predictor: Predictor, exam: layouts.Exam,
     paths = []
     for name, volume in prediction.volumes.items():
         paths.append(folder / f"{stem}_{name}.nii.gz")
-        nifti.write_volume(paths[-1], volume, exam.affine, sidecar=predictor.sidecar(name, exam))
+        nifti.write_volume(paths[-1], volume, exam.affine, sidecar=predictor.sidecar(name, exam, prediction.findings))
     if scaled:
         np.savez(folder / f"{stem}_scaled.npz", scaled=prediction.scaled, targets=np.array(predictor.scaling.targets),
                  seconds=prediction.seconds)
@@ -144,16 +148,16 @@ def write_maps(prediction: Prediction, predictor: Predictor, exam: layouts.Exam,
 
 
 def predict_file(workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Path, *, which: str = "best",
-                 tr_seconds: float = 0.0, te_seconds: float = 0.0) -> tuple[list[pathlib.Path], tuple[str, ...]]:
+                 overrules: layouts.Overrules = layouts.Overrules()) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
     """One 4-D file -> maps, sidecars and a picture in `output`.
 
     Returns:
-      the paths of the maps, and what was repaired or assumed of the exam (also in each sidecar).
+      the paths of the maps, and the findings (also in each sidecar).
 
     Raises:
       InputError: the file is not a usable series, or the checkpoint cannot be used.
     """
-    exam = layouts.load_series(series, tr_seconds=tr_seconds, te_seconds=te_seconds)
+    exam = layouts.load_series(series, overrules)
     predictor = Predictor(workdir, which)
     if predictor.scaling.signal == "delta_r2star" and not np.isfinite(exam.echo_seconds):
         raise InputError(f"{series}: the checkpoint works on delta_r2star and needs the echo time; give --te= in seconds, "
@@ -167,4 +171,4 @@ def predict_file(workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Pa
         paths = write_maps(prediction, predictor, exam, folder, stem)
         figures.maps_picture(folder / f"{stem}_maps.png", canonical, series_canonical, title=stem,
                              aspect=float(voxel_mm[1] / voxel_mm[0]))
-    return [output / path.name for path in paths], exam.flags
+    return [output / path.name for path in paths], prediction.findings

@@ -10,25 +10,20 @@ import numpy as np
 
 from dscgan_jax import figures, page_parts
 from dscgan_jax.files import write_whole
+from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAPS
 from dscgan_jax.page_parts import bullets, counted, image, section
 from dscgan_jax.perfusion import kinetics, signal
 from dscgan_jax.perfusion.conventional import ConventionalMaps
 
-DOUBTFUL_QUALITY = 0.5  # below it the arterial input is named first
-FEW_BASELINE_FRAMES = 5
-EARLY_SHARE = 0.05  # of the tissue that may fill before the arterial input
-NOISY = 20.0  # S0 over noise: below it single voxels tell little
 METHOD_TITLES = {"parametric": "parametric fit", "osvd": "oSVD", "csvd": "cSVD", "ssvd": "sSVD (for teaching only)"}
 
 SECONDS_NOTE = """<p>Tmax is the time at which the tissue's residue function, as it reaches the voxel, is largest; lag 0 is the
 arterial input. TTP counts from the first acquired frame. Times are finer than a frame. Slice timing is ignored.</p>"""
-RAW_SVD_NOTE = ("Tmax of the SVD methods peaks late by some seconds, since regularisation flattens the residue function; "
-                "thresholds such as 6 s do not mean the same as in the parametric fit.")
 
 
 def write(folder: pathlib.Path, stem: str, found: ConventionalMaps, series: np.ndarray, affine: np.ndarray,
-          settings: Mapping[str, Any], flags: Sequence[str]) -> None:
+          settings: Mapping[str, Any], findings: Sequence[Finding]) -> None:
     """Writes `<stem>_maps.png`, `<stem>_aif.png` and `<stem>_qc.html`.
 
     Args:
@@ -37,7 +32,7 @@ def write(folder: pathlib.Path, stem: str, found: ConventionalMaps, series: np.n
       series: (x, y, z, time), RAS, as it was inverted.
       affine: (4, 4) of both.
       settings: plain values.
-      flags: what was repaired or assumed while reading.
+      findings: of the exam and its maps.
     """
     measured = found.measured
     voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
@@ -53,21 +48,24 @@ def write(folder: pathlib.Path, stem: str, found: ConventionalMaps, series: np.n
         transient_frames=measured.timing.transient_frames, aspect=aspect,
         title=f"{stem}: arterial input, quality {measured.arterial.quality:.2f}"), folder / f"{stem}_aif.png")
     write_whole(folder / f"{stem}_qc.html", _page(folder, stem, found, seconds, abs(np.linalg.det(affine[:3, :3])) / 1000.0,
-                                                   settings, flags))
+                                                   settings, findings))
 
 
-def _page(folder, stem, found, seconds, voxel_ml, settings, flags) -> str:
+def _page(folder, stem, found, seconds, voxel_ml, settings, findings) -> str:
     measured = found.measured
+    warnings = [finding for finding in findings if finding.severity != "note"]
+    notes = [finding for finding in findings if finding.severity == "note"]
     sections = [
-        section("In brief", bullets(_findings(found, voxel_ml, settings)), kind="brief"),
-        section("Look at this", bullets(doubts), kind="warnings") if (doubts := _doubts(found, settings)) else "",
+        section("In brief", bullets(_brief(found, voxel_ml, settings)), kind="brief"),
+        section("Warnings", bullets(map(_sentence, warnings)), kind="warnings") if warnings else "",
+        section("Notes", bullets(map(_sentence, notes))) if notes else "",
         section("Maps", SECONDS_NOTE, image((folder / f"{stem}_maps.png").read_bytes(), "maps")),
         section("Arterial input", _arterial_note(measured), image((folder / f"{stem}_aif.png").read_bytes(), "arterial input")),
     ]
     if (realigned := measured.realignment) is not None:
         figure = figures.motion_figure(seconds, realigned.millimetres, realigned.degrees, realigned.resampled)
         sections.append(section("Motion", image(figures.to_png(figure), "pose of the head in every frame")))
-    sections.append(section("How it was made", _provenance(found, settings, flags)))
+    sections.append(section("How it was made", _provenance(found, settings)))
     return page_parts.PAGE.format(
         title=html.escape(stem), style=page_parts.STYLE,
         subtitle=f"conventional maps by {html.escape(METHOD_TITLES[settings['method']])}",
@@ -75,7 +73,14 @@ def _page(folder, stem, found, seconds, voxel_ml, settings, flags) -> str:
         body="\n".join(part for part in sections if part))
 
 
-def _findings(found: ConventionalMaps, voxel_ml: float, settings: Mapping[str, Any]) -> list[str]:
+def _sentence(finding: Finding) -> str:
+    """A finding as a reader of the page sees it."""
+    accepted = " It was accepted." if finding.accepted else ""
+    overruled = f" ({finding.flag} overrules it.)" if finding.flag else ""
+    return f"{finding.text[:1].upper()}{finding.text[1:]}.{accepted}{overruled}"
+
+
+def _brief(found: ConventionalMaps, voxel_ml: float, settings: Mapping[str, Any]) -> list[str]:
     tmax, tissue = found.maps["tmax"], found.measured.tissue
     late = ", ".join(f"> {threshold:g} s: {(tissue & (tmax > threshold)).sum() * voxel_ml:.0f} ml"
                      for threshold in MAPS["tmax"].thresholds)
@@ -92,25 +97,6 @@ def _findings(found: ConventionalMaps, voxel_ml: float, settings: Mapping[str, A
     return lines
 
 
-def _doubts(found: ConventionalMaps, settings: Mapping[str, Any]) -> list[str]:
-    measured = found.measured
-    doubts = [note[:1].upper() + note[1:] + "." for note in found.notes]
-    if measured.arterial.quality < DOUBTFUL_QUALITY:
-        doubts.insert(0, f"The arterial input is doubtful (quality {measured.arterial.quality:.2f}): look at its curve and "
-                         "voxels; another one can be given with --aif=FILE.")
-    n_baseline = measured.timing.baseline_end - measured.timing.baseline_begin
-    if n_baseline < FEW_BASELINE_FRAMES:
-        doubts.append(f"Only {n_baseline} steady frames lie before the bolus: the baseline, and all that follows, is noisy.")
-    if (early := float((found.maps["tmax"][measured.tissue] < 0).mean())) > EARLY_SHARE:
-        doubts.append(f"{100 * early:.0f} % of the tissue has a Tmax below 0: it fills before the arterial input, which may lie "
-                      "behind a narrowed artery or further down the tree.")
-    if measured.baseline_over_noise < NOISY:
-        doubts.append(f"The series is noisy: the baseline is {measured.baseline_over_noise:.0f} times the noise of a frame.")
-    if settings["method"] != "parametric" and settings["tmax_offset"] == "none":
-        doubts.append(RAW_SVD_NOTE)
-    return doubts
-
-
 def _arterial_note(measured) -> str:
     found = measured.arterial
     where = {"auto": f"found in {counted(found.n_voxels, 'voxel')}",
@@ -121,7 +107,7 @@ def _arterial_note(measured) -> str:
     return f"<p>The arterial input was {where}; {', '.join(times)}; quality {found.quality:.2f} of 1.</p>"
 
 
-def _provenance(found: ConventionalMaps, settings: Mapping[str, Any], flags: Sequence[str]) -> str:
+def _provenance(found: ConventionalMaps, settings: Mapping[str, Any]) -> str:
     measured = found.measured
     timing = measured.timing
     constants = "; ".join(f"{name} = {constant.value:g} {constant.unit if constant.unit != '1' else ''}".strip()
@@ -136,7 +122,6 @@ def _provenance(found: ConventionalMaps, settings: Mapping[str, Any], flags: Seq
                   f"{timing.baseline_end - 1}, lowest mean signal in {timing.peak_frame} (from 0), "
                   f"{measured.frame_seconds:g} s each",
         "Baseline over noise": f"{measured.baseline_over_noise:.0f} (median over the tissue)",
-        "Repaired or assumed": ", ".join(flags),
     }
     return "<dl>" + "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in rows.items() if text
                             ) + "</dl>"

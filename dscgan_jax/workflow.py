@@ -19,6 +19,7 @@ from dscgan_jax.data import builder as data_builder
 from dscgan_jax.data import layouts, phantom_exams, pipeline, preparation
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import write_whole
+from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.scaling import Limits, Scaling
 
@@ -106,7 +107,8 @@ def prepare(config: ml_collections.ConfigDict, for_training: bool = True) -> tup
 
 def find_subjects(config: ml_collections.ConfigDict) -> list[layouts.SubjectFiles]:
     """The subjects in `config.data.root`, those that participants.tsv excludes left out."""
-    subjects = layouts.find_subjects(pathlib.Path(config.data.root).expanduser(), config.data.layout)
+    subjects = layouts.find_subjects(pathlib.Path(config.data.root).expanduser(), config.data.layout,
+                                     layouts.Overrules.from_config(config.data))
     return [files for files in subjects if files.split != "exclude"]
 
 
@@ -202,7 +204,7 @@ def evaluate_run(config: ml_collections.ConfigDict, workdir: pathlib.Path, split
     folder = workdir / "maps" / name
     shutil.rmtree(folder, ignore_errors=True)
     for files in tqdm.tqdm(subjects, unit="exam", desc="predicting", dynamic_ncols=True):
-        exam = layouts.load_exam(files, tr_seconds=trained.data.tr_seconds, te_seconds=trained.data.te_seconds)
+        exam = layouts.load_exam(files)
         for source, norm in NORMS.items() if trained.model.norm == "batch" else [("network_batch", "batch")]:
             predicted = predictor.predict(exam, norm)
             prediction.write_maps(predicted, predictor, exam, folder / source, files.subject, scaled=True)
@@ -225,9 +227,9 @@ def baseline_maps(config: ml_collections.ConfigDict, subjects: list[layouts.Subj
     if not methods:
         return []
     refused: dict[str, str] = {}
-    noted: dict[str, str] = {}
+    warned: dict[str, str] = {}
     for files in tqdm.tqdm(subjects, unit="exam", desc="deconvolving", dynamic_ncols=True):
-        exam = layouts.load_exam(files, tr_seconds=config.data.tr_seconds, te_seconds=config.data.te_seconds)
+        exam = layouts.load_exam(files)
         try:
             given = conventional.given_of(exam, config.conventional.aif, own_aif=files.aif)
             results = conventional.by_methods(exam, conventional.settings_of(config), methods, given)
@@ -235,13 +237,14 @@ def baseline_maps(config: ml_collections.ConfigDict, subjects: list[layouts.Subj
             refused[files.subject] = str(error)
             continue
         for method, (result, used) in results.items():
-            if result.canonical.notes:
-                noted.setdefault(files.subject, result.canonical.notes[-1])
+            for finding in result.canonical.findings:
+                if finding.severity != "note":
+                    warned.setdefault(files.subject, finding.text)
             conventional.write_maps(result, exam, used, folder / method, files.subject, config.target)
     for subject, reason in refused.items():
         print(f"no conventional maps of {subject}: {reason}")
-    for subject, note in list(noted.items())[:1]:
-        print(f"conventional maps: {len(noted)} of {len(subjects)} exams have notes, told in their JSON files; {subject}: {note}")
+    for subject, text in list(warned.items())[:1]:
+        print(f"conventional maps: {len(warned)} of {len(subjects)} exams have warnings, see their JSON files; {subject}: {text}")
     return [evaluate.Source(method, folder / method, may_lack=True) for method in methods if (folder / method).is_dir()]
 
 
@@ -301,8 +304,7 @@ def score_and_report(config: ml_collections.ConfigDict, subjects: list[layouts.S
     summary = evaluate.score(
         subjects, [*sources, *evaluate.NULLS], split=split,
         preparation=preparation.PreparationSettings.from_config(config.data), scaling=scaling, medians=medians,
-        checkpoint=checkpoint, data=data, out=out, tr_seconds=config.data.tr_seconds,
-        te_seconds=config.data.te_seconds, excluded=excluded, config_sha256=settings.sha256(config),
+        checkpoint=checkpoint, data=data, out=out, excluded=excluded, config_sha256=settings.sha256(config),
         software=checkpoints.software_versions())
     page = report.write(workdir, name)
     print(f"\n{name}: {len(subjects)} subjects\n{report.format_table(summary)}\n")
@@ -314,18 +316,23 @@ def check(config: ml_collections.ConfigDict) -> None:
     if not config.data.root:
         raise InputError("--mode=check looks at a folder of exams: give --config.data.root=DIR.")
     rows = layouts.check(pathlib.Path(config.data.root).expanduser(), config.data.layout,
-                         tr_seconds=config.data.tr_seconds, te_seconds=config.data.te_seconds)
+                         layouts.Overrules.from_config(config.data))
     print(layouts.format_check(rows))
 
 
-def predict(workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Path, which: str, tr_seconds: float,
-            te_seconds: float) -> None:
+def predict(config: ml_collections.ConfigDict, workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Path, which: str
+            ) -> None:
     """One file to maps."""
-    paths, flags = prediction.predict_file(workdir, series, output, which=which, tr_seconds=tr_seconds,
-                                           te_seconds=te_seconds)
+    paths, findings = prediction.predict_file(workdir, series, output, which=which,
+                                              overrules=layouts.Overrules.from_config(config.data))
     print(*paths, sep="\n")
-    if flags:
-        print(f"repaired or assumed: {', '.join(flags)}")
+    print_findings(findings)
+
+
+def print_findings(findings: Sequence[Finding], subject: str = "") -> None:
+    """Each finding as a line, after the name of its subject where there are several."""
+    for finding in findings:
+        print(f"{subject}: {finding.line()}" if subject else finding.line())
 
 
 def deconvolve(config: ml_collections.ConfigDict, series: pathlib.Path | None, output: pathlib.Path, aif: str,
@@ -335,21 +342,19 @@ def deconvolve(config: ml_collections.ConfigDict, series: pathlib.Path | None, o
     if bool(series) == bool(config.data.root):
         raise InputError("--mode=deconvolve needs either --input=FILE or --config.data.root=DIR.")
     if series:
-        paths, notes = conventional.deconvolve_file(series, output, chosen, aif=aif, mask=mask,
-                                                     tr_seconds=config.data.tr_seconds, te_seconds=config.data.te_seconds)
+        paths, findings = conventional.deconvolve_file(series, output, chosen, aif=aif, mask=mask,
+                                                        overrules=layouts.Overrules.from_config(config.data))
         print(*paths, sep="\n")
-        for note in notes:
-            print(f"note: {note}")
+        print_findings(findings)
         return
     if mask:
         raise InputError("--mask is one exam's; for a folder put <subject>_mask.nii.gz beside each series.")
     subjects = find_subjects(with_root(config))
     conventional.check_folder(subjects, output, aif)
     with tqdm.tqdm(total=len(subjects), unit="exam", desc="deconvolving", dynamic_ncols=True) as bar:
-        refused, notes = conventional.deconvolve_folder(config, subjects, output, aif, bar.update)
-    for subject in notes:
-        for note in notes[subject]:
-            print(f"note: {subject}: {note}")
+        refused, findings = conventional.deconvolve_folder(config, subjects, output, aif, bar.update)
+    for subject, found in findings.items():
+        print_findings(found, subject)
     for subject, reason in refused.items():
         print(f"left out: {subject}: {reason}")
     print(f"{len(subjects) - len(refused)} of {len(subjects)} exams: {output}\n"

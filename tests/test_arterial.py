@@ -130,15 +130,15 @@ def test_voxels_outside_the_candidates_are_never_chosen(world):
 def test_saturated_arteries_are_mentioned_where_they_outnumber_the_others():
     found = _world({ARTERY: 6, SATURATED: 40}).find()
     assert set(np.unique(_world({ARTERY: 6, SATURATED: 40}).kinds[found.mask])) == {ARTERY}
-    assert "early voxels were left out because their signal falls to the noise floor" in found.notes[0]
+    assert "early voxels were not taken as arterial input because their signal falls to the noise floor" in found.findings[0].text
     with pytest.raises(arterial.NoArterialInputError, match="in all .* noise floor; give the arterial curve with --aif=FILE"):
         _world({SATURATED: 20}).find()
 
 
 def test_quality_is_high_for_many_like_voxels_and_low_for_few(world):
     many, few = world.find(), _world({ARTERY: 3}).find()
-    assert many.n_voxels >= 10 and many.quality > 0.8 and many.notes == ()
-    assert few.n_voxels == 3 and few.quality < 0.6 and "only 3 voxels" in few.notes[0]
+    assert many.n_voxels >= 10 and many.quality > 0.8 and many.findings == ()
+    assert few.n_voxels == 3 and few.quality < 0.6 and "only 3 voxels" in few.findings[0].text
 
 
 def test_an_exam_that_ends_before_the_brains_passage_is_refused(world):
@@ -153,7 +153,7 @@ def test_an_exam_that_ends_within_the_arterial_passage_says_so():
     everywhere = np.ones((2, 2, 2), bool)
     found = arterial.arterial_input_from_mask(
         relaxation, everywhere, everywhere, signal.BolusTiming(0, 0, 10, 13), FRAME, ECHO)
-    assert any("ends before the arterial passage does" in note for note in found.notes)
+    assert any("ends before the first pass of the arterial curve does" in note.text for note in found.findings)
 
 
 # ------------------------------------------------------------------------------------------------- refusals
@@ -202,7 +202,7 @@ def test_the_users_voxels_are_averaged_early_or_late(world):
 
 def test_the_users_voxels_in_tissue_are_taken_but_judged(world):
     found = _from_mask(world, world.kinds == TISSUE)
-    assert found.quality < 0.1 and any("it may be tissue's" in note for note in found.notes)
+    assert found.quality < 0.1 and any("it may be tissue's" in note.text for note in found.findings)
 
 
 def test_a_useless_mask_is_refused(world):
@@ -224,7 +224,7 @@ def test_the_users_curve_becomes_relaxation_of_blood():
     concentration = _clean_curve(ARTERY) / kinetics.K_BLOOD - 0.01
     found = arterial.arterial_input_from_curve(SECONDS, concentration, FRAMES, FRAME)
     np.testing.assert_allclose(found.relaxation, kinetics.K_BLOOD * concentration, rtol=1e-5)
-    assert found.mask is None and found.n_voxels == 0 and found.source == "curve" and found.notes == ()
+    assert found.mask is None and found.n_voxels == 0 and found.source == "curve" and found.findings == ()
     assert found.quality > 0.95 and found.peak_seconds == pytest.approx(19.5, abs=0.3)
 
 

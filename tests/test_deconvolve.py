@@ -135,7 +135,7 @@ def test_a_mask_of_the_air_is_refused_and_one_that_reaches_into_it_is_told(exams
     for name, mask in (("away", away), ("air", air)):
         nifti.write_volume(tmp_path / f"{name}.nii.gz", mask, brain.affine, dtype=np.uint8)
     _, notes = deconvolve.deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "away.nii.gz")
-    assert any("another exam" in note for note in notes)
+    assert any("another exam" in note.text for note in notes)
     with pytest.raises(InputError, match="no signal"):
         deconvolve.deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "air.nii.gz")
 
@@ -163,7 +163,7 @@ def test_without_an_echo_time_units_are_relative_and_it_is_said(exams, tmp_path)
     nifti.write_volume(tmp_path / "arteries.nii.gz", early_voxels(exams).astype(np.uint8), affine, dtype=np.uint8)
     _, notes = deconvolve.deconvolve_file(lone, tmp_path / "maps", SVD, aif=str(tmp_path / "arteries.nii.gz"),
                                           mask=mask_of(exams))
-    assert any("echo time" in note for note in notes)
+    assert any("echo time" in note.text for note in notes)
     assert json.loads((tmp_path / "maps/sub-0001_cbf.json").read_text())["Units"] == "relative"
     assert json.loads((tmp_path / "maps/sub-0001_tmax.json").read_text())["Units"] == "s"
     scaled = dataclasses.replace(SVD, scale="reference_wm")
@@ -211,23 +211,23 @@ def test_a_folder_goes_on_where_it_was_and_whatever_decides_the_maps_makes_them_
 
     def made(**changes):
         config = folder_config(scale="none", **changes.pop("conventional", {}))
-        config.data.update(**changes)
-        deconvolve.deconvolve_folder(config, subjects, out, "files")
+        told = [dataclasses.replace(files, overrules=layouts.Overrules(**changes)) for files in subjects]
+        deconvolve.deconvolve_folder(config, told, out, "files")
         return cbf.stat().st_mtime_ns
 
     first = made()
     assert made() == first
-    slower = made(te_seconds=0.06)
-    assert slower > first and made(te_seconds=0.06) == slower
-    other_cut = made(te_seconds=0.06, conventional={"cut": 0.3})
+    slower = made(echo_seconds=0.06)
+    assert slower > first and made(echo_seconds=0.06) == slower
+    other_cut = made(echo_seconds=0.06, conventional={"cut": 0.3})
     assert other_cut > slower
     shutil.copy(curve_of(exams, "sub-0002"), tmp_path / "kept")
     lines = curve_of(root).read_text().splitlines()
     curve_of(root).write_text("\n".join([lines[0], *(f"{line.split()[0]}\t{2 * float(line.split()[1])}" for line in lines[1:])]))
-    other_curve = made(te_seconds=0.06, conventional={"cut": 0.3})
+    other_curve = made(echo_seconds=0.06, conventional={"cut": 0.3})
     assert other_curve > other_cut
     (out / "sub-0001/perf/sub-0001_conventional.json").unlink()  # as after a kill
-    assert made(te_seconds=0.06, conventional={"cut": 0.3}) > other_curve
+    assert made(echo_seconds=0.06, conventional={"cut": 0.3}) > other_curve
 
 
 def test_an_exam_that_cannot_be_used_is_left_out_and_excluded(exams, tmp_path):

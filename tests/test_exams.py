@@ -5,7 +5,7 @@ import pytest
 from exams import AFFINE, fake_arrays, rewrite_sidecar, truncate, write_fake_exam
 
 from dscgan_jax.data import layouts, nifti, preparation
-from dscgan_jax.data.exams import load_exam, load_series, mask_from_signal
+from dscgan_jax.data.exams import Overrules, load_exam, load_series, mask_from_signal
 from dscgan_jax.errors import InputError
 
 
@@ -21,7 +21,7 @@ def test_a_loaded_exam_is_what_was_written(tmp_path):
     np.testing.assert_array_equal(exam.series, series)
     np.testing.assert_array_equal(exam.maps["tmax"], maps["tmax"])
     np.testing.assert_array_equal(exam.mask, mask)
-    assert (exam.frame_seconds, exam.echo_seconds, exam.mask_source, exam.flags) == (1.5, 0.03, "file", ())
+    assert (exam.frame_seconds, exam.echo_seconds, exam.mask_source, exam.findings) == (1.5, 0.03, "file", ())
     assert exam.timing.transient_frames == 1 and exam.timing.peak_frame > 12
 
 
@@ -96,8 +96,8 @@ def test_a_few_bad_values_are_repaired_and_recorded(tmp_path):
     assert not exam.series[0, 0, 0].any() and exam.series[8, 9, 1, 31] == 0
     assert exam.maps["tmax"][0, 0, 0] == exam.maps["tmax"][8, 8, 1] == 0
     np.testing.assert_array_equal(exam.maps["tmax"][8, 9], maps["tmax"][8, 9])
-    assert set(exam.flags) == {"nonfinite_signal=65", "negative_signal=1", "tmax_nonfinite=1", "tmax_fill=-30",
-                               "mask_without_values=1"}
+    assert {finding.short() for finding in exam.findings} == {
+        "signal_missing=65", "signal_negative=1", "map_not_finite=1", "map_fill_value=-30", "mask_without_values=1"}
 
 
 def _without_tmax(share, value):
@@ -117,7 +117,7 @@ def test_where_a_map_has_no_value_is_no_brain(tmp_path, value, with_mask):
     exam = load_exam(_only(tmp_path))
     assert lost.sum() > 20
     np.testing.assert_array_equal(exam.mask, mask & ~lost)
-    assert f"mask_without_values={lost.sum()}" in exam.flags
+    assert f"mask_without_values={lost.sum()}" in [finding.short() for finding in exam.findings]
     prepared = preparation.prepare(exam, preparation.PreparationSettings(16, 0, 64, "stretch", 1.5, "keep"))
     back = preparation.restore(prepared.mask[..., None], prepared.grid)[..., 0] > 0.5
     np.testing.assert_array_equal(back, mask & ~lost)
@@ -140,7 +140,7 @@ def test_zeros_in_a_map_are_values(tmp_path):
     _rewrite(folder, "cbf", np.where(mask & (np.arange(16)[:, None, None] < 8), -0.5, maps["cbf"]))
     exam = load_exam(_only(tmp_path))
     np.testing.assert_array_equal(exam.mask, mask)
-    assert exam.flags == (f"cbf_negative={mask[:8].sum()}",)
+    assert [finding.short() for finding in exam.findings] == [f"map_negative={mask[:8].sum()}"]
 
 
 def test_small_negative_tmax_stays_and_negative_flow_does_not(tmp_path):
@@ -152,7 +152,7 @@ def test_small_negative_tmax_stays_and_negative_flow_does_not(tmp_path):
         _rewrite(folder, name, values)
     exam = load_exam(_only(tmp_path))
     assert exam.maps["tmax"][8, 8, 1] == -0.5 and exam.maps["cbf"][8, 8, 1] == 0
-    assert exam.flags == ("cbf_negative=1",)
+    assert [finding.short() for finding in exam.findings] == ["map_negative=1"]
 
 
 def test_without_a_mask_the_maps_and_without_maps_the_signal_give_one(tmp_path):
@@ -160,10 +160,10 @@ def test_without_a_mask_the_maps_and_without_maps_the_signal_give_one(tmp_path):
     write_fake_exam(tmp_path / "a", mask=False)
     exam = load_exam(_only(tmp_path / "a"))
     np.testing.assert_array_equal(exam.mask, mask)
-    assert exam.mask_source == "maps" and exam.flags == ("mask_from_maps",)
+    assert exam.mask_source == "maps" and [finding.short() for finding in exam.findings] == ["mask_from_maps"]
     write_fake_exam(tmp_path / "b", mask=False, maps=())
     exam = load_exam(_only(tmp_path / "b"))
-    assert exam.mask_source == "threshold" and exam.flags == ("mask_from_signal",)
+    assert exam.mask_source == "threshold" and [finding.short() for finding in exam.findings] == ["mask_from_signal"]
     assert (exam.mask != mask).mean() < 0.06  # the rim of a coarse disc
 
 
@@ -171,7 +171,7 @@ def test_a_lone_series_is_loaded_with_the_sidecar_beside_it(tmp_path):
     folder = write_fake_exam(tmp_path, "sub-7")
     exam = load_series(folder / "sub-7_dsc.nii.gz")
     assert (exam.subject, exam.frame_seconds, exam.echo_seconds, exam.maps) == ("sub-7", 1.5, 0.03, {})
-    assert load_series(folder / "sub-7_dsc.nii.gz", tr_seconds=2.0).frame_seconds == 2.0
+    assert load_series(folder / "sub-7_dsc.nii.gz", Overrules(frame_seconds=2.0)).frame_seconds == 2.0
 
 
 def test_a_mask_from_signal_leaves_out_ventricles_and_islands_however_the_exam_is_stored():

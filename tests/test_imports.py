@@ -7,7 +7,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
 
 LEVELS = {
     "errors": 0, "allocation": 0,
-    "maps": 1, "files": 1, "benchmark_page": 1, "models.blocks": 1,
+    "maps": 1, "files": 1, "findings": 1, "benchmark_page": 1, "models.blocks": 1,
     "scaling": 2, "losses": 2, "metrics": 2, "tracking": 2, "figures": 2, "records": 2, "sharding": 2,
     "perfusion.kinetics": 2, "perfusion.signal": 2, "perfusion.anatomy": 2, "data.nifti": 2, "models.time_passes": 2,
     "settings": 3, "page_parts": 3, "distributed": 3, "perfusion.vessels": 3, "perfusion.physiology": 3, "perfusion.brain": 3,

@@ -1,5 +1,7 @@
 """Folders -> subjects, splits, and what of it is usable."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from exams import AFFINE, fake_arrays, truncate, write_fake_cohort, write_fake_exam
@@ -195,9 +197,9 @@ def test_isles_2017_folders_go_from_files_to_a_restored_map(tmp_path):
     with pytest.raises(InputError, match=r"MR_4DPWI.*--tr="):
         layouts.load_exam(subjects[0])
 
-    exam = layouts.load_exam(subjects[0], tr_seconds=1.5)
+    exam = layouts.load_exam(dataclasses.replace(subjects[0], overrules=layouts.Overrules(1.5)))
     assert exam.series.shape == (*shape, 40) and exam.mask_source == "maps"
-    assert set(exam.flags) == {"tmax_fill=-30", "mask_from_maps"}
+    assert {finding.short() for finding in exam.findings} == {"map_fill_value=-30", "mask_from_maps"}
     settings = preparation.PreparationSettings(96, 7, 64, "stretch", 1.5, "keep")
     prepared = preparation.prepare(exam, settings)
     assert prepared.dsc.shape == (7, 64, 96, 96) and prepared.maps.min() == 0

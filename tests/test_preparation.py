@@ -25,6 +25,10 @@ def _exam(shape=(16, 16, 3), affine=AFFINE, frames=64, **changes):
     return Exam("sub-1", series, affine, FRAME_SECONDS, ECHO_SECONDS, maps, mask, "file", find_bolus(series[mask].mean(0)), ())
 
 
+def shorts(prepared):
+    return [finding.short() for finding in prepared.findings]
+
+
 def _network(prepared):
     """Stands for a network: mixes time, and mixes neighbours differently up, down, left and right."""
     mean = prepared.dsc.astype(np.float32).mean(axis=1) * prepared.dsc_scale  # (slice, row, col)
@@ -196,10 +200,10 @@ def test_seconds_reads_real_time_repeats_the_end_or_cuts_and_says_so():
     longer = prepare(exam, dataclasses.replace(SAME, frames=64, time_mode="seconds", frame_seconds=1.0))
     curve = longer.dsc[1, :, 8, 8] * longer.dsc_scale
     np.testing.assert_allclose(curve, np.minimum(np.arange(64) / 1.5, 39) * 100, atol=0.2)
-    assert longer.flags == ("short_frames_repeated=5",) and longer.frame_seconds == 1.0
+    assert shorts(longer) == ["short_frames_repeated=5"] and longer.frame_seconds == 1.0
     assert longer.baseline_end == 17  # exam frame 11 lies at 16.5 s
     shorter = prepare(exam, dataclasses.replace(SAME, frames=30, time_mode="seconds", frame_seconds=1.5))
-    assert shorter.flags == ("cut_seconds=15.00",)
+    assert shorts(shorter) == ["cut_seconds=15"]
     np.testing.assert_array_equal(shorter.dsc[1, :, 8, 8] * shorter.dsc_scale, np.arange(30) * 100)
 
 
@@ -208,7 +212,7 @@ def test_held_transients_become_the_first_steady_frame_and_time_zero_stays(frame
     exam = _exam(frames=40, transient=0.4)
     held = prepare(exam, dataclasses.replace(SAME, frames=frames, transients="hold"))
     kept = prepare(exam, dataclasses.replace(SAME, frames=frames))
-    assert exam.timing.transient_frames == 1 and held.flags == ("transients_held=1",) and kept.flags == ()
+    assert exam.timing.transient_frames == 1 and shorts(held) == ["transients_held=1"] and shorts(kept) == []
     first_steady = exam.series[::-1, ::-1].transpose(2, 3, 1, 0)[:, 1, :, ::-1]  # LAS -> (slice, row, col)
     np.testing.assert_allclose(held.dsc[:, 0] * held.dsc_scale, first_steady, atol=0.05)
     np.testing.assert_allclose(held.dsc[:, frames // 2] * held.dsc_scale, kept.dsc[:, frames // 2] * kept.dsc_scale, atol=0.1)
@@ -223,7 +227,7 @@ def test_int16_is_finer_than_the_noise_and_a_wild_voxel_does_not_spoil_it():
     series = series.copy()
     series[0, 0, 0, 5] = 1e6
     prepared = prepare(dataclasses.replace(exam, series=series), SAME)
-    assert prepared.flags == ("clipped_signal=1",)
+    assert shorts(prepared) == ["signal_clipped=1"]
     back = restore((prepared.dsc * prepared.dsc_scale).transpose(0, 2, 3, 1), prepared.grid)
     np.testing.assert_allclose(back[exam.mask], series[exam.mask], atol=series[exam.mask].max() * 1e-3)
 
@@ -235,13 +239,13 @@ def test_with_a_lead_the_bolus_arrives_at_one_frame_however_late_the_scan_saw_it
     assert abs(int(np.argmin(curves[0])) - int(np.argmin(curves[1]))) <= 1
     for exam in (early, late):
         assert (exam.baseline_begin, exam.frame_seconds) == (0, 1.0) and 7 <= exam.baseline_end <= 9
-    assert any(flag.startswith("short_frames_repeated") for flag in late.flags)
+    assert any(short.startswith("short_frames_repeated") for short in shorts(late))
 
 
 def test_a_lead_longer_than_the_scan_before_the_bolus_repeats_the_first_steady_frame():
     settings = dataclasses.replace(SAME, time_mode="seconds", frame_seconds=1.5, lead_seconds=60.0, transients="hold")
     prepared = prepare(_exam(arrival=12.0), settings)
-    assert any(flag.startswith("early_bolus_frames_repeated") for flag in prepared.flags)
+    assert any(short.startswith("early_bolus_frames_repeated") for short in shorts(prepared))
     np.testing.assert_array_equal(prepared.dsc[:, 0], prepared.dsc[:, 10])
 
 
@@ -287,7 +291,7 @@ def test_realignment_works_in_ras_and_comes_back_to_the_exams_axes(monkeypatch):
     np.testing.assert_array_equal(seen[0][1], affine)
     expected = prepare(dataclasses.replace(exam, series=nifti.from_canonical(mended, orientation)), SAME)
     np.testing.assert_array_equal(prepared.dsc, expected.dsc)
-    assert prepared.flags == (*expected.flags, "realigned_frames=23")
+    assert shorts(prepared) == [*shorts(expected), "motion_corrected=0"]
     assert (prepared.dsc != prepare(exam, SAME).dsc).any()
 
 

@@ -26,7 +26,9 @@ from dscgan_jax.errors import DISK_FULL, InputError
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.scaling import SIGNALS
 
-VERSION = tfds.core.Version("1.1.0")  # raise it when the same files become other examples; 1.1.0: mask without missing values
+# Raise it when the same files become other examples. 1.1.0: mask without missing values; 1.2.0: findings, repaired signal,
+# and what lies outside the brain.
+VERSION = tfds.core.Version("1.2.0")
 DISK_RESERVE = 256 << 20  # bytes that must stay free beside the data set
 
 
@@ -39,7 +41,6 @@ class DscConfig(tfds.core.BuilderConfig):
       splits: split of each subject.
       excluded: subjects left out, with the reason.
       settings: how exams are prepared.
-      tr_seconds, te_seconds: overrule the files.
       fingerprint: of the source files alone.
       progress: whether to draw a bar.
     """
@@ -48,8 +49,6 @@ class DscConfig(tfds.core.BuilderConfig):
     splits: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
     excluded: tuple[dict[str, str], ...] = ()
     settings: preparation.PreparationSettings | None = None
-    tr_seconds: float = 0.0
-    te_seconds: float = 0.0
     fingerprint: str = ""
     progress: bool = True
 
@@ -98,7 +97,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
                 "frame_seconds": np.float32,
                 "subject": tfds.features.Text(),
                 "slice_index": np.int32,
-                "flags": tfds.features.Text(),
+                "findings": tfds.features.Text(),
             }),
             metadata=tfds.core.MetadataDict(),
         )
@@ -110,7 +109,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
                     for split in layouts.SPLITS}
         self._gatherer = RangeGatherer(len(in_split["train"]))
         self._mask_sources: Counter[str] = Counter()
-        self._flagged: dict[str, list[str]] = {}
+        self._findings: dict[str, list[dict[str, Any]]] = {}
         self.bar = tqdm.tqdm(total=len(config.subjects), unit="exam", desc="preparing", disable=not config.progress,
                              dynamic_ncols=True)
         if not in_split["train"]:  # exams that are only scored have no ranges of their own
@@ -127,16 +126,16 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         """The examples of one subject; its values enter the ranges if it is in the training split."""
         config = self.builder_config
         self.current = files
-        exam = layouts.load_exam(files, config.tr_seconds, config.te_seconds)
+        exam = layouts.load_exam(files)
         prepared = preparation.prepare(exam, config.settings)
         if split == "train":
             self._gatherer.add(prepared)
         self._mask_sources[prepared.mask_source] += 1
-        if prepared.flags:
-            self._flagged[files.subject] = list(prepared.flags)
+        if prepared.findings:
+            self._findings[files.subject] = [finding.to_json() for finding in prepared.findings]
         # Written with the rest of the data set's description once the last shard stands.
         self.info.metadata.update(self._gatherer.metadata() if self._is_last(files) else {},
-                                  mask_source=dict(self._mask_sources), flags=dict(self._flagged))
+                                  mask_source=dict(self._mask_sources), findings=dict(self._findings))
         yield from examples_of(prepared)
         self.bar.update()
 
@@ -162,7 +161,7 @@ def examples_of(prepared: preparation.PreparedExam) -> Iterator[tuple[str, dict[
             "frame_seconds": prepared.frame_seconds,
             "subject": prepared.subject,
             "slice_index": index,
-            "flags": " ".join(prepared.flags),
+            "findings": " ".join(finding.short() for finding in prepared.findings),
         }
 
 
@@ -186,7 +185,8 @@ def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -
     """
     data = config.data
     root = pathlib.Path(data.root).expanduser()
-    subjects = layouts.find_subjects(root, data.layout)
+    overrules = layouts.Overrules.from_config(data)
+    subjects = layouts.find_subjects(root, data.layout, overrules)
     splits = layouts.assign_splits(subjects, tuple(data.split_fractions), int(config.seed), for_training=for_training)
     taking_part = tuple(files for files in subjects if files.subject in splits)
     if for_training:
@@ -196,12 +196,11 @@ def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -
     excluded = tuple({"subject": files.subject, "reason": "split is exclude in participants.tsv"}
                      for files in subjects if files.subject not in splits)
     decides = {"source": source, "settings": dataclasses.asdict(settings), "layout": str(data.layout), "splits": splits,
-               "tr": float(data.tr_seconds), "te": float(data.te_seconds), "excluded": excluded}
+               "overrules": dataclasses.asdict(overrules), "excluded": excluded}
     folder = pathlib.Path(data.cache_dir).expanduser() / "prepared"
     dsc_config = DscConfig(
         name=f"{data.layout}-{_hash(decides)}", description="named by the fingerprint of files, settings and splits",
-        subjects=taking_part, splits=splits, excluded=excluded, settings=settings, tr_seconds=float(data.tr_seconds),
-        te_seconds=float(data.te_seconds), fingerprint=source, progress=progress)
+        subjects=taking_part, splits=splits, excluded=excluded, settings=settings, fingerprint=source, progress=progress)
     with _folder_errors(folder):
         if (builder := _opened(folder, dsc_config)) is None:
             _check_files(taking_part)

@@ -1,16 +1,18 @@
 """One exam from its files: series, maps and brain mask on one grid, checked.
 
 Words: the *series* is (x, y, z, time) in scanner units; *maps* are (x, y, z) in the units of `maps.MAPS`; both stay on
-the file's own axes. *Flags* are short notes `what=how_much` on everything that was repaired or assumed.
+the file's own axes. *Findings* (`dscgan_jax.findings`) tell everything that is doubtful, was repaired or assumed.
 """
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from dscgan_jax.data import nifti
 from dscgan_jax.errors import InputError
+from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.perfusion import brain, signal
 
@@ -19,6 +21,26 @@ MAX_REPAIRED = 0.2  # share of a series' values that may be interpolated over ti
 GRID_TOLERANCE = 0.25  # of a voxel: how far two files of one exam may lie apart
 LOWEST_TMAX = -5.0  # seconds: estimates scatter around zero, but below this a value is a fill value
 MIN_BRAIN_VOXELS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Overrules:
+    """What the user says of all exams, whatever their files say.
+
+    Attributes:
+      frame_seconds: frame length; 0 = from the files.
+      echo_seconds: echo time; 0 = from the files.
+      accept: names of findings that are errors and that the user takes all the same.
+    """
+
+    frame_seconds: float = 0.0
+    echo_seconds: float = 0.0
+    accept: tuple[str, ...] = ()
+
+    @classmethod
+    def from_config(cls, data: Any) -> "Overrules":
+        """From `config.data`."""
+        return cls(float(data.tr_seconds), float(data.te_seconds), tuple(data.accept))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +54,7 @@ class SubjectFiles:
       maps: path of each map present, by name in `MAP_NAMES`.
       mask, lesion, aif, truth: optional files of the layout.
       split: `train`, `validation`, `test` or `exclude` where the folder says so.
+      overrules: what the user says of the exam.
     """
 
     subject: str
@@ -43,6 +66,7 @@ class SubjectFiles:
     aif: pathlib.Path | None = None
     truth: pathlib.Path | None = None
     split: str | None = None
+    overrules: Overrules = Overrules()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +83,7 @@ class Exam:
       mask: (x, y, z) bool, brain where every map has a value.
       mask_source: `file`, `maps` (union of the non-zero maps) or `threshold` (found in the series itself).
       timing: baseline and bolus, in frames of the series.
-      flags: what was repaired or assumed.
+      findings: what is doubtful, was repaired or assumed; the worst first.
     """
 
     subject: str
@@ -71,17 +95,14 @@ class Exam:
     mask: np.ndarray
     mask_source: str
     timing: signal.BolusTiming
-    flags: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
-def load_exam(
-    files: SubjectFiles, tr_seconds: float = 0.0, te_seconds: float = 0.0, need_maps: tuple[str, ...] = ()
-) -> Exam:
+def load_exam(files: SubjectFiles, need_maps: tuple[str, ...] = ()) -> Exam:
     """Reads and checks one exam.
 
     Args:
       files: what `layouts.find_subjects` found.
-      tr_seconds, te_seconds: frame length and echo time that overrule the files; 0 = from the files.
       need_maps: maps without which the exam is of no use.
 
     Raises:
@@ -93,17 +114,18 @@ def load_exam(
     if missing:
         raise InputError(f"{files.subject}: the {', '.join(missing)} map is missing beside {files.series}; add it, or set "
                          "the subject's split to exclude in participants.tsv.")
-    flags: list[str] = []
+    found, overrules = Findings(files.overrules.accept), files.overrules
     volume = nifti.read_volume(files.series, dims=4)
     sidecar = nifti.read_sidecar(files.sidecar) if files.sidecar else {}
-    frame_seconds = nifti.frame_seconds_of(files.series, volume, sidecar, tr_seconds)
-    if not tr_seconds and "RepetitionTime" not in sidecar:
-        flags.append("frame_length_from_header")
-    series = _repaired_series(files, volume.data, flags)
+    frame_seconds = nifti.frame_seconds_of(files.series, volume, sidecar, overrules.frame_seconds)
+    if not overrules.frame_seconds and "RepetitionTime" not in sidecar:
+        found.note("frame_length_from_header", f"the frame length of {frame_seconds:g} s stands in the header alone",
+                   frame_seconds, "--tr=SECONDS")
+    series = _repaired_series(files, volume.data, found)
     maps, without_value = {}, {}
     for name in MAP_NAMES:
         if name in files.maps:
-            maps[name], without_value[name] = _repaired_map(files.subject, name, files.maps[name], volume, flags)
+            maps[name], without_value[name] = _repaired_map(files.subject, name, files.maps[name], volume, found)
     if files.mask:
         mask, mask_source = _on_grid(files.mask, volume) > 0.5, "file"  # NaN compares false
     elif maps:
@@ -113,18 +135,20 @@ def load_exam(
     if mask.sum() < MIN_BRAIN_VOXELS:
         raise InputError(f"{files.mask or files.series}: expected a brain, the mask holds {mask.sum()} voxels; "
                          "check the mask or the signal.")
-    mask = _where_maps_have_values(files, mask, without_value, flags)
-    if mask_source != "file":
-        flags.append("mask_from_maps" if mask_source == "maps" else "mask_from_signal")
+    mask = _where_maps_have_values(files, mask, without_value, found)
+    if mask_source == "maps":
+        found.note("mask_from_maps", "the brain mask is where the maps have values")
+    elif mask_source == "threshold":
+        found.note("mask_from_signal", "the brain mask was found in the series", None, "--mask=FILE")
     try:
         timing = signal.find_bolus(series[mask].mean(axis=0, dtype=np.float64))
     except signal.NoBolusError as error:
         raise InputError(f"{files.series}: {error}") from error
     return Exam(files.subject, series, volume.affine, frame_seconds,
-                nifti.echo_seconds_of(files.series, sidecar, te_seconds), maps, mask, mask_source, timing, tuple(flags))
+                nifti.echo_seconds_of(files.series, sidecar, overrules.echo_seconds), maps, mask, mask_source, timing, found.listed())
 
 
-def load_series(path: nifti.Path, tr_seconds: float = 0.0, te_seconds: float = 0.0) -> Exam:
+def load_series(path: nifti.Path, overrules: Overrules = Overrules()) -> Exam:
     """One lone series without maps, as `predict` gets it; its sidecar is read if it lies beside it.
 
     The subject is the file name without `_dsc`. Raises `InputError` as `load_exam` does.
@@ -132,11 +156,11 @@ def load_series(path: nifti.Path, tr_seconds: float = 0.0, te_seconds: float = 0
     path = pathlib.Path(path)
     subject = nifti.stem_of(path).removesuffix("_dsc")
     sidecar = nifti.sidecar_path(path)
-    return load_exam(SubjectFiles(subject, path, sidecar if sidecar.is_file() else None), tr_seconds, te_seconds)
+    return load_exam(SubjectFiles(subject, path, sidecar if sidecar.is_file() else None, overrules=overrules))
 
 
-def _repaired_series(files: SubjectFiles, series: np.ndarray, flags: list[str]) -> np.ndarray:
-    """The series, finite and not negative; what was changed goes into `flags`."""
+def _repaired_series(files: SubjectFiles, series: np.ndarray, found: Findings) -> np.ndarray:
+    """The series, finite and not negative; what was changed goes into `found`."""
     n_frames = series.shape[-1]
     if n_frames < signal.MIN_FRAMES:
         raise InputError(f"{files.series}: expected at least {signal.MIN_FRAMES} frames, the series has {n_frames}; "
@@ -151,11 +175,12 @@ def _repaired_series(files: SubjectFiles, series: np.ndarray, flags: list[str]) 
                              "export the series again.")
         series = np.where(some[..., None], series, np.float32(0))
         series[holes] = _filled_over_time(series[holes])
-        flags.append(f"nonfinite_signal={n_holes + int((~some).sum()) * n_frames}")
+        n_missing = n_holes + int((~some).sum()) * n_frames
+        found.note("signal_missing", f"{n_missing} values of the series are not finite; they were interpolated over time", n_missing)
     n_negative = int((series < 0).sum())
     if n_negative:
         series = np.maximum(series, 0)
-        flags.append(f"negative_signal={n_negative}")
+        found.note("signal_negative", f"{n_negative} values of the series are negative; they were set to zero", n_negative)
     if not series.any():
         raise InputError(f"{files.series}: the series is zero everywhere; export it again.")
     return series
@@ -188,9 +213,9 @@ def _on_grid(path: pathlib.Path, series: nifti.Volume) -> np.ndarray:
 
 
 def _repaired_map(
-    subject: str, name: str, path: pathlib.Path, series: nifti.Volume, flags: list[str]
+    subject: str, name: str, path: pathlib.Path, series: nifti.Volume, found: Findings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A map without fill values, finite, and where it has no value; what was changed goes into `flags`.
+    """A map without fill values, finite, and where it has no value; what was changed goes into `found`.
 
     Negative flow, volume and transit time are noise around zero and become zero, which is a value.
     """
@@ -200,26 +225,28 @@ def _repaired_map(
         raise InputError(f"{path}: no finite value in the {name} map of {subject}; export it again.")
     if not finite.all():
         values = np.where(finite, values, np.float32(0))
-        flags.append(f"{name}_nonfinite={int((~finite).sum())}")
+        n_missing = int((~finite).sum())
+        found.note("map_not_finite", f"{n_missing} values of the {name} map are not finite", n_missing)
     without_value = ~finite
     fill = _fill_value(values)
     if fill < 0:
         filled = values == np.float32(fill)
         without_value |= filled
         values = np.where(filled, np.float32(0), values)
-        flags.append(f"{name}_fill={fill:g}")
+        found.note("map_fill_value", f"{fill:g} in the {name} map counts as no value: it fills what lies outside", fill)
     invalid = values < (LOWEST_TMAX if name == "tmax" else 0)
     if invalid.any():
         without_value |= invalid if name == "tmax" else False
         values = np.where(invalid, np.float32(0), values)
-        flags.append(f"{name}_negative={int(invalid.sum())}")
+        found.note("map_negative", f"{int(invalid.sum())} values of the {name} map are negative; they were set to zero",
+                   int(invalid.sum()))
     if not values.any():
         raise InputError(f"{path}: the {name} map of {subject} is zero everywhere; export it again or remove the file.")
     return values, without_value
 
 
 def _where_maps_have_values(
-    files: SubjectFiles, mask: np.ndarray, without_value: dict[str, np.ndarray], flags: list[str]
+    files: SubjectFiles, mask: np.ndarray, without_value: dict[str, np.ndarray], found: Findings
 ) -> np.ndarray:
     """The mask without voxels in which some map has no value: there is no truth to learn or to score."""
     lost = mask & np.logical_or.reduce([np.zeros_like(mask), *without_value.values()])
@@ -231,7 +258,8 @@ def _where_maps_have_values(
                          f"{files.subject} has no {worst} value (NaN or fill; {100 * lost.sum() / mask.sum():.0f} % in any map), "
                          f"at most {100 * MAX_WITHOUT_VALUE:.0f} % may be lost; export the map again, remove it or correct "
                          "the mask.")
-    flags.append(f"mask_without_values={int(lost.sum())}")
+    found.note("mask_without_values", f"{int(lost.sum())} voxels of the mask have no value in some map and were left out",
+               int(lost.sum()))
     return mask & ~lost
 
 

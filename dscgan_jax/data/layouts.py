@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from dscgan_jax.data import nifti
-from dscgan_jax.data.exams import Exam, SubjectFiles, load_exam, load_series
+from dscgan_jax.data.exams import Exam, Overrules, SubjectFiles, load_exam, load_series
 from dscgan_jax.errors import InputError
-from dscgan_jax.maps import MAP_NAMES, MAPS
+from dscgan_jax.maps import MAP_NAMES
 
-__all__ = ["LAYOUTS", "SPLITS", "CheckRow", "Exam", "SubjectFiles", "assign_splits", "check", "find_subjects",
+__all__ = ["LAYOUTS", "SPLITS", "CheckRow", "Exam", "Overrules", "SubjectFiles", "assign_splits", "check", "find_subjects",
            "format_check", "load_exam", "load_series"]
 
 SPLITS = ("train", "validation", "test")
@@ -76,7 +76,7 @@ def _only_one(paths: Sequence[pathlib.Path]) -> pathlib.Path | None:
     return present[0] if present else None
 
 
-def find_subjects(root: nifti.Path, layout: str) -> list[SubjectFiles]:
+def find_subjects(root: nifti.Path, layout: str, overrules: Overrules = Overrules()) -> list[SubjectFiles]:
     """All subjects of a folder, sorted, with the split that `participants.tsv` gives them.
 
     Nobody vanishes silently: a subject whose series is absent stops it, unless its split is exclude.
@@ -85,7 +85,7 @@ def find_subjects(root: nifti.Path, layout: str) -> list[SubjectFiles]:
       InputError: no such folder or layout, no subject in it, a subject twice, an unknown split, a subject without series,
         a row of participants.tsv without a folder.
     """
-    subjects, without_folder = _listed(root, layout)
+    subjects, without_folder = _listed(root, layout, overrules)
     for files in subjects:
         if files.split != EXCLUDE:
             _check_series(files)
@@ -95,7 +95,7 @@ def find_subjects(root: nifti.Path, layout: str) -> list[SubjectFiles]:
     return subjects
 
 
-def _listed(root: nifti.Path, layout: str) -> tuple[list[SubjectFiles], dict[str, str | None]]:
+def _listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[SubjectFiles], dict[str, str | None]]:
     """Subjects with a folder, usable or not; and the splits of those that only participants.tsv knows."""
     root = pathlib.Path(root).expanduser()
     if layout not in LAYOUTS:
@@ -118,7 +118,8 @@ def _listed(root: nifti.Path, layout: str) -> tuple[list[SubjectFiles], dict[str
         raise InputError(f"{root / 'participants.tsv'}: no row belongs to a folder of {root}: the table has "
                          f"{next(iter(table))}, the folder has {subjects[0].subject}; correct participant_id.")
     given = {_bare(subject): split for subject, split in table.items()}
-    return [dataclasses.replace(files, split=given.get(_bare(files.subject))) for files in subjects], without_folder
+    subjects = [dataclasses.replace(files, split=given.get(_bare(files.subject)), overrules=overrules) for files in subjects]
+    return subjects, without_folder
 
 
 def _bare(subject: str) -> str:
@@ -222,7 +223,7 @@ class CheckRow:
     Attributes:
       usable: whether `prepare` would take it.
       reason: why not; empty if usable.
-      details: grid, frames, frame and echo time, maps, mask source, flags, suspicions; empty if not usable.
+      details: grid, frames, frame and echo time, maps, mask source, findings; empty if not usable.
     """
 
     subject: str
@@ -231,21 +232,20 @@ class CheckRow:
     details: dict[str, Any]
 
 
-def check(
-    root: nifti.Path, layout: str, tr_seconds: float = 0.0, te_seconds: float = 0.0, need_maps: tuple[str, ...] = ()
-) -> list[CheckRow]:
+def check(root: nifti.Path, layout: str, overrules: Overrules = Overrules(), need_maps: tuple[str, ...] = ()
+          ) -> list[CheckRow]:
     """Opens every exam of a folder and tells which are usable, which not, and why.
 
     Raises:
       InputError: the folder as a whole cannot be used: no subject in it, a participants.tsv that makes no sense.
     """
-    subjects, without_folder = _listed(root, layout)
+    subjects, without_folder = _listed(root, layout, overrules)
     rows = [CheckRow(subject, False, _no_folder(subject), {"split": split}) for subject, split in without_folder.items()]
     half_given = _half_given(subjects)
     for files in subjects:
         try:
             _check_series(files)
-            exam = load_exam(files, tr_seconds, te_seconds, need_maps)
+            exam = load_exam(files, need_maps)
             if half_given and not files.split:
                 raise InputError(half_given)
             rows.append(CheckRow(files.subject, True, "", _details(files, exam)))
@@ -276,34 +276,8 @@ def _details(files: SubjectFiles, exam: Exam) -> dict[str, Any]:
         "mask_source": exam.mask_source,
         "brain_ml": round(float(exam.mask.sum() * abs(np.linalg.det(exam.affine[:3, :3])) / 1000), 1),
         "timing": dataclasses.asdict(exam.timing),
-        "flags": exam.flags,
-        "suspicions": _suspicions(exam),
+        "findings": exam.findings,
     }
-
-
-def _suspicions(exam: Exam) -> tuple[str, ...]:
-    """Values that are legal and yet look like another unit or a broken header."""
-    found = []
-    if not 0.3 <= exam.frame_seconds <= 5:
-        found.append(f"frame length of {exam.frame_seconds:g} s (usual: 0.5 to 3 s)")
-    if np.isfinite(exam.echo_seconds) and not 0.005 <= exam.echo_seconds <= 0.1:
-        found.append(f"echo time of {1000 * exam.echo_seconds:g} ms (usual: 20 to 60 ms)")
-    voxel_mm = np.linalg.norm(exam.affine[:3, :3], axis=0)
-    if not (0.3 <= voxel_mm.min() and voxel_mm.max() <= 15):
-        found.append(f"voxels of {' x '.join(f'{size:.3g}' for size in voxel_mm)} mm")
-    brain_ml = exam.mask.sum() * np.prod(voxel_mm) / 1000
-    if brain_ml > 2500:
-        found.append(f"a mask of {brain_ml:.0f} ml (a brain has about 1400 ml)")
-    for name, values in exam.maps.items():
-        inside = values[exam.mask]
-        high = float(np.percentile(inside, 99))
-        usual = 5 * MAPS[name].window[1]
-        if high > usual:
-            unit = "ms instead of s?" if MAPS[name].unit == "s" else "another unit?"
-            found.append(f"{name} up to {high:.4g}, expected {MAPS[name].unit}: {unit}")
-        elif high < 0.02 * MAPS[name].window[1]:
-            found.append(f"{name} no higher than {high:.3g}, expected {MAPS[name].unit}: scaled or another unit?")
-    return tuple(found)
 
 
 def format_check(rows: Sequence[CheckRow]) -> str:
@@ -320,8 +294,8 @@ def format_check(rows: Sequence[CheckRow]) -> str:
             f"{row.subject:<{width}}  usable      {' x '.join(map(str, details['shape']))}, {details['frames']} frames of "
             f"{details['frame_seconds']:.3g} s, TE {echo}, maps: {' '.join(details['maps']) or 'none'}, mask: "
             f"{details['mask_source']}, bolus in frame {details['timing']['peak_frame']}, split: {details['split'] or 'drawn'}"
-            + (f", flags: {' '.join(details['flags'])}" if details["flags"] else ""))
-        lines += [f"{'':<{width}}  look at:    {suspicion}" for suspicion in details["suspicions"]]
+)
+        lines += [f"{'':<{width}}  {finding.line()}" for finding in details["findings"]]
     n_usable = sum(row.usable for row in rows)
     lines.append(f"{n_usable} of {len(rows)} subjects usable"
                  + ("." if n_usable == len(rows) else "; set the others to exclude in participants.tsv or mend them."))

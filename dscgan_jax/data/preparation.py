@@ -13,6 +13,7 @@ import numpy as np
 from dscgan_jax.data import nifti
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.errors import InputError
+from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.perfusion import motion
 
@@ -159,7 +160,7 @@ class PreparedExam:
       brain_signal: median baseline signal of the brain, scanner units.
       echo_seconds: echo time; NaN if unknown.
       frame_seconds: length of a network frame.
-      flags: the exam's and the preparation's.
+      findings: the exam's and the preparation's, the worst first.
       grid: the way back.
     """
 
@@ -175,7 +176,7 @@ class PreparedExam:
     brain_signal: float
     echo_seconds: float
     frame_seconds: float
-    flags: tuple[str, ...]
+    findings: tuple[Finding, ...]
     grid: GridRecord
 
 
@@ -204,24 +205,25 @@ def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
     if settings.motion == "rigid":
         exam = realigned(exam)
     grid = grid_of(exam.series.shape, exam.affine, settings)
-    flags = list(exam.flags)
+    found = Findings()
     first_seconds = _first_seconds(exam, settings)
-    weights, network_seconds = _time_matrix(exam, settings, first_seconds, flags)
+    weights, network_seconds = _time_matrix(exam, settings, first_seconds, found)
     series = _series_on_network(exam.series, grid, weights)
     maps, has_map, mask, _ = prepare_maps(exam.maps, exam.mask, exam.affine, settings)
     if not mask.any():
         raise InputError(f"{exam.subject}: the brain mask has no voxel on the network grid of {settings.size} x "
                          f"{settings.size}; raise config.data.size or check the mask.")
     if settings.transients == "hold" and exam.timing.transient_frames:
-        flags.append(f"transients_held={exam.timing.transient_frames}")
-    dsc, scale = _as_int16(series, mask, flags)
+        found.note("transients_held", f"{exam.timing.transient_frames} frames before the steady state were replaced by the first "
+                   "steady one", exam.timing.transient_frames)
+    dsc, scale = _as_int16(series, mask, found)
     begin, end = _baseline_on_network(exam, first_seconds, network_seconds, settings.frames)
     baseline = dsc[:, begin:end].mean(axis=1, dtype=np.float32)  # (slice, row, col)
     return PreparedExam(
         subject=exam.subject, dsc=dsc, dsc_scale=scale, maps=maps, has_map=has_map, mask=mask,
         mask_source=exam.mask_source, baseline_begin=begin, baseline_end=end,
         brain_signal=float(np.median(baseline[mask])) * scale, echo_seconds=exam.echo_seconds,
-        frame_seconds=network_seconds, flags=tuple(flags), grid=grid,
+        frame_seconds=network_seconds, findings=by_severity((*exam.findings, *found.listed())), grid=grid,
     )
 
 
@@ -231,9 +233,8 @@ def realigned(exam: Exam) -> Exam:
     found = motion.realign(series, affine)
     if not found.moved:
         return exam
-    flag = f"realigned_frames={int(found.resampled.sum())}"
     return dataclasses.replace(exam, series=np.ascontiguousarray(nifti.from_canonical(found.series, orientation)),
-                               flags=(*exam.flags, flag))
+                               findings=by_severity((*exam.findings, *motion.findings_of(found))))
 
 
 def prepare_maps(
@@ -334,7 +335,7 @@ def _first_seconds(exam: Exam, settings: PreparationSettings) -> float:
     return exam.timing.baseline_end * exam.frame_seconds - settings.lead_seconds
 
 
-def _time_matrix(exam: Exam, settings: PreparationSettings, first_seconds: float, flags: list[str]
+def _time_matrix(exam: Exam, settings: PreparationSettings, first_seconds: float, found: Findings
                  ) -> tuple[np.ndarray | None, float]:
     """(network frame, exam frame) matrix of linear interpolation, and the length of a network frame in seconds."""
     n_exam = exam.series.shape[-1]
@@ -345,13 +346,16 @@ def _time_matrix(exam: Exam, settings: PreparationSettings, first_seconds: float
         seconds = settings.frame_seconds
         position = (first_seconds + np.arange(settings.frames) * seconds) / exam.frame_seconds
         if n_before := int((position < -1e-6).sum()):
-            flags.append(f"early_bolus_frames_repeated={n_before}")
+            found.note("early_bolus_frames_repeated", f"the bolus comes early: the first frame was repeated {n_before} times for the "
+                       "network", n_before)
         n_repeated = int((position > n_exam - 1 + 1e-6).sum())
         if n_repeated:
-            flags.append(f"short_frames_repeated={n_repeated}")
+            found.note("short_frames_repeated", f"the series is shorter than the network's input: its last frame was repeated "
+                       f"{n_repeated} times", n_repeated)
         cut_seconds = (n_exam - 1 - position[-1]) * exam.frame_seconds
         if cut_seconds > 1e-6:
-            flags.append(f"cut_seconds={cut_seconds:.2f}")
+            found.note("cut_seconds", f"the series is longer than the network's input: its last {cut_seconds:.2f} s were cut off",
+                       round(cut_seconds, 2))
         position = np.clip(position, 0, n_exam - 1)
     held = exam.timing.transient_frames if settings.transients == "hold" else 0
     if n_exam == settings.frames and held == 0 and np.allclose(position, np.arange(n_exam), rtol=0, atol=1e-6):
@@ -377,7 +381,7 @@ def _baseline_on_network(exam: Exam, first_seconds: float, network_seconds: floa
     return begin, max(min(end, frames), begin + 1)
 
 
-def _as_int16(series: np.ndarray, mask: np.ndarray, flags: list[str]) -> tuple[np.ndarray, float]:
+def _as_int16(series: np.ndarray, mask: np.ndarray, found: Findings) -> tuple[np.ndarray, float]:
     """Counts and their scale; whole numbers that fit are kept as they are, with scale 1."""
     highest = float(series.max())
     whole = highest <= INT16_MAX and bool((series == np.rint(series)).all())
@@ -386,7 +390,8 @@ def _as_int16(series: np.ndarray, mask: np.ndarray, flags: list[str]) -> tuple[n
     brain = np.moveaxis(series, 1, -1)[mask]  # (voxel, time)
     bright = OUTLIER * float(np.percentile(brain[:: max(1, len(brain) // 2000)], 99.9))
     if 0 < bright < highest:
-        flags.append(f"clipped_signal={int((series > bright).sum())}")
+        n_clipped = int((series > bright).sum())
+        found.note("signal_clipped", f"{n_clipped} values of the series are far brighter than the brain; they were clipped", n_clipped)
         highest = bright
     scale = highest / INT16_MAX
     return np.rint(np.clip(series, 0, highest) / scale).astype(np.int16), scale

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.cluster import vq
 
 from dscgan_jax.errors import InputError
+from dscgan_jax.findings import Finding
 from dscgan_jax.perfusion import kinetics
 from dscgan_jax.perfusion.signal import BolusTiming
 
@@ -65,7 +66,7 @@ class ArterialInput:
         noise (1 from 30 on), peak over that of the brain's mean (0 at 1, 1 from 3 on), return (1 where the curve falls below
         30 % of its peak within the exam). Of a curve from a file smoothness and return alone are known.
       source: `auto`, `mask` or `curve`.
-      notes: sentences for the reader of the maps.
+      findings: for the reader of the maps.
       arrival_seconds: where the rising flank crosses 10 % of the peak; NaN where the exam does not show that.
       peak_seconds, peak_relaxation: top of the parabola through the highest frame and its neighbours.
       width_seconds: full width at half maximum; NaN where the exam ends before the half-fall.
@@ -76,7 +77,7 @@ class ArterialInput:
     mask: np.ndarray | None
     quality: float
     source: str
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
     arrival_seconds: float
     peak_seconds: float
     peak_relaxation: float
@@ -156,9 +157,11 @@ def find_arterial_input(
         )
     chosen = usable[_choose(curves[usable], shape[usable], timing, passage)]
     clipped = int((early & saturated).sum())
-    few = len(chosen) < clipped
-    notes = [f"{clipped} early voxels were left out because their signal falls to the noise floor"] if few else []
-    return _of_voxels(relaxation, where[chosen], brain.peak[0], timing, frame_seconds, echo_seconds, "auto", notes)
+    found = []
+    if len(chosen) < clipped:
+        found.append(Finding("arterial_flattened", "note", f"{clipped} early voxels were not taken as arterial input because their "
+                             "signal falls to the noise floor", clipped))
+    return _of_voxels(relaxation, where[chosen], brain.peak[0], timing, frame_seconds, echo_seconds, "auto", found)
 
 
 def arterial_input_from_mask(
@@ -198,8 +201,11 @@ def arterial_input_from_mask(
         )
     brain_peak = _describe(relaxation[brain].mean(axis=0, dtype=np.float64)[None], timing).peak[0]
     outside = int(mask.sum()) - inside
-    notes = [f"{outside} of the {mask.sum()} voxels of the arterial mask lie outside the brain"] if outside else []
-    return _of_voxels(relaxation, np.flatnonzero(mask), brain_peak, timing, frame_seconds, echo_seconds, "mask", notes)
+    found = []
+    if outside:
+        found.append(Finding("arterial_outside", "warning", f"{outside} of the {mask.sum()} voxels of the arterial mask lie outside "
+                             "the brain", outside, "--aif=FILE"))
+    return _of_voxels(relaxation, np.flatnonzero(mask), brain_peak, timing, frame_seconds, echo_seconds, "mask", found)
 
 
 def arterial_input_from_curve(
@@ -396,7 +402,7 @@ def _agreement(curves: np.ndarray, mean: np.ndarray, begin: int) -> float:
 # ---------------------------------------------------------------------------------------------------- result
 
 
-def _of_voxels(relaxation, where, brain_peak, timing, frame_seconds, echo_seconds, source, notes) -> ArterialInput:
+def _of_voxels(relaxation, where, brain_peak, timing, frame_seconds, echo_seconds, source, found) -> ArterialInput:
     """Mean of the voxels with the flat indices `where`, described and judged."""
     curves = relaxation.reshape(-1, relaxation.shape[-1])[where]
     mean = curves.mean(axis=0, dtype=np.float64)
@@ -423,29 +429,33 @@ def _of_voxels(relaxation, where, brain_peak, timing, frame_seconds, echo_second
             f"no arterial input: the {len(where)} most arterial voxels give a curve of quality {parts[weakest]:.2f} in "
             f"{weakest}, expected {MIN_QUALITY:g}; {_GIVE_CURVE}."
         )
-    notes = list(notes)
+    found = list(found)
     if len(where) < FEW_VOXELS:
-        notes.append(f"the arterial curve is the mean of only {len(where)} voxels")
+        found.append(Finding("arterial_few_voxels", "note", f"the arterial curve is the mean of only {len(where)} voxels", len(where),
+                             "--aif=FILE"))
     if over_brain < SURE_PEAK_OVER_BRAIN:
-        notes.append(f"the arterial curve is only {over_brain:.1f} times as high as the brain's mean: it may be tissue's")
+        found.append(Finding("arterial_low", "note", f"the arterial curve is only {over_brain:.1f} times as high as the brain's mean: "
+                             "it may be tissue's", round(float(over_brain), 2), "--aif=FILE"))
     left = float(np.exp(-echo_seconds * np.median(curves[:, timing.baseline_end :].max(axis=1))))
     if left < FLATTENED:
-        notes.append(f"the signal of the arterial voxels falls to {left:.0%} of its baseline: the peak may be flattened")
+        found.append(Finding("arterial_flattened", "note", f"the signal of the arterial voxels falls to {left:.0%} of its baseline: "
+                             "the peak may be flattened", round(left, 3), "--aif=FILE"))
     mask = np.zeros(relaxation.shape[:3], bool)
     mask.reshape(-1)[where] = True
-    return _arterial_input(mean, mask, parts[weakest], source, notes, shape, frame_seconds)
+    return _arterial_input(mean, mask, parts[weakest], source, found, shape, frame_seconds)
 
 
-def _arterial_input(relaxation, mask, quality, source, notes, shape: _Shape, frame_seconds) -> ArterialInput:
+def _arterial_input(relaxation, mask, quality, source, found, shape: _Shape, frame_seconds) -> ArterialInput:
     if shape.lowest_after[0] > RETURNED:
         lowest = f"{shape.lowest_after[0]:.0%}"
-        notes = [*notes, f"the exam ends before the arterial passage does: the curve falls to {lowest} of its peak only"]
+        found = [*found, Finding("arterial_incomplete", "warning", "the exam ends before the first pass of the arterial curve does: "
+                                 f"it falls to {lowest} of its peak only", round(float(shape.lowest_after[0]), 3))]
     return ArterialInput(
         relaxation=np.asarray(relaxation, np.float32),
         mask=mask,
         quality=float(np.clip(quality, 0.0, 1.0)),
         source=source,
-        notes=tuple(notes),
+        findings=tuple(found),
         arrival_seconds=float(shape.arrival[0] * frame_seconds),
         peak_seconds=float(shape.peak_frame[0] * frame_seconds),
         peak_relaxation=float(shape.peak[0]),

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from dscgan_jax.errors import InputError
+from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.perfusion import arterial, brain, deconvolution, kinetics, motion, parametric, signal
 from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.perfusion.brain import otsu_threshold
@@ -31,6 +32,10 @@ DARK = 0.15  # of the brightest signal: air and bone
 DARK_SHARE = 0.01  # of a given mask that may lie there without a word
 DRY = 0.1  # of the blood that passes the brain's mean: less than the core of an infarct keeps
 LATEST_SECONDS = 12.0  # after the mean curve
+DOUBTFUL_QUALITY = 0.5  # of the arterial curve
+FEW_BASELINE_FRAMES = 5
+EARLY_SHARE = 0.05  # of the tissue that may fill before the arterial input
+NOISY = 20.0  # S0 over noise: below it single voxels tell little
 NOISE_VOXELS = 20_000  # tell the noise of all
 MIN_NOISE = 0.01  # of the baseline: below it the fit would weigh what its grid of curves leaves out
 
@@ -117,7 +122,7 @@ class Measured:
       frame_seconds: TR.
       baseline_over_noise: S0 over the noise of one frame, median over the tissue.
       relative: True where the echo time is unknown: concentrations have no unit then.
-      notes: sentences for the reader of the maps.
+      findings: for the reader of the maps.
     """
 
     tissue: np.ndarray
@@ -132,7 +137,7 @@ class Measured:
     frame_seconds: float
     baseline_over_noise: float
     relative: bool
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     def motion_courses(self) -> np.ndarray | None:
         """What realigned curves keep of the motion, (time, course); None where nothing moved."""
@@ -150,7 +155,7 @@ class ConventionalMaps:
       referenced: whether that factor comes from white matter.
       tmax_shift_seconds: what was added to Tmax.
       transit_shape: of the transit times in the parametric fit, given or found; None for the SVD methods.
-      notes: sentences for the reader of the maps.
+      findings: for the reader of the maps.
     """
 
     maps: dict[str, np.ndarray]
@@ -159,7 +164,7 @@ class ConventionalMaps:
     referenced: bool
     tmax_shift_seconds: float
     transit_shape: float | None
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def absolute(self) -> bool:
@@ -167,7 +172,7 @@ class ConventionalMaps:
         return not self.measured.relative or self.referenced
 
     def record(self) -> dict[str, Any]:
-        """Plain values for a sidecar: arterial input, constants, scale, timing, motion and notes."""
+        """Plain values for a sidecar: arterial input, constants, scale, timing, and motion."""
         found, realigned = self.measured.arterial, self.measured.realignment
         record: dict[str, Any] = {
             "ArterialInput": {
@@ -184,7 +189,6 @@ class ConventionalMaps:
             "Timing": dataclasses.asdict(self.measured.timing),
             "BaselineOverNoise": _rounded(self.measured.baseline_over_noise, 1),
             "RelativeUnits": self.measured.relative,
-            "Notes": list(self.notes),
         }
         if realigned is not None:
             record["Motion"] = {"ResampledFrames": int(realigned.resampled.sum()),
@@ -226,15 +230,16 @@ def measure(
     Raises:
       InputError: no brain, no bolus, no arterial input, or a given mask or curve that does not belong to the exam.
     """
-    notes: list[str] = []
+    found = Findings()
     realignment = motion.realign(series, affine) if realign == "rigid" else None
     if realignment is not None:
         series = realignment.series
-        notes += _motion_notes(realignment)
+        found.extend(motion.findings_of(realignment))
     relative = not np.isfinite(echo_seconds)
     te = 1.0 if relative else echo_seconds
     if relative:
-        notes.append("the echo time is unknown: concentrations have no unit, and only a reference scales CBF and CBV")
+        found.note("echo_time_unknown", "the echo time is unknown: concentrations have no unit, and only a reference scales CBF and "
+                   "CBV", None, "--te=SECONDS")
 
     voxel_mm = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
     find_tissue = given.tissue is None or given.tissue_was_found
@@ -245,7 +250,7 @@ def measure(
         tissue = given.tissue
     whole = brain.with_fluid_spaces(tissue, voxel_mm)  # arteries run outside the tissue
     if not find_tissue:
-        _check_given_tissue(series, tissue, notes)
+        _check_given_tissue(series, tissue, found)
     timing = signal.find_bolus(series[tissue].mean(axis=0, dtype=np.float64))
     baseline = signal.baseline_signal(series, timing)
     tissue = tissue & (baseline > 0)
@@ -265,7 +270,7 @@ def measure(
     noise = np.float32(sigma / te / kinetics.K_TISSUE / baseline[tissue])
     source = "found" if find_tissue else "given"
     return Measured(tissue, source, curves, arterial_mm, noise, artery, timing, realignment, voxel_mm, frame_seconds,
-                    baseline_over_noise, relative, (*notes, *artery.notes))
+                    baseline_over_noise, relative, (*found.listed(), *artery.findings))
 
 
 def invert(measured: Measured, settings: Settings = Settings()) -> ConventionalMaps:
@@ -276,7 +281,8 @@ def invert(measured: Measured, settings: Settings = Settings()) -> ConventionalM
     """
     if measured.relative and measured.arterial.source == "curve" and settings.scale != "reference_wm":
         raise InputError("an arterial curve in mM needs the echo time; give --te= in seconds, or --scale=reference_wm.")
-    notes = list(measured.notes)
+    found = Findings()
+    found.extend(measured.findings)
     tissue, curves, arterial_mm, tr = measured.tissue, measured.curves, measured.arterial_mm, measured.frame_seconds
     if settings.method == "parametric":
         fitted = parametric.fit(curves, arterial_mm, tr, measured.noise, first_frame=measured.timing.baseline_begin,
@@ -292,23 +298,52 @@ def invert(measured: Measured, settings: Settings = Settings()) -> ConventionalM
 
     healthy = _mode(result.tmax)
     if settings.method == "parametric" and healthy < LEAST_USUAL_TMAX_SECONDS:
-        notes.append(f"most of the tissue has a Tmax of {healthy:.1f} s: the arterial curve comes as late as the tissue's own "
-                     "and may be no artery's, so times and flow are doubtful")
+        found.warning("arterial_late", f"most of the tissue has a Tmax of {healthy:.1f} s: the arterial curve comes as late as the "
+                      "tissue's own and may be no artery's, so times and flow are doubtful", round(healthy, 2), "--aif=FILE")
+    found.extend(judge(measured, result.tmax, settings))
     shift = HEALTHY_TMAX_SECONDS - healthy if settings.tmax_offset == "healthy" else 0.0
     factor, referenced = 1.0 if settings.scale == "none" else settings.scale, False
     if settings.scale == "reference_wm":
-        factor = _white_matter_factor(result, tissue, measured.voxel_mm, healthy, notes)
+        factor = _white_matter_factor(result, tissue, measured.voxel_mm, healthy, found)
         factor, referenced = factor or 1.0, factor is not None
     values = {"cbf": result.cbf * factor, "cbv": result.cbv * factor, "mtt": result.mtt, "tmax": result.tmax + shift,
               "ttp": ttp}
     maps = {name: np.zeros(tissue.shape, np.float32) for name in values}
     for name, volume in maps.items():
         volume[tissue] = values[name]
-    return ConventionalMaps(maps, measured, float(factor), referenced, float(shift), shape, tuple(notes))
+    return ConventionalMaps(maps, measured, float(factor), referenced, float(shift), shape, found.listed())
 
 
-def _check_given_tissue(series, tissue, notes) -> None:
-    """A mask of another exam reaches into the air: a note, or a refusal where most of it lies there."""
+def judge(measured: Measured, tmax: np.ndarray, settings: Settings) -> tuple[Finding, ...]:
+    """What a reader must know of the arterial curve, the noise and the times.
+
+    Args:
+      measured: of the exam.
+      tmax: (voxel,) in the tissue, s.
+      settings: what the maps were made with.
+    """
+    artery, timing, found = measured.arterial, measured.timing, Findings()
+    if artery.quality < DOUBTFUL_QUALITY:
+        found.note("arterial_quality", f"the arterial curve is doubtful (quality {artery.quality:.2f}): look at its curve and voxels",
+                   round(artery.quality, 3), "--aif=FILE")
+    n_baseline = timing.baseline_end - timing.baseline_begin
+    if n_baseline < FEW_BASELINE_FRAMES:
+        found.note("few_baseline_frames", f"only {n_baseline} steady frames lie before the bolus: baseline and maps are noisy", n_baseline)
+    if (early := float((tmax < 0).mean())) > EARLY_SHARE:
+        found.note("tmax_negative", f"{100 * early:.0f} % of the tissue has a Tmax below 0: it fills before the arterial curve, which "
+                   "may come from behind a narrowed artery or from further down the tree", round(early, 3), "--aif=FILE")
+    if measured.baseline_over_noise < NOISY:
+        found.note("noisy", f"the series is noisy: the baseline is {measured.baseline_over_noise:.0f} times the noise of a frame",
+                   round(measured.baseline_over_noise, 1))
+    if settings.method != "parametric" and settings.tmax_offset == "none":
+        found.note("tmax_raw_svd", "Tmax of the SVD methods peaks late by some seconds, since regularisation flattens the residue "
+                   "function: thresholds such as 6 s do not mean the same as in the parametric fit", None,
+                   "--config.conventional.tmax_offset=healthy")
+    return found.listed()
+
+
+def _check_given_tissue(series, tissue, found) -> None:
+    """A mask of another exam reaches into the air: a warning, or a refusal where most of it lies there."""
     first = series[..., : signal.MIN_FRAMES].mean(axis=-1, dtype=np.float32)
     top = np.percentile(first, 99)
     dark = float((first[tissue] < DARK * top).mean()) if tissue.any() else 1.0
@@ -316,7 +351,8 @@ def _check_given_tissue(series, tissue, notes) -> None:
         raise InputError(f"the mask of the tissue: {100 * dark:.0f} % of its voxels have no signal; check that it was drawn on "
                          "this series.")
     if dark > DARK_SHARE:
-        notes.append(f"{100 * dark:.0f} % of the given mask has hardly any signal: it may belong to another exam")
+        found.warning("mask_dark", f"{100 * dark:.0f} % of the given mask has hardly any signal: it may belong to another exam",
+                      round(dark, 3), "--mask=FILE")
 
 
 def _arterial_input(relaxation, whole, baseline, timing, frame_seconds, echo_seconds, given: Given) -> ArterialInput:
@@ -363,7 +399,7 @@ def _mode(values: np.ndarray) -> float:
     return float(edges[peak : peak + 2].mean())
 
 
-def _white_matter_factor(result, mask, voxel_mm, healthy_tmax, notes) -> float | None:
+def _white_matter_factor(result, mask, voxel_mm, healthy_tmax, found) -> float | None:
     """Factor that brings healthy white matter to its reference flow; None where there is none.
 
     White matter: the most frequent value in the lower class of CBF (Otsu 1979) of tissue that is neither late nor at the
@@ -372,7 +408,8 @@ def _white_matter_factor(result, mask, voxel_mm, healthy_tmax, notes) -> float |
     inner = (brain.depth_mm(mask, voxel_mm)[mask] > WHITE_DEPTH_MM) & (result.cbf > 0)
     inner &= result.tmax < healthy_tmax + LATE_SECONDS
     if inner.sum() < MIN_WHITE_VOXELS:
-        notes.append(f"only {inner.sum()} voxels could be healthy white matter: CBF and CBV were not scaled")
+        found.warning("white_matter_missing", f"only {inner.sum()} voxels could be healthy white matter: CBF and CBV were not scaled",
+                      int(inner.sum()), "--scale=FACTOR")
         return None
     flow = result.cbf[inner]
     flow = flow[flow <= np.percentile(flow, 99)]
@@ -382,13 +419,6 @@ def _white_matter_factor(result, mask, voxel_mm, healthy_tmax, notes) -> float |
 
 def _motion_courses(realignment: motion.Realignment | None) -> np.ndarray | None:
     return realignment.courses() if realignment is not None and realignment.moved else None
-
-
-def _motion_notes(realignment: motion.Realignment) -> list[str]:
-    if not realignment.moved:
-        return []
-    return [f"{int(realignment.resampled.sum())} of {len(realignment.resampled)} frames were realigned: the head moved by up "
-            f"to {realignment.largest_mm:.1f} mm and {realignment.largest_degrees:.1f} degrees"]
 
 
 def _rounded(value: float, digits: int = 3) -> float | None:

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dscgan_jax.errors import InputError
+from dscgan_jax.findings import Finding
 from dscgan_jax.perfusion.anatomy import rotation_matrix
 
 CORRECTIONS = ("none", "rigid")  # what may be asked for
@@ -169,6 +170,15 @@ def realign(series: np.ndarray, affine: np.ndarray) -> Realignment:
         resampled=resampled,
         in_plane=in_plane,
     )
+
+
+def findings_of(realignment: Realignment) -> tuple[Finding, ...]:
+    """That frames were realigned, and by how much; nothing where the head lay still."""
+    if not realignment.moved:
+        return ()
+    text = (f"{int(realignment.resampled.sum())} of {len(realignment.resampled)} frames were realigned: the head moved by up to "
+            f"{realignment.largest_mm:.1f} mm and {realignment.largest_degrees:.1f} degrees")
+    return (Finding("motion_corrected", "note", text, round(realignment.largest_mm, 2), "--motion=none"),)
 
 
 # ---------------------------------------------------------------------------------------------------------- the pose
