@@ -16,7 +16,10 @@ from dscgan_jax.errors import InputError
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
-# Every name that a finding can have: what it is about. --accept takes those that can be errors.
+# Those that can be errors; --accept takes them.
+CAN_REFUSE = ("frame_length", "echo_time", "first_pass_width", "signal_normalised", "frame_order", "echoes_joined",
+              "second_bolus", "signal_step", "truncated", "map_unit", "map_constant", "map_unlike_others")
+# Every name that a finding can have: what it is about.
 NAMES = {
     # time
     "frame_length": "frame length: sources that contradict each other, or a length that no perfusion series has",
@@ -36,7 +39,6 @@ NAMES = {
     "signal_normalised": "values that are not the scanner's: normalised, subtracted or shifted",
     "signal_missing": "values that are missing (NaN, zero, negative or constant in a part of a frame), interpolated over time",
     "signal_negative": "negative values outside the head, set to zero",
-    "signal_saturated": "values at the upper end of what the file can hold",
     "frames_missing": "empty frames at the end, left out",
     "frames_repeated": "frames that are copies of the frame before",
     "frame_order": "frames in the wrong order",
@@ -68,7 +70,7 @@ NAMES = {
     "signal_clipped": "signal far brighter than the brain, clipped",
     "brain_from_mask": "no brain found in the series: what lies outside the given mask was set to zero",
     "unlike_training": "exam unlike those that the network was trained on",
-    "air_reaches_network": "network of an older version, whose maps depend on what lies outside the brain",
+    "air_reaches_network": "network whose maps depend on what lies outside the brain",
     # conventional maps
     "arterial_few_voxels": "arterial curve from few voxels",
     "arterial_low": "arterial curve hardly higher than tissue",
@@ -106,6 +108,8 @@ class Finding:
     def __post_init__(self):
         if self.name not in NAMES or self.severity not in SEVERITIES:
             raise ValueError(f"a finding called {self.name!r} of severity {self.severity!r} is not known")
+        if self.severity == "error" and self.name not in CAN_REFUSE:
+            raise ValueError(f"a finding called {self.name!r} cannot be an error")
 
     def short(self) -> str:
         """`name=value`, or the name alone."""
@@ -123,14 +127,21 @@ class Finding:
         value = self.value
         if isinstance(value, float) and not math.isfinite(value):
             value = str(value)
-        return {"Name": self.name, "Severity": self.severity, "Text": self.text, "Value": value, "Flag": self.flag or None,
-                "Accepted": self.accepted}
+        return {
+            "Name": self.name,
+            "Severity": self.severity,
+            "Text": self.text,
+            "Value": value,
+            "Flag": self.flag or None,
+            "Accepted": self.accepted,
+        }
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Finding":
         """Inverse of `to_json`."""
-        return cls(record["Name"], record["Severity"], record["Text"], record["Value"], record["Flag"] or "",
-                   bool(record["Accepted"]))
+        return cls(
+            record["Name"], record["Severity"], record["Text"], record["Value"], record["Flag"] or "", bool(record["Accepted"])
+        )
 
 
 class Refused(InputError):
@@ -206,9 +217,9 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
     """The names given with --accept.
 
     Raises:
-      InputError: one of them is not known.
+      InputError: one of them is not known, or never refuses an exam.
     """
     names = tuple(name.strip() for name in names if name.strip())
-    if unknown := [name for name in names if name not in NAMES]:
-        raise InputError(f"--accept={','.join(unknown)}: no finding has that name; known are {', '.join(NAMES)}.")
+    if unknown := [name for name in names if name not in CAN_REFUSE]:
+        raise InputError(f"--accept={','.join(unknown)}: no exam is refused for that; it must be of {', '.join(CAN_REFUSE)}.")
     return names

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from unittest import mock
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from dscgan_jax.data import builder, nifti
 
 FRAME_SECONDS = 1.5
 ECHO_SECONDS = 0.03
-AFFINE = np.array([[-4.0, 0, 0, 32], [0, 4.0, 0, -32], [0, 0, 5.0, 3], [0, 0, 0, 1]])  # LAS
+AFFINE = np.array([[-8.0, 0, 0, 64], [0, 8.0, 0, -64], [0, 0, 5.0, 3], [0, 0, 0, 1]])  # LAS
 
 
 def fake_arrays(shape=(16, 16, 3), frames=64, seed=0, arrival=12.0, transient=0.3):
@@ -30,7 +31,7 @@ def fake_arrays(shape=(16, 16, 3), frames=64, seed=0, arrival=12.0, transient=0.
     if transient:
         signal[..., 0] *= 1 + transient
     signal = signal + random.normal(0, 5, signal.shape)
-    maps = {"cbf": cbv * 12.0, "cbv": cbv, "mtt": np.where(mask, 5.0, 0.0), "tmax": tmax,
+    maps = {"cbf": cbv * 12.0, "cbv": cbv, "mtt": np.where(mask, 5.0 + y, 0.0), "tmax": tmax,
             "ttp": np.where(mask, arrival * FRAME_SECONDS + 10.0 + tmax, 0.0)}
     return (np.rint(np.clip(signal, 0, 30000)).astype(np.float32),
             {name: values.astype(np.float32) for name, values in maps.items()}, mask)
@@ -69,6 +70,12 @@ def rewrite_sidecar(path, **fields) -> None:
     path = pathlib.Path(path)
     record = json.loads(path.read_text()) | fields
     path.write_text(json.dumps({name: value for name, value in record.items() if value is not None}))
+
+
+def write_anything(path, data, affine, **changes) -> None:
+    """A file as others write it: also with what is not finite, which our own writer refuses."""
+    with mock.patch.object(nifti, "_check_finite"):
+        nifti.write_volume(path, data, affine, **changes)
 
 
 def truncate(path) -> None:

@@ -1,0 +1,57 @@
+"""The list of findings: severities, what is accepted, and a page that knows every name."""
+
+import pathlib
+import re
+
+import pytest
+
+from dscgan_jax.errors import InputError
+from dscgan_jax.findings import NAMES, Finding, Findings, Refused, by_severity, check_names
+
+PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "findings.md"
+
+
+def test_errors_refuse_in_one_line_with_flag_and_way_out():
+    found = Findings()
+    found.note("noisy", "the series is noisy")
+    found.error("frame_length", "two sources differ", "1 and 2", "--tr=SECONDS")
+    found.error("frame_order", "the frames are reversed")
+    with pytest.raises(Refused) as refused:
+        found.refuse_errors("sub-1")
+    assert str(refused.value) == ("sub-1: two sources differ [--tr=SECONDS]; the frames are reversed; to go on all the same: "
+                                  "--accept=frame_length,frame_order")
+    assert [finding.name for finding in refused.value.findings] == ["frame_length", "frame_order", "noisy"]
+
+
+def test_an_accepted_error_is_a_warning_that_says_so():
+    found = Findings(accept=("frame_order",))
+    found.extend([Finding("frame_order", "error", "the frames are reversed")])
+    found.refuse_errors("sub-1")
+    assert found.listed()[0].line() == "warning: the frames are reversed (accepted)"
+
+
+def test_the_worst_come_first_and_equal_ones_once():
+    note, warning = Finding("noisy", "note", "a"), Finding("motion", "warning", "b", 1.5, "--motion=rigid")
+    assert by_severity([note, warning, note]) == (warning, note)
+    assert warning.short() == "motion=1.5" and warning.line() == "warning: b [--motion=rigid]"
+
+
+def test_a_finding_survives_json():
+    for finding in (Finding("motion", "warning", "b", 1.5, "--motion=rigid", True), Finding("noisy", "note", "a")):
+        assert Finding.from_json(finding.to_json()) == finding
+
+
+def test_unknown_names_are_a_defect_in_code_and_an_error_on_the_command_line():
+    with pytest.raises(ValueError, match="nonsense"):
+        Finding("nonsense", "note", "a")
+    with pytest.raises(ValueError, match="'noisy' cannot be an error"):
+        Finding("noisy", "error", "a")
+    assert check_names(["truncated", " frame_order ", ""]) == ("truncated", "frame_order")
+    for name in ("nonsense", "noisy"):  # the second is never an error
+        with pytest.raises(InputError, match=f"--accept={name}: no exam is refused for that; it must be of frame_length,"):
+            check_names(["truncated", name])
+
+
+def test_the_page_explains_every_name():
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert dict(rows) == NAMES
