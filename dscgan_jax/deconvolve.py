@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,9 +15,9 @@ import ml_collections
 import numpy as np
 
 from dscgan_jax import checkpoints, qc
-from dscgan_jax.data import layouts, nifti
+from dscgan_jax.data import layouts, nifti, same_grid
 from dscgan_jax.errors import InputError
-from dscgan_jax.files import all_or_nothing, write_whole
+from dscgan_jax.files import all_or_nothing, expanded, write_whole
 from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.perfusion import conventional, kinetics
@@ -25,6 +26,8 @@ from dscgan_jax.perfusion.parametric import FitSettings
 
 AIF_COLUMNS = ("time_seconds", "concentration_mM")
 AUTOMATIC, FROM_FOLDER = "auto", "files"
+DEFAULTS = Settings()
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)  # float() would also take nan, inf and 1_0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,62 +121,69 @@ def check_baselines(config: ml_collections.ConfigDict) -> None:
     settings_of(config)
 
 
-def given_of(exam: layouts.Exam, aif: str = AUTOMATIC, mask: pathlib.Path | None = None,
-             own_aif: pathlib.Path | None = None) -> Given:
+def given_of(exam: layouts.Exam, aif: pathlib.Path | str = AUTOMATIC, own_aif: pathlib.Path | str | None = None) -> Given:
     """What the user gives for an exam.
 
     Args:
       exam: its mask counts, unless it was only read off the signal.
       aif: `auto`, `files` (the exam's own `aif.tsv`), a table with time_seconds and concentration_mM, or a NIfTI mask.
-      mask: NIfTI mask of the tissue, instead of the exam's.
       own_aif: the exam's own table, for `files`.
 
     Raises:
       InputError: a file is absent or unusable.
     """
     given = Given(exam.mask, tissue_was_found=exam.mask_source == "threshold")
-    if mask is not None:
-        given = Given(_mask_of(exam, mask, "mask"))
     if aif == AUTOMATIC:
         return given
     if aif == FROM_FOLDER and own_aif is None:
         raise InputError(f"{exam.subject}: --aif=files needs {exam.subject}_aif.tsv beside the series; add it, or take "
                          "--aif=auto.")
-    path = own_aif if aif == FROM_FOLDER else pathlib.Path(aif).expanduser()
+    path = pathlib.Path(own_aif) if aif == FROM_FOLDER else expanded(aif, "--aif")
     if not path.is_file():
         raise InputError(f"--aif={path}: there is no such file; give auto, a table ({', '.join(AIF_COLUMNS)}) or a NIfTI mask.")
     if nifti.is_nifti(path):
-        return dataclasses.replace(given, arterial_mask=_mask_of(exam, path, "arterial mask"))
-    seconds, concentration = read_curve(path)
+        return dataclasses.replace(given, arterial_mask=_arterial_mask(exam, path))
+    seconds, concentration = _at_frames(exam, *read_curve(path))
     return dataclasses.replace(given, arterial_seconds=seconds, arterial_mm=concentration)
 
 
-def _mask_of(exam: layouts.Exam, path: pathlib.Path, what: str) -> np.ndarray:
-    volume = nifti.read_volume(path, dims=3)
-    shape = exam.series.shape[:3]
-    if volume.data.shape != shape or np.abs(volume.affine - exam.affine).max() > 0.5:
-        raise InputError(f"{path}: expected the {what} on the grid of the series {shape}, the file has {volume.data.shape}"
-                         f"{'' if volume.data.shape != shape else ' with another affine'}; draw it on the series.")
-    if not (volume.data > 0.5).any():
-        raise InputError(f"{path}: the {what} is empty; draw it anew.")
-    return volume.data > 0.5
+def _at_frames(exam: layouts.Exam, seconds: np.ndarray, concentration: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A curve at the frames of the file, (frame,) each, at those of the series, of which some may be left out or resampled."""
+    acquired, n_frames = exam.acquired_seconds, exam.series.shape[-1]
+    if acquired is None or seconds.shape != acquired.shape or not np.allclose(seconds, acquired, atol=0.1 * exam.frame_seconds):
+        return seconds, concentration
+    wanted = np.arange(n_frames) * exam.frame_seconds
+    return wanted, np.interp(wanted, acquired, concentration)
 
 
-def read_curve(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+def _arterial_mask(exam: layouts.Exam, path: pathlib.Path) -> np.ndarray:
+    mask = same_grid.on_grid(path, exam.series.shape, exam.affine) > 0.5
+    if not mask.any():
+        raise InputError(f"{path}: the arterial mask is empty; draw it again.")
+    return mask
+
+
+def read_curve(path: pathlib.Path | str) -> tuple[np.ndarray, np.ndarray]:
     """Times in s and concentrations in mM of an arterial curve, tab-separated with a head.
 
     Raises:
       InputError: another format.
     """
+    expected = f"expected a tab-separated table with the columns {' and '.join(AIF_COLUMNS)} and a number in each row"
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t"))
-        columns = [np.array([float(row[name]) for row in rows]) for name in AIF_COLUMNS]
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error):
-        columns = []
-    if not columns or not len(columns[0]):
-        raise InputError(f"{path}: expected a tab-separated table with the columns {' and '.join(AIF_COLUMNS)} and a number in "
-                         "each row; write it so, or give a NIfTI mask of arterial voxels.")
-    return columns[0], columns[1]
+        text = pathlib.Path(path).read_text(encoding="utf-8-sig")
+        rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
+        texts = [[(row[name] or "").strip() for row in rows] for name in AIF_COLUMNS]
+    except (OSError, UnicodeDecodeError, KeyError, csv.Error):
+        texts = [[]]
+    if not texts[0]:
+        raise InputError(f"{path}: {expected}; write it so, or give a NIfTI mask of arterial voxels.")
+    for name, column in zip(AIF_COLUMNS, texts, strict=True):
+        if odd := [(row, text) for row, text in enumerate(column, 1) if not NUMBER.fullmatch(text)]:
+            raise InputError(f"{path}: {expected}; row {odd[0][0]} has {odd[0][1]!r} as {name}; correct it (with a decimal "
+                             "point) or give a NIfTI mask of arterial voxels.")
+    seconds, concentration = (np.array([float(text) for text in column]) for column in texts)
+    return seconds, concentration
 
 
 # ------------------------------------------------------------------------------------------------------- files
@@ -220,8 +230,9 @@ def write_all(result: ExamMaps, exam: layouts.Exam, settings: Settings, folder: 
     return [*paths, *(folder / f"{stem}_{name}" for name in ("maps.png", "aif.png", "qc.html"))]
 
 
-def deconvolve_file(series: pathlib.Path, output: pathlib.Path, settings: Settings, *, aif: str = AUTOMATIC,
-                    mask: pathlib.Path | None = None, overrules: layouts.Overrules = layouts.Overrules()
+def deconvolve_file(series: pathlib.Path | str, output: pathlib.Path | str, settings: Settings = DEFAULTS, *,
+                    aif: pathlib.Path | str = AUTOMATIC, mask: pathlib.Path | str | None = None,
+                    overrules: layouts.Overrules = layouts.NOTHING_OVERRULED
                     ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
     """One 4-D file -> maps, arterial input, pictures and page in `output`.
 
@@ -231,16 +242,17 @@ def deconvolve_file(series: pathlib.Path, output: pathlib.Path, settings: Settin
     Raises:
       InputError: the file is not a usable series, or there is no usable arterial input.
     """
-    exam = layouts.load_series(series, overrules)
+    series, output = pathlib.Path(series), pathlib.Path(output)
+    exam = layouts.load_series(series, overrules, None if mask is None else pathlib.Path(mask))
     own_aif = series.with_name(f"{exam.subject}_aif.tsv")
-    result = deconvolve_exam(exam, settings, given_of(exam, aif, mask, own_aif if own_aif.is_file() else None))
+    result = deconvolve_exam(exam, settings, given_of(exam, aif, own_aif if own_aif.is_file() else None))
     with all_or_nothing(output) as folder:
         paths = write_all(result, exam, settings, folder, exam.subject)
     _remove_stale(result, output, exam.subject)
     return [output / path.name for path in paths], findings_of(result, exam)
 
 
-def deconvolve_folder(config: ml_collections.ConfigDict, subjects: Sequence[layouts.SubjectFiles], output: pathlib.Path,
+def deconvolve_folder(config: ml_collections.ConfigDict, subjects: Sequence[layouts.SubjectFiles], output: pathlib.Path | str,
                       aif: str = AUTOMATIC, progress: Callable[[int], Any] | None = None
                       ) -> tuple[dict[str, str], dict[str, tuple[Finding, ...]]]:
     """Every exam of a folder -> a `bids` folder with the same series (linked) and our maps, ready to train on.
@@ -260,7 +272,7 @@ def deconvolve_folder(config: ml_collections.ConfigDict, subjects: Sequence[layo
     Raises:
       InputError: the output is the exams' own folder, or no exam could be used.
     """
-    settings = settings_of(config)
+    settings, output = settings_of(config), pathlib.Path(output)
     check_folder(subjects, output, aif)
     refused: dict[str, str] = {}
     findings: dict[str, tuple[Finding, ...]] = {}
@@ -306,14 +318,14 @@ def _deconvolve_subject(files: layouts.SubjectFiles, settings: Settings, output:
     # What decides the maps, written last: without it, or with another one, they are made anew.
     made_of = {"settings": _plain(settings), "aif": aif, "overrules": _plain(files.overrules),
                "version": checkpoints.software_versions()["dscgan_jax"],
-               "files": [_file_record(path) for path in (files.series, files.sidecar, files.mask, files.aif)]}
+               "files": [_file_record(path) for path in (files.series, *files.sidecars, files.mask, files.aif)]}
     seal = perf / f"{subject}_conventional.json"
     stored = nifti.read_sidecar(seal) if seal.is_file() else {}
     if stored.get("made_of") == made_of and all((perf / f"{subject}_{name}.nii.gz").is_file() for name in MAP_NAMES):
         return tuple(map(Finding.from_json, stored["findings"]))
     exam = layouts.load_exam(dataclasses.replace(files, maps={}))
     exam = dataclasses.replace(exam, subject=subject)
-    result = deconvolve_exam(exam, settings, given_of(exam, aif, None, files.aif))
+    result = deconvolve_exam(exam, settings, given_of(exam, aif, files.aif))
     findings = findings_of(result, exam)
     seal.unlink(missing_ok=True)
     _remove_stale(result, perf, subject)
@@ -337,6 +349,7 @@ def _remove_stale(result: ExamMaps, folder: pathlib.Path, stem: str) -> None:
 def _file_record(path: pathlib.Path | None) -> list[Any] | None:
     if path is None:
         return None
+    nifti.present(path)  # a link that leads nowhere is told as such
     state = path.stat()
     return [str(path.resolve()), state.st_size, state.st_mtime_ns]
 

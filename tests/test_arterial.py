@@ -235,7 +235,12 @@ def test_a_useless_curve_is_refused():
         ((SECONDS * 2, curve), "in steps of 1.5 s, it has 0 to 147 s in steps of 3 s"),
         ((SECONDS + 1, curve), "expected the times of the frames, 0 to 73.5 s"),
         ((SECONDS, np.where(SECONDS == 3, np.nan, curve)), "finite numbers, 1 of 50 rows"),
-        ((SECONDS, -curve), "positive concentration")]
+        ((SECONDS, -curve), "positive concentration"),
+        ((SECONDS * 1000, curve), "in steps of 1.5 s, it has steps of 1500, which look like ms"),
+        ((SECONDS / 60, curve), "steps of 0.025, which look like minutes"),
+        ((SECONDS, curve * 1e30), r"in mM, with a peak of 0.01 to 200 mM, the peak is \d.*e\+31; no unit explains that"),
+        ((SECONDS, curve * 20), "look(s)? like µmol/l"),
+        ((SECONDS, curve / curve.max() * 0.005), "the peak is 0.005; this looks like mol/l, or like a normalised curve")]
     for (seconds, concentration), message in refused:
         with pytest.raises(InputError, match=message):
             arterial.arterial_input_from_curve(seconds, concentration, FRAMES, FRAME)

@@ -186,6 +186,14 @@ def test_bright_scalp_is_no_brain():
     np.testing.assert_array_equal(brain_mask(series, AFFINE).tissue, np.isin(part, [4, 5]))
 
 
+def test_bright_scalp_is_no_brain_where_it_hangs_on_it_by_a_bridge_through_the_skull():
+    ring, bridge = PARTS["scalp"][0] & ~PARTS["skull"][0], _disc(0, 76, 6)
+    series, part = _head((ring, 950, 0.05), (bridge, 950, 0.05))
+    found = brain_mask(series, AFFINE)
+    assert not found.tissue[part == 7].any() and not found.brain[part == 7].any()
+    assert found.tissue[np.isin(part, [4, 5])].all()
+
+
 def test_lobes_that_a_slice_cuts_apart_are_both_found():
     left, right = _disc(-36, 0, 27), _disc(36, 0, 24)
     everything = np.ones_like(left)

@@ -143,7 +143,7 @@ def test_a_mask_of_the_air_is_refused_and_one_that_reaches_into_it_is_told(exams
 def test_the_brain_is_looked_for_once(exams, tmp_path, monkeypatch):
     seen, look = [], brain.brain_mask
     monkeypatch.setattr(brain, "brain_mask", lambda series, affine: seen.append(series.shape) or look(series, affine))
-    deconvolve.deconvolve_file(series_of(exams), tmp_path, SVD, aif="files")
+    deconvolve.deconvolve_file(series_of(exams), tmp_path, dataclasses.replace(SVD, motion="none"), aif="files")
     assert len(seen) == 1
     assert json.loads((tmp_path / "sub-0001_tmax.json").read_text())["MaskSource"] == "found"
 
@@ -295,3 +295,34 @@ def test_a_table_that_is_no_arterial_curve_says_what_is_expected(tmp_path, conte
     path.write_text(content)
     with pytest.raises(InputError, match="time_seconds and concentration_mM"):
         deconvolve.read_curve(path)
+
+
+@pytest.mark.parametrize("text", ["1_0", "nan", "inf", "1,5", "", "0x1p3", "1e9999"])
+def test_a_row_of_an_arterial_table_that_is_no_number_is_named(tmp_path, text):
+    path = tmp_path / "aif.tsv"
+    path.write_text(f"time_seconds\tconcentration_mM\n0\t1\n1.5\t{text}\n3\t2\n")
+    with pytest.raises(InputError, match=r"aif\.tsv: expected a tab-separated table .* row 2 has '.*' as concentration_mM"):
+        deconvolve.read_curve(path)
+    path.write_text("time_seconds\tconcentration_mM\n0\t1\n1.5\t-2.5e-1\n3.\t.5\n")
+    np.testing.assert_allclose(deconvolve.read_curve(path), [[0, 1.5, 3], [1, -0.25, 0.5]])
+
+
+@pytest.mark.parametrize("name", ["mask", "arteries"])
+def test_a_mask_of_another_grid_is_refused_and_one_in_another_order_of_axes_is_turned(exams, tmp_path, name):
+    exam = layouts.load_series(series_of(exams))
+    brain = nifti.read_volume(mask_of(exams), dims=3)
+
+    def given(data, affine):
+        path = tmp_path / f"{name}.nii.gz"
+        nifti.write_volume(path, data.astype(np.uint8), affine, dtype=np.uint8)
+        if name == "mask":
+            return layouts.load_series(series_of(exams), mask=path).mask
+        return deconvolve.given_of(exam, str(path)).arterial_mask
+
+    flipped = brain.affine @ np.array([[-1, 0, 0, brain.data.shape[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    np.testing.assert_array_equal(given(brain.data[::-1], flipped), brain.data > 0)
+    larger = brain.affine @ np.diag([1.1, 1.1, 1, 1])  # every entry within 0.5 of the series'
+    shifted = brain.affine @ np.array([[1, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    for affine in (larger, shifted, brain.affine + np.array([[0, 0, 0, 30.0], *np.zeros((3, 4))])):
+        with pytest.raises(InputError, match="mm away from the series though both have shape"):
+            given(brain.data, affine)

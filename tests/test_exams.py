@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from exams import AFFINE, fake_arrays, rewrite_sidecar, truncate, write_fake_exam
+from exams import AFFINE, fake_arrays, rewrite_sidecar, truncate, write_anything, write_fake_exam
 
-from dscgan_jax.data import layouts, nifti, preparation
+from dscgan_jax.data import layouts, preparation
 from dscgan_jax.data.exams import Overrules, load_exam, load_series, mask_from_signal
 from dscgan_jax.errors import InputError
 
@@ -26,7 +26,7 @@ def test_a_loaded_exam_is_what_was_written(tmp_path):
 
 
 def _rewrite(folder, name, data, affine=AFFINE, **changes):
-    nifti.write_volume(folder / f"sub-0001_{name}.nii.gz", data, affine, **changes)
+    write_anything(folder / f"sub-0001_{name}.nii.gz", data, affine, **changes)
 
 
 def _series(change):
@@ -92,7 +92,8 @@ def test_a_few_bad_values_are_repaired_and_recorded(tmp_path):
     tmax[8, 8, 1] = np.nan
     _rewrite(folder, "tmax", tmax)
     exam = load_exam(_only(tmp_path))
-    assert exam.series[8, 8, 1, 30] == pytest.approx((series[8, 8, 1, 29] + series[8, 8, 1, 31]) / 2)
+    before, at, after, behind = series[8, 8, 1, [28, 29, 31, 32]]
+    assert exam.series[8, 8, 1, 30] == pytest.approx((9 * (at + after) - before - behind) / 16)
     assert not exam.series[0, 0, 0].any() and exam.series[8, 9, 1, 31] == 0
     assert exam.maps["tmax"][0, 0, 0] == exam.maps["tmax"][8, 8, 1] == 0
     np.testing.assert_array_equal(exam.maps["tmax"][8, 9], maps["tmax"][8, 9])
@@ -137,7 +138,7 @@ def test_zeros_in_a_map_are_values(tmp_path):
     folder = write_fake_exam(tmp_path)
     _, maps, mask = fake_arrays()
     _rewrite(folder, "tmax", np.where(np.arange(16)[:, None, None] < 8, 0, maps["tmax"]))
-    _rewrite(folder, "cbf", np.where(mask & (np.arange(16)[:, None, None] < 8), -0.5, maps["cbf"]))
+    _rewrite(folder, "cbf", np.where(mask & (np.arange(16)[:, None, None] < 8), -0.01, 1) * maps["cbf"])
     exam = load_exam(_only(tmp_path))
     np.testing.assert_array_equal(exam.mask, mask)
     assert [finding.short() for finding in exam.findings] == [f"map_negative={mask[:8].sum()}"]

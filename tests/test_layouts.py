@@ -27,7 +27,7 @@ def test_a_bids_folder_gives_its_subjects_in_order_with_all_files(tmp_path):
     assert [files.split for files in subjects] == ["train", "validation", "test"]
     first = subjects[0]
     assert set(first.maps) == {"cbf", "cbv", "mtt", "tmax", "ttp"} and first.mask.name == "sub-0001_mask.nii.gz"
-    assert first.sidecar.name == "sub-0001_dsc.json" and first.aif.name == "sub-0001_aif.tsv"
+    assert [path.name for path in first.sidecars] == ["sub-0001_dsc.json"] and first.aif.name == "sub-0001_aif.tsv"
     assert first.lesion is None and first.truth is None
 
 
@@ -146,14 +146,17 @@ def test_check_tells_what_is_usable_and_what_looks_like_another_unit(tmp_path):
     truncate(tmp_path / "sub-0001" / "perf" / "sub-0001_tmax.nii.gz")
     _, maps, _ = fake_arrays(seed=2)
     nifti.write_volume(tmp_path / "sub-0002" / "perf" / "sub-0002_tmax.nii.gz", maps["tmax"] * 1000, AFFINE)
+    nifti.write_volume(tmp_path / "sub-0003" / "perf" / "sub-0003_cbf.nii.gz", maps["cbf"] * 20, AFFINE)
     with open(tmp_path / "participants.tsv", "a") as table:
         table.write("sub-0008\ttrain\n")
     text = layouts.format_check(layouts.check(tmp_path, "bids"))
     assert "sub-0001  NOT USABLE" in text and "cut off" in text
     assert "sub-0008  NOT USABLE  subject sub-0008 is listed in participants.tsv, without exam" in text
-    assert "look at:    tmax up to " in text and "expected s: ms instead of s?" in text
+    assert "the tmax map has a median of 30" in text and "where s is expected: ms instead of s?" in text
+    assert "sub-0002  NOT USABLE" in text and "to go on all the same: --accept=map_unit" in text
+    assert "warning: the cbf map has a median of 7" in text and "where ml/100g/min is expected: x 10?" in text
     assert "sub-0003  usable      16 x 16 x 3, 64 frames of 1.5 s, TE 30 ms, maps: cbf cbv mtt tmax ttp, mask: file" in text
-    assert text.endswith("2 of 4 subjects usable; set the others to exclude in participants.tsv or mend them.")
+    assert text.endswith("1 of 4 subjects usable; set the others to exclude in participants.tsv or mend them.")
 
 
 def test_check_reports_splits_that_are_half_given(tmp_path):
@@ -199,11 +202,99 @@ def test_isles_2017_folders_go_from_files_to_a_restored_map(tmp_path):
 
     exam = layouts.load_exam(dataclasses.replace(subjects[0], overrules=layouts.Overrules(1.5)))
     assert exam.series.shape == (*shape, 40) and exam.mask_source == "maps"
-    assert {finding.short() for finding in exam.findings} == {"map_fill_value=-30", "mask_from_maps"}
+    assert {finding.short() for finding in exam.findings} >= {"map_fill_value=-30", "mask_from_maps"}
     settings = preparation.PreparationSettings(96, 7, 64, "stretch", 1.5, "keep")
     prepared = preparation.prepare(exam, settings)
     assert prepared.dsc.shape == (7, 64, 96, 96) and prepared.maps.min() == 0
     restored = preparation.restore(prepared.maps, prepared.grid, prepared.mask)
     assert restored.shape == (*shape, 5)
-    np.testing.assert_allclose(restored[mask][:, 2], 5.0, rtol=1e-4)  # MTT is 5 s everywhere in that brain
-    assert np.abs(restored[mask][:, 3] - maps["tmax"][mask]).mean() < 0.3  # whole numbers, on half the pixels
+    for column, name in ((2, "mtt"), (3, "tmax")):
+        assert np.abs(restored[mask][:, column] - maps[name][mask]).mean() < 0.3  # whole numbers, on half the pixels
+
+
+def _unfetched(path):
+    """Leaves a link as git-annex does before the data are fetched."""
+    path.unlink(missing_ok=True)
+    path.symlink_to(f"../../.git/annex/objects/{path.name}")
+
+
+@pytest.mark.parametrize("name", ["mask.nii.gz", "tmax.nii.gz", "cbf.nii.gz", "dsc.json", "dsc.nii.gz"])
+def test_a_link_whose_data_were_not_fetched_is_named_and_nothing_takes_its_place(tmp_path, name):
+    write_fake_cohort(tmp_path, 2, splits=())
+    _unfetched(tmp_path / "sub-0001" / "perf" / f"sub-0001_{name}")
+    with pytest.raises(InputError, match=rf"sub-0001_{name}: .*link to .*annex/objects/sub-0001_{name}.*datalad get"):
+        layouts.load_exam(layouts.find_subjects(tmp_path, "bids")[0])
+    first, second = layouts.check(tmp_path, "bids")
+    assert not first.usable and "annex" in first.reason and second.usable
+
+
+def test_a_link_beside_a_file_of_the_same_role_is_a_second_one(tmp_path):
+    _unfetched(write_fake_exam(tmp_path) / "sub-0001_mask.nii")
+    with pytest.raises(InputError, match=r"sub-0001_mask\.nii: expected one such file"):
+        layouts.find_subjects(tmp_path, "bids")
+
+
+def test_an_excluded_subject_may_be_unfetched(tmp_path):
+    write_fake_cohort(tmp_path, 2, splits=("train", "exclude"))
+    _unfetched(tmp_path / "sub-0002" / "perf" / "sub-0002_dsc.nii.gz")
+    assert [files.split for files in layouts.find_subjects(tmp_path, "bids")] == ["train", "exclude"]
+
+
+def test_an_unfetched_table_or_subject_folder_does_not_vanish(tmp_path):
+    write_fake_exam(tmp_path)
+    (tmp_path / "sub-0002").symlink_to("elsewhere/sub-0002")
+    with pytest.raises(InputError, match="sub-0002 has no series"):
+        layouts.find_subjects(tmp_path, "bids")
+    (tmp_path / "sub-0002").unlink()
+    _unfetched(tmp_path / "participants.tsv")
+    with pytest.raises(InputError, match=r"participants\.tsv: .*annex"):
+        layouts.find_subjects(tmp_path, "bids")
+
+
+def test_an_unfetched_file_of_isles_is_named(tmp_path):
+    folder = tmp_path / "training_1" / "VSD.Brain.XX.O.MR_4DPWI.1"
+    folder.mkdir(parents=True)
+    series, _, _ = fake_arrays()
+    nifti.write_volume(folder / "VSD.Brain.XX.O.MR_4DPWI.1.nii", series, AFFINE, dtype=np.int16, frame_seconds=1.5)
+    _unfetched(folder.parent / "VSD.Brain.XX.O.MR_Tmax.2.nii")
+    with pytest.raises(InputError, match=r"MR_Tmax\.2\.nii: .*annex"):
+        layouts.load_exam(_only(tmp_path, "isles2017"))
+
+
+def test_sidecars_are_inherited_and_the_most_specific_counts(tmp_path):
+    folder = write_fake_exam(tmp_path)
+    own = folder / "sub-0001_dsc.json"
+    own.write_text('{"EchoTime": 0.031}')
+    (tmp_path / "dsc.json").write_text('{"EchoTime": 0.050, "RepetitionTime": 2.5}')
+    files = _only(tmp_path)
+    assert files.sidecars == (tmp_path / "dsc.json", own)
+    _write_series(folder, frame_seconds=None)
+    for exam in (layouts.load_exam(files), layouts.load_series(files.series)):
+        assert (exam.frame_seconds, exam.echo_seconds) == (2.5, 0.031)
+    (folder.parent / "sub-0001_dsc.json").write_text('{"RepetitionTime": 1.5}')
+    (folder.parent / "dsc.json").write_text('{"RepetitionTime": 1.8, "EchoTime": 0.04}')
+    for exam in (layouts.load_exam(_only(tmp_path)), layouts.load_series(files.series)):
+        assert (exam.frame_seconds, exam.echo_seconds) == (1.5, 0.031)
+    own.unlink()
+    assert layouts.load_series(files.series).echo_seconds == 0.04
+
+
+def test_a_series_outside_such_a_folder_inherits_nothing(tmp_path):
+    folder = write_fake_exam(tmp_path / "in")
+    series = (folder / "sub-0001_dsc.nii.gz").rename(tmp_path / "sub-0001_dsc.nii.gz")
+    (tmp_path / "dsc.json").write_text('{"EchoTime": 0.05}')
+    exam = layouts.load_series(series)
+    assert exam.frame_seconds == 1.5 and np.isnan(exam.echo_seconds)
+
+
+def test_an_unfetched_inherited_sidecar_is_named(tmp_path):
+    folder = write_fake_exam(tmp_path)
+    _unfetched(tmp_path / "dsc.json")
+    with pytest.raises(InputError, match=r"dsc\.json: .*annex"):
+        layouts.load_series(folder / "sub-0001_dsc.nii.gz")
+
+
+def _write_series(folder, frame_seconds):
+    """Another header beside the same sidecars."""
+    series, _, _ = fake_arrays()
+    nifti.write_volume(folder / f"{folder.parent.name}_dsc.nii.gz", series, AFFINE, dtype=np.int16, frame_seconds=frame_seconds)

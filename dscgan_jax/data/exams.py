@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from dscgan_jax.data import nifti
+from dscgan_jax.data import map_checks, nifti, same_grid, timing
 from dscgan_jax.errors import InputError
-from dscgan_jax.findings import Finding, Findings
+from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAP_NAMES
-from dscgan_jax.perfusion import brain, signal
+from dscgan_jax.perfusion import brain, motion, signal
+from dscgan_jax.perfusion.checks import first_pass as first_pass_checks
+from dscgan_jax.perfusion.checks.head import slice_axis
+from dscgan_jax.perfusion.checks.series import repaired
 
-MAX_WITHOUT_VALUE = 0.2  # share of the brain mask that may have no value in a map
-MAX_REPAIRED = 0.2  # share of a series' values that may be interpolated over time
-GRID_TOLERANCE = 0.25  # of a voxel: how far two files of one exam may lie apart
-LOWEST_TMAX = -5.0  # seconds: estimates scatter around zero, but below this a value is a fill value
 MIN_BRAIN_VOXELS = 20
+MAX_DARK = 0.5  # of a given mask: it belongs to another exam
+USUAL_BRAIN_MM = (85.0, 190.0)  # diameter of the widest slice, taken as a disc: adults have 120-150, a single high slice less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Overrules:
         return cls(float(data.tr_seconds), float(data.te_seconds), tuple(data.accept))
 
 
+NOTHING_OVERRULED = Overrules()
+
+
 @dataclasses.dataclass(frozen=True)
 class SubjectFiles:
     """The files of one subject, none of them opened yet.
@@ -50,7 +54,7 @@ class SubjectFiles:
     Attributes:
       subject: identifier, unique in its folder.
       series: the perfusion series.
-      sidecar: JSON beside it, if any.
+      sidecars: JSON files that tell about it, general ones first: what a later one says counts.
       maps: path of each map present, by name in `MAP_NAMES`.
       mask, lesion, aif, truth: optional files of the layout.
       split: `train`, `validation`, `test` or `exclude` where the folder says so.
@@ -59,14 +63,14 @@ class SubjectFiles:
 
     subject: str
     series: pathlib.Path
-    sidecar: pathlib.Path | None = None
+    sidecars: tuple[pathlib.Path, ...] = ()
     maps: dict[str, pathlib.Path] = dataclasses.field(default_factory=dict)
     mask: pathlib.Path | None = None
     lesion: pathlib.Path | None = None
     aif: pathlib.Path | None = None
     truth: pathlib.Path | None = None
     split: str | None = None
-    overrules: Overrules = Overrules()
+    overrules: Overrules = NOTHING_OVERRULED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Exam:
       mask_source: `file`, `maps` (union of the non-zero maps) or `threshold` (found in the series itself).
       timing: baseline and bolus, in frames of the series.
       findings: what is doubtful, was repaired or assumed; the worst first.
+      acquired_seconds: (frame,) times of the frames in the file, which may be more, or at unequal steps; None: those of the
+        series.
     """
 
     subject: str
@@ -96,6 +102,7 @@ class Exam:
     mask_source: str
     timing: signal.BolusTiming
     findings: tuple[Finding, ...]
+    acquired_seconds: np.ndarray | None = None
 
 
 def load_exam(files: SubjectFiles, need_maps: tuple[str, ...] = ()) -> Exam:
@@ -114,160 +121,138 @@ def load_exam(files: SubjectFiles, need_maps: tuple[str, ...] = ()) -> Exam:
     if missing:
         raise InputError(f"{files.subject}: the {', '.join(missing)} map is missing beside {files.series}; add it, or set "
                          "the subject's split to exclude in participants.tsv.")
-    found, overrules = Findings(files.overrules.accept), files.overrules
+    found = Findings(files.overrules.accept)
     volume = nifti.read_volume(files.series, dims=4)
-    sidecar = nifti.read_sidecar(files.sidecar) if files.sidecar else {}
-    frame_seconds = nifti.frame_seconds_of(files.series, volume, sidecar, overrules.frame_seconds)
-    if not overrules.frame_seconds and "RepetitionTime" not in sidecar:
-        found.note("frame_length_from_header", f"the frame length of {frame_seconds:g} s stands in the header alone",
-                   frame_seconds, "--tr=SECONDS")
-    series = _repaired_series(files, volume.data, found)
-    maps, without_value = {}, {}
-    for name in MAP_NAMES:
-        if name in files.maps:
-            maps[name], without_value[name] = _repaired_map(files.subject, name, files.maps[name], volume, found)
-    if files.mask:
-        mask, mask_source = _on_grid(files.mask, volume) > 0.5, "file"  # NaN compares false
-    elif maps:
-        mask, mask_source = np.logical_or.reduce([values != 0 for values in maps.values()]), "maps"
-    else:
-        mask, mask_source = _found_mask(files, series, volume.affine), "threshold"
+    found.extend(volume.findings)
+    when = _timing(files, volume, found)
+    frame_seconds = when.frame_seconds
+    series = timing.resampled(_checked_series(files, volume, found), when)
+    checked = _checked_maps(files, volume, when, found)
+    mask_source = "file" if files.mask else "maps" if checked.maps else "threshold"
+    mask = _found_mask(files, series, volume.affine) if checked.mask is None else checked.mask
     if mask.sum() < MIN_BRAIN_VOXELS:
         raise InputError(f"{files.mask or files.series}: expected a brain, the mask holds {mask.sum()} voxels; "
                          "check the mask or the signal.")
-    mask = _where_maps_have_values(files, mask, without_value, found)
     if mask_source == "maps":
         found.note("mask_from_maps", "the brain mask is where the maps have values")
     elif mask_source == "threshold":
         found.note("mask_from_signal", "the brain mask was found in the series", None, "--mask=FILE")
+    if mask_source == "file" and (dark := brain.dark_share(series, mask)) > MAX_DARK:
+        raise InputError(f"{files.mask}: {100 * dark:.0f} % of the mask's voxels have no signal; check that it was drawn on "
+                         "this series.")
+    curves = series[mask]
     try:
-        timing = signal.find_bolus(series[mask].mean(axis=0, dtype=np.float64))
+        bolus = signal.find_bolus(curves.mean(axis=0, dtype=np.float64))
     except signal.NoBolusError as error:
         raise InputError(f"{files.series}: {error}") from error
-    return Exam(files.subject, series, volume.affine, frame_seconds,
-                nifti.echo_seconds_of(files.series, sidecar, overrules.echo_seconds), maps, mask, mask_source, timing, found.listed())
+    first_pass = first_pass_checks.first_pass(curves, bolus, frame_seconds)
+    first_pass_checks.check_first_pass(first_pass, frame_seconds, found, unsure_length=_is_filled_in(found))
+    _check_size(mask, volume.affine, found)
+    found.refuse_errors(files.series)
+    return Exam(files.subject, series, volume.affine, frame_seconds, when.echo_seconds, checked.maps, mask, mask_source, bolus,
+                found.listed(), when.acquired_seconds)
 
 
-def load_series(path: nifti.Path, overrules: Overrules = Overrules()) -> Exam:
+def with_motion_told(exam: Exam) -> Exam:
+    """The exam with a finding on head motion, for those who use its series as it is."""
+    series, affine, _ = nifti.to_canonical(exam.series, exam.affine)
+    return dataclasses.replace(exam, findings=by_severity((*exam.findings, *motion.look_for_motion(series, affine))))
+
+
+def load_series(path: nifti.Path, overrules: Overrules = NOTHING_OVERRULED, mask: pathlib.Path | None = None) -> Exam:
     """One lone series without maps, as `predict` gets it; its sidecar is read if it lies beside it.
 
     The subject is the file name without `_dsc`. Raises `InputError` as `load_exam` does.
     """
     path = pathlib.Path(path)
     subject = nifti.stem_of(path).removesuffix("_dsc")
-    sidecar = nifti.sidecar_path(path)
-    return load_exam(SubjectFiles(subject, path, sidecar if sidecar.is_file() else None, overrules=overrules))
+    return load_exam(SubjectFiles(subject, path, sidecars_of(path.absolute()), mask=mask, overrules=overrules))
 
 
-def _repaired_series(files: SubjectFiles, series: np.ndarray, found: Findings) -> np.ndarray:
-    """The series, finite and not negative; what was changed goes into `found`."""
-    n_frames = series.shape[-1]
+def sidecars_of(series: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """The JSON files that tell about a series, general ones first: in `root/sub-*/perf` also those it inherits (BIDS)."""
+    name, folders = nifti.sidecar_path(series).name, [series.parent]
+    if folders[0].name == "perf" and folders[0].parent.name.startswith("sub-"):
+        folders = [folders[0].parents[1], folders[0].parent, folders[0]]
+    general = [folder / "dsc.json" for folder in folders] if len(folders) > 1 else []
+    return tuple(path for path in (*general, *(folder / name for folder in folders)) if path.is_file() or path.is_symlink())
+
+
+def _timing(files: SubjectFiles, volume: nifti.Volume, found: Findings) -> timing.Timing:
+    """Frame length and echo time; refused where sources contradict each other."""
+    sidecar: dict[str, Any] = {}
+    name = nifti.sidecar_path(files.series).name  # the line begins with the whole path of the series
+    for path in files.sidecars:
+        told = nifti.read_sidecar(path, found)
+        sidecar |= told
+        name = path.name if told.keys() & {"RepetitionTime", "VolumeTiming"} else name
+    try:
+        when = timing.read_timing(volume, sidecar, found, n_frames=volume.data.shape[3], series=files.series, sidecar_name=name,
+                                  frame_seconds=files.overrules.frame_seconds, echo_seconds=files.overrules.echo_seconds)
+    except InputError as error:  # of a field of a sidecar, which is called by its name alone
+        raise InputError(f"{files.series}: {str(error).removeprefix(f'{files.series}: ')}") from error
+    found.refuse_errors(files.series)
+    return when
+
+
+def _checked_series(files: SubjectFiles, volume: nifti.Volume, found: Findings) -> np.ndarray:
+    """The series, finite, not negative and repaired; refused where it means nothing."""
+    n_frames = volume.data.shape[-1]
     if n_frames < signal.MIN_FRAMES:
         raise InputError(f"{files.series}: expected at least {signal.MIN_FRAMES} frames, the series has {n_frames}; "
                          "give the whole perfusion series.")
-    finite = np.isfinite(series)
-    if not finite.all():
-        some = finite.any(axis=-1)
-        holes = some & ~finite.all(axis=-1)
-        n_holes = int((~finite[holes]).sum())
-        if not some.any() or n_holes > MAX_REPAIRED * some.sum() * n_frames:
-            raise InputError(f"{files.series}: {100 * (~finite).mean():.0f} % of the values are NaN or infinite; "
-                             "export the series again.")
-        series = np.where(some[..., None], series, np.float32(0))
-        series[holes] = _filled_over_time(series[holes])
-        n_missing = n_holes + int((~some).sum()) * n_frames
-        found.note("signal_missing", f"{n_missing} values of the series are not finite; they were interpolated over time", n_missing)
-    n_negative = int((series < 0).sum())
-    if n_negative:
-        series = np.maximum(series, 0)
-        found.note("signal_negative", f"{n_negative} values of the series are negative; they were set to zero", n_negative)
+    try:
+        series = repaired(volume.data, volume.affine, found)
+    except InputError as error:
+        raise InputError(f"{files.series}: {error}") from error
+    found.refuse_errors(files.series)
     if not series.any():
         raise InputError(f"{files.series}: the series is zero everywhere; export it again.")
+    if series.shape[-1] < signal.MIN_FRAMES:
+        raise InputError(f"{files.series}: expected at least {signal.MIN_FRAMES} frames that are not empty, the series has "
+                         f"{series.shape[-1]}; give the whole perfusion series.")
     return series
 
 
-def _filled_over_time(curves: np.ndarray) -> np.ndarray:
-    """(voxel, time) with holes, each filled linearly from its neighbours in time."""
-    frames = np.arange(curves.shape[1])
-    filled = curves.copy()
-    for curve in filled:
-        good = np.isfinite(curve)
-        curve[~good] = np.interp(frames[~good], frames[good], curve[good])
-    return filled
+def load_maps(files: SubjectFiles) -> map_checks.CheckedMaps:
+    """The maps and the mask of an exam as `load_exam` gives them, in a small part of the time: of the series the header alone
+    is read.
 
-
-def _on_grid(path: pathlib.Path, series: nifti.Volume) -> np.ndarray:
-    """A 3-D file that must lie on the grid of the series."""
-    volume = nifti.read_volume(path, dims=3)
-    shape = series.data.shape[:3]
-    if volume.data.shape != shape:
-        raise InputError(f"{path}: expected the grid of the series {shape}, the file has {volume.data.shape}; resample it "
-                         "to the series.")
-    ends = np.array([[i * (shape[0] - 1), j * (shape[1] - 1), k * (shape[2] - 1), 1]
-                     for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-    apart = np.linalg.norm(ends @ (volume.affine - series.affine).T, axis=1).max()
-    if apart > GRID_TOLERANCE * np.linalg.norm(series.affine[:3, :3], axis=0).min():
-        raise InputError(f"{path}: the file lies up to {apart:.1f} mm away from the series though both have shape {shape} "
-                         "(another affine); resample it to the series, or correct its header.")
-    return volume.data
-
-
-def _repaired_map(
-    subject: str, name: str, path: pathlib.Path, series: nifti.Volume, found: Findings
-) -> tuple[np.ndarray, np.ndarray]:
-    """A map without fill values, finite, and where it has no value; what was changed goes into `found`.
-
-    Negative flow, volume and transit time are noise around zero and become zero, which is a value.
+    Raises:
+      InputError: as `load_exam`, for what is wrong with maps and mask.
     """
-    values = _on_grid(path, series)
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise InputError(f"{path}: no finite value in the {name} map of {subject}; export it again.")
-    if not finite.all():
-        values = np.where(finite, values, np.float32(0))
-        n_missing = int((~finite).sum())
-        found.note("map_not_finite", f"{n_missing} values of the {name} map are not finite", n_missing)
-    without_value = ~finite
-    fill = _fill_value(values)
-    if fill < 0:
-        filled = values == np.float32(fill)
-        without_value |= filled
-        values = np.where(filled, np.float32(0), values)
-        found.note("map_fill_value", f"{fill:g} in the {name} map counts as no value: it fills what lies outside", fill)
-    invalid = values < (LOWEST_TMAX if name == "tmax" else 0)
-    if invalid.any():
-        without_value |= invalid if name == "tmax" else False
-        values = np.where(invalid, np.float32(0), values)
-        found.note("map_negative", f"{int(invalid.sum())} values of the {name} map are negative; they were set to zero",
-                   int(invalid.sum()))
-    if not values.any():
-        raise InputError(f"{path}: the {name} map of {subject} is zero everywhere; export it again or remove the file.")
-    return values, without_value
+    outline = nifti.read_outline(files.series)
+    found = Findings(files.overrules.accept)
+    checked = _checked_maps(files, outline, _timing(files, outline, found), found)
+    found.refuse_errors(files.series)
+    return checked
 
 
-def _where_maps_have_values(
-    files: SubjectFiles, mask: np.ndarray, without_value: dict[str, np.ndarray], found: Findings
-) -> np.ndarray:
-    """The mask without voxels in which some map has no value: there is no truth to learn or to score."""
-    lost = mask & np.logical_or.reduce([np.zeros_like(mask), *without_value.values()])
-    if not lost.any():
-        return mask
-    if lost.sum() > MAX_WITHOUT_VALUE * mask.sum():
-        worst = max(without_value, key=lambda name: (mask & without_value[name]).sum())
-        raise InputError(f"{files.maps[worst]}: {100 * (mask & without_value[worst]).sum() / mask.sum():.0f} % of the brain of "
-                         f"{files.subject} has no {worst} value (NaN or fill; {100 * lost.sum() / mask.sum():.0f} % in any map), "
-                         f"at most {100 * MAX_WITHOUT_VALUE:.0f} % may be lost; export the map again, remove it or correct "
-                         "the mask.")
-    found.note("mask_without_values", f"{int(lost.sum())} voxels of the mask have no value in some map and were left out",
-               int(lost.sum()))
-    return mask & ~lost
+def _checked_maps(files: SubjectFiles, volume: nifti.Volume, when: timing.Timing, found: Findings) -> map_checks.CheckedMaps:
+    """The maps on the grid of the series, judged; without a given mask the brain is where they have values."""
+    shape = volume.data.shape
+    mask = same_grid.on_grid(files.mask, shape, volume.affine) > 0.5 if files.mask else None  # NaN compares false
+    volumes = {name: same_grid.on_grid(files.maps[name], shape, volume.affine) for name in MAP_NAMES if name in files.maps}
+    return map_checks.checked_maps(files.subject, files.maps, volumes, mask,
+                                   float(when.acquired_seconds[-1]) + when.frame_seconds, found)
 
 
-def _fill_value(values: np.ndarray) -> float:
-    """What stands outside the brain: the value that most of the in-plane border shares, else 0."""
-    border = np.concatenate([values[0].ravel(), values[-1].ravel(), values[:, 0].ravel(), values[:, -1].ravel()])
-    found, counts = np.unique(border, return_counts=True)
-    return float(found[counts.argmax()]) if counts.max() > 0.5 * border.size else 0.0
+def _is_filled_in(found: Findings) -> bool:
+    """Whether the frame length is one that writers fill in where they know none."""
+    return any(finding.name == "frame_length" and finding.severity == "warning" and not finding.accepted
+               for finding in found.listed())
+
+
+def _check_size(mask: np.ndarray, affine: np.ndarray, found: Findings) -> None:
+    """A brain of (x, y, z) bool that is far too small or large in its widest slice: the voxel size is wrong."""
+    voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    thick = slice_axis(affine)
+    widest = mask.sum(axis=tuple(axis for axis in range(3) if axis != thick)).max()
+    across_mm = float(2 * np.sqrt(widest * np.prod(np.delete(voxel_mm, thick)) / np.pi))
+    if not USUAL_BRAIN_MM[0] <= across_mm <= USUAL_BRAIN_MM[1]:
+        found.warning("voxel_size", f"the brain measures {across_mm:.0f} mm across in its widest slice: the voxel size "
+                      f"({' x '.join(f'{size:.3g}' for size in voxel_mm)} mm) seems wrong, and with it every volume",
+                      round(across_mm))
 
 
 def _found_mask(files: SubjectFiles, series: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -5,18 +5,31 @@ import dataclasses
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from dscgan_jax.data import nifti
-from dscgan_jax.data.exams import Exam, Overrules, SubjectFiles, load_exam, load_series
+from dscgan_jax import options
+from dscgan_jax.data import map_checks, nifti
+from dscgan_jax.data.exams import (
+    NOTHING_OVERRULED,
+    Exam,
+    Overrules,
+    SubjectFiles,
+    load_exam,
+    load_maps,
+    load_series,
+    sidecars_of,
+    with_motion_told,
+)
 from dscgan_jax.errors import InputError
+from dscgan_jax.files import expanded
+from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.maps import MAP_NAMES
 
-__all__ = ["LAYOUTS", "SPLITS", "CheckRow", "Exam", "Overrules", "SubjectFiles", "assign_splits", "check", "find_subjects",
-           "format_check", "load_exam", "load_series"]
+__all__ = ["LAYOUTS", "SPLITS", "CheckRow", "NOTHING_OVERRULED", "Exam", "Overrules", "SubjectFiles", "assign_splits",
+           "check", "compare_maps", "how_to_go_on", "find_subjects", "format_check", "load_exam", "load_maps", "load_series"]
 
 SPLITS = ("train", "validation", "test")
 EXCLUDE = "exclude"
@@ -31,7 +44,7 @@ ISLES_SUBJECT = re.compile(r"^(?:training|test)_\d+$")
 def _bids_subjects(root: pathlib.Path) -> list[SubjectFiles]:
     """`root/sub-*/perf/sub-*_dsc.nii.gz` and its neighbours; also folders without that file."""
     subjects = []
-    for folder in sorted(path / "perf" for path in root.glob("sub-*") if path.is_dir()):
+    for folder in sorted(path / "perf" for path in root.glob("sub-*") if path.is_dir() or _leads_nowhere(path)):
         subject = folder.parent.name
 
         def one(suffix: str, folder=folder, subject=subject) -> pathlib.Path | None:
@@ -39,10 +52,11 @@ def _bids_subjects(root: pathlib.Path) -> list[SubjectFiles]:
 
         def beside(name: str, folder=folder, subject=subject) -> pathlib.Path | None:
             path = folder / f"{subject}_{name}"
-            return path if path.is_file() else None
+            return path if _is_there(path) else None
 
+        series = one("dsc") or folder / f"{subject}_dsc.nii.gz"
         subjects.append(SubjectFiles(
-            subject=subject, series=one("dsc") or folder / f"{subject}_dsc.nii.gz", sidecar=beside("dsc.json"),
+            subject=subject, series=series, sidecars=sidecars_of(series),
             maps={name: path for name in MAP_NAMES if (path := one(name))}, mask=one("mask"), lesion=one("lesion"),
             aif=beside("aif.tsv"), truth=beside("truth.json")))
     return subjects
@@ -57,7 +71,7 @@ def _isles2017_subjects(root: pathlib.Path) -> list[SubjectFiles]:
         found: dict[str, list[pathlib.Path]] = {}
         for path in sorted(folder.rglob("*.nii*")):
             match = ISLES_FILE.match(path.name)
-            if match and path.is_file() and "__MACOSX" not in path.parts:
+            if match and "__MACOSX" not in path.parts and _is_there(path):
                 found.setdefault(ISLES_TOKENS[match[1]], []).append(path)
         files = {role: _only_one(paths) for role, paths in found.items()}
         subjects.append(SubjectFiles(
@@ -69,14 +83,24 @@ def _isles2017_subjects(root: pathlib.Path) -> list[SubjectFiles]:
 LAYOUTS: dict[str, Callable[[pathlib.Path], list[SubjectFiles]]] = {"bids": _bids_subjects, "isles2017": _isles2017_subjects}
 
 
+def _is_there(path: pathlib.Path) -> bool:
+    """A link that leads nowhere is there too, and an error once it is read: its place must not be taken by another file."""
+    return path.is_file() or path.is_symlink()
+
+
+def _leads_nowhere(path: pathlib.Path) -> bool:
+    """A link to a folder that is not there: its subject must not vanish."""
+    return path.is_symlink() and not path.exists()
+
+
 def _only_one(paths: Sequence[pathlib.Path]) -> pathlib.Path | None:
-    present = [path for path in paths if path.is_file()]
+    present = [path for path in paths if _is_there(path)]
     if len(present) > 1:
         raise InputError(f"{present[1]}: expected one such file of a subject, {present[0].name} is there too; remove one.")
     return present[0] if present else None
 
 
-def find_subjects(root: nifti.Path, layout: str, overrules: Overrules = Overrules()) -> list[SubjectFiles]:
+def find_subjects(root: nifti.Path, layout: str, overrules: Overrules = NOTHING_OVERRULED) -> list[SubjectFiles]:
     """All subjects of a folder, sorted, with the split that `participants.tsv` gives them.
 
     Nobody vanishes silently: a subject whose series is absent stops it, unless its split is exclude.
@@ -91,13 +115,13 @@ def find_subjects(root: nifti.Path, layout: str, overrules: Overrules = Overrule
             _check_series(files)
     for subject, split in without_folder.items():
         if split != EXCLUDE:
-            raise InputError(f"{pathlib.Path(root).expanduser() / 'participants.tsv'}: {_no_folder(subject)}")
+            raise InputError(f"{expanded(root, '--config.data.root') / 'participants.tsv'}: {_no_folder(subject)}")
     return subjects
 
 
 def _listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[SubjectFiles], dict[str, str | None]]:
     """Subjects with a folder, usable or not; and the splits of those that only participants.tsv knows."""
-    root = pathlib.Path(root).expanduser()
+    root = expanded(root, "--config.data.root")
     if layout not in LAYOUTS:
         raise InputError(f"config.data.layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}.")
     if not root.is_dir():
@@ -128,7 +152,7 @@ def _bare(subject: str) -> str:
 
 
 def _check_series(files: SubjectFiles) -> None:
-    if not files.series.is_file():
+    if not nifti.present(files.series):
         raise InputError(f"{files.series}: no such file, so {files.subject} has no series; {LEAVE_OUT}.")
 
 
@@ -138,7 +162,7 @@ def _no_folder(subject: str) -> str:
 
 def _participants(path: pathlib.Path) -> dict[str, str | None]:
     """Split of each row of participants.tsv; None where it gives none."""
-    if not path.is_file():
+    if not nifti.present(path):
         return {}
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t")
@@ -232,7 +256,7 @@ class CheckRow:
     details: dict[str, Any]
 
 
-def check(root: nifti.Path, layout: str, overrules: Overrules = Overrules(), need_maps: tuple[str, ...] = ()
+def check(root: nifti.Path, layout: str, overrules: Overrules = NOTHING_OVERRULED, need_maps: tuple[str, ...] = ()
           ) -> list[CheckRow]:
     """Opens every exam of a folder and tells which are usable, which not, and why.
 
@@ -242,16 +266,65 @@ def check(root: nifti.Path, layout: str, overrules: Overrules = Overrules(), nee
     subjects, without_folder = _listed(root, layout, overrules)
     rows = [CheckRow(subject, False, _no_folder(subject), {"split": split}) for subject, split in without_folder.items()]
     half_given = _half_given(subjects)
+    numbers = {}
     for files in subjects:
         try:
             _check_series(files)
-            exam = load_exam(files, need_maps)
+            exam = with_motion_told(load_exam(files, need_maps))
             if half_given and not files.split:
                 raise InputError(half_given)
             rows.append(CheckRow(files.subject, True, "", _details(files, exam)))
+            if files.split != EXCLUDE:
+                numbers[files.subject] = map_checks.numbers_of(exam.maps, exam.mask)
         except InputError as error:
             rows.append(CheckRow(files.subject, False, str(error), {"split": files.split}))
+    unlike = map_checks.unlike_others(numbers)
+    rows = [_compared(row, unlike[row.subject], overrules) if row.subject in unlike else row for row in rows]
     return sorted(rows, key=lambda row: row.subject)
+
+
+def _compared(row: CheckRow, unlike: tuple[Finding, ...], overrules: Overrules) -> CheckRow:
+    """A usable row with what is odd about the subject's maps beside those of the others."""
+    found = Findings(overrules.accept)
+    found.extend((*row.details["findings"], *unlike))
+    details = {**row.details, "findings": found.listed()}
+    try:
+        found.refuse_errors(row.subject)
+    except InputError as error:
+        return CheckRow(row.subject, False, str(error), details)
+    return CheckRow(row.subject, True, "", details)
+
+
+def how_to_go_on(subject: str) -> str:
+    """What to do about a subject that stops a whole folder."""
+    return f"(subject {subject}; --mode=check lists every subject; split=exclude in participants.tsv leaves one out)"
+
+
+def compare_maps(subjects: Iterable[SubjectFiles]) -> dict[str, tuple[Finding, ...]]:
+    """What is odd about each subject's maps beside those of the others; maps and masks alone are read, which is quick.
+
+    Raises:
+      InputError: a map or mask cannot be used, or is so unlike the others' that it is taken for another unit.
+    """
+    numbers, accept = {}, {}
+    for files in subjects:
+        accept[files.subject] = files.overrules.accept
+        try:
+            checked = load_maps(files)
+        except InputError as error:
+            raise InputError(f"{error} {how_to_go_on(files.subject)}") from error
+        if checked.maps:
+            numbers[files.subject] = map_checks.numbers_of(checked.maps, checked.mask)
+    told = {}
+    for subject, unlike in map_checks.unlike_others(numbers).items():
+        found = Findings(accept[subject])
+        found.extend(unlike)
+        try:
+            found.refuse_errors(subject)
+        except InputError as error:
+            raise InputError(f"{error} {how_to_go_on(subject)}") from error
+        told[subject] = found.listed()
+    return told
 
 
 def _half_given(subjects: Sequence[SubjectFiles]) -> str:
@@ -295,7 +368,7 @@ def format_check(rows: Sequence[CheckRow]) -> str:
             f"{details['frame_seconds']:.3g} s, TE {echo}, maps: {' '.join(details['maps']) or 'none'}, mask: "
             f"{details['mask_source']}, bolus in frame {details['timing']['peak_frame']}, split: {details['split'] or 'drawn'}"
 )
-        lines += [f"{'':<{width}}  {finding.line()}" for finding in details["findings"]]
+        lines += [f"{'':<{width}}  {options.offered(finding, options.CHECK).line()}" for finding in details["findings"]]
     n_usable = sum(row.usable for row in rows)
     lines.append(f"{n_usable} of {len(rows)} subjects usable"
                  + ("." if n_usable == len(rows) else "; set the others to exclude in participants.tsv or mend them."))

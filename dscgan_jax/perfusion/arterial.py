@@ -47,6 +47,11 @@ RETURNED = 0.3  # of the peak: a curve that falls so low has shown its first pas
 ARRIVAL = 0.1  # of the peak, on the rising flank: where the bolus counts as arrived
 TIME_TOLERANCE = 0.1  # frames: rounded times in a file
 
+# What a curve from a file may be.
+HIGHEST_PEAK_MM = 200.0  # a bolus of 0.1 mmol/kg peaks at 5-30 mM, undiluted contrast agent has 500-1000
+LOWEST_PEAK_MM = 0.01  # in the noise: 30 ms of echo time would lose 0.2 % of the signal
+OTHER_TIMES = {1000.0: "ms", 1 / 60: "minutes"}  # how many of them make a second's number
+
 _GIVE_CURVE = "give the arterial curve with --aif=FILE"
 
 
@@ -159,8 +164,8 @@ def find_arterial_input(
     clipped = int((early & saturated).sum())
     found = []
     if len(chosen) < clipped:
-        found.append(Finding("arterial_flattened", "note", f"{clipped} early voxels were not taken as arterial input because their "
-                             "signal falls to the noise floor", clipped))
+        found.append(Finding("arterial_flattened", "note", f"{clipped} early voxels were not taken as arterial input because "
+                             "their signal falls to the noise floor", clipped))
     return _of_voxels(relaxation, where[chosen], brain.peak[0], timing, frame_seconds, echo_seconds, "auto", found)
 
 
@@ -203,8 +208,8 @@ def arterial_input_from_mask(
     outside = int(mask.sum()) - inside
     found = []
     if outside:
-        found.append(Finding("arterial_outside", "warning", f"{outside} of the {mask.sum()} voxels of the arterial mask lie outside "
-                             "the brain", outside, "--aif=FILE"))
+        found.append(Finding("arterial_outside", "warning", f"{outside} of the {mask.sum()} voxels of the arterial mask lie "
+                             "outside the brain", outside, "--aif=FILE"))
     return _of_voxels(relaxation, np.flatnonzero(mask), brain_peak, timing, frame_seconds, echo_seconds, "mask", found)
 
 
@@ -220,7 +225,7 @@ def arterial_input_from_curve(
       frame_seconds: TR of the series.
 
     Raises:
-      InputError: lengths or times differ from the series', or a value is not finite, or none is positive.
+      InputError: lengths or times differ from the series', a value is not finite, none is positive, or the peak is none in mM.
     """
     seconds, concentration = np.asarray(seconds, np.float64), np.asarray(concentration_mm, np.float64)
     if seconds.shape != (n_frames,) or concentration.shape != (n_frames,):
@@ -233,6 +238,9 @@ def arterial_input_from_curve(
         raise InputError(f"arterial curve: expected finite numbers, {bad} of {n_frames} rows have others; mend them.")
     if np.abs(seconds - frame_seconds * np.arange(n_frames)).max() > TIME_TOLERANCE * frame_seconds:
         step = float(np.median(np.diff(seconds)))
+        if unit := next((name for factor, name in OTHER_TIMES.items() if abs(step / (factor * frame_seconds) - 1) < 0.1), ""):
+            raise InputError(f"arterial curve: expected times in s, in steps of {frame_seconds:g} s, it has steps of {step:g}, "
+                             f"which look like {unit}; convert them.")
         raise InputError(
             f"arterial curve: expected the times of the frames, 0 to {frame_seconds * (n_frames - 1):g} s in steps of "
             f"{frame_seconds:g} s, it has {seconds[0]:g} to {seconds[-1]:g} s in steps of {step:g} s; sample it at the frames."
@@ -240,10 +248,22 @@ def arterial_input_from_curve(
     if concentration.max() <= 0 or concentration.sum() <= 0:
         raise InputError(f"arterial curve: expected positive concentrations, they lie between {concentration.min():g} and "
                          f"{concentration.max():g} mM with a mean of {concentration.mean():g} mM; check sign and columns.")
+    if not LOWEST_PEAK_MM <= concentration.max() <= HIGHEST_PEAK_MM:
+        raise InputError(
+            f"arterial curve: expected concentrations in mM, with a peak of {LOWEST_PEAK_MM:g} to {HIGHEST_PEAK_MM:g} mM, the "
+            f"peak is {concentration.max():.4g}; {_unit_guess(concentration.max())}; convert it to mM."
+        )
     relaxation = kinetics.relaxation_change(concentration, kinetics.K_BLOOD)
     shape = _describe(relaxation[None], BolusTiming(0, 0, 0, n_frames - 1))
     quality = min(shape.smoothness(), shape.returned())
     return _arterial_input(relaxation, None, quality, "curve", [], shape, frame_seconds)
+
+
+def _unit_guess(peak: float) -> str:
+    """In words, for a peak that is none in mM."""
+    if peak < LOWEST_PEAK_MM:
+        return "this looks like mol/l, or like a normalised curve"
+    return "this looks like µmol/l" if 1e3 * LOWEST_PEAK_MM <= peak <= 1e3 * HIGHEST_PEAK_MM else "no unit explains that"
 
 
 # ---------------------------------------------------------------------------------------------- shape of a curve
@@ -431,15 +451,15 @@ def _of_voxels(relaxation, where, brain_peak, timing, frame_seconds, echo_second
         )
     found = list(found)
     if len(where) < FEW_VOXELS:
-        found.append(Finding("arterial_few_voxels", "note", f"the arterial curve is the mean of only {len(where)} voxels", len(where),
-                             "--aif=FILE"))
+        found.append(Finding("arterial_few_voxels", "note", f"the arterial curve is the mean of only {len(where)} voxels",
+                             len(where), "--aif=FILE"))
     if over_brain < SURE_PEAK_OVER_BRAIN:
-        found.append(Finding("arterial_low", "note", f"the arterial curve is only {over_brain:.1f} times as high as the brain's mean: "
-                             "it may be tissue's", round(float(over_brain), 2), "--aif=FILE"))
+        found.append(Finding("arterial_low", "note", f"the arterial curve is only {over_brain:.1f} times as high as the brain's "
+                             "mean: it may be tissue's", round(float(over_brain), 2), "--aif=FILE"))
     left = float(np.exp(-echo_seconds * np.median(curves[:, timing.baseline_end :].max(axis=1))))
     if left < FLATTENED:
-        found.append(Finding("arterial_flattened", "note", f"the signal of the arterial voxels falls to {left:.0%} of its baseline: "
-                             "the peak may be flattened", round(left, 3), "--aif=FILE"))
+        found.append(Finding("arterial_flattened", "note", f"the signal of the arterial voxels falls to {left:.0%} of its "
+                             "baseline: the peak may be flattened", round(left, 3), "--aif=FILE"))
     mask = np.zeros(relaxation.shape[:3], bool)
     mask.reshape(-1)[where] = True
     return _arterial_input(mean, mask, parts[weakest], source, found, shape, frame_seconds)
@@ -448,8 +468,8 @@ def _of_voxels(relaxation, where, brain_peak, timing, frame_seconds, echo_second
 def _arterial_input(relaxation, mask, quality, source, found, shape: _Shape, frame_seconds) -> ArterialInput:
     if shape.lowest_after[0] > RETURNED:
         lowest = f"{shape.lowest_after[0]:.0%}"
-        found = [*found, Finding("arterial_incomplete", "warning", "the exam ends before the first pass of the arterial curve does: "
-                                 f"it falls to {lowest} of its peak only", round(float(shape.lowest_after[0]), 3))]
+        found = [*found, Finding("arterial_incomplete", "warning", "the exam ends before the first pass of the arterial curve "
+                                 f"does: it falls to {lowest} of its peak only", round(float(shape.lowest_after[0]), 3))]
     return ArterialInput(
         relaxation=np.asarray(relaxation, np.float32),
         mask=mask,

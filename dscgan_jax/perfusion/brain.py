@@ -40,11 +40,16 @@ SMALLEST_SINUS_ML = 0.15  # 6 mm wide and one slice of 5 mm high; a smaller vess
 SMALLEST_ISLAND_ML = 0.3  # of one slice: 8 x 8 mm, 5 mm thick; the section of a gyrus is larger
 BRIDGE_MM = 2.5  # half width of what may link brain and scalp: the skull is thicker, veins through it are thinner
 RIM_MM = 4.0  # belt in which CSF meets bone: the subarachnoid space over the brain is 2-4 mm wide
+NOTCH_MM = 15.0  # half width of dents: the outline of a brain is rounder
 SULCUS_MM = 5.0  # half width of the widest sulci and fissures
 # What is no brain.
+DARK = 0.15  # of the brightest signal: air and bone
 MIN_CONTRAST = 2.0  # object over background: air gives noise only, and tissue far more than twice that
 MIN_BRAIN_MM = 30.0  # diameter of the widest slice: half of a newborn's brain is wider
 MIN_SHARE_OF_LARGEST = 0.01  # a smaller piece beside the largest is no lobe
+SCALP_MM = 8.0  # half thickness of the scalp and the muscles at the temples; brain is thicker
+SCALP_LOSS = 0.5  # of the signal loss of tissue: skin and muscle hold less blood, and leak
+SMALLEST_SCALP_MM2 = 400.0  # 5 cm of it; smaller pieces may be the tips of gyri
 CLIP_PERCENT = 99.0  # of the values above zero: vessels with inflow would stretch the histogram
 IN_SLICE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])  # neighbours of a voxel
 
@@ -91,6 +96,18 @@ def with_fluid_spaces(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
       voxel_mm: (3,) edge lengths.
     """
     return _filled(_closed(tissue, SULCUS_MM, voxel_mm))
+
+
+def without_notches(brain: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """The brain (x, y, z) with dents of its outline filled, slice by slice: where a head moved, or an infarct that no blood
+    passes reaches the surface, tissue at the rim may not have been found."""
+    return _closed(brain, NOTCH_MM, voxel_mm)
+
+
+def dark_share(series: np.ndarray, mask: np.ndarray) -> float:
+    """Share of a mask (x, y, z) that has hardly any signal in the first frames of (x, y, z, time): 1 where it is empty."""
+    first = series[..., : signal.MIN_FRAMES].mean(axis=-1, dtype=np.float32)
+    return float((first[mask] < DARK * np.percentile(first, 99)).mean()) if mask.any() else 1.0
 
 
 def otsu_threshold(values: np.ndarray, n_bins: int = 256) -> float:
@@ -146,7 +163,8 @@ def _tissue(resting: np.ndarray, passage: np.ndarray, rough: np.ndarray, voxel_m
     loss = passage * relative
     some_loss = loss > TISSUE_SHARE * typical
 
-    inside = _filled(_parts_of_brain(opened(relative > BONE_BORDER, BRIDGE_MM, voxel_mm), some_loss))
+    parts = _parts_of_brain(opened(relative > BONE_BORDER, BRIDGE_MM, voxel_mm), some_loss)
+    inside = _filled(_without_scalp(parts, loss > SCALP_LOSS * typical, voxel_mm))
     deep = depth_mm(inside, voxel_mm) > RIM_MM
     solid = inside & (relative > BONE_BORDER)
     no_brighter = solid & (relative < BRIGHT_AS_TISSUE)
@@ -208,6 +226,22 @@ def _parts_of_brain(head: np.ndarray, passed: np.ndarray) -> np.ndarray:
     sizes[0] = 0
     keep = (sizes >= MIN_SHARE_OF_LARGEST * sizes.max()) & (with_passage > 0.5 * sizes)
     return keep[labels]
+
+
+def _without_scalp(parts: np.ndarray, passed: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Without long thin pieces that the bolus hardly passes: scalp that is as bright as brain.
+
+    Voxels as large as the skull is thick link it to the brain, and where the head narrows thick slices lay it on the brain.
+    """
+    thick = _dilated(_eroded(parts, SCALP_MM, voxel_mm), SCALP_MM + BRIDGE_MM, voxel_mm)
+    labels, n_labels = ndimage.label(parts & ~thick, IN_SLICE)
+    if not n_labels:
+        return parts
+    sizes = np.bincount(labels.ravel(), minlength=n_labels + 1)
+    scalp = np.bincount(labels[passed], minlength=n_labels + 1) < 0.5 * sizes
+    scalp &= sizes * voxel_mm[0] * voxel_mm[1] >= SMALLEST_SCALP_MM2
+    scalp[0] = False
+    return parts & ~scalp[labels]
 
 
 # ----------------------------------------------------------------------------------------- slices, in millimetres

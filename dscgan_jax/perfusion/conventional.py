@@ -28,7 +28,6 @@ LEAST_USUAL_TMAX_SECONDS = 0.75  # blood needs time from an artery into the tiss
 MIN_WHITE_VOXELS = 50
 WHITE_DEPTH_MM = 4.0  # below the surface of the tissue: the cortex is 2-4 mm thick
 LATE_SECONDS = 2.0  # later than the brain's usual Tmax by this, tissue is no healthy reference
-DARK = 0.15  # of the brightest signal: air and bone
 DARK_SHARE = 0.01  # of a given mask that may lie there without a word
 DRY = 0.1  # of the blood that passes the brain's mean: less than the core of an infarct keeps
 LATEST_SECONDS = 12.0  # after the mean curve
@@ -47,7 +46,7 @@ class Settings:
     Attributes:
       method: `parametric`, `osvd`, `csvd` or `ssvd`.
       scale: `none`, `reference_wm` (healthy white matter at 22 ml/100 g/min) or a factor on CBF and CBV.
-      motion: `none` or `rigid`.
+      motion: `rigid` (frames in which the head moved are realigned; the others stay as they are, bit for bit) or `none`.
       tmax_offset: `none`, or `healthy` = Tmax shifted as a whole so that its most frequent value is 2 s: what
         regularisation adds to the Tmax of the SVD methods.
       cut: singular values of `csvd` and `ssvd` below this share of the largest are left out; 0 = the method's usual one.
@@ -58,7 +57,7 @@ class Settings:
 
     method: str = "parametric"
     scale: str | float = "reference_wm"
-    motion: str = "none"
+    motion: str = "rigid"
     tmax_offset: str = "none"
     cut: float = 0.0
     oscillation: float = deconvolution.OSCILLATION
@@ -214,7 +213,7 @@ def measure(
     affine: np.ndarray,
     frame_seconds: float,
     echo_seconds: float,
-    realign: str = "none",
+    realign: str = "rigid",
     given: Given = NOTHING_GIVEN,
 ) -> Measured:
     """From signal to concentration in tissue and artery.
@@ -231,15 +230,14 @@ def measure(
       InputError: no brain, no bolus, no arterial input, or a given mask or curve that does not belong to the exam.
     """
     found = Findings()
-    realignment = motion.realign(series, affine) if realign == "rigid" else None
+    realignment = _realigned(series, affine, realign, found)
     if realignment is not None:
         series = realignment.series
-        found.extend(motion.findings_of(realignment))
     relative = not np.isfinite(echo_seconds)
     te = 1.0 if relative else echo_seconds
     if relative:
-        found.note("echo_time_unknown", "the echo time is unknown: concentrations have no unit, and only a reference scales CBF and "
-                   "CBV", None, "--te=SECONDS")
+        found.note("echo_time_unknown", "the echo time is unknown: concentrations have no unit, and only a reference scales CBF "
+                   "and CBV", None, "--te=SECONDS")
 
     voxel_mm = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
     find_tissue = given.tissue is None or given.tissue_was_found
@@ -298,8 +296,8 @@ def invert(measured: Measured, settings: Settings = Settings()) -> ConventionalM
 
     healthy = _mode(result.tmax)
     if settings.method == "parametric" and healthy < LEAST_USUAL_TMAX_SECONDS:
-        found.warning("arterial_late", f"most of the tissue has a Tmax of {healthy:.1f} s: the arterial curve comes as late as the "
-                      "tissue's own and may be no artery's, so times and flow are doubtful", round(healthy, 2), "--aif=FILE")
+        found.warning("arterial_late", f"most of the tissue has a Tmax of {healthy:.1f} s: the arterial curve comes as late as "
+                      "the tissue's own and may be no artery's, so times and flow are doubtful", round(healthy, 2), "--aif=FILE")
     found.extend(judge(measured, result.tmax, settings))
     shift = HEALTHY_TMAX_SECONDS - healthy if settings.tmax_offset == "healthy" else 0.0
     factor, referenced = 1.0 if settings.scale == "none" else settings.scale, False
@@ -324,35 +322,45 @@ def judge(measured: Measured, tmax: np.ndarray, settings: Settings) -> tuple[Fin
     """
     artery, timing, found = measured.arterial, measured.timing, Findings()
     if artery.quality < DOUBTFUL_QUALITY:
-        found.note("arterial_quality", f"the arterial curve is doubtful (quality {artery.quality:.2f}): look at its curve and voxels",
+        found.note("arterial_quality", f"the arterial curve is doubtful (quality {artery.quality:.2f}): look at its curve and "
+                                       "voxels",
                    round(artery.quality, 3), "--aif=FILE")
     n_baseline = timing.baseline_end - timing.baseline_begin
     if n_baseline < FEW_BASELINE_FRAMES:
-        found.note("few_baseline_frames", f"only {n_baseline} steady frames lie before the bolus: baseline and maps are noisy", n_baseline)
+        found.note("few_baseline_frames", f"only {n_baseline} steady frames lie before the bolus: baseline and maps are noisy",
+                   n_baseline)
     if (early := float((tmax < 0).mean())) > EARLY_SHARE:
-        found.note("tmax_negative", f"{100 * early:.0f} % of the tissue has a Tmax below 0: it fills before the arterial curve, which "
-                   "may come from behind a narrowed artery or from further down the tree", round(early, 3), "--aif=FILE")
+        found.note("tmax_negative", f"{100 * early:.0f} % of the tissue has a Tmax below 0: it fills before the arterial curve, "
+                   "which may come from behind a narrowed artery or from further down the tree", round(early, 3), "--aif=FILE")
     if measured.baseline_over_noise < NOISY:
         found.note("noisy", f"the series is noisy: the baseline is {measured.baseline_over_noise:.0f} times the noise of a frame",
                    round(measured.baseline_over_noise, 1))
     if settings.method != "parametric" and settings.tmax_offset == "none":
-        found.note("tmax_raw_svd", "Tmax of the SVD methods peaks late by some seconds, since regularisation flattens the residue "
-                   "function: thresholds such as 6 s do not mean the same as in the parametric fit", None,
+        found.note("tmax_raw_svd", "Tmax of the SVD methods peaks late by some seconds, since regularisation flattens the "
+                   "residue function: thresholds such as 6 s do not mean the same as in the parametric fit", None,
                    "--config.conventional.tmax_offset=healthy")
     return found.listed()
 
 
 def _check_given_tissue(series, tissue, found) -> None:
     """A mask of another exam reaches into the air: a warning, or a refusal where most of it lies there."""
-    first = series[..., : signal.MIN_FRAMES].mean(axis=-1, dtype=np.float32)
-    top = np.percentile(first, 99)
-    dark = float((first[tissue] < DARK * top).mean()) if tissue.any() else 1.0
+    dark = brain.dark_share(series, tissue)
     if dark > 0.5:
         raise InputError(f"the mask of the tissue: {100 * dark:.0f} % of its voxels have no signal; check that it was drawn on "
                          "this series.")
     if dark > DARK_SHARE:
         found.warning("mask_dark", f"{100 * dark:.0f} % of the given mask has hardly any signal: it may belong to another exam",
                       round(dark, 3), "--mask=FILE")
+
+
+def _realigned(series: np.ndarray, affine: np.ndarray, realign: str, found: Findings) -> motion.Realignment | None:
+    """The realigned series; None where none is wanted or possible. What moved is told either way."""
+    if realign == "none":
+        found.extend(motion.look_for_motion(series, affine))
+        return None
+    realignment, told = motion.realign_if_possible(series, affine)
+    found.extend(told)
+    return realignment
 
 
 def _arterial_input(relaxation, whole, baseline, timing, frame_seconds, echo_seconds, given: Given) -> ArterialInput:
@@ -408,7 +416,8 @@ def _white_matter_factor(result, mask, voxel_mm, healthy_tmax, found) -> float |
     inner = (brain.depth_mm(mask, voxel_mm)[mask] > WHITE_DEPTH_MM) & (result.cbf > 0)
     inner &= result.tmax < healthy_tmax + LATE_SECONDS
     if inner.sum() < MIN_WHITE_VOXELS:
-        found.warning("white_matter_missing", f"only {inner.sum()} voxels could be healthy white matter: CBF and CBV were not scaled",
+        found.warning("white_matter_missing", f"only {inner.sum()} voxels could be healthy white matter: CBF and CBV were not "
+                                              "scaled",
                       int(inner.sum()), "--scale=FACTOR")
         return None
     flow = result.cbf[inner]

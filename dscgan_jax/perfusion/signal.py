@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from dscgan_jax.errors import InputError
+from dscgan_jax.perfusion.checks.dip import median_of_three
 
 MIN_FRAMES = 10
 MAX_TRANSIENT_FRAMES = 6
@@ -58,7 +59,7 @@ def find_bolus(mean_curve: np.ndarray) -> BolusTiming:
     if not np.isfinite(curve).all() or curve.max() <= 0:
         raise NoBolusError("the mean signal is zero or not finite; check the file.")
 
-    calm = _median_of_three(curve)
+    calm = median_of_three(curve)
     first = _leading(calm < 0.5 * np.median(calm), MAX_TRANSIENT_FRAMES)  # empty dummy frames are no bolus
     first = max(first, MIN_BASELINE_FRAMES)
     reason, last = None, n_frames
@@ -111,12 +112,6 @@ def _leading(condition: np.ndarray, most: int) -> int:
     while count < min(most, condition.shape[0]) and condition[count]:
         count += 1
     return count
-
-
-def _median_of_three(curve: np.ndarray) -> np.ndarray:
-    """Removes single wild frames; the ends are left."""
-    middle = np.median(np.stack([curve[:-2], curve[1:-1], curve[2:]]), axis=0)
-    return np.concatenate([curve[:1], middle, curve[-1:]])
 
 
 def _noise(curve: np.ndarray) -> float:

@@ -1,0 +1,1 @@
+"""What is doubtful about a series: arrays in, findings out."""
