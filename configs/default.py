@@ -22,8 +22,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.root = ""  # folder of exams; empty: phantom exams are drawn into cache_dir
     data.layout = "bids"  # how that folder is laid out: bids or isles2017
     data.cache_dir = "~/.cache/dscgan_jax"  # phantom exams, prepared data and compiled programs; runs share it
-    data.tr_seconds = 0.0  # frame length for files that do not tell it, or tell it wrongly; 0 = from the files
-    data.te_seconds = 0.0  # echo time, likewise
+    data.tr_seconds = 0.0  # frame length for files that do not tell it, or tell it wrongly; 0 = from the files; also --tr
+    data.te_seconds = 0.0  # echo time, likewise; also --te
     data.accept = ()  # names of findings that refuse an exam and that are taken all the same; also --accept
     data.split_fractions = (0.70, 0.10, 0.20)  # train, validation, test, by subject (paper: 142, 20, 41 of 203)
     data.size = 128  # rows and columns of the network grid, over the square field of view
@@ -34,7 +34,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # In time_mode=seconds: the first frame lies so long before the bolus arrives, whenever the scan was started; 0 = at
     # the first acquired frame, from which TTP counts (so TTP needs 0).
     data.lead_seconds = 0.0
-    data.motion = "none"  # rigid: series are realigned first
+    data.motion = "none"  # rigid: series are realigned first; for predict also --motion
+    # What a network sees around the brain (found in the series itself): zero = nothing, so that air, noise, scalp or a skull
+    # that somebody stripped cannot change its maps; keep = everything (published).
+    data.outside_brain = "zero"
     data.transients = "keep"  # frames before steady state: keep (paper), or hold = replaced by the first steady frame
     data.signal = "raw"  # network input: raw signal (paper), relative S/S0, or delta_r2star in 1/s
     data.ranges = "percentile"  # [-1, 1] is the 0.1-99.9 percentile of training brains, clipped; published: min, max
@@ -90,7 +93,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     config.evaluate = evaluate = ml_collections.ConfigDict()
     # Batch norm in validation and predict: batch = each slice's own statistics (published), running = those gathered
-    # in training. `evaluate` scores both.
+    # in training. `evaluate` scores both; `predict` takes the run's, unless it is given on its command line.
     evaluate.norm_at_test = "batch"
     # Conventional methods that stand beside the network in its tables: parametric, osvd, csvd, ssvd; () = none.
     evaluate.baselines = ("parametric", "osvd", "csvd")
@@ -99,7 +102,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     conventional.method = "parametric"  # parametric, osvd, csvd, or ssvd (for teaching); also --method
     conventional.aif = "auto"  # arterial input: auto, or files = each exam's own aif.tsv; also --aif, which takes a file too
     conventional.scale = "reference_wm"  # none, reference_wm (healthy white matter at 22 ml/100g/min) or a factor; also --scale
-    conventional.motion = "none"  # rigid: the series is realigned first
+    conventional.motion = "rigid"  # frames in which the head moved are realigned first (still ones stay bit for bit); none: not
     conventional.tmax_offset = "none"  # healthy: Tmax shifted so that healthy tissue has 2 s; for the SVD methods
     conventional.cut = 0.0  # csvd, ssvd: singular values below this share are left out; 0 = 0.1 and 0.2
     conventional.oscillation = 0.035  # osvd: largest oscillation index
@@ -144,8 +147,9 @@ def demo(config: ml_collections.ConfigDict) -> None:
 
 
 def published(config: ml_collections.ConfigDict) -> None:
-    """The released code with its quirks: two sigmoids, biases before norms, its initialisation and its ranges."""
+    """The released code with its quirks: two sigmoids, biases before norms, initialisation, ranges, and the air that it sees."""
     config.loss.objective = "published"
     config.model.bias_before_norm = True
     config.model.init = "published"
     config.data.ranges = "published"
+    config.data.outside_brain = "keep"

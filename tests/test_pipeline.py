@@ -150,7 +150,7 @@ def test_a_batch_must_divide_over_the_devices():
 def test_slices_of_an_exam_are_the_input_of_its_batches(data_set, tmp_path):
     config_root = write_fake_cohort(tmp_path / "root", 1, ("train",))
     exam = layouts.load_exam(layouts.find_subjects(config_root, "bids")[0])
-    settings = preparation.PreparationSettings(16, 0, 64, "stretch", 1.5, "keep")
+    settings = preparation.PreparationSettings(16, 0, 64, "stretch", 1.5, "keep", outside_brain="zero")
     alone = pipeline.inputs_of_exam(preparation.prepare(exam, settings), np.array([2, 0]))
     built = prepared_of(config_root, tmp_path / "cache")
     (batch,) = _batches(built, 1, batch_size=3)

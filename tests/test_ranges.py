@@ -40,7 +40,7 @@ def test_a_large_cohort_is_sampled_and_the_sample_is_close(monkeypatch, tmp_path
     sampled = gatherer.metadata()
     exact = np.percentile(exam.series[exam.mask], (0.1, 99.9))
     np.testing.assert_allclose(sampled["ranges"]["percentile"]["raw"], exact, rtol=0.05)
-    assert sampled["medians"]["mtt"] == 5.0
+    assert sampled["medians"]["mtt"] == pytest.approx(np.median(exam.maps["mtt"][exam.mask]), abs=0.05)
     again = RangeGatherer(3)
     again.add(prepared)
     assert again.metadata() == sampled

@@ -20,9 +20,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from dscgan_jax.data import layouts, nifti, preparation
+from dscgan_jax.data import features, layouts, nifti, preparation
 from dscgan_jax.data.ranges import RangeGatherer
 from dscgan_jax.errors import DISK_FULL, InputError
+from dscgan_jax.files import expanded
+from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.scaling import SIGNALS
 
@@ -42,6 +44,7 @@ class DscConfig(tfds.core.BuilderConfig):
       excluded: subjects left out, with the reason.
       settings: how exams are prepared.
       fingerprint: of the source files alone.
+      cohort: what is odd about a subject's maps beside those of the others.
       progress: whether to draw a bar.
     """
 
@@ -50,6 +53,7 @@ class DscConfig(tfds.core.BuilderConfig):
     excluded: tuple[dict[str, str], ...] = ()
     settings: preparation.PreparationSettings | None = None
     fingerprint: str = ""
+    cohort: dict[str, tuple[Finding, ...]] = dataclasses.field(default_factory=dict, repr=False)
     progress: bool = True
 
 
@@ -108,6 +112,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         in_split = {split: [files for files in config.subjects if config.splits[files.subject] == split]
                     for split in layouts.SPLITS}
         self._gatherer = RangeGatherer(len(in_split["train"]))
+        self._features: list[features.ExamFeatures] = []
         self._mask_sources: Counter[str] = Counter()
         self._findings: dict[str, list[dict[str, Any]]] = {}
         self.bar = tqdm.tqdm(total=len(config.subjects), unit="exam", desc="preparing", disable=not config.progress,
@@ -115,7 +120,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         if not in_split["train"]:  # exams that are only scored have no ranges of their own
             nothing = dict.fromkeys((*SIGNALS, *MAP_NAMES))
             self.info.metadata.update(ranges={kind: dict(nothing) for kind in ("percentile", "published")}, clipped=nothing,
-                                      medians=dict.fromkeys(MAP_NAMES))
+                                      medians=dict.fromkeys(MAP_NAMES), features={})
         self.info.metadata.update(
             splits=dict(config.splits), excluded=list(config.excluded), source_fingerprint=config.fingerprint,
             settings=dataclasses.asdict(config.settings))
@@ -128,14 +133,18 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         self.current = files
         exam = layouts.load_exam(files)
         prepared = preparation.prepare(exam, config.settings)
+        prepared = dataclasses.replace(
+            prepared, findings=by_severity((*prepared.findings, *config.cohort.get(files.subject, ()))))
         if split == "train":
             self._gatherer.add(prepared)
+            self._features.append(features.features_of(exam))
         self._mask_sources[prepared.mask_source] += 1
         if prepared.findings:
             self._findings[files.subject] = [finding.to_json() for finding in prepared.findings]
         # Written with the rest of the data set's description once the last shard stands.
-        self.info.metadata.update(self._gatherer.metadata() if self._is_last(files) else {},
-                                  mask_source=dict(self._mask_sources), findings=dict(self._findings))
+        if self._is_last(files):
+            self.info.metadata.update(self._gatherer.metadata(), features=features.likeness(self._features))
+        self.info.metadata.update(mask_source=dict(self._mask_sources), findings=dict(self._findings))
         yield from examples_of(prepared)
         self.bar.update()
 
@@ -177,14 +186,14 @@ def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -
         the target maps. Without training subjects all ranges and medians are None.
 
     Returns:
-      The builder: `info.metadata` holds ranges, medians, splits, excluded subjects, fingerprint and settings.
+      The builder: `info.metadata` holds ranges, medians, features, splits, excluded subjects, fingerprint and settings.
 
     Raises:
       InputError: no usable folder, a file that cannot be used (the whole build stops), too little disk space, for training
         an empty training or validation split or a split without a target map.
     """
     data = config.data
-    root = pathlib.Path(data.root).expanduser()
+    root = expanded(data.root, "--config.data.root")
     overrules = layouts.Overrules.from_config(data)
     subjects = layouts.find_subjects(root, data.layout, overrules)
     splits = layouts.assign_splits(subjects, tuple(data.split_fractions), int(config.seed), for_training=for_training)
@@ -197,13 +206,15 @@ def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -
                      for files in subjects if files.subject not in splits)
     decides = {"source": source, "settings": dataclasses.asdict(settings), "layout": str(data.layout), "splits": splits,
                "overrules": dataclasses.asdict(overrules), "excluded": excluded}
-    folder = pathlib.Path(data.cache_dir).expanduser() / "prepared"
+    folder = expanded(data.cache_dir, "--config.data.cache_dir") / "prepared"
     dsc_config = DscConfig(
         name=f"{data.layout}-{_hash(decides)}", description="named by the fingerprint of files, settings and splits",
         subjects=taking_part, splits=splits, excluded=excluded, settings=settings, fingerprint=source, progress=progress)
     with _folder_errors(folder):
         if (builder := _opened(folder, dsc_config)) is None:
             _check_files(taking_part)
+            bar = tqdm.tqdm(taking_part, unit="exam", desc="comparing maps", disable=not progress, dynamic_ncols=True, delay=3)
+            dsc_config.cohort = layouts.compare_maps(bar)
             folder.mkdir(parents=True, exist_ok=True)
             with _only_builder(folder, dsc_config.name) as alone:
                 if alone:
@@ -238,7 +249,7 @@ def _source_fingerprint(root: pathlib.Path, subjects: tuple[layouts.SubjectFiles
     """Changes with every file of every subject: path, size, time of change."""
     record = []
     for files in subjects:
-        for path in filter(None, (files.series, files.sidecar, files.mask, *files.maps.values())):
+        for path in filter(None, (files.series, *files.sidecars, files.mask, *files.maps.values())):
             if path.is_file():
                 stat = path.stat()
                 record.append((str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns))
@@ -262,10 +273,6 @@ def _check_targets(subjects: tuple[layouts.SubjectFiles, ...], splits: dict[str,
                                  f"<subject>_{name}.nii.gz, or name another target.")
 
 
-def _how_to_go_on(subject: str) -> str:
-    return f"(subject {subject}; --mode=check lists every subject; split=exclude in participants.tsv leaves one out)"
-
-
 def _check_files(subjects: tuple[layouts.SubjectFiles, ...]) -> None:
     """A quick look at all headers, so that a wrong file stops the build before hours of work and not after."""
     for files in subjects:
@@ -276,11 +283,11 @@ def _check_files(subjects: tuple[layouts.SubjectFiles, ...]) -> None:
                                  "give the whole perfusion series.")
             for path in filter(None, (*files.maps.values(), files.mask)):
                 shape = nifti.read_shape(path)
-                if (shape + (1,))[:3] != series[:3]:
+                if sorted((shape + (1,))[:3]) != sorted(series[:3]):  # in another order of axes it may be the same grid
                     raise InputError(f"{path}: expected the grid of the series {series[:3]}, the file has {shape}; resample "
                                      "it to the series.")
         except InputError as error:
-            raise InputError(f"{error} {_how_to_go_on(files.subject)}") from error
+            raise InputError(f"{error} {layouts.how_to_go_on(files.subject)}") from error
 
 
 def _check_disk(folder: pathlib.Path, subjects: tuple[layouts.SubjectFiles, ...],
@@ -306,7 +313,7 @@ def _build(builder: DscPerfusion) -> None:
             cause = cause.__cause__ or cause.__context__  # TFDS may wrap what the examples raised
         if cause is None:
             raise
-        raise InputError(f"{cause} {_how_to_go_on(builder.current.subject)}") from error
+        raise InputError(f"{cause} {layouts.how_to_go_on(builder.current.subject)}") from error
     finally:
         if builder.bar is not None:
             builder.bar.close()

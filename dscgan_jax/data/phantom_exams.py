@@ -17,6 +17,7 @@ import numpy as np
 from dscgan_jax.data import nifti
 from dscgan_jax.data.layouts import SPLITS
 from dscgan_jax.errors import InputError
+from dscgan_jax.files import expanded
 from dscgan_jax.maps import MAPS
 from dscgan_jax.perfusion.phantom import PHANTOM_VERSION, PRESETS, Phantom, draw_phantom
 
@@ -49,7 +50,7 @@ def write_cohort(
     Raises:
       InputError: the folder has content, the disk is too small, or an argument makes no sense.
     """
-    root = pathlib.Path(root).expanduser()
+    root = expanded(root, "--output")
     if preset not in PRESETS:
         raise InputError(f"phantom preset {preset!r} is unknown; known are {', '.join(PRESETS)}.")
     if subjects < 1:
@@ -101,7 +102,7 @@ def phantom_folder(config: Any, cache_dir: pathlib.Path | str, progress: Progres
         "phantom_version": PHANTOM_VERSION,
     }
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    folder = pathlib.Path(cache_dir).expanduser() / f"phantom-{fingerprint}"
+    folder = expanded(cache_dir, "--config.data.cache_dir") / f"phantom-{fingerprint}"
     if (folder / "participants.tsv").is_file():
         return folder
     print(

@@ -3,6 +3,10 @@
 Words: the *network grid* is (slice, row, col), `size` x `size` pixels over the square field of view, row 0 at the front
 of the head, col 0 at the patient's right (on the left of the picture, as radiologists look). The *canonical* grid is the
 exam's, axes permuted and flipped to RAS. Between the two stand three small matrices, one for each axis.
+
+With `outside_brain="zero"` the series is 0 outside the brain, before anything is interpolated. The brain is always looked for
+in the series itself, whatever mask or maps an exam brings: so a network sees the same of an exam in training, in evaluation
+and of a lone file, and air, scalp, noise and a stripped skull are the same to it.
 """
 
 import dataclasses
@@ -11,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from dscgan_jax.data import nifti
-from dscgan_jax.data.exams import Exam
+from dscgan_jax.data.exams import Exam, with_motion_told
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAP_NAMES
-from dscgan_jax.perfusion import motion
+from dscgan_jax.perfusion import brain, motion
 
 TIME_MODES = ("stretch", "seconds")
 TRANSIENTS = ("keep", "hold")
+OUTSIDE_BRAIN = ("keep", "zero")
 INT16_MAX = 32767
 OUTLIER = 16.0  # times the brain's 99.9 percentile: brighter signal is clipped, or int16 would be too coarse for brain
 
@@ -36,6 +41,7 @@ class PreparationSettings:
       transients: `keep`, or `hold` = frames before steady state are replaced by the first steady one.
       lead_seconds: in `seconds`, how long before the bolus arrives the first frame lies; 0 = at the first acquired frame.
       motion: `none`, or `rigid` = the series is realigned first.
+      outside_brain: `keep`, or `zero` = the series is 0 outside the brain (with its fluid spaces).
     """
 
     size: int
@@ -46,6 +52,7 @@ class PreparationSettings:
     transients: str
     lead_seconds: float = 0.0
     motion: str = "none"
+    outside_brain: str = "keep"
 
     def __post_init__(self):
         if self.time_mode not in TIME_MODES:
@@ -54,6 +61,9 @@ class PreparationSettings:
             raise InputError(f"config.data.transients is {self.transients!r}; it must be one of {', '.join(TRANSIENTS)}.")
         if self.motion not in motion.CORRECTIONS:
             raise InputError(f"config.data.motion is {self.motion!r}; it must be one of {', '.join(motion.CORRECTIONS)}.")
+        if self.outside_brain not in OUTSIDE_BRAIN:
+            raise InputError(f"config.data.outside_brain is {self.outside_brain!r}; it must be one of "
+                             f"{', '.join(OUTSIDE_BRAIN)}.")
         if self.size < 1 or self.slices < 0 or self.frames < 2 or not self.frame_seconds > 0:
             raise InputError("config.data: expected size of at least 1, slices of at least 0, frames of at least 2 and "
                              f"a positive frame_seconds, got {self.size}, {self.slices}, {self.frames}, "
@@ -63,7 +73,7 @@ class PreparationSettings:
     def from_config(cls, data: Any) -> "PreparationSettings":
         """From `config.data`."""
         return cls(int(data.size), int(data.slices), int(data.frames), str(data.time_mode), float(data.frame_seconds),
-                   str(data.transients), float(data.lead_seconds), str(data.motion))
+                   str(data.transients), float(data.lead_seconds), str(data.motion), str(data.outside_brain))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +166,7 @@ class PreparedExam:
       maps: (slice, row, col, map) float32 in the order of `MAP_NAMES`; 0 where absent.
       has_map: (map,) bool.
       mask: (slice, row, col) bool.
+      brain: (x, y, z) bool on the exam's own grid, what the network saw of it; None where it saw everything.
       baseline_begin, baseline_end: half-open range of network frames before the bolus.
       brain_signal: median baseline signal of the brain, scanner units.
       echo_seconds: echo time; NaN if unknown.
@@ -178,6 +189,7 @@ class PreparedExam:
     frame_seconds: float
     findings: tuple[Finding, ...]
     grid: GridRecord
+    brain: np.ndarray | None = None
 
 
 def grid_of(shape: tuple[int, ...], affine: np.ndarray, settings: PreparationSettings) -> GridRecord:
@@ -201,14 +213,19 @@ def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
 
     Series and maps are interpolated linearly with anti-aliasing, masks by the nearest voxel. A map is averaged over the
     voxels where it has values, so that the zeros outside the brain do not pull its rim down.
+
+    Raises:
+      InputError: the mask has no voxel on the network grid.
     """
-    if settings.motion == "rigid":
-        exam = realigned(exam)
+    as_read = exam
+    exam = realigned(exam) if settings.motion == "rigid" else with_motion_told(exam)
     grid = grid_of(exam.series.shape, exam.affine, settings)
     found = Findings()
     first_seconds = _first_seconds(exam, settings)
     weights, network_seconds = _time_matrix(exam, settings, first_seconds, found)
-    series = _series_on_network(exam.series, grid, weights)
+    mask_is_of_series = exam.series is as_read.series and exam.mask_source == "threshold"
+    inside = _brain_of(exam, mask_is_of_series, found) if settings.outside_brain == "zero" else None
+    series = _series_on_network(exam.series, grid, weights, inside)
     maps, has_map, mask, _ = prepare_maps(exam.maps, exam.mask, exam.affine, settings)
     if not mask.any():
         raise InputError(f"{exam.subject}: the brain mask has no voxel on the network grid of {settings.size} x "
@@ -216,25 +233,60 @@ def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
     if settings.transients == "hold" and exam.timing.transient_frames:
         found.note("transients_held", f"{exam.timing.transient_frames} frames before the steady state were replaced by the first "
                    "steady one", exam.timing.transient_frames)
-    dsc, scale = _as_int16(series, mask, found)
+    seen = _seen(mask, inside, grid)
+    dsc, scale = _as_int16(series, seen, found)
     begin, end = _baseline_on_network(exam, first_seconds, network_seconds, settings.frames)
     baseline = dsc[:, begin:end].mean(axis=1, dtype=np.float32)  # (slice, row, col)
     return PreparedExam(
         subject=exam.subject, dsc=dsc, dsc_scale=scale, maps=maps, has_map=has_map, mask=mask,
         mask_source=exam.mask_source, baseline_begin=begin, baseline_end=end,
-        brain_signal=float(np.median(baseline[mask])) * scale, echo_seconds=exam.echo_seconds,
-        frame_seconds=network_seconds, findings=by_severity((*exam.findings, *found.listed())), grid=grid,
+        brain_signal=float(np.median(baseline[seen])) * scale, echo_seconds=exam.echo_seconds,
+        frame_seconds=network_seconds, findings=by_severity((*exam.findings, *found.listed())), grid=grid, brain=inside,
     )
 
 
 def realigned(exam: Exam) -> Exam:
     """The exam with every frame in the pose of the first ones; the very same exam where the head lay still."""
     series, affine, orientation = nifti.to_canonical(exam.series, exam.affine)
-    found = motion.realign(series, affine)
-    if not found.moved:
-        return exam
+    found, told = motion.realign_if_possible(series, affine)
+    if found is None or not found.moved:
+        return dataclasses.replace(exam, findings=by_severity((*exam.findings, *told))) if told else exam
     return dataclasses.replace(exam, series=np.ascontiguousarray(nifti.from_canonical(found.series, orientation)),
-                               findings=by_severity((*exam.findings, *motion.findings_of(found))))
+                               findings=by_severity((*exam.findings, *told)))
+
+
+def _brain_of(exam: Exam, mask_is_of_series: bool, found: Findings) -> np.ndarray:
+    """The whole brain, (x, y, z) bool as stored, from the series alone; from the exam's mask only if none is found there.
+
+    `mask_is_of_series` says that the exam's mask is the tissue that was found in this very series.
+    """
+    mask, affine, orientation = nifti.to_canonical(exam.mask, exam.affine)
+    try:
+        if mask_is_of_series:
+            inside = brain.with_fluid_spaces(mask, _edges_mm(affine))
+        else:
+            series, _, _ = nifti.to_canonical(exam.series, exam.affine)
+            inside = brain.brain_mask(series, affine).brain
+    except InputError as error:
+        reason = str(error).partition(";")[0]
+        found.note("brain_from_mask", f"what lies outside the exam's mask was set to zero, for in the series itself: {reason}")
+        inside = brain.with_fluid_spaces(mask, _edges_mm(affine))
+    # What is cut off here is lost to the network: dents of the outline are filled.
+    inside = brain.without_notches(inside, _edges_mm(affine))
+    return np.ascontiguousarray(nifti.from_canonical(inside, orientation))
+
+
+def _edges_mm(affine: np.ndarray) -> np.ndarray:
+    """(3,) edge lengths of a voxel."""
+    return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def _seen(mask: np.ndarray, inside: np.ndarray | None, grid: GridRecord) -> np.ndarray:
+    """(slice, row, col) bool: the part of the mask that the network sees, for a given mask may reach into the air."""
+    if inside is None:
+        return mask
+    seen = mask & nearest_on_network(inside, grid)
+    return seen if seen.any() else mask
 
 
 def prepare_maps(
@@ -250,7 +302,7 @@ def prepare_maps(
       maps (slice, row, col, map), has_map (map,), mask (slice, row, col), and the grid.
     """
     grid = grid_of(mask.shape, affine, settings)
-    network_mask = _nearest_on_network(mask, grid)
+    network_mask = nearest_on_network(mask, grid)
     stacked = np.zeros(network_mask.shape + (len(MAP_NAMES),), np.float32)
     for index, name in enumerate(MAP_NAMES):
         if name not in maps:
@@ -258,7 +310,7 @@ def prepare_maps(
         support = mask | (maps[name] != 0)
         total = _linear_on_network(np.where(support, maps[name], 0).astype(np.float32), grid)
         weight = _linear_on_network(support.astype(np.float32), grid)
-        inside = _nearest_on_network(support, grid) & (weight > 0)
+        inside = nearest_on_network(support, grid) & (weight > 0)
         # Dividing by a weight of exactly 1 changes nothing: on an identical grid the map comes through bit by bit.
         stacked[..., index] = np.where(inside, total / np.where(inside, weight, 1), 0)
     return stacked, np.array([name in maps for name in MAP_NAMES]), network_mask, grid
@@ -301,7 +353,7 @@ def _linear_on_network(volume: np.ndarray, grid: GridRecord) -> np.ndarray:
     return canonical.transpose(2, 1, 0)[:, ::-1, ::-1]
 
 
-def _nearest_on_network(mask: np.ndarray, grid: GridRecord) -> np.ndarray:
+def nearest_on_network(mask: np.ndarray, grid: GridRecord) -> np.ndarray:
     """(x, y, z) bool as stored -> (slice, row, col), nearest voxel; False outside the exam."""
     canonical, _, _ = nifti.to_canonical(mask, np.array(grid.affine))
     (x, x_inside), (y, y_inside), (z, z_inside) = (axis.nearest() for axis in grid.axes())
@@ -309,15 +361,23 @@ def _nearest_on_network(mask: np.ndarray, grid: GridRecord) -> np.ndarray:
     return (canonical[np.ix_(x, y, z)].transpose(2, 1, 0) & inside)[:, ::-1, ::-1]
 
 
-def _series_on_network(series: np.ndarray, grid: GridRecord, weights: np.ndarray | None) -> np.ndarray:
-    """(x, y, z, time) as stored -> (slice, time, row, col) float32; slice by slice, so that little memory is held."""
+def _series_on_network(series: np.ndarray, grid: GridRecord, weights: np.ndarray | None, inside: np.ndarray | None
+                       ) -> np.ndarray:
+    """(x, y, z, time) as stored -> (slice, time, row, col) float32; slice by slice, so that little memory is held.
+
+    Where `inside` (x, y, z) is given, the series counts as 0 elsewhere.
+    """
     canonical, _, _ = nifti.to_canonical(series, np.array(grid.affine))
+    if inside is not None:
+        inside, _, _ = nifti.to_canonical(inside, np.array(grid.affine))
     by_col, by_row, by_slice = (axis.to_network() for axis in grid.axes())
     n_frames = series.shape[-1] if weights is None else weights.shape[0]
     planes = np.empty((canonical.shape[2], n_frames, grid.size, grid.size), np.float32)
     for z in range(canonical.shape[2]):
         # Each step is one large matrix product: a product for each frame is many times slower on a busy machine.
         plane = canonical[:, :, z].transpose(1, 2, 0)  # (y, time, x)
+        if inside is not None:
+            plane = np.where(inside[:, :, z].T[:, None], plane, np.float32(0))
         n_y, n_time, n_x = plane.shape
         if by_col is not None:
             plane = (plane.reshape(n_y * n_time, n_x) @ by_col.T).reshape(n_y, n_time, grid.size)
@@ -346,8 +406,8 @@ def _time_matrix(exam: Exam, settings: PreparationSettings, first_seconds: float
         seconds = settings.frame_seconds
         position = (first_seconds + np.arange(settings.frames) * seconds) / exam.frame_seconds
         if n_before := int((position < -1e-6).sum()):
-            found.note("early_bolus_frames_repeated", f"the bolus comes early: the first frame was repeated {n_before} times for the "
-                       "network", n_before)
+            found.note("early_bolus_frames_repeated", f"the bolus comes early: the first frame was repeated {n_before} times for "
+                       "the network", n_before)
         n_repeated = int((position > n_exam - 1 + 1e-6).sum())
         if n_repeated:
             found.note("short_frames_repeated", f"the series is shorter than the network's input: its last frame was repeated "
@@ -391,7 +451,8 @@ def _as_int16(series: np.ndarray, mask: np.ndarray, found: Findings) -> tuple[np
     bright = OUTLIER * float(np.percentile(brain[:: max(1, len(brain) // 2000)], 99.9))
     if 0 < bright < highest:
         n_clipped = int((series > bright).sum())
-        found.note("signal_clipped", f"{n_clipped} values of the series are far brighter than the brain; they were clipped", n_clipped)
+        found.note("signal_clipped", f"{n_clipped} values of the series are far brighter than the brain; they were clipped",
+                   n_clipped)
         highest = bright
     scale = highest / INT16_MAX
     return np.rint(np.clip(series, 0, highest) / scale).astype(np.int16), scale
