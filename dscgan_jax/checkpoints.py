@@ -59,8 +59,8 @@ def digest(tree: Any) -> str:
 class Checkpoints:
     """The checkpoints of one work directory; all processes save and restore them together, unless one opens them `alone`."""
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 2, alone: bool = False):
-        self.folder = (workdir / "checkpoints").absolute()
+    def __init__(self, workdir: pathlib.Path | str, keep: int = 2, alone: bool = False):
+        self.folder = (pathlib.Path(workdir) / "checkpoints").absolute()
         best = preservation_policy.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1)
         self._manager = ocp.CheckpointManager(
             self.folder,
@@ -113,13 +113,13 @@ class Checkpoints:
         self._manager.close()
 
 
-def choose_step(workdir: pathlib.Path, which: str = "best") -> int:
+def choose_step(workdir: pathlib.Path | str, which: str = "best") -> int:
     """The step to use: `best` on validation, `latest`, or a number.
 
     Raises:
       InputError: there is no such checkpoint; names those that exist.
     """
-    folder = (workdir / "checkpoints").absolute()
+    folder = (pathlib.Path(workdir) / "checkpoints").absolute()
     if not folder.is_dir():
         raise InputError(f"{workdir} holds no checkpoints; expected {folder.name}/<step>/ as training leaves them. "
                          "Give the --workdir of a trained run.")
@@ -142,7 +142,7 @@ def choose_step(workdir: pathlib.Path, which: str = "best") -> int:
         checkpoints.close()
 
 
-def load_generator(workdir: pathlib.Path, step: int, like: Any) -> Any:
+def load_generator(workdir: pathlib.Path | str, step: int, like: Any) -> Any:
     """The generator's variables alone, on this machine's default device.
 
     Args:
@@ -150,14 +150,14 @@ def load_generator(workdir: pathlib.Path, step: int, like: Any) -> Any:
       step: as `choose_step` returns it.
       like: variables of the same architecture; only shapes and types are used.
     """
-    folder = (workdir / "checkpoints").absolute()
+    folder = (pathlib.Path(workdir) / "checkpoints").absolute()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=_this_process())
     with _readable(folder, step), ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as reader:
         return reader.restore(folder / str(step) / "generator",
                               args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
 
 
-def load_record(workdir: pathlib.Path, step: int) -> dict[str, Any]:
+def load_record(workdir: pathlib.Path | str, step: int) -> dict[str, Any]:
     """What the checkpoint says of itself: config, scaling, splits, medians, versions."""
     checkpoints = Checkpoints(workdir, alone=True)
     try:

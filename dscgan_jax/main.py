@@ -18,8 +18,11 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from dscgan_jax import options
 from dscgan_jax.allocation import keep_freed_memory
 from dscgan_jax.errors import DISK_FULL, InputError
+from dscgan_jax.files import expanded
+from dscgan_jax.findings import check_names
 
 MODES = {
     "train": "draw phantom exams where no root is given, prepare, train, evaluate (default)",
@@ -34,42 +37,58 @@ MODES = {
 
 NETWORK_MODES = ("train", "evaluate", "predict", "benchmark")
 
-_MODE = flags.DEFINE_enum("mode", "train", list(MODES), "; ".join(f"{mode}: {what}" for mode, what in MODES.items()))
+
+def _readers(flag: str, text: str) -> str:
+    """A help text that begins with the modes that read the flag."""
+    return f"[{options.modes_of(flag)}] {text}"
+
+
+_MODE = flags.DEFINE_enum("mode", "train", list(MODES), "; ".join(f"{mode}: {what}" for mode, what in MODES.items())
+                          + ". A flag is read by the modes in its brackets; given to another one, it is an error.")
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file (default configs/temp_tmax.py), optionally with a variant: configs/temp_tmax.py:demo. "
-    "Fields are overridden as --config.train.batch_size=8; configs/default.py lists and explains all of them.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where a run lives; default: runs/<config>[-<variant>].")
-_INPUT = flags.DEFINE_string("input", None, "predict, deconvolve: a 4-D NIfTI file.")
-_OUTPUT = flags.DEFINE_string("output", None, "predict, deconvolve, phantom: folder to write into; benchmark: JSON file.")
-_METHOD = flags.DEFINE_enum("method", None, ["parametric", "osvd", "csvd", "ssvd"], "deconvolve: how (default parametric).")
-_AIF = flags.DEFINE_string("aif", None, "deconvolve: the arterial input: auto (default), a table with time_seconds and "
-                           "concentration_mM, a NIfTI mask of arterial voxels, or files (each exam's own aif.tsv).")
-_SCALE = flags.DEFINE_string("scale", None, "deconvolve: none, reference_wm (healthy white matter at 22 ml/100g/min, default) or "
-                             "a factor on CBF and CBV.")
-_MASK = flags.DEFINE_string("mask", None, "deconvolve: NIfTI mask of the tissue, instead of an automatic one.")
-_MAPS = flags.DEFINE_string("maps", None, "evaluate: a folder with <subject>_<map>.nii.gz to score instead of a network.")
-_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "evaluate: which subjects.")
-_STEP = flags.DEFINE_string("step", "best", "evaluate, predict: best (on validation), latest, or a step.")
-_TR = flags.DEFINE_float("tr", 0.0, "Frame length in seconds, for files that do not tell it, or tell it wrongly.",
-                         lower_bound=0.0)
-_TE = flags.DEFINE_float("te", 0.0, "Echo time in seconds, likewise.", lower_bound=0.0)
-_PRESET = flags.DEFINE_enum("preset", "acute", ["acute", "chronic"], "phantom: which of the paper's cohorts.")
-_SUBJECTS = flags.DEFINE_integer("subjects", 40, "phantom: number of subjects.", lower_bound=1)
-_SIZE = flags.DEFINE_integer("size", 128, "phantom: rows and columns.", lower_bound=32)
-_SLICES = flags.DEFINE_integer("slices", 0, "phantom: slices; 0 = the preset's own number.", lower_bound=0)
-_SEED = flags.DEFINE_integer("seed", 0, "phantom: random seed.", lower_bound=0)
-_DISTRIBUTED = flags.DEFINE_enum("distributed", None, ["auto"], "train: on several processes, as Slurm, Open MPI or a TPU pod "
-                                 "started them (launch/slurm.py, launch/tpu.py).")
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "train: host:port of process 0, where several processes started by "
-                                   "hand meet; the same for all of them.")
-_PROCESSES = flags.DEFINE_integer("processes", None, "train: how many processes there are.", lower_bound=1)
-_PROCESS = flags.DEFINE_integer("process", None, "train: which of them this is, from 0.", lower_bound=0)
-_WAIT_SECONDS = flags.DEFINE_float("wait_seconds", 300.0, "train: how long to wait for other processes, and for all devices to "
-                                   "add up one number before training.", lower_bound=1.0)
-_PARTS = flags.DEFINE_list("parts", [], "benchmark: of step, pipeline, inference, deconvolution, linear (default: these) and "
-                           "best_batch.")
-_REPEATS = flags.DEFINE_integer("repeats", 20, "benchmark: timed steps.", lower_bound=3)
-_DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+    "config", None, "[all modes] Config file (default configs/temp_tmax.py), optionally with a variant: "
+    "configs/temp_tmax.py:demo. Fields are overridden as --config.train.batch_size=8; configs/default.py lists and explains all "
+    "of them. evaluate and predict take the network's settings from the run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, _readers("workdir", "Where a run lives; default: runs/<config>[-<variant>]."))
+_INPUT = flags.DEFINE_string("input", None, _readers("input", "A 4-D NIfTI file."))
+_OUTPUT = flags.DEFINE_string("output", None, _readers("output", "Folder to write into; benchmark: JSON file."))
+_METHOD = flags.DEFINE_enum("method", None, ["parametric", "osvd", "csvd", "ssvd"], _readers(
+    "method", "How (default parametric)."))
+_AIF = flags.DEFINE_string("aif", None, _readers("aif", "The arterial input: auto (default), a table with time_seconds and "
+                           "concentration_mM, a NIfTI mask of arterial voxels, or files (each exam's own aif.tsv)."))
+_SCALE = flags.DEFINE_string("scale", None, _readers("scale", "none, reference_wm (healthy white matter at 22 ml/100g/min, "
+                             "default) or a factor on CBF and CBV."))
+_MASK = flags.DEFINE_string("mask", None, _readers("mask", "NIfTI mask of the tissue of one exam (--input), instead of an "
+                            "automatic one."))
+_MOTION = flags.DEFINE_enum("motion", None, ["none", "rigid"], _readers("motion", "rigid: the series is realigned first. "
+                            "Default: deconvolve: config.conventional.motion; predict: as the network was trained."))
+_MAPS = flags.DEFINE_string("maps", None, _readers("maps", "A folder with <subject>_<map>.nii.gz to score instead of a network; "
+                            "with --workdir of a run on that run's grid and ranges."))
+_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], _readers("split", "Which subjects."))
+_STEP = flags.DEFINE_string("step", "best", _readers("step", "best (on validation), latest, or a step; not with --maps."))
+_TR = flags.DEFINE_float("tr", 0.0, _readers("tr", "Frame length in seconds, for files that do not tell it, or tell it wrongly; "
+                         "0 = from the files."), lower_bound=0.0)
+_TE = flags.DEFINE_float("te", 0.0, _readers("te", "Echo time in seconds, likewise."), lower_bound=0.0)
+_ACCEPT = flags.DEFINE_list("accept", [], _readers("accept", "Names of findings, with commas between them, that refuse an exam "
+                            "and that are taken all the same; they become warnings and are recorded."))
+_PRESET = flags.DEFINE_enum("preset", "acute", ["acute", "chronic"], _readers("preset", "Which of the paper's cohorts."))
+_SUBJECTS = flags.DEFINE_integer("subjects", 40, _readers("subjects", "Number of subjects."), lower_bound=1)
+_SIZE = flags.DEFINE_integer("size", 128, _readers("size", "Rows and columns."), lower_bound=32)
+_SLICES = flags.DEFINE_integer("slices", 0, _readers("slices", "Slices; 0 = the preset's own number."), lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, _readers("seed", "Random seed."), lower_bound=0)
+_DISTRIBUTED = flags.DEFINE_enum("distributed", None, ["auto"], _readers(
+    "distributed", "On several processes, as Slurm, Open MPI or a TPU pod started them (launch/slurm.py, launch/tpu.py)."))
+_COORDINATOR = flags.DEFINE_string("coordinator", None, _readers("coordinator", "host:port of process 0, where several processes "
+                                   "started by hand meet; the same for all of them."))
+_PROCESSES = flags.DEFINE_integer("processes", None, _readers("processes", "How many processes there are."), lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process", None, _readers("process", "Which of them this is, from 0."), lower_bound=0)
+_WAIT_SECONDS = flags.DEFINE_float("wait_seconds", 300.0, _readers(
+    "wait_seconds", "How long to wait for other processes, and for all devices to add up one number before training."),
+    lower_bound=1.0)
+_PARTS = flags.DEFINE_list("parts", [], _readers("parts", "Of step, pipeline, inference, deconvolution, linear (default: these) "
+                           "and best_batch."))
+_REPEATS = flags.DEFINE_integer("repeats", 20, _readers("repeats", "Timed steps."), lower_bound=3)
+_DEBUG = flags.DEFINE_bool("debug", False, "[all modes] Show the traceback of an error.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -102,45 +121,87 @@ def leave(error: BaseException) -> None:
 
 def run(mode: str) -> None:
     """One call per mode. Imports wait until here, so that --help and bad flags answer at once."""
-    together = {"automatic": bool(_DISTRIBUTED.value), "coordinator": _COORDINATOR.value, "processes": _PROCESSES.value,
-                "process": _PROCESS.value}
-    if mode != "train" and any(value not in (None, False) for value in together.values()):
-        raise InputError(f"--mode={mode} runs in one process; leave out --distributed, --coordinator, --processes, --process.")
+    given = read_command(mode)
+    config = read_config(given)
     if mode in NETWORK_MODES:
         keep_freed_memory()  # before JAX takes any
     from dscgan_jax import distributed
 
-    distributed.initialize(**together, wait_seconds=_WAIT_SECONDS.value)  # before anything could touch a device
-    from dscgan_jax import workflow
+    distributed.initialize(automatic=bool(_DISTRIBUTED.value), coordinator=_COORDINATOR.value, processes=_PROCESSES.value,
+                           process=_PROCESS.value, wait_seconds=_WAIT_SECONDS.value)  # before anything could touch a device
+    from dscgan_jax import settings, workflow
 
-    config = read_config()
-    workdir = _path(_WORKDIR.value or default_workdir())
+    settings.check_fields(config, given.all_fields - {"conventional.aif"})  # --aif takes files too
     workflow.set_up(config)
     if mode == "train":
-        workflow.train_and_evaluate(config, workdir, _WAIT_SECONDS.value)
+        workflow.train_and_evaluate(config, workdir(), _WAIT_SECONDS.value)
     elif mode == "prepare":
         workflow.prepare(config)
     elif mode == "check":
         workflow.check(config)
     elif mode == "evaluate" and _MAPS.value:
-        workflow.evaluate_maps(config, _path(_MAPS.value), workdir if _WORKDIR.value else None, _SPLIT.value)
+        workflow.evaluate_maps(config, _path(_MAPS), workdir() if _WORKDIR.value else None, _SPLIT.value, given.all_fields)
     elif mode == "evaluate":
-        workflow.evaluate_run(config, workdir, _SPLIT.value, _STEP.value,
-                              config_flags.get_override_values(flags.FLAGS["config"]))
+        workflow.evaluate_run(config, workdir(), _SPLIT.value, _STEP.value, given.all_fields)
     elif mode == "predict":
-        workflow.predict(config, workdir, _path(_required("input", _INPUT.value)),
-                         _path(_required("output", _OUTPUT.value)), _STEP.value)
+        workflow.predict(config, workdir(), _required(_INPUT), _required(_OUTPUT), _STEP.value, given.all_fields)
     elif mode == "deconvolve":
-        workflow.deconvolve(config, _path(_INPUT.value) if _INPUT.value else None,
-                            _path(_required("output", _OUTPUT.value)), _AIF.value or config.conventional.aif,
-                            _path(_MASK.value) if _MASK.value else None)
+        workflow.deconvolve(config, _path(_INPUT) if _INPUT.value else None, _required(_OUTPUT),
+                            arterial_input() or config.conventional.aif, _path(_MASK) if _MASK.value else None)
     elif mode == "phantom":
-        workflow.draw_phantom(_path(_required("output", _OUTPUT.value)), preset=_PRESET.value,
-                              subjects=_SUBJECTS.value, size=_SIZE.value, slices=_SLICES.value, seed=_SEED.value,
-                              split_fractions=tuple(config.data.split_fractions))
+        workflow.draw_phantom(_required(_OUTPUT), preset=_PRESET.value, subjects=_SUBJECTS.value, size=_SIZE.value,
+                              slices=_SLICES.value, seed=_SEED.value, split_fractions=tuple(config.data.split_fractions))
     elif mode == "benchmark":
-        workflow.measure_speed(config, _PARTS.value, _REPEATS.value, _path(_OUTPUT.value) if _OUTPUT.value else None,
-                               command_line())
+        workflow.measure_speed(config, _PARTS.value, _REPEATS.value, _path(_OUTPUT) if _OUTPUT.value else None, command_line())
+
+
+def read_command(mode: str) -> options.Given:
+    """What stands on the command line, all of it read by the mode.
+
+    Raises:
+      InputError: something is not.
+    """
+    names = {name for name in options.FLAGS if flags.FLAGS[name].present}
+    fields = {re.sub(r"\[.*", "", path) for path in config_flags.get_override_values(flags.FLAGS["config"])}  # target[0]
+    config = _CONFIG.value
+    leaves = {leaf for path in fields for leaf in _leaves(config, path)}
+    run_is_there = bool(_WORKDIR.value) and (workdir() / "checkpoints").is_dir()
+    given = options.Given(mode, frozenset(names), frozenset(leaves), run_is_there)
+    options.check(given, _with_flags(config, given))
+    return given
+
+
+def read_config(given: options.Given | None = None) -> ml_collections.ConfigDict:
+    """The config of the command line, with the flags that stand for a field and the whole path of the exams put into it."""
+    config = _with_flags(_CONFIG.value, given or read_command(_MODE.value))
+    if config.data.root:  # however it was spelt, a run remembers one name
+        config.data.root = str(expanded(config.data.root, "--config.data.root").resolve())
+    config.data.accept = check_names(",".join(config.data.accept).split(","))
+    return config
+
+
+def _with_flags(config: ml_collections.ConfigDict, given: options.Given) -> ml_collections.ConfigDict:
+    """A copy of the config with --tr, --te, --accept, --method, --scale and --motion in it."""
+    config = ml_collections.ConfigDict(config.to_dict())
+    for flag in sorted(given.flags):
+        path = options.field_of(flag, given.mode)
+        if path and flag != "aif":  # which may be a file of this exam: nothing that a config keeps
+            section, name = path.split(".")
+            config[section][name] = tuple(flags.FLAGS[flag].value) if flag == "accept" else flags.FLAGS[flag].value
+    return config
+
+
+def _leaves(config: ml_collections.ConfigDict, path: str) -> list[str]:
+    """The field of that path, or all fields of that section."""
+    value = config
+    for name in path.split("."):
+        value = value[name]
+    return [f"{path}.{name}" for name in value] if isinstance(value, ml_collections.ConfigDict) else [path]
+
+
+def arterial_input() -> str | None:
+    """--aif, a path in it whole."""
+    return _AIF.value if _AIF.value in (None, "", "auto", "files") else str(_path(_AIF))
 
 
 def command_line() -> str:
@@ -157,19 +218,6 @@ def disk_is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def read_config() -> ml_collections.ConfigDict:
-    """The config of the command line, with --tr, --te, --method, --scale and the whole path of the exams put into it."""
-    config = _CONFIG.value
-    with config.unlocked():
-        if config.data.root:  # however it was spelt, a run remembers one name
-            config.data.root = str(pathlib.Path(config.data.root).expanduser().resolve())
-        config.data.tr_seconds = _TR.value or config.data.tr_seconds
-        config.data.te_seconds = _TE.value or config.data.te_seconds
-        config.conventional.method = _METHOD.value or config.conventional.method
-        config.conventional.scale = _SCALE.value or config.conventional.scale
-    return config
 
 
 def one_line(error: BaseException) -> str:
@@ -205,8 +253,14 @@ def resolve_config(argument: str) -> str:
     return f"{name}={path}{colon}{variant}"
 
 
-def _path(value: str | pathlib.Path) -> pathlib.Path:
-    return pathlib.Path(value).expanduser()  # shells leave the ~ of --flag=~/folder alone
+def _path(flag: flags.FlagHolder) -> pathlib.Path:
+    """The path in a flag that is given."""
+    return expanded(flag.value, f"--{flag.name}")
+
+
+def workdir() -> pathlib.Path:
+    """Where the run lives."""
+    return _path(_WORKDIR) if _WORKDIR.value else default_workdir()
 
 
 def default_workdir() -> pathlib.Path:
@@ -236,10 +290,11 @@ def parse_flags(argv: list[str]) -> list[str]:
         sys.exit(one_line(InputError(message)))
 
 
-def _required(name: str, value: str | None) -> str:
-    if not value:
-        raise InputError(f"--mode={_MODE.value} needs --{name}=PATH; see --help.")
-    return value
+def _required(flag: flags.FlagHolder) -> pathlib.Path:
+    """The path in a flag that the mode cannot do without."""
+    if not flag.value:
+        raise InputError(f"--mode={_MODE.value} needs --{flag.name}=PATH; see --help.")
+    return _path(flag)
 
 
 def entry() -> None:

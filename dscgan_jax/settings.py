@@ -5,6 +5,8 @@ import json
 import math
 import os
 import pathlib
+import shlex
+from collections.abc import Iterable
 from typing import Any
 
 import ml_collections
@@ -18,8 +20,10 @@ from dscgan_jax.scaling import SIGNALS
 RESUMABLE_FIELDS = (
     "train.epochs", "train.steps", "train.log_every_steps", "train.checkpoint_every_epochs", "train.sample_every_epochs",
     "train.keep_checkpoints", "data.root", "data.cache_dir", "data.memory_mib", "data.on_device",
-    "data.read_threads", "evaluate.norm_at_test", "evaluate.baselines", "model.lean",
+    "data.read_threads", "data.accept", "evaluate.norm_at_test", "evaluate.baselines", "model.lean",
 )
+# What runs did that began before a field existed, where that is not its default now.
+BEFORE_ITS_FIELD = {"data.outside_brain": "keep"}
 RESUMABLE_SECTIONS = ("conventional.",)  # they stand beside the network and touch no weight
 
 _CHOICES = {
@@ -27,6 +31,7 @@ _CHOICES = {
     "data.time_mode": ("stretch", "seconds"),
     "data.transients": ("keep", "hold"),
     "data.motion": ("none", "rigid"),
+    "data.outside_brain": ("keep", "zero"),
     "data.signal": SIGNALS,
     "data.ranges": ("percentile", "published"),
     "data.on_device": ("auto", "always", "never"),
@@ -42,6 +47,7 @@ _CHOICES = {
     "train.learning_rate_scaling": ("none", "linear", "sqrt"),
     "evaluate.norm_at_test": ("batch", "running"),
     "conventional.aif": ("auto", "files"),
+    "conventional.motion": ("none", "rigid"),
 }
 _AT_LEAST = {
     "seed": 0, "phantom.seed": 0,
@@ -55,6 +61,7 @@ _AT_LEAST = {
 }
 _ABOVE_ZERO = ("data.frame_seconds", "train.epochs", "train.learning_rate", "train.discriminator_learning_rate",
                "train.checkpoint_every_epochs", "train.sample_every_epochs")
+_BELOW_ONE = ("train.beta1", "train.beta2")
 
 
 def _field(config: ml_collections.ConfigDict, path: str) -> Any:
@@ -75,18 +82,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     if len(set(config.target)) != len(config.target):
         raise InputError(f"config.target names a map twice: {tuple(config.target)}.")
     map_indices(tuple(config.target))
-    for path, choices in _CHOICES.items():
-        if (value := _field(config, path)) not in choices:
-            raise InputError(f"config.{path} is {value!r}; it must be one of {', '.join(choices)}.")
-    for path, least in _AT_LEAST.items():
-        if not (value := _field(config, path)) >= least:
-            raise InputError(f"config.{path} is {value}; it must be at least {least}.")
-    for path in _ABOVE_ZERO:
-        if not (value := _field(config, path)) > 0:
-            raise InputError(f"config.{path} is {value}; it must be above 0.")
-    for path in ("train.beta1", "train.beta2"):
-        if not 0 <= (value := _field(config, path)) < 1:
-            raise InputError(f"config.{path} is {value}; it must be in [0, 1).")
+    check_fields(config, (*_CHOICES, *_AT_LEAST, *_ABOVE_ZERO, *_BELOW_ONE))
     if config.model.generator == "temporal" and not 64 <= config.data.frames <= 127:
         raise InputError(f"config.data.frames is {config.data.frames}; the temporal stack halves time six times and "
                          "takes 64 to 127 frames.")
@@ -107,6 +103,24 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise InputError(f"config.data.split_fractions is {fractions}; give train, validation, test, adding up to 1, "
                          "with train above 0.")
     _check_batch_fits(config)
+
+
+def check_fields(config: ml_collections.ConfigDict, paths: Iterable[str]) -> None:
+    """Refuses values that single fields cannot have.
+
+    Raises:
+      InputError: names the field, its value and what it may be.
+    """
+    for path in paths:
+        value = _field(config, path)
+        if path in _CHOICES and value not in _CHOICES[path]:
+            raise InputError(f"config.{path} is {value!r}; it must be one of {', '.join(_CHOICES[path])}.")
+        if path in _AT_LEAST and not value >= _AT_LEAST[path]:
+            raise InputError(f"config.{path} is {value}; it must be at least {_AT_LEAST[path]}.")
+        if path in _ABOVE_ZERO and not value > 0:
+            raise InputError(f"config.{path} is {value}; it must be above 0.")
+        if path in _BELOW_ONE and not 0 <= value < 1:
+            raise InputError(f"config.{path} is {value}; it must be in [0, 1).")
 
 
 def _check_batch_fits(config: ml_collections.ConfigDict) -> None:
@@ -147,8 +161,12 @@ def sha256(config: ml_collections.ConfigDict) -> str:
 
 
 def from_json(record: dict[str, Any], like: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """A stored record as a config with the fields and types of `like` (lists become the tuples they were)."""
+    """A stored record as a config with the fields and types of `like` (lists become the tuples they were).
+
+    Fields that the record lacks are as in `like`, or as in `BEFORE_ITS_FIELD`.
+    """
     config = ml_collections.ConfigDict(like.to_dict())
+    config.update_from_flattened_dict(BEFORE_ITS_FIELD)
 
     def fill(into: ml_collections.ConfigDict, values: dict[str, Any], path: str) -> None:
         for name, value in values.items():
@@ -176,9 +194,11 @@ def check_same_run(stored: dict[str, Any], config: ml_collections.ConfigDict, wo
             flat.update(leaves(value, f"{path}{name}.") if isinstance(value, dict) else {path + name: value})
         return flat
 
-    # A run that began before a field existed had its default.
+    # `from_json` tells what a run had that began before a field existed.
     before, now = leaves(to_json(from_json(stored, default.get_config()))), leaves(to_json(config))
     for path in sorted(before.keys() | now.keys()):
         if path not in RESUMABLE_FIELDS and not path.startswith(RESUMABLE_SECTIONS) and before.get(path) != now.get(path):
             raise InputError(f"{workdir} holds a run with config.{path}={before.get(path)!r}, this one has "
-                             f"{now.get(path)!r}; resume with the same config or give another --workdir.")
+                             f"{now.get(path)!r}; resume with the same config "
+                             f"({shlex.quote(f'--config.{path}={before.get(path)}')}) or give "
+                             "another --workdir.")

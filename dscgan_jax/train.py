@@ -1,13 +1,16 @@
 """The training loop: batches in, checkpoints and curves out.
 
 Everything that decides a number is a function of (config, data, step): a run that was killed and started again writes
-the same weights and the same metrics.jsonl as one that was not.
+the same weights and the same metrics.jsonl as one that was not. One run at a time uses a work directory.
 """
 
+import contextlib
+import fcntl
 import functools
 import json
 import os
 import pathlib
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -28,10 +31,15 @@ from dscgan_jax.scaling import Scaling
 from dscgan_jax.tracking import Silent, Tracker, check_finite, is_due
 
 CONFIG_FILE = "config.json"
+LOCK_FILE = "run.lock"  # who trains here: host, process, since when
+LOCK_TRIES = 10  # a file system on which an open file never is the one that stands there has no locks to rely on
 N_SAMPLES = 3  # slices in a panel
 
 
-def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any, data_record: dict[str, Any]) -> None:
+_locked: set[pathlib.Path] = set()  # work directories that this process has to itself
+
+
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str, builder: Any, data_record: dict[str, Any]) -> None:
     """Trains to the end of the config, resuming from the last checkpoint of `workdir` if there is one.
 
     Args:
@@ -41,9 +49,16 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
       data_record: what a checkpoint says of its data (splits, medians, fingerprint), kept with every checkpoint.
 
     Raises:
-      InputError: the work directory belongs to another config or other data, or the batch does not fit.
+      InputError: the work directory belongs to another config or other data, another run is using it, or the batch does not
+        fit.
       FloatingPointError: a loss is no longer finite; the last good checkpoint stays.
     """
+    workdir = pathlib.Path(workdir)
+    with only_run(workdir):
+        _train(config, workdir, builder, data_record)
+
+
+def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any, data_record: dict[str, Any]) -> None:
     n_slices = builder.info.splits["train"].num_examples
     total = settings.total_steps(config, n_slices)
     mesh = sharding.data_mesh()
@@ -55,6 +70,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
     check_workdir(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
     distributed.check_shared(workdir)
+    if not (workdir / CONFIG_FILE).is_file():  # before checkpoints/ is made: whoever is killed between the two can go on
+        write_config(workdir, config)
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
     networks, optimisers, current = state.create(config.model, config.train, frames=config.data.frames,
                                                  n_targets=len(config.target), seed=config.seed, total_steps=total)
@@ -64,8 +81,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, builder: Any
         check_same_data(checkpoints.record(start), data_record, workdir)
         current = checkpoints.restore(start, current)
         print(f"resuming {workdir} from step {start} of {total}")
-    if distributed.is_lead():
-        write_whole(workdir / CONFIG_FILE, json.dumps(settings.to_json(config), indent=2) + "\n")
+    write_config(workdir, config)
 
     one_step = jax.jit(
         functools.partial(steps.train_step, networks=networks, optimisers=optimisers, scaling=scaling,
@@ -233,20 +249,106 @@ def draw_samples(predict: Any, generator: Any, samples: dict[str, np.ndarray], s
 
 
 def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Refuses a work directory that holds another run; an absent or empty one is fine.
+    """Refuses a work directory that holds another run; an absent one is fine, and one that was killed before it learned.
 
     Raises:
       InputError: names what differs.
     """
     path = workdir / CONFIG_FILE
-    if path.is_file():
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+    if not path.is_file():
+        if has_finished_step(workdir):
+            raise InputError(f"{workdir} holds checkpoints but no {CONFIG_FILE}; give another --workdir, or put the run's "
+                             f"{CONFIG_FILE} back.")
+        return
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict):
+            raise ValueError("no JSON object")
+    except ValueError as error:
+        if has_finished_step(workdir):
             raise InputError(f"{path}: damaged ({error}); give another --workdir, or put the run's config back.") from error
-        settings.check_same_run(stored, config, workdir)
-    elif (workdir / "checkpoints").is_dir():
-        raise InputError(f"{workdir} holds checkpoints but no config.json; give another --workdir.")
+        return  # nothing was learned yet: it is written anew
+    settings.check_same_run(stored, config, workdir)
+
+
+def has_finished_step(workdir: pathlib.Path) -> bool:
+    """Whether a checkpoint was written to its end; until then its folder's name is no number."""
+    folder = workdir / "checkpoints"
+    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+
+
+def write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """What the run was asked for, by the lead."""
+    if distributed.is_lead():
+        write_whole(workdir / CONFIG_FILE, json.dumps(settings.to_json(config), indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def only_run(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps a work directory for this run; made if it is absent, and removed again if nothing came into it.
+
+    The lock is the system's and ends with this process, however that ends: a file that a killed run left is no obstacle. Of
+    several processes the lead takes it; within itself it does nothing. Where the file system has no locks, the run goes on
+    without.
+
+    Raises:
+      InputError: another run has it; says where and since when.
+    """
+    workdir = workdir.absolute()
+    if not distributed.is_lead() or workdir in _locked:
+        yield
+        return
+    existed = workdir.is_dir()
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / LOCK_FILE
+    try:
+        with _locked_file(path) as file:
+            _locked.add(workdir)
+            try:
+                file.truncate(0)
+                file.write(json.dumps({"host": socket.gethostname(), "process": os.getpid(),
+                                       "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}) + "\n")
+                file.flush()
+                yield
+            finally:
+                _locked.discard(workdir)
+                path.unlink(missing_ok=True)
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):
+                workdir.rmdir()  # only where it is empty
+
+
+def _locked_file(path: pathlib.Path) -> Any:
+    """The file, open and locked.
+
+    Raises:
+      InputError: another process holds the lock.
+    """
+    for _ in range(LOCK_TRIES):
+        file = path.open("a", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise InputError(f"{path.parent}: a run is going on here ({_holder(path)}); wait for its end or stop it, or give "
+                             "another --workdir.") from error
+        except OSError:
+            break  # a file system without locks
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        file.close()  # a run that ended in this moment removed it: a lock on it would lock nobody out
+    return path.open("a", encoding="utf-8") if file.closed else file
+
+
+def _holder(path: pathlib.Path) -> str:
+    """Who wrote a lock file."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return f"on {record['host']}, process {record['process']}, since {record['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its process has not yet told more"
 
 
 def check_same_data(stored: dict[str, Any], data_record: dict[str, Any], workdir: pathlib.Path) -> None:

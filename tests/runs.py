@@ -30,6 +30,13 @@ def overrides(root: pathlib.Path, cache: pathlib.Path, **changes) -> list[str]:
     return ["--config=configs/temp_tmax.py:demo", *[f"--config.{name}={value}" for name, value in fields.items()]]
 
 
+def exam_overrides(root: pathlib.Path, cache: pathlib.Path, **changes) -> list[str]:
+    """Command-line arguments for the same exams on the same grid, without a network: of --mode=prepare and evaluate --maps."""
+    fields = {"data.size": TINY["data.size"], "data.root": root, "data.cache_dir": cache,
+              **{k.replace("__", "."): v for k, v in changes.items()}}
+    return ["--config=configs/temp_tmax.py:demo", *[f"--config.{name}={value}" for name, value in fields.items()]]
+
+
 def command(*arguments) -> list[str]:
     return [sys.executable, "-m", "dscgan_jax.main", *map(str, arguments)]
 

@@ -45,7 +45,8 @@ workflow.train_and_evaluate(config, pathlib.Path("two"))
 
 def fields(world, **changes):
     """8 slices a step, of which 8 devices take one each; one checkpoint, at the last step."""
-    return {**runs.TINY, **QUICK, "data.root": str(world / "exams"), "data.cache_dir": str(world / "cache"), "train.steps": STEPS,
+    tiny = {name: value for name, value in runs.TINY.items() if name != "model.unet_width"}  # which the plain U-Net does not read
+    return {**tiny, **QUICK, "data.root": str(world / "exams"), "data.cache_dir": str(world / "cache"), "train.steps": STEPS,
             "train.batch_size": 8, "train.checkpoint_every_epochs": 1000.0, **changes}
 
 

@@ -52,7 +52,7 @@ def predict(world, tmp_path, series, **more):
 
 
 def prepare(world, tmp_path, root, **changes):
-    return [["--mode=prepare", *runs.overrides(root, tmp_path / "cache", **changes)], tmp_path / "cache", {}]
+    return [["--mode=prepare", *runs.exam_overrides(root, tmp_path / "cache", **changes)], tmp_path / "cache", {}]
 
 
 def three_dimensional_series(world, tmp_path):
@@ -319,8 +319,9 @@ def test_a_real_exam_is_deconvolved_without_any_help(real_exam, tmp_path):
 def test_network_baselines_and_nulls_stand_in_one_table(world, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(world[0] / "run", run)
-    done = runs.main("--mode=evaluate", *runs.overrides(world[0] / "exams", world[0] / "cache"), f"--workdir={run}",
-                     "--config.evaluate.baselines=('parametric','csvd')", "--config.conventional.aif=files", check=True)
+    done = runs.main("--mode=evaluate", f"--workdir={run}", f"--config.data.root={world[0] / 'exams'}",
+                     f"--config.data.cache_dir={world[0] / 'cache'}", "--config.evaluate.baselines=('parametric','csvd')",
+                     "--config.conventional.aif=files", check=True)
     results = json.loads((run / "evaluation/test/summary.json").read_text())["results"]
     assert list(results) == ["network_batch", "network_running", "parametric", "csvd", "blank", "null_median"]
     errors = {source: result["tmax"]["brain"]["mae"]["mean"] for source, result in results.items()}
@@ -341,7 +342,7 @@ def test_anybodys_maps_are_scored_by_the_same_code(world, tmp_path):
     for path in (world[0] / "exams").rglob("*_tmax.nii.gz"):
         shutil.copy(path, folder)
     runs.main("--mode=evaluate", f"--maps={folder}", f"--workdir={tmp_path / 'run'}",
-              *runs.overrides(world[0] / "exams", world[0] / "cache"), check=True)
+              *runs.exam_overrides(world[0] / "exams", world[0] / "cache"), check=True)
     summary = json.loads((tmp_path / "run/evaluation/theirs-test/summary.json").read_text())
     assert summary["results"]["theirs"]["tmax"]["brain"]["mae"]["mean"] == pytest.approx(0, abs=1e-6)
 
@@ -387,7 +388,7 @@ def test_maps_are_scored_where_nobody_is_there_to_train_on(world, tmp_path):
     for path in root.rglob("*_cbf.nii.gz"):
         shutil.copy(path, folder)
     runs.main("--mode=evaluate", f"--maps={folder}", f"--workdir={tmp_path / 'run'}",
-              *runs.overrides(root, world[0] / "cache"), check=True)
+              *runs.exam_overrides(root, world[0] / "cache"), check=True)
     summary = json.loads((tmp_path / "run/evaluation/theirs-test/summary.json").read_text())
     assert len(summary["subjects"]) == 5 and set(summary["results"]) == {"theirs", "blank"}
     assert summary["results"]["theirs"]["cbf"]["brain"]["mae"]["mean"] == pytest.approx(0, abs=1e-6)

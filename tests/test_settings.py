@@ -2,13 +2,16 @@
 
 import pathlib
 
+import config_reads
 import pytest
 
-from dscgan_jax import settings
+from dscgan_jax import options, settings
 from dscgan_jax.configs import default, temp_all, temp_tmax
 from dscgan_jax.errors import InputError
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
+# The method stands in the settings of deconvolution, and config.evaluate.baselines in its place.
+FILLED_IN = {options.TRAIN: {"conventional.method"}}
 CONFIGS = sorted(path.stem for path in (PACKAGE.parent / "configs").glob("*_*.py") if path.stem != "__init__")
 
 
@@ -131,15 +134,38 @@ def test_other_conventional_maps_beside_the_network_are_the_same_run(tmp_path):
     settings.check_same_run(settings.to_json(default.get_config()), other, tmp_path)
 
 
-def test_every_config_field_is_read_by_the_package():
-    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+@pytest.fixture(scope="module")
+def reads(tmp_path_factory):
+    """What each mode reads: {one of `options.READERS`: fields}; each section of the config has a field `nobody` more."""
+    with pytest.MonkeyPatch.context() as patched:
+        return config_reads.of_every_mode(tmp_path_factory.mktemp("reads"), patched)
 
-    def leaf_names(config):
-        for name, value in config.items():
-            yield from leaf_names(value) if hasattr(value, "items") else [name]
 
-    unread = [name for name in leaf_names(default.get_config()) if f".{name}" not in source]
-    assert not unread, f"config fields nobody reads: {unread}"
+def leaf_names(config, path=""):
+    for name, value in config.items():
+        yield from leaf_names(value, f"{path}{name}.") if hasattr(value, "items") else [path + name]
+
+
+def test_every_config_field_is_read_by_a_mode(reads):
+    unread = set(leaf_names(default.get_config())) - set().union(*reads.values())
+    assert not unread, f"config fields that nobody reads: {sorted(unread)}"
+
+
+def test_a_field_that_nobody_reads_would_be_found(reads):
+    sections = ["", *(f"{name}." for name, value in default.get_config().items() if hasattr(value, "items"))]
+    planted = {f"{section}{config_reads.NOBODY}" for section in sections}
+    assert len(planted) == 8
+    assert not planted & set().union(*reads.values())
+
+
+@pytest.mark.parametrize("reader", [reader for reader in options.READERS if reader != options.BENCHMARK])
+def test_the_modes_read_what_options_says(reads, reader):
+    """A field that the table gives to a mode is read by it; what it reads of the command line's config stands in the table."""
+    fields = set(leaf_names(default.get_config()))
+    said = {field for field in fields if reader in options.readers_of(field)}
+    assert said - reads[reader] == set()
+    if reader not in options._OF_A_RUN:  # those read the stored config too
+        assert (reads[reader] & fields) - said == FILLED_IN.get(reader, set())
 
 
 def test_every_resumable_field_exists():

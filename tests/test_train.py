@@ -1,8 +1,11 @@
 """A run that was killed and started again equals one that was not; a run that fails leaves its last good checkpoint."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,9 +44,10 @@ def config_of(exams, cache, **changes):
     return config
 
 
-def start(exams, cache, workdir, **changes):
-    """A training process of its own."""
-    return subprocess.Popen([sys.executable, "-c", runs.DRIVER, json.dumps(fields(exams, cache, **changes)), str(workdir)],
+def start(exams, cache, workdir, before="", **changes):
+    """A training process of its own, which does `before` first."""
+    settings = json.dumps(fields(exams, cache, **changes))
+    return subprocess.Popen([sys.executable, "-c", before + runs.DRIVER, settings, str(workdir)],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env={**os.environ, "JAX_PLATFORMS": "cpu"})
 
@@ -84,6 +88,135 @@ def test_a_killed_run_resumes_bit_for_bit(exams, cache, tmp_path):
     (step_whole, whole), (step_killed, killed) = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert step_whole == step_killed == 40
     jax.tree.map(np.testing.assert_array_equal, whole, killed)
+
+
+# Stops for good where it stands, so that a kill hits that moment.
+HOLD = """
+import pathlib, time
+def hold(*_, **__):
+    pathlib.Path(sys.argv[2], "held").touch()
+    time.sleep(300)
+"""
+AT_THE_FIRST_CHECKPOINT_FOLDER = HOLD + "from dscgan_jax import train as t; t.state.create = hold\n"
+BEFORE_ANY_CHECKPOINT_FOLDER = HOLD + "from dscgan_jax import train as t; t.Checkpoints = hold\n"
+
+
+def killed_where(moment, exams, cache, workdir, **changes):
+    """A training process, killed where `moment` holds it."""
+    process = start(exams, cache, workdir, before="import sys\n" + moment, **changes)
+    deadline = time.monotonic() + 240
+    while not (workdir / "held").is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    out, err = process.communicate()
+    assert process.returncode == -signal.SIGKILL, out + err
+
+
+@pytest.mark.parametrize(("moment", "folder_is_there"), [(AT_THE_FIRST_CHECKPOINT_FOLDER, True),
+                                                          (BEFORE_ANY_CHECKPOINT_FOLDER, False)])
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_started_again(exams, cache, tmp_path, moment, folder_is_there):
+    workdir = tmp_path / "run"
+    killed_where(moment, exams, cache, workdir, **{"train.steps": 2})
+    assert (workdir / "checkpoints").is_dir() == folder_is_there and (workdir / "config.json").is_file()
+    assert (workdir / train.LOCK_FILE).is_file()  # which nobody holds any more
+    config = config_of(exams, cache, **{"train.steps": 2})
+    train.train(config, workdir, *workflow.prepare(config))
+    assert checkpoints.choose_step(workdir, "latest") == 2
+    assert not (workdir / train.LOCK_FILE).exists()
+
+
+@pytest.mark.parametrize("left", [{}, {".config.json.partial": "{"}, {"config.json": ""}, {"config.json": "[1"},
+                                  {"config.json": "3", ".config.json.partial": '{"seed'}])
+def test_what_a_kill_left_of_the_config_is_no_obstacle_while_no_checkpoint_is_finished(tmp_path, left):
+    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp-17").mkdir(parents=True)
+    for name, text in left.items():
+        (tmp_path / name).write_text(text)
+    config = temp_tmax.get_config("demo")
+    train.check_workdir(tmp_path, config)
+    train.write_config(tmp_path, config)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "config.json"]
+    train.check_workdir(tmp_path, config)
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, "no config.json"), ("{", "damaged"), ("3", "damaged")])
+def test_finished_checkpoints_without_a_readable_config_stay_an_error(tmp_path, text, words):
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=words):
+        train.check_workdir(tmp_path, temp_tmax.get_config("demo"))
+
+
+def test_a_second_run_is_told_of_the_first_and_does_not_disturb_it(exams, cache, tmp_path):
+    """The first is a process of its own, which rests after its second row; the second is told; then the first ends."""
+    workdir = tmp_path / "run"
+    resting = """
+import pathlib, sys, time
+from dscgan_jax import tracking
+real = tracking.Tracker.log
+def log(self, step, values):
+    real(self, step, values)
+    while step == 2 and not pathlib.Path(sys.argv[2], "go").exists():
+        pathlib.Path(sys.argv[2], "held").touch()
+        time.sleep(0.01)
+tracking.Tracker.log = log
+"""
+    first = start(exams, cache, workdir, before=resting, **{"train.steps": 4})
+    deadline = time.monotonic() + 240
+    while not (workdir / "held").is_file() and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    before = runs.snapshot(workdir)
+    config = config_of(exams, cache, **{"train.steps": 4})
+    with pytest.raises(InputError) as told:
+        train.train(config, workdir, *workflow.prepare(config))
+    for word in (str(workdir), socket.gethostname(), f"process {first.pid}", time.strftime("since %Y-%m-%d"), "--workdir"):
+        assert word in str(told.value)
+    assert "\n" not in str(told.value)
+    assert runs.snapshot(workdir) == before
+    (workdir / "go").touch()
+    finish(first)
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss_g" in row] == [1, 2, 3, 4]
+    train.train(config, workdir, *workflow.prepare(config))  # finished, so nobody has it any more
+
+
+def test_a_lock_keeps_others_out_until_it_is_released_and_nests(tmp_path):
+    workdir = tmp_path / "run"
+    with train.only_run(workdir):
+        with train.only_run(workdir), (workdir / train.LOCK_FILE).open("a") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not workdir.exists()  # nothing came into it
+    workdir.mkdir()
+    with (workdir / train.LOCK_FILE).open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="a run is going on here"), train.only_run(workdir):
+            pass
+    with train.only_run(workdir):
+        pass
+    assert list(workdir.iterdir()) == []
+
+
+def test_a_lock_on_a_file_that_was_removed_in_that_moment_is_no_lock(tmp_path, monkeypatch):
+    """Another run ends between opening and locking: it removes its file, and a new one must be locked."""
+    real = fcntl.flock
+
+    def flock(file, how):
+        monkeypatch.setattr(train.fcntl, "flock", real)
+        (tmp_path / train.LOCK_FILE).unlink()
+        real(file, how)
+
+    monkeypatch.setattr(train.fcntl, "flock", flock)
+    with train.only_run(tmp_path), (tmp_path / train.LOCK_FILE).open("a") as other, pytest.raises(BlockingIOError):
+        real(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(train.fcntl, "flock", no_locks)
+    with train.only_run(tmp_path):
+        assert (tmp_path / train.LOCK_FILE).is_file()
 
 
 def test_more_steps_continue_a_finished_run_wherever_the_slices_lie(exams, cache, tmp_path, capsys):
