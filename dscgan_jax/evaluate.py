@@ -19,8 +19,9 @@ import tqdm
 
 from dscgan_jax import metrics, pictures, records
 from dscgan_jax.data import exams as exam_files
-from dscgan_jax.data import nifti, preparation
+from dscgan_jax.data import nifti, preparation, same_grid
 from dscgan_jax.errors import InputError
+from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.scaling import Scaling
 
@@ -39,7 +40,7 @@ class Source:
     """
 
     name: str
-    folder: pathlib.Path | None = None
+    folder: pathlib.Path | str | None = None
     may_lack: bool = False
 
 
@@ -76,9 +77,10 @@ class _Frame:
 
 def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *, split: str,
           preparation: preparation.PreparationSettings, scaling: Scaling, medians: Mapping[str, float | None],
-          checkpoint: Mapping[str, Any] | None, data: Mapping[str, Any], out: pathlib.Path,
+          checkpoint: Mapping[str, Any] | None, data: Mapping[str, Any], out: pathlib.Path | str,
           excluded: Sequence[Mapping[str, str]] = (), config_sha256: str | None = None,
-          software: Mapping[str, Any] | None = None, progress: bool = True) -> dict[str, Any]:
+          software: Mapping[str, Any] | None = None, progress: bool = True,
+          known: Mapping[str, Sequence[Finding]] | None = None, motion_known: bool = False) -> dict[str, Any]:
     """Scores every source on every exam; writes `subjects.csv`, `summary.json` and pictures.
 
     Args:
@@ -96,6 +98,8 @@ def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *
       config_sha256: of the run's config.
       software: versions, by default those of this process without the git commit.
       progress: whether to show a progress bar.
+      known: findings that a source had of an exam, by subject: they are kept with what is found here.
+      motion_known: whether those tell of head motion, which is then not looked for again.
 
     Returns:
       The summary, as written.
@@ -103,14 +107,17 @@ def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *
     Raises:
       InputError: a folder lacks a subject's map, or has it on another grid or with values that are not finite.
     """
-    begun = time.perf_counter()
+    begun, out = time.perf_counter(), pathlib.Path(out)
     _check_sources(sources)
     frame = _Frame(split, preparation, scaling, medians, checkpoint is not None)
     folders = {source.name: MapFolder(source.folder) for source in sources if source.folder is not None}
     wanted = _wanted_maps(exams, folders, scaling.targets, medians)
-    rows, expected = [], 0
+    rows, expected, findings = [], 0, {}
     for files in tqdm.tqdm(exams, unit="exam", desc="scoring", dynamic_ncols=True, disable=not progress):
         exam = exam_files.load_exam(files)
+        if not motion_known:
+            exam = exam_files.with_motion_told(exam)
+        findings[files.subject] = by_severity((*exam.findings, *(known or {}).get(files.subject, ())))
         names = {source.name: [name for name in wanted[source.name] if name in exam.maps
                                and not (source.may_lack and folders[source.name].find(files.subject, name) is None)]
                  for source in sources}
@@ -127,6 +134,7 @@ def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *
     run = {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
            "software": _software(software), "split": split, "excluded": [dict(row) for row in excluded],
            "checkpoint": dict(checkpoint) if checkpoint else None, "config_sha256": config_sha256, "data": dict(data),
+           "findings": {subject: [finding.to_json() for finding in found] for subject, found in findings.items()},
            "protocol": _protocol(preparation, scaling), "wall_seconds": round(time.perf_counter() - begun, 3)}
     summary = records.summarise(rows, run)
     records.write_summary(out / "summary.json", summary)
@@ -137,7 +145,8 @@ def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *
 class MapFolder:
     """The maps below a folder, by subject and name."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path | str):
+        folder = pathlib.Path(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: there is no such folder; it should hold <subject>_<map>.nii.gz files.")
         self.folder = folder
@@ -168,7 +177,7 @@ class MapFolder:
         if path is None:
             raise InputError(f"{self.folder} has no {name} map of {subject}; expected {subject}_{name}.nii.gz there. "
                              "Add it, or leave the subject out of the exams.")
-        values = _on_grid_of(exam, nifti.read_volume(path, dims=3), path)
+        values = same_grid.on_grid(path, exam.mask.shape, exam.affine)
         finite = np.isfinite(values)
         if bad := int((~finite & exam.mask).sum()):
             raise InputError(f"{path}: {bad} values inside the brain mask of {subject} are not finite; every voxel of "
@@ -264,23 +273,6 @@ def _scaled_maps(physical: Mapping[str, np.ndarray], exam: exam_files.Exam, fram
     stacked, _, _, _ = preparation.prepare_maps(known, exam.mask, exam.affine, frame.preparation)
     scaled = np.asarray(frame.scaling.scaled_maps(stacked))
     return {name: scaled[..., frame.scaling.targets.index(name)] for name in known}
-
-
-def _on_grid_of(exam: exam_files.Exam, volume: nifti.Volume, path: pathlib.Path) -> np.ndarray:
-    """A map's values on the exam's axes. Other axis orders or directions of the same voxels are turned."""
-    values, affine, _ = nifti.to_canonical(volume.data, volume.affine)
-    canonical, exam_affine, orientation = nifti.to_canonical(exam.mask, exam.affine)
-    if values.shape != canonical.shape:
-        raise InputError(f"{path}: expected the grid of {exam.subject}'s series {exam.mask.shape}, the file has "
-                         f"{volume.data.shape}; resample it to the series.")
-    last = np.array(values.shape) - 1
-    corners = np.array([[x, y, z, 1] for x in (0, last[0]) for y in (0, last[1]) for z in (0, last[2])])
-    apart_mm = np.linalg.norm(corners @ (affine - exam_affine).T, axis=1).max()
-    if apart_mm > exam_files.GRID_TOLERANCE * np.linalg.norm(exam_affine[:3, :3], axis=0).min():
-        raise InputError(f"{path}: the map lies up to {apart_mm:.1f} mm away from {exam.subject}'s series though both "
-                         f"have shape {exam.mask.shape} (another affine); resample it to the series, or correct "
-                         "its header.")
-    return nifti.from_canonical(values, orientation)
 
 
 def _axial(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:

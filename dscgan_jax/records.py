@@ -70,7 +70,7 @@ def summarise(rows: Sequence[Row], run: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
       rows: of `subjects.csv`.
-      run: `created, software, split, excluded, checkpoint, config_sha256, data, protocol, wall_seconds`.
+      run: `created, software, split, excluded, findings, checkpoint, config_sha256, data, protocol, wall_seconds`.
 
     Returns:
       The record; `results[source][map]` holds the statistics over subjects, `results[source]["hypoperfusion"]` the
@@ -88,7 +88,7 @@ def summarise(rows: Sequence[Row], run: Mapping[str, Any]) -> dict[str, Any]:
     masks = "+".join(sorted(unique(row["mask_source"] for row in rows)))
     head = {"schema_version": SCHEMA_VERSION, "created": run["created"], "software": run["software"],
             "split": run["split"], "subjects": unique(row["subject"] for row in rows),
-            "excluded": list(run["excluded"])}
+            "excluded": list(run["excluded"]), "findings": dict(run.get("findings", {}))}
     tail = {name: run[name] for name in ("checkpoint", "config_sha256", "data")}
     return {**head, **tail, "protocol": {**run["protocol"], "mask_source": masks}, "results": results,
             "wall_seconds": run["wall_seconds"]}

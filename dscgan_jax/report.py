@@ -87,7 +87,7 @@ def format_table(summary: Summary) -> str:
 # The page.
 
 
-def write(workdir: pathlib.Path, name: str = "test") -> pathlib.Path:
+def write(workdir: pathlib.Path | str, name: str = "test") -> pathlib.Path:
     """Writes the page of an evaluation.
 
     Args:
@@ -101,6 +101,7 @@ def write(workdir: pathlib.Path, name: str = "test") -> pathlib.Path:
     Raises:
       InputError: the records are absent or of another version.
     """
+    workdir = pathlib.Path(workdir)
     folder = workdir / "evaluation" / name
     summary = records.read_summary(folder / "summary.json")
     rows = records.read_subjects(folder / "subjects.csv")
@@ -130,6 +131,7 @@ def page(summary: Summary, rows: Sequence[records.Row], pictures: Mapping[str, b
     sections = [
         section("In brief", bullets(findings(summary)), kind="brief"),
         section("Read this first", bullets(warnings(summary, rows)), kind="warnings"),
+        section("Exams with warnings", bullets(told), kind="warnings") if (told := exam_warnings(summary)) else "",
         section("Errors over subjects", *(_map_table(summary, name) for name in _map_names(summary["results"]))),
         _hypoperfusion(summary),
         section("Subjects to look at", _picture_note(source, summary),
@@ -151,6 +153,17 @@ def page(summary: Summary, rows: Sequence[records.Row], pictures: Mapping[str, b
 def primary_source(summary: Summary) -> str:
     """The source that the page is about: the first that is no null."""
     return next((name for name in summary["results"] if name not in NULLS), next(iter(summary["results"])))
+
+
+def exam_warnings(summary: Summary) -> list[str]:
+    """What is doubtful about exams, with their subjects; records of older versions know none."""
+    subjects: dict[str, list[str]] = {}
+    for subject, found in summary.get("findings", {}).items():
+        for finding in found:
+            if finding["Severity"] != "note":
+                text = f"{finding['Text']}{' (accepted)' if finding['Accepted'] else ''}"
+                subjects.setdefault(text, []).append(subject)
+    return [f"{names[0] if len(names) == 1 else f'{len(names)} exams'}: {text}" for text, names in subjects.items()]
 
 
 def findings(summary: Summary) -> list[str]:

@@ -43,7 +43,7 @@ def names(prediction):
 
 
 def test_maps_do_not_depend_on_the_air_and_are_zero_outside_the_brain(predictor, exam):
-    found = brain.brain_mask(exam.series, exam.affine).brain
+    found = brain.without_notches(brain.brain_mask(exam.series, exam.affine).brain, np.linalg.norm(exam.affine[:3, :3], axis=0))
     air = ~found & (exam.series[..., 1:6].mean(axis=-1) < 0.2 * exam.series[exam.mask].mean())
     noisy = dataclasses.replace(exam, series=np.where(air[..., None], np.float32(100), exam.series))
     assert (noisy.series != exam.series).sum() > 10_000

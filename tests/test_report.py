@@ -8,9 +8,12 @@ import pytest
 
 from dscgan_jax import records, report
 from dscgan_jax.errors import InputError
+from dscgan_jax.findings import Finding
 
 RUN = {"created": "2025-03-04T05:06:07+00:00", "software": {"dscgan_jax": "0.1.0", "jax": "0.10.2", "git": None},
        "split": "test", "excluded": [{"subject": "sub-9", "reason": "no <bolus>"}],
+       "findings": {"sub-1": [Finding("motion", "warning", "the head moved by <2 mm>").to_json(),
+                              Finding("noisy", "note", "nobody warns of it").to_json()]},
        "checkpoint": {"step": 120, "selected_by": "best", "sha256": "abcdef0123456789"}, "config_sha256": None,
        "data": {"source": "phantom exams", "fingerprint": "f00", "n_train": 3, "n_validation": 1, "n_test": 2},
        "protocol": {"rows": 64, "cols": 64, "slices": 0, "frames": 80, "time_mode": "stretch", "signal": "raw",
@@ -93,6 +96,11 @@ def test_the_tables_columns_stand_below_each_other(summary):
     assert {line.index("|") for line in lines[:4]} == {lines[0].index("|")}
 
 
+def test_exams_with_warnings_are_named_and_notes_are_not(summary):
+    assert report.exam_warnings(summary) == ["sub-1: the head moved by <2 mm>"]
+    assert report.exam_warnings({**summary, "findings": {}}) == []
+
+
 def test_findings_say_the_margin_over_the_training_median(summary):
     found = report.findings(summary)
     assert found[0].startswith("Tmax: mean error 0.50 s inside the brain, 0.50 of what the training median alone gives")
@@ -136,7 +144,7 @@ def test_the_page_is_one_well_formed_file_with_its_pictures_inside(tmp_path):
 def test_a_page_without_training_or_pictures_leaves_those_sections_out(tmp_path):
     write_run(tmp_path, rows())
     titles = re.findall("<h2>(.*?)</h2>", report.write(tmp_path).read_text())
-    assert titles == ["In brief", "Read this first", "Errors over subjects", "Hypoperfused tissue",
+    assert titles == ["In brief", "Read this first", "Exams with warnings", "Errors over subjects", "Hypoperfused tissue",
                       "Agreement of volumes", "Every subject", "What was trained, on what, and how it was scored",
                       "How to read the numbers"]
 
