@@ -211,7 +211,8 @@ def study_exam(preset: str, seed: tuple[int, int], size: int, methods: tuple[str
             record["runs"][source] = {"refused": str(error)}
             continue
         found = invert(measured)
-        record["runs"][source] = judge(exam, found.maps, measured.tissue) | {"findings": [finding.to_json() for finding in found.findings]}
+        told = [finding.to_json() for finding in found.findings]
+        record["runs"][source] = judge(exam, found.maps, measured.tissue) | {"findings": told}
         if source == "rigid":
             record["pose"], record["arterial_rigid"] = pose_errors(exam, measured.realignment), judge_artery(exam, measured)
         if source == "auto":
