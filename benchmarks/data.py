@@ -20,8 +20,9 @@ import numpy as np
 from absl import flags
 
 from dscgan_jax.configs import temp_tmax
-from dscgan_jax.data import builder as data_builder
-from dscgan_jax.data import layouts, nifti, pipeline, preparation
+from dscgan_jax.data import batches as pipeline
+from dscgan_jax.data import dataset as data_builder
+from dscgan_jax.data import layouts, nifti, preparation
 from dscgan_jax.maps import MAP_NAMES
 
 SHAPE, FRAMES, FRAME_SECONDS = (128, 128, 21), 80, 1.5

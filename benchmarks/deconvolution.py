@@ -23,20 +23,12 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from dscgan_jax import deconvolve
-from dscgan_jax.data import layouts, phantom_exams
-from dscgan_jax.perfusion import (
-    acquisition,
-    arterial,
-    brain,
-    conventional,
-    deconvolution,
-    kinetics,
-    motion,
-    parametric,
-    phantom,
-    signal,
-)
+from dscgan_jax.data import layouts
+from dscgan_jax.methods import conventional as deconvolve
+from dscgan_jax.perfusion import arterial, brain, conventional, deconvolution, kinetics, motion, parametric, signal
+from dscgan_jax.phantom import acquisition
+from dscgan_jax.phantom import cohort as phantom_exams
+from dscgan_jax.phantom import exam as phantom
 
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: only print.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed repeats after the first.", lower_bound=1)

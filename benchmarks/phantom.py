@@ -13,8 +13,8 @@ import time
 import numpy as np
 from absl import app, flags
 
-from dscgan_jax.perfusion import acquisition
-from dscgan_jax.perfusion.phantom import PHANTOM_VERSION, draw_phantom
+from dscgan_jax.phantom import acquisition
+from dscgan_jax.phantom.exam import PHANTOM_VERSION, draw_phantom
 
 _EXAMS = flags.DEFINE_integer(
     "exams", 5, "Exams to draw; the first one also warms up and is listed apart.", lower_bound=2

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags, logging
 
-from dscgan_jax.allocation import keep_freed_memory
+from dscgan_jax.training.memory import keep_freed_memory
 
 if "--serve" in sys.argv:
     keep_freed_memory()  # before JAX takes any, as every run does
@@ -31,9 +31,13 @@ if "--serve" in sys.argv:
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
-from dscgan_jax import benchmark, benchmark_page, convert, counting, state, steps  # noqa: E402
 from dscgan_jax.configs import default  # noqa: E402
-from dscgan_jax.data import pipeline  # noqa: E402
+from dscgan_jax.data import batches as pipeline  # noqa: E402
+from dscgan_jax.models import flops as counting
+from dscgan_jax.models import published as convert  # noqa: E402
+from dscgan_jax.speed import measure as benchmark  # noqa: E402
+from dscgan_jax.speed import page as benchmark_page
+from dscgan_jax.training import state, steps  # noqa: E402
 
 _SIZE = flags.DEFINE_integer("size", 64, "Rows and columns.", lower_bound=32)
 _FRAMES = flags.DEFINE_integer("frames", 80, "Frames, 64 to 127.", lower_bound=64, upper_bound=127)

@@ -18,11 +18,11 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from dscgan_jax import options
-from dscgan_jax.allocation import keep_freed_memory
+from dscgan_jax.app import options
 from dscgan_jax.errors import DISK_FULL, InputError
 from dscgan_jax.files import expanded
 from dscgan_jax.findings import check_names
+from dscgan_jax.training.memory import keep_freed_memory
 
 MODES = {
     "train": "draw phantom exams where no root is given, prepare, train, evaluate (default)",
@@ -125,11 +125,12 @@ def run(mode: str) -> None:
     config = read_config(given)
     if mode in NETWORK_MODES:
         keep_freed_memory()  # before JAX takes any
-    from dscgan_jax import distributed
+    from dscgan_jax.training import distributed
 
     distributed.initialize(automatic=bool(_DISTRIBUTED.value), coordinator=_COORDINATOR.value, processes=_PROCESSES.value,
                            process=_PROCESS.value, wait_seconds=_WAIT_SECONDS.value)  # before anything could touch a device
-    from dscgan_jax import settings, workflow
+    from dscgan_jax import settings
+    from dscgan_jax.app import workflow
 
     settings.check_fields(config, given.all_fields - {"conventional.aif"})  # --aif takes files too
     workflow.set_up(config)

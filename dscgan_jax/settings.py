@@ -12,9 +12,9 @@ from typing import Any
 import ml_collections
 
 from dscgan_jax.configs import default
+from dscgan_jax.data.scaling import SIGNALS
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES, map_indices
-from dscgan_jax.scaling import SIGNALS
 
 # What a resumed run may change: how long, how chatty, where from. Everything else would make it another run.
 RESUMABLE_FIELDS = (

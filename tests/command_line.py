@@ -5,7 +5,8 @@ import sys
 
 from absl import flags
 
-from dscgan_jax import main, options
+from dscgan_jax import main
+from dscgan_jax.app import options
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ import ml_collections
 import runs
 from command_line import parsed
 
-from dscgan_jax import main, train
+from dscgan_jax import main
 from dscgan_jax.configs import default
+from dscgan_jax.training import loop as train
 
 PACKAGE = pathlib.Path(main.__file__).resolve().parent
 NOBODY = "nobody"  # a field that nobody reads, planted into each section
@@ -21,8 +22,8 @@ NO_USE = {
     *(("settings.py", name) for name in ("check", "check_fields", "to_json", "sha256", "from_json", "check_same_run")),
     *(("main.py", name) for name in ("read_command", "read_config", "_with_flags")),
     *(("workflow.py", name) for name in ("overruled", "scaled_rates", "hint_at_demo", "progress")),
-    ("deconvolve.py", "check_baselines"), ("options.py", "check"), ("options.py", "check_methods"),
-    ("train.py", "__exit__"), ("train.py", "check_workdir"),
+    ("conventional.py", "check_baselines"), ("options.py", "check"), ("options.py", "check_methods"),
+    ("loop.py", "__exit__"), ("loop.py", "check_workdir"),
 }
 
 

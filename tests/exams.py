@@ -7,7 +7,8 @@ from unittest import mock
 import numpy as np
 
 from dscgan_jax.configs import default
-from dscgan_jax.data import builder, nifti
+from dscgan_jax.data import dataset as builder
+from dscgan_jax.data import nifti
 
 FRAME_SECONDS = 1.5
 ECHO_SECONDS = 0.03

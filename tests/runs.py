@@ -15,7 +15,8 @@ TINY = {
 # Trains without evaluating: python -c DRIVER '{"train.steps": 2, ...}' WORKDIR
 DRIVER = """
 import json, pathlib, sys
-from dscgan_jax import train, workflow
+from dscgan_jax.app import workflow
+from dscgan_jax.training import loop as train
 from dscgan_jax.configs import temp_tmax
 config = temp_tmax.get_config("demo")
 config.update_from_flattened_dict(json.loads(sys.argv[1]))

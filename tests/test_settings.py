@@ -5,7 +5,8 @@ import pathlib
 import config_reads
 import pytest
 
-from dscgan_jax import options, settings
+from dscgan_jax import settings
+from dscgan_jax.app import options
 from dscgan_jax.configs import default, temp_all, temp_tmax
 from dscgan_jax.errors import InputError
 

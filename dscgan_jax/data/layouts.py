@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dscgan_jax import options
+from dscgan_jax.app import options
 from dscgan_jax.data import map_checks, nifti
 from dscgan_jax.data.exams import (
     NOTHING_OVERRULED,

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from dscgan_jax.data.preparation import PreparedExam
+from dscgan_jax.data.scaling import SIGNAL_FLOOR, SIGNALS
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.perfusion.signal import RATIO_LIMITS
-from dscgan_jax.scaling import SIGNAL_FLOOR, SIGNALS
 
 PERCENTILES = (0.1, 99.9)
 SAMPLES = 6_000_000  # values of each signal and map over the whole training split: 24 MB each

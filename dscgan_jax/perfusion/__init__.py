@@ -1,1 +1,1 @@
-"""Perfusion physics: kinetics, signal and the digital phantom. Knows no files and no networks."""
+"""Perfusion physics: kinetics, signal, deconvolution. Arrays in, arrays out; knows no files and no networks."""

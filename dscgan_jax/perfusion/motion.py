@@ -34,7 +34,7 @@ import numpy as np
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding
-from dscgan_jax.perfusion.anatomy import rotation_matrix
+from dscgan_jax.phantom.anatomy import rotation_matrix
 
 CORRECTIONS = ("none", "rigid")  # what may be asked for
 # A head whose largest motion is below both of these lay still: still phantoms of 1 to 27 slices reach 0.77 mm, 0.7 degrees.

@@ -1,0 +1,1 @@
+"""Arrays to Matplotlib pictures."""

@@ -1,0 +1,1 @@
+"""Ways to make maps: a trained network, a conventional method."""

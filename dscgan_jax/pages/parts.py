@@ -1,0 +1,157 @@
+"""The pieces that pages and tables are made of, how the page looks, and the words that explain its numbers."""
+
+import base64
+import html
+from collections.abc import Iterable, Mapping, Sequence
+
+from dscgan_jax.figures.panels import source_title
+
+NULLS = ("blank", "null_median")
+UNDEFINED = "–"
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<header>
+<p class="kicker">dscgan_jax · perfusion maps from DSC-MRI · research use only</p>
+<h1>{title}</h1>
+<p class="subtitle">{subtitle} · {created} UTC</p>
+</header>
+{body}
+<footer>Research use only. Not a medical device; not for diagnosis or treatment.</footer>
+</body>
+</html>
+"""
+
+STYLE = """
+:root { --ink: #1f2933; --muted: #616e7c; --line: #dde2e8; --soft: #f5f7f9; --accent: #1565a9; --warn: #fdf6e7; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1120px; padding: 2.2rem 1.6rem 3rem; color: var(--ink); background: white;
+  font: 15px/1.5 "Source Sans 3", "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
+header { border-bottom: 2px solid var(--ink); padding-bottom: .9rem; margin-bottom: 1.4rem; }
+.kicker { margin: 0; color: var(--accent); font-size: .85rem; letter-spacing: .02em; }
+h1 { margin: .2rem 0 0; font-size: 1.9rem; line-height: 1.2; }
+.subtitle { margin: .3rem 0 0; color: var(--muted); }
+h2 { font-size: 1.2rem; margin: 2rem 0 .6rem; }
+h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
+h3 small { font-weight: 400; color: var(--muted); margin-left: .4rem; }
+p { margin: .3rem 0 .7rem; max-width: 100ch; }
+ul { margin: .2rem 0; padding-left: 1.2rem; }
+li { margin: .15rem 0; max-width: 95ch; }
+.brief { border-left: 4px solid var(--accent); padding: .1rem 1rem .4rem; background: var(--soft); }
+.brief h2, .warnings h2 { margin-top: .6rem; }
+.brief li { font-size: 1.05rem; }
+.warnings { border-left: 4px solid #d69e2e; background: var(--warn); padding: .1rem 1rem .4rem; margin-top: 1rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .32rem .5rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { color: var(--muted); font-weight: 600; border-bottom: 1px solid var(--ink); white-space: normal;
+  vertical-align: bottom; }
+thead th.group { text-align: center; border-bottom: 1px solid var(--line); color: var(--ink); }
+tbody th { font-weight: 600; white-space: normal; }
+tr.null th, tr.null td { color: var(--muted); font-weight: 400; }
+td:last-child { padding-right: .2rem; }
+figure { margin: .8rem 0 1.4rem; break-inside: avoid; }
+img { max-width: 100%; height: auto; display: block; }
+details { margin: .5rem 0; }
+summary { cursor: pointer; font-weight: 600; margin: .3rem 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.2rem; margin: .3rem 0; }
+dt { color: var(--muted); }
+dd { margin: 0; overflow-wrap: anywhere; }
+pre { font-size: .78rem; background: var(--soft); padding: .8rem; overflow-x: auto; }
+footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--line); color: var(--muted);
+  font-size: .85rem; }
+@media print { body { max-width: none; padding: 0; font-size: 11px; } section { break-inside: auto; }
+  h2, h3 { break-after: avoid; } .wide { overflow: visible; } tr { break-inside: avoid; } }
+"""
+
+GLOSSARY = """
+<dl>
+<dt>Nulls</dt><dd>Scored by the same code: <em>blank</em> is 0 everywhere, <em>training median</em> paints one number
+into the brain. What a method is worth is its margin over them. Whole-slice SSIM is high for both, because it mostly
+measures background and the outline of the brain.</dd>
+<dt>MAE, RMSE, bias</dt><dd>Mean absolute, root mean square and mean error (predicted minus reference) over all voxels
+of the brain mask, on the exam's own grid.</dd>
+<dt>r</dt><dd>Pearson correlation over the brain's voxels; undefined (–) for a constant map.</dd>
+<dt>Brain SSIM</dt><dd>Structural similarity (7 x 7 pixels) averaged over the brain's voxels, both maps 0 outside; data
+range = width of the map's display window.</dd>
+<dt>MAE after one factor</dt><dd>Error that remains after the one factor per exam that fits the map best to the
+reference: the scale of CBF and CBV is not fixed by real exams.</dd>
+<dt>÷ null</dt><dd>MAE over that of the training median; 1 means: no better than one number for everybody.</dd>
+<dt>Dice</dt><dd>2 · overlap / (predicted + reference), 1 = identical. Undefined where both are empty; these subjects
+are counted under “both empty”. “All voxels” pools the subjects, so that large lesions weigh more.</dd>
+<dt>NRMSE, PSNR, SSIM of slices</dt><dd>Per slice on the network grid in [-1, 1], averaged over a subject's slices,
+then over subjects (the paper's way).</dd>
+</dl>
+"""
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """A number, or the sign for undefined."""
+    return UNDEFINED if value is None else format(value, form)
+
+
+def spread(stat: Mapping[str, float | None], digits: int = 2, sign: str = "") -> str:
+    """Mean ± SD."""
+    if stat["mean"] is None:
+        return UNDEFINED
+    return f"{stat['mean']:{sign}.{digits}f}" + ("" if stat["sd"] is None else f" ± {stat['sd']:.{digits}f}")
+
+
+def dice_spread(overlap: Mapping[str, float | None]) -> str:
+    """Mean ± SD of Dice, from a HYPO record."""
+    return spread({"mean": overlap["dice_mean"], "sd": overlap["dice_sd"]})
+
+
+def counted(count: int, noun: str) -> str:
+    """A count and its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names behind each other; many are cut short."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def section(title: str, *parts: str, kind: str = "") -> str:
+    """A section of HTML parts."""
+    return f'<section class="{kind}"><h2>{html.escape(title)}</h2>{"".join(parts)}</section>'
+
+
+def bullets(items: Iterable[str]) -> str:
+    """A list of plain texts."""
+    return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
+
+
+def table(head: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], groups: Sequence[tuple[str, int]] = (),
+          titles: bool = True) -> str:
+    """A table whose first column is a source (or a subject) and whose other columns are numbers.
+
+    Args:
+      head: of all columns.
+      lines: first cell and the others.
+      groups: headings over columns, and how many each spans.
+      titles: whether first cells are names of sources.
+    """
+    over = "".join(f'<th colspan="{span}" class="group">{html.escape(text)}</th>' for text, span in groups)
+    heading = "".join(f"<th>{html.escape(text)}</th>" for text in head)
+    body = []
+    for first, cells in lines:
+        kind = ' class="null"' if titles and first in NULLS else ""
+        shown = source_title(first) if titles else first
+        body.append(f"<tr{kind}><th>{html.escape(shown)}</th>"
+                    + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+    return (f'<div class="wide"><table><thead>{f"<tr>{over}</tr>" if over else ""}<tr>{heading}</tr></thead>'
+            f'<tbody>{"".join(body)}</tbody></table></div>')
+
+
+def image(png: bytes, text: str) -> str:
+    """A picture inside the page."""
+    return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'

@@ -1,0 +1,1 @@
+"""A digital head with known perfusion, and exams of it."""

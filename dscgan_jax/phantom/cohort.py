@@ -1,0 +1,236 @@
+"""Phantom arrays -> a folder of exams in the `bids` layout, as a user would bring it."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from dscgan_jax.data import nifti
+from dscgan_jax.data.layouts import SPLITS
+from dscgan_jax.errors import InputError
+from dscgan_jax.files import expanded
+from dscgan_jax.maps import MAPS
+from dscgan_jax.phantom.exam import PHANTOM_VERSION, PRESETS, Phantom, draw_phantom
+
+Progress = Callable[[int], object]  # is told how many exams are newly written, as `tqdm.update`
+
+
+def write_cohort(
+    root: pathlib.Path | str,
+    *,
+    preset: str,
+    subjects: int,
+    seed: int,
+    size: int = 128,
+    slices: int | None = None,
+    split_fractions: Sequence[float] = (0.70, 0.10, 0.20),
+    progress: Progress | None = None,
+) -> pathlib.Path:
+    """Draws a cohort into a new folder, whole or not at all.
+
+    Args:
+      root: must not exist or be empty; its parents are made.
+      preset: `acute` or `chronic`.
+      subjects: number of exams; exam i is the same whatever their number.
+      seed: of the cohort.
+      size: rows and columns.
+      slices: 0 or None = the preset's own number.
+      split_fractions: train, validation, test, by subject; with three subjects or more none is empty.
+      progress: called after each exam.
+
+    Raises:
+      InputError: the folder has content, the disk is too small, or an argument makes no sense.
+    """
+    root = expanded(root, "--output")
+    if preset not in PRESETS:
+        raise InputError(f"phantom preset {preset!r} is unknown; known are {', '.join(PRESETS)}.")
+    if subjects < 1:
+        raise InputError(f"phantom subjects {subjects}: expected at least 1.")
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError(f"{root}: the folder for phantom exams has content already; choose a new one or empty it.")
+    splits = split_subjects(subjects, split_fractions, seed)
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{root.parent}: cannot be made ({error.strerror}); choose another folder.") from error
+    _sweep(root)
+    _check_disk(root.parent, disk_need_bytes(preset, subjects, size, slices))
+    partial = root.with_name(f".{root.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        _write_table(partial, splits)
+        _write_subjects(partial, list(splits), preset, seed, size, slices, progress)
+        with contextlib.suppress(FileNotFoundError):
+            root.rmdir()  # the empty folder that the user made
+        os.rename(partial, root)
+    except OSError as error:
+        raise InputError(f"{root}: cannot be written ({error.strerror or error}); choose another folder.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return root
+
+
+def phantom_folder(config: Any, cache_dir: pathlib.Path | str, progress: Progress | None = None) -> pathlib.Path:
+    """The folder of phantom exams that a configuration asks for; draws them if they are not there yet.
+
+    Args:
+      config: the whole configuration; `config.phantom` and `config.data.split_fractions` are read.
+      cache_dir: where such folders lie.
+      progress: as in `write_cohort`.
+
+    Raises:
+      InputError: as `write_cohort`.
+    """
+    wanted = config.phantom
+    settings = {
+        "preset": wanted.preset,
+        "subjects": int(wanted.subjects),
+        "size": int(wanted.size),
+        "slices": int(wanted.slices or 0),
+        "seed": int(wanted.seed),
+        "split_fractions": [float(fraction) for fraction in config.data.split_fractions],
+        "phantom_version": PHANTOM_VERSION,
+    }
+    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    folder = expanded(cache_dir, "--config.data.cache_dir") / f"phantom-{fingerprint}"
+    if (folder / "participants.tsv").is_file():
+        return folder
+    print(
+        f"Drawing {wanted.subjects} {wanted.preset} phantom exams into {folder} "
+        f"(about {_readable(disk_need_bytes(wanted.preset, wanted.subjects, wanted.size, wanted.slices))}).",
+        flush=True,
+    )
+    try:
+        return write_cohort(
+            folder, progress=progress, **{key: value for key, value in settings.items() if key != "phantom_version"}
+        )
+    except InputError:
+        if (folder / "participants.tsv").is_file():  # another process was quicker
+            return folder
+        raise
+
+
+def split_subjects(subjects: int, fractions: Sequence[float], seed: int) -> dict[str, str]:
+    """Subject -> split, drawn once by subject: {'sub-0001': 'train', ...}, in the order of the subjects.
+
+    Raises:
+      InputError: not three fractions, a negative one, or a sum other than 1.
+    """
+    fractions = [float(fraction) for fraction in fractions]
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1.0) > 1e-6:
+        raise InputError(
+            f"config.data.split_fractions is {tuple(fractions)}; expected three shares (train, validation, test) "
+            "that add up to 1."
+        )
+    counts = [math.floor(fraction * subjects + 0.5) for fraction in fractions]
+    counts[0] = subjects - counts[1] - counts[2]
+    if subjects >= 3:  # nobody can train, choose or score without exams
+        for index in range(3):
+            if counts[index] < 1 and fractions[index] > 0:
+                counts[int(np.argmax(counts))] -= 1
+                counts[index] += 1
+    order = np.random.default_rng([seed, 977]).permutation(subjects)
+    names = np.repeat(SPLITS, counts)
+    split_of = dict(zip(order.tolist(), names.tolist(), strict=True))
+    return {f"sub-{index + 1:04d}": split_of[index] for index in range(subjects)}
+
+
+def disk_need_bytes(preset: str, subjects: int, size: int, slices: int | None) -> int:
+    """Bytes that a cohort takes, a little more than measured: series of noise hardly compress."""
+    protocol = PRESETS[preset]
+    voxels = size * size * (slices or protocol.slices[1])
+    return int(subjects * voxels * (1.7 * np.mean(protocol.frames) + 12.0)) + 1_000_000
+
+
+def write_exam(folder: pathlib.Path, subject: str, phantom: Phantom) -> None:
+    """Writes one exam's files into `folder/<subject>/perf`."""
+    perf = folder / subject / "perf"
+    perf.mkdir(parents=True)
+    sidecar = {
+        "RepetitionTime": phantom.frame_seconds,
+        "EchoTime": phantom.echo_seconds,
+        "MagneticFieldStrength": 3.0,
+        "Manufacturer": "dscgan_jax phantom",
+    }
+    nifti.write_volume(
+        perf / f"{subject}_dsc.nii.gz",
+        phantom.series,
+        phantom.affine,
+        dtype=phantom.series.dtype,
+        frame_seconds=phantom.frame_seconds,
+        sidecar=sidecar,
+    )
+    for name in MAPS:
+        nifti.write_volume(perf / f"{subject}_{name}.nii.gz", phantom.maps[name], phantom.affine)
+    nifti.write_volume(perf / f"{subject}_mask.nii.gz", phantom.mask.astype(np.uint8), phantom.affine, dtype=np.uint8)
+    nifti.write_volume(perf / f"{subject}_lesion.nii.gz", phantom.lesion, phantom.affine, dtype=np.uint8)
+    rows = [
+        f"{seconds:.4f}\t{concentration:.6f}\n"
+        for seconds, concentration in zip(phantom.arterial_seconds, phantom.arterial_mm, strict=True)
+    ]
+    (perf / f"{subject}_aif.tsv").write_text("time_seconds\tconcentration_mM\n" + "".join(rows), encoding="utf-8")
+    (perf / f"{subject}_truth.json").write_text(
+        json.dumps(phantom.truth, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
+
+
+def _write_subjects(folder, subjects, preset, seed, size, slices, progress):
+    """Draws one exam while the exam before is packed."""
+    pending: Future | None = None
+    with ThreadPoolExecutor(1) as writer:
+        for index, subject in enumerate(subjects):
+            phantom = draw_phantom(preset, (seed, index), size=size, slices=slices)
+            if pending is not None:
+                pending.result()
+                if progress is not None:
+                    progress(1)
+            pending = writer.submit(write_exam, folder, subject, phantom)
+        pending.result()
+        if progress is not None:
+            progress(1)
+
+
+def _write_table(folder: pathlib.Path, splits: dict[str, str]) -> None:
+    rows = "".join(f"{subject}\t{split}\n" for subject, split in splits.items())
+    (folder / "participants.tsv").write_text("participant_id\tsplit\n" + rows, encoding="utf-8")
+
+
+def _check_disk(folder: pathlib.Path, need: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise InputError(
+            f"{folder}: phantom exams need about {_readable(need)}, {_readable(free)} are free; free some space, "
+            "draw fewer subjects (--config.phantom.subjects=) or choose another --config.data.cache_dir."
+        )
+
+
+def _sweep(root: pathlib.Path) -> None:
+    """Removes what killed runs left beside `root`."""
+    for debris in root.parent.glob(f".{root.name}.*.partial"):
+        process = re.fullmatch(re.escape(f".{root.name}.") + r"(\d+)\.partial", debris.name)
+        if process and not _alive(int(process.group(1))):
+            shutil.rmtree(debris, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _readable(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

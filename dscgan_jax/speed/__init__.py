@@ -1,0 +1,1 @@
+"""How fast a config is on this machine, and the page that says so."""

@@ -1,0 +1,1 @@
+"""Training: losses, steps, state, the loop, checkpoints, several devices."""

@@ -1,0 +1,111 @@
+"""The whole training split on the devices: read once, shuffled and gathered there, the same batches as from the host.
+
+Every device holds all slices, series as int16, and gathers its own rows of a batch: no device waits for another, and
+the host sends nothing but two numbers a step.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from dscgan_jax.data import batches as pipeline
+from dscgan_jax.training import sharding
+
+Arrays = dict[str, jax.Array]
+
+BLOCK = 32  # slices that travel together
+
+
+def room_bytes(mesh: Mesh, step_bytes: int = 0) -> int:
+    """What the data may take on each device of the mesh: what is free beside a training step, half of it at most.
+
+    Args:
+      mesh: of all processes, which all ask at once and get one answer.
+      step_bytes: what a step needs beside its state.
+    """
+    free = min(_free_bytes(device) for device in mesh.local_devices)
+    if jax.process_count() > 1:
+        free_mib = multihost_utils.process_allgather(np.float32(free / 2**20))  # as bytes they would overflow int32
+        free = int(free_mib.min()) * 2**20
+    return max(0, min(free // 2, free - step_bytes))
+
+
+def load(slices: pipeline.Slices, mesh: Mesh, *, read_threads: int) -> Arrays:
+    """All slices, one array for each field, on every device of the mesh.
+
+    Neither the host nor a device ever holds a second copy: slices arrive in blocks. Each process reads them all, for
+    its own devices.
+    """
+    whole, everywhere = {}, sharding.replicated(mesh)
+    fill = jax.jit(fill_block, donate_argnums=0, out_shardings=everywhere)
+    examples = pipeline.in_order(slices, read_threads, progress=jax.process_index() == 0)
+    for first in range(0, len(slices), BLOCK):
+        block = pipeline.stacked(itertools.islice(examples, BLOCK))
+        whole = jax.block_until_ready(whole or _zeros(block, len(slices), mesh))  # at most one block is on its way
+        block = {name: jax.make_array_from_process_local_data(everywhere, values, values.shape)
+                 for name, values in block.items()}
+        whole = fill(whole, block, np.int32(first))
+    return jax.block_until_ready(whole)
+
+
+def fill_block(whole: Arrays, block: Arrays, first: jax.Array) -> Arrays:
+    """Writes a block of slices at `first`, in place where `whole` is donated."""
+    return {name: jax.lax.dynamic_update_slice_in_dim(values, block[name], first, 0) for name, values in whole.items()}
+
+
+def batches(arrays: Arrays, mesh: Mesh, *, batch_size: int, seed: int, start_step: int = 0) -> Iterator[Arrays]:
+    """What `pipeline.train_batches` yields, split over the mesh; the host waits for nothing.
+
+    Args:
+      arrays: of `load`.
+      mesh: the same.
+      batch_size: slices over all devices.
+      seed: of the order.
+      start_step: how many batches were consumed before.
+    """
+    n_slices = len(arrays["dsc"])
+    draw, gather = compiled(mesh, batch_size=batch_size, seed=seed, n_slices=n_slices)
+    drawn = None
+    for step in itertools.count(start_step):
+        epoch, first = divmod(step * batch_size, n_slices)
+        if epoch != drawn:
+            order, drawn = draw(np.int32(epoch)), epoch
+        yield gather(arrays, order, np.int32(first))
+
+
+def compiled(mesh: Mesh, *, batch_size: int, seed: int, n_slices: int):
+    """The two programs behind `batches`, jitted.
+
+    `draw(epoch)` gives the orders, one behind the other, of this epoch and of all that a batch beginning in it reaches.
+    `gather(arrays, order, first)` gives the batch whose first row is `order[first]`.
+    """
+    n_epochs = (n_slices + batch_size - 2) // n_slices + 1
+
+    def draw(epoch):
+        return jnp.concatenate([pipeline.epoch_order(seed, epoch + later, n_slices) for later in range(n_epochs)])
+
+    def gather(arrays, order, first):  # XLA gives each device its own rows to gather
+        chosen = jax.lax.dynamic_slice_in_dim(order, first, batch_size)
+        return {name: values.at[chosen].get(mode="promise_in_bounds") for name, values in arrays.items()}
+
+    return jax.jit(draw, out_shardings=sharding.replicated(mesh)), jax.jit(gather, out_shardings=sharding.split_batch(mesh))
+
+
+def _zeros(block: dict[str, np.ndarray], n_slices: int, mesh: Mesh) -> Arrays:
+    def zeros():
+        return {name: jnp.zeros((n_slices, *values.shape[1:]), values.dtype) for name, values in block.items()}
+    return jax.jit(zeros, out_shardings=sharding.replicated(mesh))()
+
+
+def _free_bytes(device: jax.Device) -> int:
+    """What a device has left; devices that do not say, CPUs, share the machine's memory."""
+    stats = device.memory_stats()
+    if stats is None:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count(device.platform)
+    return stats["bytes_limit"] - stats["bytes_in_use"]

@@ -1,0 +1,183 @@
+"""One training step and one prediction, as pure functions; the loop jits them once.
+
+    step = functools.partial(train_step, networks=..., optimisers=..., scaling=..., objective=..., l1_weight=...)
+    step = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dscgan_jax.data.scaling import Scaling
+from dscgan_jax.maps import map_indices
+from dscgan_jax.training import losses
+from dscgan_jax.training.state import GanState, Networks, Optimisers, Variables
+
+Array = jax.Array
+Batch = dict[str, Array]
+Scalars = dict[str, Array]
+Part = tuple[Array, Array, Array]  # series, target, has_map
+
+WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}  # bits; XLA prefers 256 by itself
+ABSENT = -1.0  # what both a real and a fake map hold where an exam lacks that map
+
+
+def compiler_options() -> dict[str, int]:
+    """What `jax.jit` shall tell XLA: on a CPU, to take its widest vectors (a training step at width 16 became 8 % faster)."""
+    return WIDE_VECTORS if jax.default_backend() == "cpu" else {}
+
+
+def train_step(state: GanState, batch: Batch, *, networks: Networks, optimisers: Optimisers, scaling: Scaling,
+               objective: str, l1_weight: float, accumulate: int = 1) -> tuple[GanState, Scalars]:
+    """One update of both networks from a batch of `data.pipeline`; see `gan_step`."""
+    series = scaling.scaled_series(batch)
+    target = scaling.scaled_maps(batch["maps"])
+    has_map = batch["has_map"][:, jnp.array(map_indices(scaling.targets))]
+    return gan_step(state, series, target, has_map, networks=networks, optimisers=optimisers, objective=objective,
+                    l1_weight=l1_weight, accumulate=accumulate)
+
+
+def predict_step(variables: Variables, batch: Batch, *, networks: Networks, scaling: Scaling, mode: str) -> Array:
+    """Maps of a batch, still scaled.
+
+    Args:
+      variables: the generator's.
+      batch: of `data.pipeline`; maps are not read.
+      networks: their structure.
+      scaling: of series and maps.
+      mode: `batch` (each slice's own statistics) or `running` (those of training).
+
+    Returns:
+      (slice, row, col, target), in (-1, 1).
+    """
+    return networks.generate(variables, scaling.scaled_series(batch), mode)[0]
+
+
+def gan_step(state: GanState, series: Array, target: Array, has_map: Array, *, networks: Networks, optimisers: Optimisers,
+             objective: str, l1_weight: float, accumulate: int = 1) -> tuple[GanState, Scalars]:
+    """One update of both networks from scaled arrays; arguments and scalars as in `gan_step_and_gradients`."""
+    return gan_step_and_gradients(state, series, target, has_map, networks=networks, optimisers=optimisers,
+                                  objective=objective, l1_weight=l1_weight, accumulate=accumulate)[:2]
+
+
+def gan_step_and_gradients(
+    state: GanState, series: Array, target: Array, has_map: Array, *, networks: Networks,
+    optimisers: Optimisers, objective: str, l1_weight: float, accumulate: int = 1,
+) -> tuple[GanState, Scalars, tuple[Any, Any]]:
+    """One update of both networks (Isola et al. 2017; the order is that of Kossen et al. 2023).
+
+    One generator pass serves both losses. The discriminator is updated on real and fake maps, in two passes with
+    statistics of their own; the *updated* one scores the fake, and that gradient joins the L1 loss's on its way into
+    the generator. The fake is a constant to the discriminator's update.
+
+    Args:
+      state: before the step.
+      series: (slice, time, row, col), scaled.
+      target: (slice, row, col, target), scaled; anything, NaN included, where `has_map` is False.
+      has_map: (slice, target), bool.
+      networks, optimisers: static.
+      objective: of `losses.OBJECTIVES`.
+      l1_weight: lambda.
+      accumulate: parts that the batch is taken in, one behind the other, to save memory. The gradients are the mean over
+        the parts, batch norms see one part at a time, and the generator runs twice: before the discriminator's update
+        and after it.
+
+    Returns:
+      the state after the step; scalars `loss_g` = `loss_adversarial` + lambda `loss_l1`, `loss_d` = (`loss_d_real` +
+      `loss_d_fake`) / 2, which is what is minimised, `accuracy_real` and `accuracy_fake` of the discriminator before
+      its update; gradients of generator and discriminator.
+    """
+    present = has_map.sum() * (target.size // target.shape[0] // target.shape[-1]) / accumulate  # values in a part, on average
+    passes = _Passes(networks, objective, l1_weight, present)
+    generator, discriminator = state.generator, state.discriminator
+    batch = (series, target, has_map)
+    if accumulate == 1:
+        fake, pull, stats_g = passes.generate(generator, batch)
+        gradient_d, stats_d, scalars = passes.judge(discriminator, batch, fake)
+    else:
+        parts = jax.tree.map(lambda array: _split(array, accumulate), batch)
+
+        def judge_part(stats, part):
+            fake, _, stats_g = passes.generate({**generator, "stats": stats[0]}, part)
+            gradient, stats_d, scalars = passes.judge({**discriminator, "stats": stats[1]}, part, fake)
+            return (stats_g, stats_d), (gradient, scalars)
+
+        (stats_g, stats_d), of_parts = jax.lax.scan(judge_part, (generator["stats"], discriminator["stats"]), parts)
+        gradient_d, scalars = jax.tree.map(lambda leaf: leaf.mean(0), of_parts)
+
+    updates_d, opt_d = optimisers.discriminator.update(gradient_d, state.opt_d, discriminator["params"])
+    updated = {"params": optax.apply_updates(discriminator["params"], updates_d), "stats": stats_d}
+
+    if accumulate == 1:
+        gradient_fake, stats_d, more = passes.improve(updated, batch, fake)
+        (gradient_g,) = pull(gradient_fake)
+    else:
+        def improve_part(stats, part):
+            fake, pull, _ = passes.generate(generator, part)
+            gradient_fake, stats, scalars = passes.improve({**updated, "stats": stats}, part, fake)
+            return stats, (pull(gradient_fake)[0], scalars)
+
+        stats_d, of_parts = jax.lax.scan(improve_part, stats_d, parts)
+        gradient_g, more = jax.tree.map(lambda leaf: leaf.mean(0), of_parts)
+
+    updates_g, opt_g = optimisers.generator.update(gradient_g, state.opt_g, generator["params"])
+    state = state.replace(step=state.step + 1, opt_g=opt_g, opt_d=opt_d,
+                          generator={"params": optax.apply_updates(generator["params"], updates_g), "stats": stats_g},
+                          discriminator={"params": updated["params"], "stats": stats_d})
+    return state, scalars | more, (gradient_g, gradient_d)
+
+
+def _split(batch: Array, parts: int) -> Array:
+    """(slice, ...) -> (part, slice of the part, ...); every device keeps its share of each part."""
+    return jnp.moveaxis(batch.reshape(-1, parts, *batch.shape[1:]), 1, 0)
+
+
+class _Passes:
+    """The three passes of a step over (series, target, has_map), whole batch or part of it."""
+
+    def __init__(self, networks: Networks, objective: str, l1_weight: float, present: Array):
+        self._networks, self._objective, self._l1_weight, self._present = networks, objective, l1_weight, present
+
+    def generate(self, generator: Variables, part: Part) -> tuple[Array, Any, Variables]:
+        """The fake, the function that takes its gradient to the parameters', and the statistics afterwards."""
+        return jax.vjp(lambda params: self._networks.generate({**generator, "params": params}, part[0], "train"),
+                       generator["params"], has_aux=True)
+
+    def judge(self, discriminator: Variables, part: Part, fake: Array) -> tuple[Any, Variables, Scalars]:
+        """Gradient of the discriminator's loss on real and fake, its statistics afterwards, scalars."""
+        series, real, fake, _ = self._maps(part, jax.lax.stop_gradient(fake))
+
+        def loss(params):
+            logits_real, stats = self._networks.discriminate({**discriminator, "params": params}, series, real, "train")
+            logits_fake, stats = self._networks.discriminate({"params": params, "stats": stats}, series, fake, "train")
+            loss_real = losses.adversarial(logits_real, True, self._objective).mean()
+            loss_fake = losses.adversarial(logits_fake, False, self._objective).mean()
+            scalars = {"loss_d_real": loss_real, "loss_d_fake": loss_fake, "loss_d": 0.5 * loss_real + 0.5 * loss_fake,
+                       "accuracy_real": losses.accuracy(logits_real, True).mean(),
+                       "accuracy_fake": losses.accuracy(logits_fake, False).mean()}
+            return scalars["loss_d"], (stats, scalars)
+
+        gradient, (stats, scalars) = jax.grad(loss, has_aux=True)(discriminator["params"])
+        return gradient, stats, scalars
+
+    def improve(self, discriminator: Variables, part: Part, fake: Array) -> tuple[Array, Variables, Scalars]:
+        """Gradient of the generator's loss with respect to the fake, the discriminator's statistics, scalars."""
+        def loss(fake):
+            series, real, shown, has_map = self._maps(part, fake)
+            logits, stats = self._networks.discriminate(discriminator, series, shown, "train")
+            loss_adversarial = losses.adversarial(logits, True, self._objective).mean()
+            loss_l1 = losses.l1(fake, real, has_map, self._present)
+            loss_g = loss_adversarial + self._l1_weight * loss_l1
+            return loss_g, (stats, {"loss_g": loss_g, "loss_adversarial": loss_adversarial, "loss_l1": loss_l1})
+
+        gradient, (stats, scalars) = jax.grad(loss, has_aux=True)(fake)
+        return gradient, stats, scalars
+
+    @staticmethod
+    def _maps(part: Part, fake: Array) -> tuple[Array, Array, Array, Array]:
+        """Series, real and fake maps as the discriminator is shown them, and which there are."""
+        series, target, has_map = part
+        present = has_map[:, None, None, :]
+        return series, jnp.where(present, target, ABSENT), jnp.where(present, fake, ABSENT), has_map

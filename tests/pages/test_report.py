@@ -1,0 +1,169 @@
+"""The table and the page, from records that were made up so that every answer is known."""
+
+import html.parser
+import json
+import re
+
+import pytest
+
+from dscgan_jax.errors import InputError
+from dscgan_jax.evaluation import records
+from dscgan_jax.findings import Finding
+from dscgan_jax.pages import report
+
+RUN = {"created": "2025-03-04T05:06:07+00:00", "software": {"dscgan_jax": "0.1.0", "jax": "0.10.2", "git": None},
+       "split": "test", "excluded": [{"subject": "sub-9", "reason": "no <bolus>"}],
+       "findings": {"sub-1": [Finding("motion", "warning", "the head moved by <2 mm>").to_json(),
+                              Finding("noisy", "note", "nobody warns of it").to_json()]},
+       "checkpoint": {"step": 120, "selected_by": "best", "sha256": "abcdef0123456789"}, "config_sha256": None,
+       "data": {"source": "phantom exams", "fingerprint": "f00", "n_train": 3, "n_validation": 1, "n_test": 2},
+       "protocol": {"rows": 64, "cols": 64, "slices": 0, "frames": 80, "time_mode": "stretch", "signal": "raw",
+                    "ranges": "percentile", "data_range": 2.0, "ssim_window": 7}, "wall_seconds": 3.0}
+
+
+def record(subject, source, mae, predicted_ml, dice, **changes):
+    """A row of Tmax; the reference has 20 ml, sub-2 none."""
+    reference_ml = 20.0 if subject == "sub-1" else 0.0
+    row = dict.fromkeys(records.COLUMNS) | {
+        "subject": subject, "split": "test", "source": source, "map": "tmax", "unit": "s", "n_slices": 5,
+        "n_brain_voxels": 1234, "mask_source": "file", "brain_mae": mae, "brain_rmse": 2 * mae, "brain_bias": -mae,
+        "brain_pearson_r": None if source in report.NULLS else 0.9, "brain_ssim": 0.8, "scaled_ssim": 0.93,
+        "scaled_mae": 0.01, "scaled_mse": 0.001, "scaled_nrmse": 0.05, "scaled_psnr": 30.0, "clipped_fraction": 0.0,
+        "moved": False, "truncated": False}
+    for threshold in records.THRESHOLDS:
+        columns = records.overlap_columns(threshold)
+        row |= {columns["dice"]: dice, columns["volume_predicted_ml"]: predicted_ml,
+                columns["volume_reference_ml"]: reference_ml}
+    return row | changes
+
+
+def rows(network_mae=0.5, **changes):
+    return [record("sub-1", "network_batch", network_mae, 18.0, 0.8, **changes),
+            record("sub-1", "blank", 3.0, 0.0, 0.0), record("sub-1", "null_median", 1.0, 0.0, 0.0),
+            record("sub-2", "network_batch", network_mae, 0.0, None), record("sub-2", "blank", 3.0, 0.0, None),
+            record("sub-2", "null_median", 1.0, 0.0, None)]
+
+
+def write_run(workdir, of_subjects):
+    folder = workdir / "evaluation" / "test"
+    folder.mkdir(parents=True)
+    records.write_subjects(folder / "subjects.csv", of_subjects)
+    summary = records.summarise(records.read_subjects(folder / "subjects.csv"), RUN)
+    records.write_summary(folder / "summary.json", summary)
+    return folder
+
+
+class Reader(html.parser.HTMLParser):
+    """Text, addresses and the balance of tags."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.links, self.texts = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@pytest.fixture
+def summary():
+    return records.summarise(rows(), RUN)
+
+
+def test_the_table_shows_the_network_beside_both_nulls(summary):
+    lines = report.format_table(summary).splitlines()
+    heads = [line for line in lines if line.startswith("Tmax")]
+    assert "brain MAE" in heads[0] and "slice SSIM" in heads[0] and heads[1].startswith("Tmax > 6 s")
+    network, blank, median = lines[1:4]
+    assert network.split() == ["network_batch", "0.50", "±", "0.00", "-0.50", "0.90", "0.80", "|", "0.930", "±",
+                               "0.000", "0.050", "30.0"]
+    assert blank.split()[4:6] == ["-3.00", "–"] and median.split()[0] == "null_median"
+    overlap = next(line for line in lines[lines.index(heads[1]):] if line.startswith("network_batch"))
+    assert overlap.split() == ["network_batch", "0.80", "0.80", "(1)", "1", "9.0", "10.0", "-1.0"]
+
+
+def test_the_tables_columns_stand_below_each_other(summary):
+    lines = report.format_table(summary).splitlines()
+    assert len({len(line) for line in lines[:4]}) == 1 and len({len(line) for line in lines[5:9]}) == 1
+    assert max(map(len, lines)) <= 110
+    assert {line.index("|") for line in lines[:4]} == {lines[0].index("|")}
+
+
+def test_exams_with_warnings_are_named_and_notes_are_not(summary):
+    assert report.exam_warnings(summary) == ["sub-1: the head moved by <2 mm>"]
+    assert report.exam_warnings({**summary, "findings": {}}) == []
+
+
+def test_findings_say_the_margin_over_the_training_median(summary):
+    found = report.findings(summary)
+    assert found[0].startswith("Tmax: mean error 0.50 s inside the brain, 0.50 of what the training median alone gives")
+    assert "Dice 0.80 over all voxels; volume 9 ml on average, reference 10 ml" in found[1]
+
+
+def test_a_network_no_better_than_the_median_is_called_so():
+    made = rows(network_mae=1.2)
+    assert any("no closer to the reference than the training median" in text
+               for text in report.warnings(records.summarise(made, RUN), made))
+    assert not any("no closer" in text for text in report.warnings(records.summarise(rows(), RUN), rows()))
+
+
+def test_what_a_reader_must_know_is_said_first():
+    made = rows(moved=True, truncated=True, mask_source="maps", clipped_fraction=0.25)
+    text = " ".join(report.warnings(records.summarise(made, RUN), made))
+    for words in ("Research use only", "digital phantom exams", "Only 2 subjects", "1 of 2 subjects moved", "sub-1",
+                  "ends early", "without a brain mask; the union of their maps", "25%, sub-1",
+                  "1 subject left out: sub-9"):
+        assert words in text
+
+
+def test_the_page_is_one_well_formed_file_with_its_pictures_inside(tmp_path):
+    folder = write_run(tmp_path, rows())
+    (folder / "best_subject.png").write_bytes(b"\x89PNG of the best")
+    (tmp_path / "metrics.jsonl").write_text('{"loss_g": 1.0, "step": 1}\n{"loss_g": 0.5, "step": 2}\n')
+    (tmp_path / "config.json").write_text(json.dumps({"model": {"generator": "temporal", "width": 8}}))
+    path = report.write(tmp_path)
+    assert path == tmp_path / "report.html"
+    page = Reader(path.read_text())
+    assert page.open == []
+    assert len(page.links) == 3 and all(link.startswith("data:image/png;base64,") for link in page.links)
+    text = " ".join(page.texts)
+    for words in ("Tmax: 2 test subjects", "network (slice statistics)", "null: training median", "sub-2", "no <bolus>",
+                  "step 120, best, weights abcdef012345", "temporal generator, width 8", "jax 0.10.2",
+                  "2025-03-04 05:06"):
+        assert words in text
+    assert "None" not in text and "nan" not in re.findall(r"\w+", text)
+
+
+def test_a_page_without_training_or_pictures_leaves_those_sections_out(tmp_path):
+    write_run(tmp_path, rows())
+    titles = re.findall("<h2>(.*?)</h2>", report.write(tmp_path).read_text())
+    assert titles == ["In brief", "Read this first", "Exams with warnings", "Errors over subjects", "Hypoperfused tissue",
+                      "Agreement of volumes", "Every subject", "What was trained, on what, and how it was scored",
+                      "How to read the numbers"]
+
+
+def test_maps_of_a_folder_get_a_page_too(tmp_path):
+    made = [{**row, "source": row["source"].replace("network_batch", "mine<1>")} for row in rows()]
+    folder = write_run(tmp_path, made)
+    records.write_summary(folder / "summary.json", records.summarise(made, {**RUN, "checkpoint": None}))
+    text = " ".join(Reader(report.write(tmp_path).read_text()).texts)
+    assert "mine<1>" in text and "none: maps from a folder" in text
+
+
+def test_another_split_does_not_overwrite_the_test_page(tmp_path):
+    folder = write_run(tmp_path, rows())
+    folder.rename(folder.parent / "validation")
+    assert report.write(tmp_path, "validation").name == "report_validation.html"
+
+
+def test_a_run_that_was_not_evaluated_is_refused(tmp_path):
+    with pytest.raises(InputError, match="summary.json: cannot be read.*--mode=evaluate"):
+        report.write(tmp_path)

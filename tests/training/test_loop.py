@@ -1,0 +1,294 @@
+"""A run that was killed and started again equals one that was not; a run that fails leaves its last good checkpoint."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import runs
+
+from dscgan_jax.app import workflow
+from dscgan_jax.configs import temp_tmax
+from dscgan_jax.errors import InputError
+from dscgan_jax.methods import network as predict
+from dscgan_jax.phantom import cohort as phantom_exams
+from dscgan_jax.training import checkpoints
+from dscgan_jax.training import loop as train
+
+
+@pytest.fixture(scope="module")
+def exams(tmp_path_factory):
+    root = tmp_path_factory.mktemp("exams") / "root"
+    phantom_exams.write_cohort(root, preset="acute", subjects=4, seed=3, size=32, slices=3,
+                               split_fractions=(0.5, 0.25, 0.25))
+    return root
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def fields(exams, cache, **changes):
+    return {**runs.TINY, "data.root": str(exams), "data.cache_dir": str(cache), **changes}
+
+
+def config_of(exams, cache, **changes):
+    config = temp_tmax.get_config("demo")
+    config.update_from_flattened_dict(fields(exams, cache, **changes))
+    return config
+
+
+def start(exams, cache, workdir, before="", **changes):
+    """A training process of its own, which does `before` first."""
+    settings = json.dumps(fields(exams, cache, **changes))
+    return subprocess.Popen([sys.executable, "-c", before + runs.DRIVER, settings, str(workdir)],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "JAX_PLATFORMS": "cpu"})
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, out + err
+
+
+def weights(workdir):
+    step = checkpoints.choose_step(workdir, "latest")
+    _, like = predict.abstract_state(config_of("", "", **json_fields(workdir)))
+    return step, checkpoints.load_generator(workdir, step, like.generator)
+
+
+def json_fields(workdir):
+    model = json.loads((workdir / "config.json").read_text())["model"]
+    return {f"model.{name}": value for name, value in model.items()}
+
+
+def test_a_killed_run_resumes_bit_for_bit(exams, cache, tmp_path):
+    long = {"train.steps": 40, "train.checkpoint_every_epochs": 1.0}  # 6 training slices: a checkpoint every 2 steps
+    finish(start(exams, cache, tmp_path / "whole", **long))
+    killed_at = np.random.default_rng().integers(5, 30)
+    process = start(exams, cache, tmp_path / "killed", **long)
+    rows = tmp_path / "killed" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if rows.is_file() and rows.read_text().count('"loss_g"') >= killed_at:
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    finish(start(exams, cache, tmp_path / "killed", **long))
+
+    assert rows.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes(), f"killed at row {killed_at}"
+    (step_whole, whole), (step_killed, killed) = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert step_whole == step_killed == 40
+    jax.tree.map(np.testing.assert_array_equal, whole, killed)
+
+
+# Stops for good where it stands, so that a kill hits that moment.
+HOLD = """
+import pathlib, time
+def hold(*_, **__):
+    pathlib.Path(sys.argv[2], "held").touch()
+    time.sleep(300)
+"""
+AT_THE_FIRST_CHECKPOINT_FOLDER = HOLD + "from dscgan_jax.training import loop as t; t.state.create = hold\n"
+BEFORE_ANY_CHECKPOINT_FOLDER = HOLD + "from dscgan_jax.training import loop as t; t.Checkpoints = hold\n"
+
+
+def killed_where(moment, exams, cache, workdir, **changes):
+    """A training process, killed where `moment` holds it."""
+    process = start(exams, cache, workdir, before="import sys\n" + moment, **changes)
+    deadline = time.monotonic() + 240
+    while not (workdir / "held").is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    out, err = process.communicate()
+    assert process.returncode == -signal.SIGKILL, out + err
+
+
+@pytest.mark.parametrize(("moment", "folder_is_there"), [(AT_THE_FIRST_CHECKPOINT_FOLDER, True),
+                                                          (BEFORE_ANY_CHECKPOINT_FOLDER, False)])
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_started_again(exams, cache, tmp_path, moment, folder_is_there):
+    workdir = tmp_path / "run"
+    killed_where(moment, exams, cache, workdir, **{"train.steps": 2})
+    assert (workdir / "checkpoints").is_dir() == folder_is_there and (workdir / "config.json").is_file()
+    assert (workdir / train.LOCK_FILE).is_file()  # which nobody holds any more
+    config = config_of(exams, cache, **{"train.steps": 2})
+    train.train(config, workdir, *workflow.prepare(config))
+    assert checkpoints.choose_step(workdir, "latest") == 2
+    assert not (workdir / train.LOCK_FILE).exists()
+
+
+@pytest.mark.parametrize("left", [{}, {".config.json.partial": "{"}, {"config.json": ""}, {"config.json": "[1"},
+                                  {"config.json": "3", ".config.json.partial": '{"seed'}])
+def test_what_a_kill_left_of_the_config_is_no_obstacle_while_no_checkpoint_is_finished(tmp_path, left):
+    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp-17").mkdir(parents=True)
+    for name, text in left.items():
+        (tmp_path / name).write_text(text)
+    config = temp_tmax.get_config("demo")
+    train.check_workdir(tmp_path, config)
+    train.write_config(tmp_path, config)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "config.json"]
+    train.check_workdir(tmp_path, config)
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, "no config.json"), ("{", "damaged"), ("3", "damaged")])
+def test_finished_checkpoints_without_a_readable_config_stay_an_error(tmp_path, text, words):
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=words):
+        train.check_workdir(tmp_path, temp_tmax.get_config("demo"))
+
+
+def test_a_second_run_is_told_of_the_first_and_does_not_disturb_it(exams, cache, tmp_path):
+    """The first is a process of its own, which rests after its second row; the second is told; then the first ends."""
+    workdir = tmp_path / "run"
+    resting = """
+import pathlib, sys, time
+from dscgan_jax import tracking
+real = tracking.Tracker.log
+def log(self, step, values):
+    real(self, step, values)
+    while step == 2 and not pathlib.Path(sys.argv[2], "go").exists():
+        pathlib.Path(sys.argv[2], "held").touch()
+        time.sleep(0.01)
+tracking.Tracker.log = log
+"""
+    first = start(exams, cache, workdir, before=resting, **{"train.steps": 4})
+    deadline = time.monotonic() + 240
+    while not (workdir / "held").is_file() and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    before = runs.snapshot(workdir)
+    config = config_of(exams, cache, **{"train.steps": 4})
+    with pytest.raises(InputError) as told:
+        train.train(config, workdir, *workflow.prepare(config))
+    for word in (str(workdir), socket.gethostname(), f"process {first.pid}", time.strftime("since %Y-%m-%d"), "--workdir"):
+        assert word in str(told.value)
+    assert "\n" not in str(told.value)
+    assert runs.snapshot(workdir) == before
+    (workdir / "go").touch()
+    finish(first)
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss_g" in row] == [1, 2, 3, 4]
+    train.train(config, workdir, *workflow.prepare(config))  # finished, so nobody has it any more
+
+
+def test_a_lock_keeps_others_out_until_it_is_released_and_nests(tmp_path):
+    workdir = tmp_path / "run"
+    with train.only_run(workdir):
+        with train.only_run(workdir), (workdir / train.LOCK_FILE).open("a") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not workdir.exists()  # nothing came into it
+    workdir.mkdir()
+    with (workdir / train.LOCK_FILE).open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="a run is going on here"), train.only_run(workdir):
+            pass
+    with train.only_run(workdir):
+        pass
+    assert list(workdir.iterdir()) == []
+
+
+def test_a_lock_on_a_file_that_was_removed_in_that_moment_is_no_lock(tmp_path, monkeypatch):
+    """Another run ends between opening and locking: it removes its file, and a new one must be locked."""
+    real = fcntl.flock
+
+    def flock(file, how):
+        monkeypatch.setattr(train.fcntl, "flock", real)
+        (tmp_path / train.LOCK_FILE).unlink()
+        real(file, how)
+
+    monkeypatch.setattr(train.fcntl, "flock", flock)
+    with train.only_run(tmp_path), (tmp_path / train.LOCK_FILE).open("a") as other, pytest.raises(BlockingIOError):
+        real(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(train.fcntl, "flock", no_locks)
+    with train.only_run(tmp_path):
+        assert (tmp_path / train.LOCK_FILE).is_file()
+
+
+def test_more_steps_continue_a_finished_run_wherever_the_slices_lie(exams, cache, tmp_path, capsys):
+    def run(workdir, steps, **changes):
+        config = config_of(exams, cache, **{"train.steps": steps, "train.decay": "constant", **changes})
+        train.train(config, tmp_path / workdir, *workflow.prepare(config))
+        return capsys.readouterr().out
+
+    assert "6 in memory" in run("whole", 4)
+    assert "6 on each device" in run("halves", 2, **{"data.on_device": "always"})
+    assert "6 on disk" in run("halves", 4, **{"data.memory_mib": 0})
+    jax.tree.map(np.testing.assert_array_equal, weights(tmp_path / "whole")[1], weights(tmp_path / "halves")[1])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(exams, cache, tmp_path, monkeypatch):
+    config = config_of(exams, cache, **{"train.steps": 8, "train.checkpoint_every_epochs": 1.0})
+    real_step = train.steps.train_step
+
+    def poisoned(state, batch, **how):
+        new, scalars = real_step(state, batch, **how)
+        return new, {**scalars, "loss_g": jax.numpy.where(new.step >= 5, jax.numpy.nan, scalars["loss_g"])}
+
+    monkeypatch.setattr(train.steps, "train_step", poisoned)
+    with pytest.raises(FloatingPointError, match="loss_g"):
+        train.train(config, tmp_path / "run", *workflow.prepare(config))
+    assert checkpoints.choose_step(tmp_path / "run", "latest") == 4
+
+
+def test_a_run_does_not_continue_on_other_exams(exams, cache, tmp_path):
+    config = config_of(exams, cache, **{"train.steps": 2})
+    builder, record = workflow.prepare(config)
+    train.train(config, tmp_path / "run", builder, record)
+    others = {**record, "splits": {**record["splits"], "sub-9999": "train"}}
+    with pytest.raises(InputError, match="other splits"):
+        train.train(config, tmp_path / "run", builder, others)
+
+
+def test_the_last_and_the_best_checkpoint_are_kept(exams, cache, tmp_path):
+    config = config_of(exams, cache, **{"train.steps": 10, "train.keep_checkpoints": 1,
+                                        "train.learning_rate": 0.02, "train.decay": "constant"})
+    train.train(config, tmp_path / "run", *workflow.prepare(config))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    errors = {row["step"]: row["validation_error"] for row in rows if "validation_error" in row}
+    kept = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == sorted({10, min(errors, key=errors.get)})
+    assert checkpoints.choose_step(tmp_path / "run", "best") == min(errors, key=errors.get)
+    with pytest.raises(InputError, match="best or latest"):
+        checkpoints.choose_step(tmp_path / "run", "7")
+
+
+def test_a_damaged_checkpoint_is_named(exams, cache, tmp_path):
+    config = config_of(exams, cache, **{"train.steps": 2})
+    train.train(config, tmp_path / "run", *workflow.prepare(config))
+    for path in (tmp_path / "run" / "checkpoints" / "2" / "discriminator").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(InputError, match="checkpoints/2 cannot be read"):
+        train.train(config_of(exams, cache, **{"train.steps": 4}), tmp_path / "run", *workflow.prepare(config))
+
+
+def test_a_step_that_needs_more_memory_than_the_machine_has_is_refused_before_it_is_tried(exams, cache, tmp_path, monkeypatch):
+    config = config_of(exams, cache, **{"train.steps": 2})
+    builder, record = workflow.prepare(config)
+    monkeypatch.setattr(train.os, "sysconf", lambda name: 1000)  # a machine of 1,000 pages of 1,000 bytes
+    with pytest.raises(InputError, match=r"out of memory at config\.train\.batch_size=4"):
+        train.train(config, tmp_path / "run", builder, record)
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_rough_hours_follow_the_number_of_steps(exams, cache):
+    short, long = config_of(exams, cache, **{"train.steps": 10}), config_of(exams, cache, **{"train.steps": 100_000})
+    assert 0 < train.rough_hours(short, 6) < train.rough_hours(long, 6)
