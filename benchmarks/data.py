@@ -45,8 +45,14 @@ def write_cohort(root: pathlib.Path, subjects: int) -> None:
         folder.mkdir(parents=True)
         rows.append(f"{subject}\t{'validation' if number == subjects else 'test' if number > subjects else 'train'}")
         if number == 0:
-            nifti.write_volume(folder / f"{subject}_dsc.nii.gz", np.abs(series), affine, dtype=np.int16,
-                               frame_seconds=FRAME_SECONDS, sidecar={"RepetitionTime": FRAME_SECONDS, "EchoTime": 0.03})
+            nifti.write_volume(
+                folder / f"{subject}_dsc.nii.gz",
+                np.abs(series),
+                affine,
+                dtype=np.int16,
+                frame_seconds=FRAME_SECONDS,
+                sidecar={"RepetitionTime": FRAME_SECONDS, "EchoTime": 0.03},
+            )
             for name in MAP_NAMES:
                 nifti.write_volume(folder / f"{subject}_{name}.nii.gz", np.where(brain, 3 + x, 0), affine)
             nifti.write_volume(folder / f"{subject}_mask.nii.gz", brain, affine, dtype=np.uint8)
@@ -87,9 +93,13 @@ def peak_mib() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=pathlib.Path, required=True, help="a new folder; needs about 4 GB")
-    parser.add_argument("--subjects", type=int, default=40, help="training subjects of 21 slices; 38 pass 1,000 MiB on disk")
+    parser.add_argument(
+        "--subjects", type=int, default=40, help="training subjects of 21 slices; 38 pass 1,000 MiB on disk"
+    )
     parser.add_argument("--batches", type=int, default=100, help="batches of 4 to read in each mode")
-    parser.add_argument("--consumption", type=float, default=0.0, help="slices/s that a training step takes, to compare with")
+    parser.add_argument(
+        "--consumption", type=float, default=0.0, help="slices/s that a training step takes, to compare with"
+    )
     parser.add_argument("--output", type=pathlib.Path, help="where the JSON goes; default: only printed")
     arguments = parser.parse_args()
     flags.FLAGS(["benchmark"])  # Grain's threads read absl flags
@@ -108,10 +118,12 @@ def measure_exam(files: layouts.SubjectFiles, settings: preparation.PreparationS
     """Seconds to read, prepare and restore one exam."""
     exam = layouts.load_exam(files)
     prepared = preparation.prepare(exam, settings)
-    return {"shape": list(exam.series.shape),
-            "load_seconds": seconds_of(lambda: layouts.load_exam(files)),
-            "prepare_seconds": seconds_of(lambda: preparation.prepare(exam, settings)),
-            "restore_five_maps_seconds": seconds_of(lambda: preparation.restore(prepared.maps, prepared.grid))}
+    return {
+        "shape": list(exam.series.shape),
+        "load_seconds": seconds_of(lambda: layouts.load_exam(files)),
+        "prepare_seconds": seconds_of(lambda: preparation.prepare(exam, settings)),
+        "restore_five_maps_seconds": seconds_of(lambda: preparation.restore(prepared.maps, prepared.grid)),
+    }
 
 
 def measure(arguments: argparse.Namespace) -> dict:
@@ -121,29 +133,41 @@ def measure(arguments: argparse.Namespace) -> dict:
     config = temp_tmax.get_config()
     config.data.update(root=str(root), cache_dir=str(arguments.folder / "cache"))
     settings = preparation.PreparationSettings.from_config(config.data)
-    record = {"machine": {"cores": os.cpu_count(), "load_before": os.getloadavg()[0], "python": platform.python_version()},
-              "exam": measure_exam(layouts.find_subjects(root, "bids")[0], settings)}
+    record = {
+        "machine": {"cores": os.cpu_count(), "load_before": os.getloadavg()[0], "python": platform.python_version()},
+        "exam": measure_exam(layouts.find_subjects(root, "bids")[0], settings),
+    }
     begun = time.perf_counter()
     builder = data_builder.prepared(config)
     seconds = time.perf_counter() - begun
     train = builder.info.splits["train"]
     n_slices = sum(split.num_examples for split in builder.info.splits.values())
-    example_bytes = sum(array.nbytes for array in builder.as_data_source("train")[0].values() if isinstance(array, np.ndarray))
+    example_bytes = sum(
+        array.nbytes for array in builder.as_data_source("train")[0].values() if isinstance(array, np.ndarray)
+    )
     record["build"] = {
-        "train_slices": train.num_examples, "train_shards": train.num_shards,
-        "train_mib": round(train.num_examples * example_bytes / 2**20, 1), "train_mib_on_disk": round(train.num_bytes / 2**20, 1),
-        "seconds": round(seconds, 1), "slices_per_second": round(n_slices / seconds, 1), "peak_mib": peak_mib()}
+        "train_slices": train.num_examples,
+        "train_shards": train.num_shards,
+        "train_mib": round(train.num_examples * example_bytes / 2**20, 1),
+        "train_mib_on_disk": round(train.num_bytes / 2**20, 1),
+        "seconds": round(seconds, 1),
+        "slices_per_second": round(n_slices / seconds, 1),
+        "peak_mib": peak_mib(),
+    }
     record["open_again_seconds"] = seconds_of(lambda: data_builder.prepared(config))
-    record["disk"] = {f"{threads} threads": slices_per_second(builder, arguments.batches, read_threads=threads)
-                      for threads in (1, 2, 4)}
+    record["disk"] = {
+        f"{threads} threads": slices_per_second(builder, arguments.batches, read_threads=threads)
+        for threads in (1, 2, 4)
+    }
     record["disk"]["peak_mib"] = peak_mib()
     record["memory"] = slices_per_second(builder, arguments.batches, memory_mib=1e6) | {"peak_mib": peak_mib()}
     if arguments.consumption:
         best = max(rate["slices_per_second"] for rate in record["disk"].values() if isinstance(rate, dict))
-        record["consumption"] = {"slices_per_second": arguments.consumption,
-                                 "disk_over_consumption": round(best / arguments.consumption, 1),
-                                 "memory_over_consumption":
-                                     round(record["memory"]["slices_per_second"] / arguments.consumption, 1)}
+        record["consumption"] = {
+            "slices_per_second": arguments.consumption,
+            "disk_over_consumption": round(best / arguments.consumption, 1),
+            "memory_over_consumption": round(record["memory"]["slices_per_second"] / arguments.consumption, 1),
+        }
     return record
 
 

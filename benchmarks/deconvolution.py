@@ -2,10 +2,10 @@
 
     python benchmarks/deconvolution.py --output=docs/benchmarks/deconvolution.json
 
-The curves: 150,192 voxels x 80 frames, deconvolution and maps by each method. The exam: a phantom of 128 x 128 x 25, from
-the file to maps in memory, step by step and as a whole, without and with realignment. Each method and each whole runs in a
-process of its own, so that its peak memory is its own. A plain NumPy cSVD of the same curves stands beside, as a yardstick
-of the machine.
+The curves: 150,192 voxels x 80 frames, deconvolution and maps by each method. The exam: a phantom of 128 x 128 x 25,
+from the file to maps in memory, step by step and as a whole, without and with realignment. Each method and each whole
+runs in a process of its own, so that its peak memory is its own. A plain NumPy cSVD of the same curves stands beside,
+as a yardstick of the machine.
 """
 
 import json
@@ -49,12 +49,16 @@ def curves() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     cbf = np.array([60.0, 25.0, 20.0, 8.0])[kind] * (1 + 0.12 * rng.standard_normal(VOXELS))
     cbv = np.array([4.0, 2.0, 3.5, 1.2])[kind] * (1 + 0.08 * rng.standard_normal(VOXELS))
     seconds = np.arange(FRAMES) * FRAME_SECONDS
-    perfusion = kinetics.Perfusion(cbf[:, None], 60 * (cbv / cbf)[:, None], rng.uniform(0, 6, VOXELS), np.full(VOXELS, 0.3))
+    perfusion = kinetics.Perfusion(
+        cbf[:, None], 60 * (cbv / cbf)[:, None], rng.uniform(0, 6, VOXELS), np.full(VOXELS, 0.3)
+    )
     unit = kinetics.ArterialCurve(16.0, 1.0)
     tissue = kinetics.tissue_concentration(unit, perfusion, seconds)
     height = 13.0 / (kinetics.K_TISSUE * np.percentile(tissue.max(axis=1)[kind == 0], 50))
     decay = np.exp(-ECHO_SECONDS * kinetics.K_TISSUE * height * tissue)
-    noisy = np.hypot(*(np.array([decay, np.zeros_like(decay)]) + rng.standard_normal((2, *decay.shape)) / SIGNAL_TO_NOISE))
+    noisy = np.hypot(
+        *(np.array([decay, np.zeros_like(decay)]) + rng.standard_normal((2, *decay.shape)) / SIGNAL_TO_NOISE)
+    )
     baseline = noisy[:, :10].mean(axis=1)
     relaxation = signal.delta_r2star(noisy.astype(np.float32), baseline.astype(np.float32), ECHO_SECONDS)
     noise = 1.0 / (SIGNAL_TO_NOISE * ECHO_SECONDS * kinetics.K_TISSUE * baseline)
@@ -80,8 +84,15 @@ def invert(method: str) -> dict[str, object]:
 
     def work():
         if method == "parametric":
-            parametric.fit(tissue, artery, FRAME_SECONDS, noise, mask=mask, voxel_mm=voxel_mm,
-                           neighbourhood_mm=conventional.Settings().neighbourhood_mm)
+            parametric.fit(
+                tissue,
+                artery,
+                FRAME_SECONDS,
+                noise,
+                mask=mask,
+                voxel_mm=voxel_mm,
+                neighbourhood_mm=conventional.Settings().neighbourhood_mm,
+            )
         else:
             deconvolution.deconvolve_svd(tissue, artery, FRAME_SECONDS, method)
 
@@ -109,11 +120,15 @@ def parts(folder: pathlib.Path) -> dict[str, object]:
     baseline = signal.baseline_signal(exam.series, timing)
     relaxation = signal.delta_r2star(exam.series, baseline, exam.echo_seconds)
     return {
-        "exam": [*exam.series.shape], "tissue_voxels": int(found.tissue.sum()),
+        "exam": [*exam.series.shape],
+        "tissue_voxels": int(found.tissue.sum()),
         "load": timed(lambda: load(folder, "sub-0001")),
         "brain_mask": timed(lambda: brain.brain_mask(exam.series, exam.affine)),
-        "arterial_input": timed(lambda: arterial.find_arterial_input(
-            relaxation, found.brain, baseline, timing, exam.frame_seconds, exam.echo_seconds)),
+        "arterial_input": timed(
+            lambda: arterial.find_arterial_input(
+                relaxation, found.brain, baseline, timing, exam.frame_seconds, exam.echo_seconds
+            )
+        ),
         "realignment_still": timed(lambda: motion.realign(exam.series, exam.affine)),
     }
 
@@ -146,8 +161,12 @@ def resident_mib() -> float:
 
 def apart(part: str, folder: pathlib.Path) -> dict[str, object]:
     """A part in its own process."""
-    done = subprocess.run([sys.executable, __file__, f"--only={part}", f"--folder={folder}", f"--repeats={_REPEATS.value}"],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, __file__, f"--only={part}", f"--folder={folder}", f"--repeats={_REPEATS.value}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     print(f"{part}: {done.stdout.strip()}", file=sys.stderr)
     return json.loads(done.stdout)
 
@@ -156,19 +175,43 @@ def main(_) -> None:
     folder = pathlib.Path(_FOLDER.value)
     if _ONLY.value:
         part = _ONLY.value
-        print(json.dumps(whole(folder, part) if part in WHOLES else parts(folder) if part == "parts"
-                         else numpy_yardstick() if part == "numpy_csvd" else invert(part)))
+        print(
+            json.dumps(
+                whole(folder, part)
+                if part in WHOLES
+                else parts(folder)
+                if part == "parts"
+                else numpy_yardstick()
+                if part == "numpy_csvd"
+                else invert(part)
+            )
+        )
         return
     load_average = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         for subject, moves in (("sub-0001", False), ("sub-0002", True)):
-            phantom_exams.write_exam(folder, subject, phantom.draw_phantom(
-                "acute", (2024, 1), slices=25, imperfections=acquisition.Imperfections(motion=moves)))
+            phantom_exams.write_exam(
+                folder,
+                subject,
+                phantom.draw_phantom(
+                    "acute", (2024, 1), slices=25, imperfections=acquisition.Imperfections(motion=moves)
+                ),
+            )
         measured = {part: apart(part, folder) for part in ("numpy_csvd", *METHODS, "parts", *WHOLES)}
-    record = {"benchmark": "deconvolution", "voxels": VOXELS, "frames": FRAMES, "cores": os.cpu_count(),
-              "load_average": load_average, "machine": platform.machine(), "device": jax.devices()[0].device_kind,
-              "python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__, **measured}
+    record = {
+        "benchmark": "deconvolution",
+        "voxels": VOXELS,
+        "frames": FRAMES,
+        "cores": os.cpu_count(),
+        "load_average": load_average,
+        "machine": platform.machine(),
+        "device": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        **measured,
+    }
     text = json.dumps(record, indent=1)
     print(text)
     if _OUTPUT.value:

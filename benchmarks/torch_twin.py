@@ -53,7 +53,10 @@ UNET_WIDTH = 16  # of the U-Net behind the temporal stack, whatever that one's w
 
 
 class Level(nn.Module):
-    """One level of the U-Net with all deeper ones inside; every level but the outermost joins its input to its result."""
+    """One level of the U-Net with all deeper ones inside.
+
+    Every level but the outermost joins its input to its result.
+    """
 
     def __init__(self, n_in: int, channels: list[int], n_out: int, outermost: bool = False):
         super().__init__()
@@ -66,7 +69,15 @@ class Level(nn.Module):
         elif innermost:
             layers = [nn.LeakyReLU(0.2, True), down, nn.ReLU(True), up, nn.BatchNorm2d(n_out)]
         else:
-            layers = [nn.LeakyReLU(0.2, True), down, nn.BatchNorm2d(here), *deeper, nn.ReLU(True), up, nn.BatchNorm2d(n_out)]
+            layers = [
+                nn.LeakyReLU(0.2, True),
+                down,
+                nn.BatchNorm2d(here),
+                *deeper,
+                nn.ReLU(True),
+                up,
+                nn.BatchNorm2d(n_out),
+            ]
         self.outermost = outermost
         self.model = nn.Sequential(*layers)
 
@@ -93,9 +104,14 @@ class TemporalGenerator(nn.Module):
         super().__init__()
         channels = [1, *(width * factor for factor in (1, 2, 4, 8, 8, 8))]
         for index in range(1, 7):
-            self.add_module(f"tmp_{index}", nn.Sequential(
-                nn.Conv3d(channels[index - 1], channels[index], (4, 1, 1), (2, 1, 1), (1, 0, 0)),
-                nn.BatchNorm3d(channels[index]), nn.LeakyReLU(0.2, True)))
+            self.add_module(
+                f"tmp_{index}",
+                nn.Sequential(
+                    nn.Conv3d(channels[index - 1], channels[index], (4, 1, 1), (2, 1, 1), (1, 0, 0)),
+                    nn.BatchNorm3d(channels[index]),
+                    nn.LeakyReLU(0.2, True),
+                ),
+            )
         self.unet_model = UNet(channels[-1], n_out, UNET_WIDTH, depth)
 
     def forward(self, series: torch.Tensor) -> torch.Tensor:
@@ -114,8 +130,11 @@ class PatchDiscriminator(nn.Module):
         channels = width
         for layer in range(1, layers + 1):
             wider = width * min(2**layer, 8)
-            parts += [nn.Conv2d(channels, wider, 4, 2 if layer < layers else 1, 1, bias=False), nn.BatchNorm2d(wider),
-                      nn.LeakyReLU(0.2, True)]
+            parts += [
+                nn.Conv2d(channels, wider, 4, 2 if layer < layers else 1, 1, bias=False),
+                nn.BatchNorm2d(wider),
+                nn.LeakyReLU(0.2, True),
+            ]
             channels = wider
         parts.append(nn.Conv2d(channels, 1, 4, 1, 1))
         self.model = nn.Sequential(*parts, *([nn.Sigmoid()] if sigmoid else []))
@@ -166,8 +185,14 @@ class Variant:
 class Trainer:
     """Both networks, both optimisers and the step in one form."""
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, form: str, variant: Variant = Variant(),
-                 l1_weight: float = 1.0):
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        form: str,
+        variant: Variant = Variant(),
+        l1_weight: float = 1.0,
+    ):
         if form not in FORMS:
             raise ValueError(f"form is {form!r}; it must be one of {', '.join(FORMS)}")
         self.form, self.variant, self.l1_weight = form, variant, l1_weight
@@ -178,7 +203,10 @@ class Trainer:
         self.opt_d = torch.optim.Adam(self.discriminator.parameters(), **adam)
 
     def step(self, series: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One update of both networks: series (slice, time, row, col), target (slice, map, row, col), scaled -> losses."""
+        """One update of both networks.
+
+        Series (slice, time, row, col), target (slice, map, row, col), scaled -> losses.
+        """
         torch.backends.cudnn.benchmark = self.form == "tuned"
         return self._published(series, target) if self.form == "published" else self._tuned(series, target)
 
@@ -208,7 +236,10 @@ class Trainer:
         with self.variant.autocast(series.device):
             fake = self._generate(series)
             constant = fake.detach()
-            bce_real, bce_fake = score_loss(self._score(series, target), 1.0), score_loss(self._score(series, constant), 0.0)
+            bce_real, bce_fake = (
+                score_loss(self._score(series, target), 1.0),
+                score_loss(self._score(series, constant), 0.0),
+            )
             loss_d = 0.5 * bce_real + 0.5 * bce_fake
         self.opt_d.zero_grad(set_to_none=True)
         loss_d.backward()
@@ -243,7 +274,10 @@ def folded(generator: nn.Module) -> nn.Module:
 
 
 class Inference:
-    """(slice, time, row, col), scaled -> maps. Statistics: `running` (eval mode, folded) or `batch` (one slice at a time)."""
+    """(slice, time, row, col), scaled -> maps. Statistics.
+
+    `running` (eval mode, folded) or `batch` (one slice at a time).
+    """
 
     def __init__(self, generator: nn.Module, norm: str = "running", variant: Variant = Variant()):
         self.norm, self.variant = norm, variant
@@ -294,17 +328,27 @@ def check(folder: pathlib.Path) -> list[tuple[str, float, float]]:
                 network.load_state_dict(part_of(golden, "state/", dtype), strict=True)
                 network.train(mode == "train")
                 out = network(torch.as_tensor(golden["x"], dtype=dtype))
-                rows.append((f"{name}, {mode}, {dtype}", largest_difference(out, golden[f"out_{mode}{suffix}"]), allowed))
+                rows.append(
+                    (f"{name}, {mode}, {dtype}", largest_difference(out, golden[f"out_{mode}{suffix}"]), allowed)
+                )
                 if mode == "train" and dtype == torch.float64:
                     after = network.state_dict()
-                    worst = max(largest_difference(after[key.removeprefix("after_train/")].double(), value.astype(float))
-                                for key, value in golden.items() if key.startswith("after_train/"))
+                    worst = max(
+                        largest_difference(after[key.removeprefix("after_train/")].double(), value.astype(float))
+                        for key, value in golden.items()
+                        if key.startswith("after_train/")
+                    )
                     rows.append((f"{name}, statistics afterwards", worst, 1e-5))
                 if mode == "eval" and name == "temp_deconv_bn":
                     for layout in ("contiguous", "channels_last"):
                         out = Inference(network, variant=Variant(layout))(torch.as_tensor(golden["x"], dtype=dtype))
-                        rows.append((f"{name}, folded, {layout}, {dtype}",
-                                     largest_difference(out, golden[f"out_eval{suffix}"]), allowed))
+                        rows.append(
+                            (
+                                f"{name}, folded, {layout}, {dtype}",
+                                largest_difference(out, golden[f"out_eval{suffix}"]),
+                                allowed,
+                            )
+                        )
     for name, sigmoid in (("train_step_temp", True), ("train_step_temp_logits", False)):
         common, golden = dict(np.load(folder / "train_step_temp.npz")), dict(np.load(folder / f"{name}.npz"))
         for form, layout in (("published", "contiguous"), ("tuned", "contiguous"), ("tuned", "channels_last")):
@@ -312,8 +356,9 @@ def check(folder: pathlib.Path) -> list[tuple[str, float, float]]:
     return rows
 
 
-def check_steps(name: str, common: dict[str, np.ndarray], golden: dict[str, np.ndarray], form: str, layout: str,
-                sigmoid: bool) -> list[tuple[str, float, float]]:
+def check_steps(
+    name: str, common: dict[str, np.ndarray], golden: dict[str, np.ndarray], form: str, layout: str, sigmoid: bool
+) -> list[tuple[str, float, float]]:
     """Three training steps in float64: losses, fakes, and all weights afterwards."""
     generator, discriminator = TemporalGenerator(4).double(), PatchDiscriminator(81, 4, sigmoid=sigmoid).double()
     generator.load_state_dict(part_of(common, "init/g/", torch.float64), strict=True)
@@ -324,13 +369,18 @@ def check_steps(name: str, common: dict[str, np.ndarray], golden: dict[str, np.n
         losses.append(trainer.step(torch.as_tensor(series).double(), torch.as_tensor(target).double()))
     rows = []
     what = f"{name}, {form}, {layout}"
-    worst = max(largest_difference(torch.stack([step[loss] for step in losses]), golden[f"f64/{loss}"]) for loss in losses[0])
+    worst = max(
+        largest_difference(torch.stack([step[loss] for step in losses]), golden[f"f64/{loss}"]) for loss in losses[0]
+    )
     rows.append((f"{what}: losses of three steps", worst, 1e-9))
     for letter, network in (("g", generator), ("d", discriminator)):
         after = network.state_dict()
         # The true gradient of a bias in front of a norm is zero: what Adam makes of its rounding is anybody's guess.
-        worst = max(largest_difference(after[key].double(), golden[f"step3/{letter}/{key}"].astype(float)) for key in after
-                    if not (key.startswith("tmp_") and (key.endswith(".0.bias") or key.endswith(".running_mean"))))
+        worst = max(
+            largest_difference(after[key].double(), golden[f"step3/{letter}/{key}"].astype(float))
+            for key in after
+            if not (key.startswith("tmp_") and (key.endswith(".0.bias") or key.endswith(".running_mean")))
+        )
         rows.append((f"{what}: weights of {letter.upper()} afterwards", worst, 1e-6))
     return rows
 
@@ -388,7 +438,10 @@ class Twin:
         return [Variant(layout, c, b) for b in bf16 for c in compiled for layout in ("contiguous", "channels_last")]
 
     def fastest(self, name: str, make):
-        """The quickest of `make(variant)()` over all variants, timed in turn; one that does not run is told and left out."""
+        """The quickest of `make(variant)()` over all variants, timed in turn.
+
+        One that does not run is told and left out.
+        """
         self.tried[name], works = {}, {}
         for variant in self.variants():
             try:
@@ -459,7 +512,9 @@ class Twin:
         return lambda: [left @ right for _ in range(calls)]
 
     def hardware(self) -> dict[str, object]:
-        device = torch.cuda.get_device_name() if self.device.type == "cuda" else platform.processor() or platform.machine()
+        device = (
+            torch.cuda.get_device_name() if self.device.type == "cuda" else platform.processor() or platform.machine()
+        )
         return {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
@@ -467,9 +522,12 @@ WORKS = ("step_published", "step_tuned", "inference_running", "inference_batch",
 
 
 def serve(twin: Twin) -> None:
-    """Requests {"do": "time", "what": ..., "repeats": n}, {"do": "about"} and {"do": "save", "path": ...}, one per line.
+    """Requests {"do": "time", "what": ..., "repeats": n}, {"do": "about"} and {"do": "save", "path".
 
-    "save" writes the generator's state dict, a series and its maps in float32, so that the other side can compute the same.
+    ...}, one per line.
+
+    "save" writes the generator's state dict, a series and its maps in float32, so that the other side can compute the
+    same.
     """
     for line in sys.stdin:
         request = json.loads(line)
@@ -509,8 +567,9 @@ def main(_) -> None:
             print(f"{'same ' if difference <= allowed else 'OTHER'}  {difference:.1e} (allowed {allowed:.0e})  {what}")
         sys.exit(0 if all(difference <= allowed for _, difference, allowed in rows) else 1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    setting = Setting(_SIZE.value, _FRAMES.value, _WIDTH.value, _DISCRIMINATOR_WIDTH.value, _DEPTH.value, _MAPS.value,
-                      _BATCH.value)
+    setting = Setting(
+        _SIZE.value, _FRAMES.value, _WIDTH.value, _DISCRIMINATOR_WIDTH.value, _DEPTH.value, _MAPS.value, _BATCH.value
+    )
     twin = Twin(setting, device, _COMPILE.value)
     if _SERVE.value:
         serve(twin)
@@ -520,7 +579,10 @@ def main(_) -> None:
         work = getattr(twin, what)
         timed(work, 1, device)
         seconds = timed(work, _REPEATS.value, device)
-        print(f"{what:<18} {statistics.median(seconds):8.4f} s, median of {len(seconds)}  ({twin.chosen[what]})", flush=True)
+        print(
+            f"{what:<18} {statistics.median(seconds):8.4f} s, median of {len(seconds)}  ({twin.chosen[what]})",
+            flush=True,
+        )
         for variant, result in twin.tried.get(what, {}).items():
             print(f"    tried {variant}: {result if isinstance(result, str) else f'{result:.4f} s'}")
 

@@ -1,15 +1,18 @@
 """dscgan_jax against its PyTorch twin on this machine, taking turns. Needs the extra `bench`.
 
-    python benchmarks/versus_torch.py --size=64 --frames=80 --width=16 --batch=4 --output=docs/benchmarks/versus_torch_cpu.json
+    python benchmarks/versus_torch.py --size=64 --frames=80 --width=16 --batch=4
+    --output=docs/benchmarks/versus_torch_cpu.json
 
-Each side runs in a process of its own, and sleeps while the other one works: so the libraries do not fight over threads,
-and a machine that slows down slows both. Ratios are of medians over all rounds; the lowest and the highest ratio of a
-single round stand beside. The matrix product of each side, in the same rounds, is what its fraction of the peak refers to.
+Each side runs in a process of its own, and sleeps while the other one works: so the libraries do not fight over
+threads, and a machine that slows down slows both. Ratios are of medians over all rounds; the lowest and the highest
+ratio of a single round stand beside. The matrix product of each side, in the same rounds, is what its fraction of the
+peak refers to.
 """
 
 import dataclasses
 import functools
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
@@ -28,16 +31,16 @@ from dscgan_jax.training.memory import keep_freed_memory
 if "--serve" in sys.argv:
     keep_freed_memory()  # before JAX takes any, as every run does
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
+import jax
+import jax.numpy as jnp
 
-from dscgan_jax.configs import default  # noqa: E402
-from dscgan_jax.data import batches as pipeline  # noqa: E402
+from dscgan_jax.configs import default
+from dscgan_jax.data import batches as pipeline
 from dscgan_jax.models import flops as counting
-from dscgan_jax.models import published as convert  # noqa: E402
-from dscgan_jax.speed import measure as benchmark  # noqa: E402
+from dscgan_jax.models import published as convert
+from dscgan_jax.speed import measure as benchmark
 from dscgan_jax.speed import page as benchmark_page
-from dscgan_jax.training import state, steps  # noqa: E402
+from dscgan_jax.training import state, steps
 
 _SIZE = flags.DEFINE_integer("size", 64, "Rows and columns.", lower_bound=32)
 _FRAMES = flags.DEFINE_integer("frames", 80, "Frames, 64 to 127.", lower_bound=64, upper_bound=127)
@@ -45,17 +48,29 @@ _WIDTH = flags.DEFINE_integer("width", 16, "Width of the temporal stack.", lower
 _DISCRIMINATOR_WIDTH = flags.DEFINE_integer("discriminator_width", 64, "Width of the discriminator.", lower_bound=1)
 _DEPTH = flags.DEFINE_integer("depth", 6, "Levels of the U-Net.", lower_bound=5)
 _BATCH = flags.DEFINE_integer("batch", 4, "Slices of a step.", lower_bound=1)
-_COMPUTE = flags.DEFINE_enum("compute", None, ["float32", "bfloat16"], "config.model.compute of this side; default: bfloat16 on "
-                             "a GPU, where the tuned twin has it too, float32 on a CPU.")
+_COMPUTE = flags.DEFINE_enum(
+    "compute",
+    None,
+    ["float32", "bfloat16"],
+    "config.model.compute of this side; default: bfloat16 on a GPU, where the tuned twin has it too, float32 on a CPU.",
+)
 _PARTS = flags.DEFINE_list("parts", ["step", "inference"], "What is compared.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often the sides take turns.", lower_bound=1)
-_BLOCK = flags.DEFINE_integer("block", 4, "Timed repeats of each work in a round, after one that is not timed.", lower_bound=1)
+_BLOCK = flags.DEFINE_integer(
+    "block", 4, "Timed repeats of each work in a round, after one that is not timed.", lower_bound=1
+)
 _COMPILE = flags.DEFINE_bool("compile", None, "Whether the tuned twin may try torch.compile; default: on a GPU.")
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: only print.")
 _SERVE = flags.DEFINE_bool("serve", False, "Be this package's side; used by the benchmark itself.")
 
-SIZES = {"size": _SIZE, "frames": _FRAMES, "width": _WIDTH, "discriminator_width": _DISCRIMINATOR_WIDTH, "depth": _DEPTH,
-         "batch": _BATCH}
+SIZES = {
+    "size": _SIZE,
+    "frames": _FRAMES,
+    "width": _WIDTH,
+    "discriminator_width": _DISCRIMINATOR_WIDTH,
+    "depth": _DEPTH,
+    "batch": _BATCH,
+}
 TARGETS = ("tmax",)
 COMPARISONS = {  # what -> the work of each side
     "step, published": ("step", "step_published"),
@@ -90,8 +105,13 @@ class Ours:
     def __init__(self):
         self.config = config_of()
         self.networks, self.optimisers, self.state = state.create(
-            self.config.model, self.config.train, frames=self.config.data.frames, n_targets=len(TARGETS), seed=0,
-            total_steps=1000)
+            self.config.model,
+            self.config.train,
+            frames=self.config.data.frames,
+            n_targets=len(TARGETS),
+            seed=0,
+            total_steps=1000,
+        )
         self.scaling = benchmark.scaling_of(self.config)
         self.batch = jax.device_put(benchmark.synthetic_batch(self.config))
         self._step = benchmark.training_step(self.config, self.networks, self.optimisers)
@@ -109,8 +129,10 @@ class Ours:
         return self._inference("batch")
 
     def _inference(self, norm: str):
-        predict = jax.jit(functools.partial(steps.predict_step, networks=self.networks, scaling=self.scaling, mode=norm),
-                          compiler_options=steps.compiler_options())
+        predict = jax.jit(
+            functools.partial(steps.predict_step, networks=self.networks, scaling=self.scaling, mode=norm),
+            compiler_options=steps.compiler_options(),
+        )
         # A copy: the steps donate theirs.
         variables, inputs = jax.tree.map(jnp.copy, self.state.generator), pipeline.network_inputs(self.batch)
         return lambda: predict(variables, inputs)
@@ -129,7 +151,11 @@ class Ours:
 
     def respond(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "about":
-            return {"hardware": benchmark.hardware(), "versions": benchmark.versions(), "compute": self.config.model.compute}
+            return {
+                "hardware": benchmark.hardware(),
+                "versions": benchmark.versions(),
+                "compute": self.config.model.compute,
+            }
         if request["do"] == "compare":
             return {"largest_difference": difference_to(pathlib.Path(request["path"]))}
         work = getattr(self, request["what"])
@@ -148,10 +174,13 @@ def difference_to(path: pathlib.Path) -> float:
     config = config_of(**{"model.bias_before_norm": True, "model.compute": "float32"})
     weights = {name.removeprefix("state/"): value for name, value in saved.items() if name.startswith("state/")}
     variables = convert.from_published(weights, convert.generator_entries(config.model))
-    networks = state.create(config.model, config.train, frames=config.data.frames, n_targets=len(TARGETS), seed=0,
-                            total_steps=1)[0]
+    networks = state.create(
+        config.model, config.train, frames=config.data.frames, n_targets=len(TARGETS), seed=0, total_steps=1
+    )[0]
     with jax.default_matmul_precision("highest"):
-        maps = jax.jit(lambda variables, series: networks.generate(variables, series, "running")[0])(variables, saved["series"])
+        maps = jax.jit(lambda variables, series: networks.generate(variables, series, "running")[0])(
+            variables, saved["series"]
+        )
     return float(np.max(np.abs(np.moveaxis(np.asarray(maps), -1, 1) - saved["running"])))
 
 
@@ -176,8 +205,13 @@ class Side:
         self.name = name
         command = [sys.executable, str(pathlib.Path(__file__).with_name(script)), "--serve", *size_flags(), *arguments]
         # Two frameworks share one GPU: neither may take all of its memory at its start.
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                         env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"})
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        )
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
         try:
@@ -208,9 +242,13 @@ def compare(ours: Side, twin: Side, gpu: bool, rounds: int, block: int) -> dict[
     """Seconds of every work on both sides, by rounds."""
     products = ("matmul_float32", "matmul_bfloat16") if gpu else ("matmul_float32",)
     pairs = [pair for what, pair in COMPARISONS.items() if what.split(",")[0] in _PARTS.value]
-    works = list(dict.fromkeys([(ours, mine) for mine, _ in pairs]
-                               + [(twin, theirs) for _, theirs in pairs]
-                               + [(side, product) for product in products for side in (ours, twin)]))
+    works = list(
+        dict.fromkeys(
+            [(ours, mine) for mine, _ in pairs]
+            + [(twin, theirs) for _, theirs in pairs]
+            + [(side, product) for product in products for side in (ours, twin)]
+        )
+    )
     measured: dict[tuple[str, str], list[list[float]]] = {}
     failed: dict[str, str] = {}
     for side, work in works:
@@ -221,7 +259,9 @@ def compare(ours: Side, twin: Side, gpu: bool, rounds: int, block: int) -> dict[
         else:
             measured[side.name, work] = []
     # In turns: a work of ours, then one of the twin's.
-    order = [pair for pair in zip(*([work for work in works if work[0] is side] for side in (ours, twin)), strict=False)]
+    order = [
+        pair for pair in zip(*([work for work in works if work[0] is side] for side in (ours, twin)), strict=False)
+    ]
     turns = [work for pair in order for work in pair]
     turns += [work for work in works if work not in turns]
     for number in range(rounds):
@@ -239,7 +279,9 @@ def record_of(result: dict[str, Any], count: counting.Count, batch: int, kinds: 
 
     def peak(side: str, kind: str) -> float | None:
         rounds = measured.get((side, f"matmul_{kind}"))
-        return result["product_flops"][f"matmul_{kind}"] / statistics.median(sum(rounds, [])) if rounds else None
+        return (
+            result["product_flops"][f"matmul_{kind}"] / statistics.median(itertools.chain(*rounds)) if rounds else None
+        )
 
     rows = []
     for what, (mine, theirs) in COMPARISONS.items():
@@ -249,8 +291,10 @@ def record_of(result: dict[str, Any], count: counting.Count, batch: int, kinds: 
             seconds, of = row[f"{side}_seconds"], peak(side, kinds.get(f"{side}, {work}", "float32"))
             row[f"{side}_fraction_of_peak"] = flops / seconds / of if seconds and of else None
         rows.append(row)
-    peaks = {kind.removeprefix("matmul_"): {side: peak(side, kind.removeprefix("matmul_")) for side in ("jax", "torch")}
-             for kind in result["product_flops"]}
+    peaks = {
+        kind.removeprefix("matmul_"): {side: peak(side, kind.removeprefix("matmul_")) for side in ("jax", "torch")}
+        for kind in result["product_flops"]
+    }
     return {"comparisons": rows, "peaks": peaks, "failed": result["failed"]}
 
 
@@ -279,16 +323,30 @@ def main(_) -> None:
     for side in (ours, twin):
         side.close()
     kinds = {f"jax, {mine}": about["compute"] for mine, _ in COMPARISONS.values()}
-    kinds |= {f"torch, {what}": "bfloat16" if "bf16" in variant else "float32" for what, variant in about_twin["chosen"].items()}
+    kinds |= {
+        f"torch, {what}": "bfloat16" if "bf16" in variant else "float32"
+        for what, variant in about_twin["chosen"].items()
+    }
     config = config_of()
     count = counting.counted_flops(config.model, config.data.frames, config.data.size, len(TARGETS))
-    setting = {**{name: holder.value for name, holder in SIZES.items()}, "compute": about["compute"],
-               "torch_compile": compiled}
-    record = {"schema": benchmark_page.VERSUS, "command": " ".join(["python benchmarks/versus_torch.py", *sys.argv[1:]]),
-              "hardware": about["hardware"], "versions": about["versions"], "torch": about_twin, "load_before": load_before,
-              "load_after": os.getloadavg()[0], "setting": setting, "counted": dataclasses.asdict(count),
-              "largest_difference": same.get("largest_difference"),
-              **record_of(result, count, _BATCH.value, kinds)}
+    setting = {
+        **{name: holder.value for name, holder in SIZES.items()},
+        "compute": about["compute"],
+        "torch_compile": compiled,
+    }
+    record = {
+        "schema": benchmark_page.VERSUS,
+        "command": " ".join(["python benchmarks/versus_torch.py", *sys.argv[1:]]),
+        "hardware": about["hardware"],
+        "versions": about["versions"],
+        "torch": about_twin,
+        "load_before": load_before,
+        "load_after": os.getloadavg()[0],
+        "setting": setting,
+        "counted": dataclasses.asdict(count),
+        "largest_difference": same.get("largest_difference"),
+        **record_of(result, count, _BATCH.value, kinds),
+    }
     if same.get("error"):
         record["failed"]["same output"] = same["error"]
     print(benchmark_page.title_of(record))

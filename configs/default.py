@@ -22,7 +22,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.root = ""  # folder of exams; empty: phantom exams are drawn into cache_dir
     data.layout = "bids"  # how that folder is laid out: bids or isles2017
     data.cache_dir = "~/.cache/dscgan_jax"  # phantom exams, prepared data and compiled programs; runs share it
-    data.tr_seconds = 0.0  # frame length for files that do not tell it, or tell it wrongly; 0 = from the files; also --tr
+    data.tr_seconds = (
+        0.0  # frame length for files that do not tell it, or tell it wrongly; 0 = from the files; also --tr
+    )
     data.te_seconds = 0.0  # echo time, likewise; also --te
     data.accept = ()  # names of findings that refuse an exam and that are taken all the same; also --accept
     data.split_fractions = (0.70, 0.10, 0.20)  # train, validation, test, by subject (paper: 142, 20, 41 of 203)
@@ -35,13 +37,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # the first acquired frame, from which TTP counts (so TTP needs 0).
     data.lead_seconds = 0.0
     data.motion = "none"  # rigid: series are realigned first; for predict also --motion
-    # What a network sees around the brain (found in the series itself): zero = nothing, so that air, noise, scalp or a skull
-    # that somebody stripped cannot change its maps; keep = everything (published).
+    # What a network sees around the brain (found in the series itself): zero = nothing, so that air, noise, scalp or a
+    # skull that somebody stripped cannot change its maps; keep = everything (published).
     data.outside_brain = "zero"
     data.transients = "keep"  # frames before steady state: keep (paper), or hold = replaced by the first steady frame
     data.signal = "raw"  # network input: raw signal (paper), relative S/S0, or delta_r2star in 1/s
     data.ranges = "percentile"  # [-1, 1] is the 0.1-99.9 percentile of training brains, clipped; published: min, max
-    data.on_device = "auto"  # the training slices, as int16: auto = on the device if that is no CPU and has room; always, never
+    data.on_device = (
+        "auto"  # the training slices, as int16: auto = on the device if that is no CPU and has room; always, never
+    )
     data.memory_mib = 4096  # otherwise in memory if they need no more than that; 0 = always read from disk
     data.read_threads = 4  # threads that read from disk, each holding one batch
 
@@ -60,14 +64,18 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     model.norm = "batch"  # batch or instance
     model.upsample = "transposed"  # transposed convolution, or resize = nearest neighbour and a 3x3 convolution
     model.bias_before_norm = False  # the published code has such biases; their true gradient is zero
-    # pix2pix: N(0, 0.02), norm scales N(1, 0.02); temporal kernels keep the variance of their input, and the maps begin with as
-    # much say in the discriminator as all frames. published: the released code's scheme.
+    # pix2pix: N(0, 0.02), norm scales N(1, 0.02); temporal kernels keep the variance of their input, and the maps begin
+    # with as much say in the discriminator as all frames. published: the released code's scheme.
     model.init = "pix2pix"
     model.discriminator = "patch"  # patch (PatchGAN) or whole (the released code's alternative, 113-128 pixels)
     model.discriminator_width = 64
     model.discriminator_layers = 2  # 2: receptive field 34 pixels, 3: 70 pixels
-    model.compute = "float32"  # bfloat16: layers compute in it, parameters, statistics and losses stay float32 (GPU, TPU)
-    model.lean = False  # True: training of the temporal stack needs less memory and more time (values are computed again)
+    model.compute = (
+        "float32"  # bfloat16: layers compute in it, parameters, statistics and losses stay float32 (GPU, TPU)
+    )
+    model.lean = (
+        False  # True: training of the temporal stack needs less memory and more time (values are computed again)
+    )
 
     config.loss = loss = ml_collections.ConfigDict()
     loss.objective = "logits"  # logits: one sigmoid (paper); published: two sigmoids, as in the released code
@@ -75,12 +83,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     config.train = train = ml_collections.ConfigDict()
     train.batch_size = 4  # slices, over all devices
-    train.accumulate = 1  # parts of a batch taken one behind the other, to save memory; batch norms see one part at a time
+    train.accumulate = (
+        1  # parts of a batch taken one behind the other, to save memory; batch norms see one part at a time
+    )
     train.epochs = 100.0  # may be fractional; steps = ceil(epochs * slices / batch_size)
     train.steps = 0  # a fixed number of steps instead; 0 = from epochs
     train.learning_rate = 1e-4  # of the generator
     train.discriminator_learning_rate = 1e-4
-    # Both rates times batch_size / learning_rate_batch (linear), or the root of that (sqrt, for Adam); none = as they stand.
+    # Both rates times batch_size / learning_rate_batch (linear), or the root of that (sqrt, for Adam); none = as they
+    # stand.
     train.learning_rate_scaling = "none"
     train.learning_rate_batch = 4  # slices; the batch that the rates are meant for
     train.decay = "constant"  # of both learning rates: constant (paper) or cosine to zero over the run
@@ -100,13 +111,21 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     config.conventional = conventional = ml_collections.ConfigDict()  # of --mode=deconvolve and of the baselines
     conventional.method = "parametric"  # parametric, osvd, csvd, or ssvd (for teaching); also --method
-    conventional.aif = "auto"  # arterial input: auto, or files = each exam's own aif.tsv; also --aif, which takes a file too
-    conventional.scale = "reference_wm"  # none, reference_wm (healthy white matter at 22 ml/100g/min) or a factor; also --scale
-    conventional.motion = "rigid"  # frames in which the head moved are realigned first (still ones stay bit for bit); none: not
+    conventional.aif = (
+        "auto"  # arterial input: auto, or files = each exam's own aif.tsv; also --aif, which takes a file too
+    )
+    conventional.scale = (
+        "reference_wm"  # none, reference_wm (healthy white matter at 22 ml/100g/min) or a factor; also --scale
+    )
+    conventional.motion = (
+        "rigid"  # frames in which the head moved are realigned first (still ones stay bit for bit); none: not
+    )
     conventional.tmax_offset = "none"  # healthy: Tmax shifted so that healthy tissue has 2 s; for the SVD methods
     conventional.cut = 0.0  # csvd, ssvd: singular values below this share are left out; 0 = 0.1 and 0.2
     conventional.oscillation = 0.035  # osvd: largest oscillation index
-    conventional.neighbourhood_mm = 5.0  # parametric: FWHM of the neighbourhood that shares delay and dispersion; 0 = none
+    conventional.neighbourhood_mm = (
+        5.0  # parametric: FWHM of the neighbourhood that shares delay and dispersion; 0 = none
+    )
     # parametric: shape of the gamma-distributed transit times, 1 = exponential residue; 0 = what suits the exam best.
     conventional.transit_shape = 0.0
     conventional.dispersion = True  # parametric: whether dispersion is fitted
@@ -119,7 +138,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
 
 def demo(config: ml_collections.ConfigDict) -> None:
-    """Minutes on two CPU cores: small exams, a narrow network, and settings that learn quickly instead of the paper's."""
+    """Minutes on two CPU cores: small exams, a narrow network, settings that learn quickly instead of the paper's."""
     config.phantom.subjects = 60
     config.phantom.size = 64
     config.phantom.slices = 8
@@ -147,7 +166,10 @@ def demo(config: ml_collections.ConfigDict) -> None:
 
 
 def published(config: ml_collections.ConfigDict) -> None:
-    """The released code with its quirks: two sigmoids, biases before norms, initialisation, ranges, and the air that it sees."""
+    """The released code with its quirks.
+
+    Two sigmoids, biases before norms, initialisation, ranges, and the air that it sees.
+    """
     config.loss.objective = "published"
     config.model.bias_before_norm = True
     config.model.init = "published"

@@ -25,12 +25,14 @@ def expanded(path: pathlib.Path | str, where: str) -> pathlib.Path:
     try:
         return pathlib.Path(path).expanduser()
     except RuntimeError as error:
-        raise InputError(f"{where}={path}: the home folder is not known (HOME is not set, or there is no such user); give a path "
-                         "without ~.") from error
+        raise InputError(
+            f"{where}={path}: the home folder is not known (HOME is not set, or there is no such user); give a path "
+            "without ~."
+        ) from error
 
 
 def name_unknown_owners() -> None:
-    """Where the system has no name for this user or group, as in containers, their number stands in for the rest of the process.
+    """Gives users and groups without a name, as in containers, their number as one, as long as this process lives.
 
     Libraries ask for the names of a file's owners, only to forget them, and fail.
     """

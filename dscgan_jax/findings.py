@@ -17,8 +17,20 @@ Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 # Those that can be errors; --accept takes them.
-CAN_REFUSE = ("frame_length", "echo_time", "first_pass_width", "signal_normalised", "frame_order", "echoes_joined",
-              "second_bolus", "signal_step", "truncated", "map_unit", "map_constant", "map_unlike_others")
+CAN_REFUSE = (
+    "frame_length",
+    "echo_time",
+    "first_pass_width",
+    "signal_normalised",
+    "frame_order",
+    "echoes_joined",
+    "second_bolus",
+    "signal_step",
+    "truncated",
+    "map_unit",
+    "map_constant",
+    "map_unlike_others",
+)
 # Every name that a finding can have: what it is about.
 NAMES = {
     # time
@@ -37,7 +49,8 @@ NAMES = {
     "sidecar_encoding": "sidecar that is not UTF-8",
     # series
     "signal_normalised": "values that are not the scanner's: normalised, subtracted or shifted",
-    "signal_missing": "values that are missing (NaN, zero, negative or constant in a part of a frame), interpolated over time",
+    "signal_missing": "values that are missing (NaN, zero, negative or constant in a part of a frame), interpolated "
+    "over time",
     "signal_negative": "negative values outside the head, set to zero",
     "frames_missing": "empty frames at the end, left out",
     "frames_repeated": "frames that are copies of the frame before",
@@ -140,7 +153,12 @@ class Finding:
     def from_json(cls, record: dict[str, Any]) -> "Finding":
         """Inverse of `to_json`."""
         return cls(
-            record["Name"], record["Severity"], record["Text"], record["Value"], record["Flag"] or "", bool(record["Accepted"])
+            record["Name"],
+            record["Severity"],
+            record["Text"],
+            record["Value"],
+            record["Flag"] or "",
+            bool(record["Accepted"]),
         )
 
 
@@ -221,5 +239,7 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
     """
     names = tuple(name.strip() for name in names if name.strip())
     if unknown := [name for name in names if name not in CAN_REFUSE]:
-        raise InputError(f"--accept={','.join(unknown)}: no exam is refused for that; it must be of {', '.join(CAN_REFUSE)}.")
+        raise InputError(
+            f"--accept={','.join(unknown)}: no exam is refused for that; it must be of {', '.join(CAN_REFUSE)}."
+        )
     return names

@@ -1,7 +1,7 @@
 """The one door: absl flags, process set-up, one call per mode.
 
-python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate, minutes on a CPU
-python -m dscgan_jax.main --mode=predict --workdir=runs/temp_tmax-demo --input=exam.nii.gz --output=maps/
+python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate, minutes on a
+CPU python -m dscgan_jax.main --mode=predict --workdir=runs/temp_tmax-demo --input=exam.nii.gz --output=maps/
 python -m dscgan_jax.main --mode=deconvolve --input=exam.nii.gz --output=maps/       # no network
 """
 
@@ -43,50 +43,128 @@ def _readers(flag: str, text: str) -> str:
     return f"[{options.modes_of(flag)}] {text}"
 
 
-_MODE = flags.DEFINE_enum("mode", "train", list(MODES), "; ".join(f"{mode}: {what}" for mode, what in MODES.items())
-                          + ". A flag is read by the modes in its brackets; given to another one, it is an error.")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    list(MODES),
+    "; ".join(f"{mode}: {what}" for mode, what in MODES.items())
+    + ". A flag is read by the modes in its brackets; given to another one, it is an error.",
+)
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "[all modes] Config file (default configs/temp_tmax.py), optionally with a variant: "
-    "configs/temp_tmax.py:demo. Fields are overridden as --config.train.batch_size=8; configs/default.py lists and explains all "
-    "of them. evaluate and predict take the network's settings from the run.")
-_WORKDIR = flags.DEFINE_string("workdir", None, _readers("workdir", "Where a run lives; default: runs/<config>[-<variant>]."))
+    "config",
+    None,
+    "[all modes] Config file (default configs/temp_tmax.py), optionally with a variant: "
+    "configs/temp_tmax.py:demo. Fields are overridden as --config.train.batch_size=8; configs/default.py lists and "
+    "explains all "
+    "of them. evaluate and predict take the network's settings from the run.",
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, _readers("workdir", "Where a run lives; default: runs/<config>[-<variant>].")
+)
 _INPUT = flags.DEFINE_string("input", None, _readers("input", "A 4-D NIfTI file."))
 _OUTPUT = flags.DEFINE_string("output", None, _readers("output", "Folder to write into; benchmark: JSON file."))
-_METHOD = flags.DEFINE_enum("method", None, ["parametric", "osvd", "csvd", "ssvd"], _readers(
-    "method", "How (default parametric)."))
-_AIF = flags.DEFINE_string("aif", None, _readers("aif", "The arterial input: auto (default), a table with time_seconds and "
-                           "concentration_mM, a NIfTI mask of arterial voxels, or files (each exam's own aif.tsv)."))
-_SCALE = flags.DEFINE_string("scale", None, _readers("scale", "none, reference_wm (healthy white matter at 22 ml/100g/min, "
-                             "default) or a factor on CBF and CBV."))
-_MASK = flags.DEFINE_string("mask", None, _readers("mask", "NIfTI mask of the tissue of one exam (--input), instead of an "
-                            "automatic one."))
-_MOTION = flags.DEFINE_enum("motion", None, ["none", "rigid"], _readers("motion", "rigid: the series is realigned first. "
-                            "Default: deconvolve: config.conventional.motion; predict: as the network was trained."))
-_MAPS = flags.DEFINE_string("maps", None, _readers("maps", "A folder with <subject>_<map>.nii.gz to score instead of a network; "
-                            "with --workdir of a run on that run's grid and ranges."))
+_METHOD = flags.DEFINE_enum(
+    "method", None, ["parametric", "osvd", "csvd", "ssvd"], _readers("method", "How (default parametric).")
+)
+_AIF = flags.DEFINE_string(
+    "aif",
+    None,
+    _readers(
+        "aif",
+        "The arterial input: auto (default), a table with time_seconds and "
+        "concentration_mM, a NIfTI mask of arterial voxels, or files (each exam's own aif.tsv).",
+    ),
+)
+_SCALE = flags.DEFINE_string(
+    "scale",
+    None,
+    _readers(
+        "scale", "none, reference_wm (healthy white matter at 22 ml/100g/min, default) or a factor on CBF and CBV."
+    ),
+)
+_MASK = flags.DEFINE_string(
+    "mask", None, _readers("mask", "NIfTI mask of the tissue of one exam (--input), instead of an automatic one.")
+)
+_MOTION = flags.DEFINE_enum(
+    "motion",
+    None,
+    ["none", "rigid"],
+    _readers(
+        "motion",
+        "rigid: the series is realigned first. "
+        "Default: deconvolve: config.conventional.motion; predict: as the network was trained.",
+    ),
+)
+_MAPS = flags.DEFINE_string(
+    "maps",
+    None,
+    _readers(
+        "maps",
+        "A folder with <subject>_<map>.nii.gz to score instead of a network; "
+        "with --workdir of a run on that run's grid and ranges.",
+    ),
+)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], _readers("split", "Which subjects."))
-_STEP = flags.DEFINE_string("step", "best", _readers("step", "best (on validation), latest, or a step; not with --maps."))
-_TR = flags.DEFINE_float("tr", 0.0, _readers("tr", "Frame length in seconds, for files that do not tell it, or tell it wrongly; "
-                         "0 = from the files."), lower_bound=0.0)
+_STEP = flags.DEFINE_string(
+    "step", "best", _readers("step", "best (on validation), latest, or a step; not with --maps.")
+)
+_TR = flags.DEFINE_float(
+    "tr",
+    0.0,
+    _readers("tr", "Frame length in seconds, for files that do not tell it, or tell it wrongly; 0 = from the files."),
+    lower_bound=0.0,
+)
 _TE = flags.DEFINE_float("te", 0.0, _readers("te", "Echo time in seconds, likewise."), lower_bound=0.0)
-_ACCEPT = flags.DEFINE_list("accept", [], _readers("accept", "Names of findings, with commas between them, that refuse an exam "
-                            "and that are taken all the same; they become warnings and are recorded."))
-_PRESET = flags.DEFINE_enum("preset", "acute", ["acute", "chronic"], _readers("preset", "Which of the paper's cohorts."))
+_ACCEPT = flags.DEFINE_list(
+    "accept",
+    [],
+    _readers(
+        "accept",
+        "Names of findings, with commas between them, that refuse an exam "
+        "and that are taken all the same; they become warnings and are recorded.",
+    ),
+)
+_PRESET = flags.DEFINE_enum(
+    "preset", "acute", ["acute", "chronic"], _readers("preset", "Which of the paper's cohorts.")
+)
 _SUBJECTS = flags.DEFINE_integer("subjects", 40, _readers("subjects", "Number of subjects."), lower_bound=1)
 _SIZE = flags.DEFINE_integer("size", 128, _readers("size", "Rows and columns."), lower_bound=32)
 _SLICES = flags.DEFINE_integer("slices", 0, _readers("slices", "Slices; 0 = the preset's own number."), lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, _readers("seed", "Random seed."), lower_bound=0)
-_DISTRIBUTED = flags.DEFINE_enum("distributed", None, ["auto"], _readers(
-    "distributed", "On several processes, as Slurm, Open MPI or a TPU pod started them (launch/slurm.py, launch/tpu.py)."))
-_COORDINATOR = flags.DEFINE_string("coordinator", None, _readers("coordinator", "host:port of process 0, where several processes "
-                                   "started by hand meet; the same for all of them."))
-_PROCESSES = flags.DEFINE_integer("processes", None, _readers("processes", "How many processes there are."), lower_bound=1)
+_DISTRIBUTED = flags.DEFINE_enum(
+    "distributed",
+    None,
+    ["auto"],
+    _readers(
+        "distributed",
+        "On several processes, as Slurm, Open MPI or a TPU pod started them (launch/slurm.py, launch/tpu.py).",
+    ),
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    _readers(
+        "coordinator", "host:port of process 0, where several processes started by hand meet; the same for all of them."
+    ),
+)
+_PROCESSES = flags.DEFINE_integer(
+    "processes", None, _readers("processes", "How many processes there are."), lower_bound=1
+)
 _PROCESS = flags.DEFINE_integer("process", None, _readers("process", "Which of them this is, from 0."), lower_bound=0)
-_WAIT_SECONDS = flags.DEFINE_float("wait_seconds", 300.0, _readers(
-    "wait_seconds", "How long to wait for other processes, and for all devices to add up one number before training."),
-    lower_bound=1.0)
-_PARTS = flags.DEFINE_list("parts", [], _readers("parts", "Of step, pipeline, inference, deconvolution, linear (default: these) "
-                           "and best_batch."))
+_WAIT_SECONDS = flags.DEFINE_float(
+    "wait_seconds",
+    300.0,
+    _readers(
+        "wait_seconds",
+        "How long to wait for other processes, and for all devices to add up one number before training.",
+    ),
+    lower_bound=1.0,
+)
+_PARTS = flags.DEFINE_list(
+    "parts",
+    [],
+    _readers("parts", "Of step, pipeline, inference, deconvolution, linear (default: these) and best_batch."),
+)
 _REPEATS = flags.DEFINE_integer("repeats", 20, _readers("repeats", "Timed steps."), lower_bound=3)
 _DEBUG = flags.DEFINE_bool("debug", False, "[all modes] Show the traceback of an error.")
 
@@ -113,8 +191,10 @@ def leave(error: BaseException) -> None:
     distributed = sys.modules.get("dscgan_jax.distributed")
     if distributed and (isinstance(error, distributed.Stuck) or distributed.has_joined()):  # others would be waited for
         if distributed.lost(error):
-            error = InputError(f"the processes no longer reach each other ({' '.join(str(error).split())[:120]}); the output of "
-                               "the others says why. Give all commands again: the run resumes from its last checkpoint.")
+            error = InputError(
+                f"the processes no longer reach each other ({' '.join(str(error).split())[:120]}); the output of "
+                "the others says why. Give all commands again: the run resumes from its last checkpoint."
+            )
         distributed.leave(one_line(error))
     sys.exit(one_line(error))
 
@@ -127,8 +207,13 @@ def run(mode: str) -> None:
         keep_freed_memory()  # before JAX takes any
     from dscgan_jax.training import distributed
 
-    distributed.initialize(automatic=bool(_DISTRIBUTED.value), coordinator=_COORDINATOR.value, processes=_PROCESSES.value,
-                           process=_PROCESS.value, wait_seconds=_WAIT_SECONDS.value)  # before anything could touch a device
+    distributed.initialize(
+        automatic=bool(_DISTRIBUTED.value),
+        coordinator=_COORDINATOR.value,
+        processes=_PROCESSES.value,
+        process=_PROCESS.value,
+        wait_seconds=_WAIT_SECONDS.value,
+    )  # before anything could touch a device
     from dscgan_jax import settings
     from dscgan_jax.app import workflow
 
@@ -141,19 +226,35 @@ def run(mode: str) -> None:
     elif mode == "check":
         workflow.check(config)
     elif mode == "evaluate" and _MAPS.value:
-        workflow.evaluate_maps(config, _path(_MAPS), workdir() if _WORKDIR.value else None, _SPLIT.value, given.all_fields)
+        workflow.evaluate_maps(
+            config, _path(_MAPS), workdir() if _WORKDIR.value else None, _SPLIT.value, given.all_fields
+        )
     elif mode == "evaluate":
         workflow.evaluate_run(config, workdir(), _SPLIT.value, _STEP.value, given.all_fields)
     elif mode == "predict":
         workflow.predict(config, workdir(), _required(_INPUT), _required(_OUTPUT), _STEP.value, given.all_fields)
     elif mode == "deconvolve":
-        workflow.deconvolve(config, _path(_INPUT) if _INPUT.value else None, _required(_OUTPUT),
-                            arterial_input() or config.conventional.aif, _path(_MASK) if _MASK.value else None)
+        workflow.deconvolve(
+            config,
+            _path(_INPUT) if _INPUT.value else None,
+            _required(_OUTPUT),
+            arterial_input() or config.conventional.aif,
+            _path(_MASK) if _MASK.value else None,
+        )
     elif mode == "phantom":
-        workflow.draw_phantom(_required(_OUTPUT), preset=_PRESET.value, subjects=_SUBJECTS.value, size=_SIZE.value,
-                              slices=_SLICES.value, seed=_SEED.value, split_fractions=tuple(config.data.split_fractions))
+        workflow.draw_phantom(
+            _required(_OUTPUT),
+            preset=_PRESET.value,
+            subjects=_SUBJECTS.value,
+            size=_SIZE.value,
+            slices=_SLICES.value,
+            seed=_SEED.value,
+            split_fractions=tuple(config.data.split_fractions),
+        )
     elif mode == "benchmark":
-        workflow.measure_speed(config, _PARTS.value, _REPEATS.value, _path(_OUTPUT) if _OUTPUT.value else None, command_line())
+        workflow.measure_speed(
+            config, _PARTS.value, _REPEATS.value, _path(_OUTPUT) if _OUTPUT.value else None, command_line()
+        )
 
 
 def read_command(mode: str) -> options.Given:
@@ -163,7 +264,9 @@ def read_command(mode: str) -> options.Given:
       InputError: something is not.
     """
     names = {name for name in options.FLAGS if flags.FLAGS[name].present}
-    fields = {re.sub(r"\[.*", "", path) for path in config_flags.get_override_values(flags.FLAGS["config"])}  # target[0]
+    fields = {
+        re.sub(r"\[.*", "", path) for path in config_flags.get_override_values(flags.FLAGS["config"])
+    }  # target[0]
     config = _CONFIG.value
     leaves = {leaf for path in fields for leaf in _leaves(config, path)}
     run_is_there = bool(_WORKDIR.value) and (workdir() / "checkpoints").is_dir()
@@ -173,7 +276,7 @@ def read_command(mode: str) -> options.Given:
 
 
 def read_config(given: options.Given | None = None) -> ml_collections.ConfigDict:
-    """The config of the command line, with the flags that stand for a field and the whole path of the exams put into it."""
+    """The config of the command line, with the flags that stand for a field and the exams' whole path in it."""
     config = _with_flags(_CONFIG.value, given or read_command(_MODE.value))
     if config.data.root:  # however it was spelt, a run remembers one name
         config.data.root = str(expanded(config.data.root, "--config.data.root").resolve())
@@ -215,7 +318,7 @@ def disk_is_full(error: BaseException | None) -> bool:
     """Whether an error, or what caused it, says so; the checkpoint writer knows no errno, only words."""
     words = ("No space left", "File too large", "Disk quota exceeded")
     while error is not None:
-        if isinstance(error, OSError) and error.errno in DISK_FULL or any(word in str(error) for word in words):
+        if (isinstance(error, OSError) and error.errno in DISK_FULL) or any(word in str(error) for word in words):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -227,18 +330,26 @@ def one_line(error: BaseException) -> str:
         return "\ninterrupted; a run resumes from its last checkpoint when its command is given again."
     text = " ".join(str(error).split())
     if not isinstance(error, InputError) and disk_is_full(error):
-        return ("error: the disk is full; free some space or give another folder. A run resumes from its last whole "
-                "checkpoint when its command is given again.")
+        return (
+            "error: the disk is full; free some space or give another folder. A run resumes from its last whole "
+            "checkpoint when its command is given again."
+        )
     if isinstance(error, (InputError, FloatingPointError, OSError)):
         return f"error: {text}"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
-        return ("error: out of memory; lower config.train.batch_size, config.model.width or config.data.size, or take the batch "
-                "in parts (config.train.accumulate).")
+        return (
+            "error: out of memory; lower config.train.batch_size, config.model.width or config.data.size, or take the "
+            "batch "
+            "in parts (config.train.accumulate)."
+        )
     return f"error: {type(error).__name__}: {text} (this is a defect of dscgan_jax; --debug shows where)"
 
 
 def resolve_config(argument: str) -> str:
-    """`--config=configs/temp_tmax.py[:variant]` with the file found from any folder: the configs ship with the package."""
+    """`--config=configs/temp_tmax.py[:variant]` with the file found from any folder.
+
+    The configs ship with the package.
+    """
     name, equals, value = argument.partition("=")
     if name not in ("--config", "-config") or not equals:
         return argument
@@ -275,7 +386,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     try:
         for i, argument in enumerate(argv[:-1]):
             if argument in ("--config", "-config"):
-                argv = [*argv[:i], f"--config={argv[i + 1]}", *argv[i + 2:]]
+                argv = [*argv[:i], f"--config={argv[i + 1]}", *argv[i + 2 :]]
         if not any(argument.startswith(("--config=", "-config=")) for argument in argv):
             argv = [argv[0], "--config=configs/temp_tmax.py", *argv[1:]]
         sys.argv = [argv[0], *map(resolve_config, argv[1:])]  # ml_collections looks for overrides there

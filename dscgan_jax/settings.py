@@ -18,9 +18,21 @@ from dscgan_jax.maps import MAP_NAMES, map_indices
 
 # What a resumed run may change: how long, how chatty, where from. Everything else would make it another run.
 RESUMABLE_FIELDS = (
-    "train.epochs", "train.steps", "train.log_every_steps", "train.checkpoint_every_epochs", "train.sample_every_epochs",
-    "train.keep_checkpoints", "data.root", "data.cache_dir", "data.memory_mib", "data.on_device",
-    "data.read_threads", "data.accept", "evaluate.norm_at_test", "evaluate.baselines", "model.lean",
+    "train.epochs",
+    "train.steps",
+    "train.log_every_steps",
+    "train.checkpoint_every_epochs",
+    "train.sample_every_epochs",
+    "train.keep_checkpoints",
+    "data.root",
+    "data.cache_dir",
+    "data.memory_mib",
+    "data.on_device",
+    "data.read_threads",
+    "data.accept",
+    "evaluate.norm_at_test",
+    "evaluate.baselines",
+    "model.lean",
 )
 # What runs did that began before a field existed, where that is not its default now.
 BEFORE_ITS_FIELD = {"data.outside_brain": "keep"}
@@ -50,17 +62,40 @@ _CHOICES = {
     "conventional.motion": ("none", "rigid"),
 }
 _AT_LEAST = {
-    "seed": 0, "phantom.seed": 0,
-    "data.size": 8, "data.slices": 0, "data.frames": 2, "data.memory_mib": 0, "data.read_threads": 1,
-    "data.tr_seconds": 0, "data.te_seconds": 0, "data.lead_seconds": 0,
-    "phantom.subjects": 3, "phantom.size": 32, "phantom.slices": 0,
-    "model.width": 1, "model.unet_width": 1, "model.depth": 1, "model.discriminator_width": 1,
-    "model.discriminator_layers": 1, "train.accumulate": 1,
-    "loss.l1_weight": 0, "train.batch_size": 1, "train.learning_rate_batch": 1, "train.steps": 0, "train.log_every_steps": 1,
+    "seed": 0,
+    "phantom.seed": 0,
+    "data.size": 8,
+    "data.slices": 0,
+    "data.frames": 2,
+    "data.memory_mib": 0,
+    "data.read_threads": 1,
+    "data.tr_seconds": 0,
+    "data.te_seconds": 0,
+    "data.lead_seconds": 0,
+    "phantom.subjects": 3,
+    "phantom.size": 32,
+    "phantom.slices": 0,
+    "model.width": 1,
+    "model.unet_width": 1,
+    "model.depth": 1,
+    "model.discriminator_width": 1,
+    "model.discriminator_layers": 1,
+    "train.accumulate": 1,
+    "loss.l1_weight": 0,
+    "train.batch_size": 1,
+    "train.learning_rate_batch": 1,
+    "train.steps": 0,
+    "train.log_every_steps": 1,
     "train.keep_checkpoints": 1,
 }
-_ABOVE_ZERO = ("data.frame_seconds", "train.epochs", "train.learning_rate", "train.discriminator_learning_rate",
-               "train.checkpoint_every_epochs", "train.sample_every_epochs")
+_ABOVE_ZERO = (
+    "data.frame_seconds",
+    "train.epochs",
+    "train.learning_rate",
+    "train.discriminator_learning_rate",
+    "train.checkpoint_every_epochs",
+    "train.sample_every_epochs",
+)
 _BELOW_ONE = ("train.beta1", "train.beta2")
 
 
@@ -84,24 +119,36 @@ def check(config: ml_collections.ConfigDict) -> None:
     map_indices(tuple(config.target))
     check_fields(config, (*_CHOICES, *_AT_LEAST, *_ABOVE_ZERO, *_BELOW_ONE))
     if config.model.generator == "temporal" and not 64 <= config.data.frames <= 127:
-        raise InputError(f"config.data.frames is {config.data.frames}; the temporal stack halves time six times and "
-                         "takes 64 to 127 frames.")
+        raise InputError(
+            f"config.data.frames is {config.data.frames}; the temporal stack halves time six times and "
+            "takes 64 to 127 frames."
+        )
     if config.data.lead_seconds and config.data.time_mode != "seconds":
-        raise InputError(f"config.data.lead_seconds is {config.data.lead_seconds:g}, which needs "
-                         "config.data.time_mode=seconds; set it to 0, or the time mode to seconds.")
+        raise InputError(
+            f"config.data.lead_seconds is {config.data.lead_seconds:g}, which needs "
+            "config.data.time_mode=seconds; set it to 0, or the time mode to seconds."
+        )
     if config.data.lead_seconds and "ttp" in config.target:
-        raise InputError(f"config.data.lead_seconds is {config.data.lead_seconds:g}, but TTP counts from the first acquired "
-                         "frame; set it to 0, or take ttp out of config.target.")
+        raise InputError(
+            f"config.data.lead_seconds is {config.data.lead_seconds:g}, but TTP counts from the first acquired "
+            "frame; set it to 0, or take ttp out of config.target."
+        )
     if config.model.lean and config.model.generator != "temporal":
-        raise InputError("config.model.lean is True, which is for the temporal stack; set it to False, or "
-                         "config.model.generator to temporal.")
+        raise InputError(
+            "config.model.lean is True, which is for the temporal stack; set it to False, or "
+            "config.model.generator to temporal."
+        )
     if config.train.batch_size % config.train.accumulate:
-        raise InputError(f"config.train.accumulate is {config.train.accumulate}; it must divide config.train.batch_size "
-                         f"({config.train.batch_size}).")
+        raise InputError(
+            f"config.train.accumulate is {config.train.accumulate}; it must divide config.train.batch_size "
+            f"({config.train.batch_size})."
+        )
     fractions = tuple(config.data.split_fractions)
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] <= 0:
-        raise InputError(f"config.data.split_fractions is {fractions}; give train, validation, test, adding up to 1, "
-                         "with train above 0.")
+        raise InputError(
+            f"config.data.split_fractions is {fractions}; give train, validation, test, adding up to 1, "
+            "with train above 0."
+        )
     _check_batch_fits(config)
 
 
@@ -128,8 +175,10 @@ def _check_batch_fits(config: ml_collections.ConfigDict) -> None:
     batch_bytes = config.train.batch_size * config.data.size**2 * (2 * config.data.frames + 4 * len(MAP_NAMES))
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if batch_bytes > memory_bytes:
-        raise InputError(f"out of memory: config.train.batch_size={config.train.batch_size} needs {batch_bytes / 2**30:,.0f} "
-                         f"GiB for one batch, this machine has {memory_bytes / 2**30:,.0f} GiB; lower it.")
+        raise InputError(
+            f"out of memory: config.train.batch_size={config.train.batch_size} needs {batch_bytes / 2**30:,.0f} "
+            f"GiB for one batch, this machine has {memory_bytes / 2**30:,.0f} GiB; lower it."
+        )
 
 
 def total_steps(config: ml_collections.ConfigDict, n_slices: int) -> int:
@@ -171,8 +220,10 @@ def from_json(record: dict[str, Any], like: ml_collections.ConfigDict) -> ml_col
     def fill(into: ml_collections.ConfigDict, values: dict[str, Any], path: str) -> None:
         for name, value in values.items():
             if name not in into:
-                raise InputError(f"the stored config has the field {path}{name}, which this version does not know; "
-                                 "use the version that wrote it.")
+                raise InputError(
+                    f"the stored config has the field {path}{name}, which this version does not know; "
+                    "use the version that wrote it."
+                )
             if isinstance(into[name], ml_collections.ConfigDict):
                 fill(into[name], value, f"{path}{name}.")
             else:
@@ -188,6 +239,7 @@ def check_same_run(stored: dict[str, Any], config: ml_collections.ConfigDict, wo
     Raises:
       InputError: names the first field that differs.
     """
+
     def leaves(record: dict[str, Any], path: str = "") -> dict[str, Any]:
         flat = {}
         for name, value in record.items():
@@ -197,8 +249,14 @@ def check_same_run(stored: dict[str, Any], config: ml_collections.ConfigDict, wo
     # `from_json` tells what a run had that began before a field existed.
     before, now = leaves(to_json(from_json(stored, default.get_config()))), leaves(to_json(config))
     for path in sorted(before.keys() | now.keys()):
-        if path not in RESUMABLE_FIELDS and not path.startswith(RESUMABLE_SECTIONS) and before.get(path) != now.get(path):
-            raise InputError(f"{workdir} holds a run with config.{path}={before.get(path)!r}, this one has "
-                             f"{now.get(path)!r}; resume with the same config "
-                             f"({shlex.quote(f'--config.{path}={before.get(path)}')}) or give "
-                             "another --workdir.")
+        if (
+            path not in RESUMABLE_FIELDS
+            and not path.startswith(RESUMABLE_SECTIONS)
+            and before.get(path) != now.get(path)
+        ):
+            raise InputError(
+                f"{workdir} holds a run with config.{path}={before.get(path)!r}, this one has "
+                f"{now.get(path)!r}; resume with the same config "
+                f"({shlex.quote(f'--config.{path}={before.get(path)}')}) or give "
+                "another --workdir."
+            )

@@ -13,8 +13,13 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be run, run noth
 
 def define_gpu_flags() -> None:
     """Flags of launches on GPUs."""
-    flags.DEFINE_float("memory_fraction", 0.9, "Share of each GPU's memory that JAX takes at the start.", lower_bound=0.05,
-                       upper_bound=0.99)
+    flags.DEFINE_float(
+        "memory_fraction",
+        0.9,
+        "Share of each GPU's memory that JAX takes at the start.",
+        lower_bound=0.05,
+        upper_bound=0.99,
+    )
     flags.DEFINE_bool("deterministic", False, "Ask XLA for run-to-run identical results (slower).")
 
 
@@ -24,7 +29,8 @@ def gpu_environment() -> dict[str, str]:
     if flags.FLAGS.deterministic:
         xla_flags.append("--xla_gpu_deterministic_ops=true")
     return {
-        "JAX_PLATFORMS": "cuda,cpu",  # the first must be there, or the run is refused; the CPU draws the order of the slices
+        # The first must be there, or the run is refused; the CPU draws the order of the slices.
+        "JAX_PLATFORMS": "cuda,cpu",
         "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{flags.FLAGS.memory_fraction:g}",
         "XLA_FLAGS": " ".join([*filter(None, [os.environ.get("XLA_FLAGS")]), *xla_flags]),
     }

@@ -1,14 +1,14 @@
 """Trains on a Slurm cluster: one run over nodes x GPUs, or an array job with one run in each task.
 
-python launch/slurm.py --config=configs/temp_tmax.py --nodes=2 --gpus_per_node=4 --time=12:00:00 [--dry_run] -- [more flags]
-python launch/slurm.py --array=paper --time=24:00:00      # the ten models of the paper, one GPU each
+python launch/slurm.py --config=configs/temp_tmax.py --nodes=2 --gpus_per_node=4 --time=12:00:00 [--dry_run] -- [more
+flags] python launch/slurm.py --array=paper --time=24:00:00      # the ten models of the paper, one GPU each
 
 What stands after `--` goes to `python -m dscgan_jax.main` unchanged, for example `-- --config.train.batch_size=16`.
 The folder from which the job is submitted, the work directory and config.data.cache_dir must be visible on all nodes.
 A job that the scheduler stops and queues again resumes from its last checkpoint; so does one that is submitted again.
 
-Each node runs one process with all its GPUs, as launch/local.py does: the slices are read, the exams prepared and the step
-compiled once for a node, not once for a GPU. Nodes meet through jax.distributed, which reads Slurm's variables.
+Each node runs one process with all its GPUs, as launch/local.py does: the slices are read, the exams prepared and the
+step compiled once for a node, not once for a GPU. Nodes meet through jax.distributed, which reads Slurm's variables.
 """
 
 import pathlib
@@ -28,10 +28,18 @@ MEM = flags.DEFINE_string("mem", "64G", "Memory of each node.")
 TIME = flags.DEFINE_string("time", "24:00:00", "Time limit of a run.")
 PARTITION = flags.DEFINE_string("partition", None, "Partition; default: the cluster's.")
 ACCOUNT = flags.DEFINE_string("account", None, "Account; default: the user's.")
-ARRAY = flags.DEFINE_list("array", [], "Configs to train in an array job, one task each, instead of --config; paper[:variant] "
-                          "stands for the paper's ten models. Each gets its own folder below --workdir (default runs).")
-ENVIRONMENT = flags.DEFINE_multi_string("environment", [], "Shell command that makes `python` the right one, such as 'module "
-                                        "load cuda' or 'source venv/bin/activate'; may be repeated. Default: this Python.")
+ARRAY = flags.DEFINE_list(
+    "array",
+    [],
+    "Configs to train in an array job, one task each, instead of --config; paper[:variant] "
+    "stands for the paper's ten models. Each gets its own folder below --workdir (default runs).",
+)
+ENVIRONMENT = flags.DEFINE_multi_string(
+    "environment",
+    [],
+    "Shell command that makes `python` the right one, such as 'module "
+    "load cuda' or 'source venv/bin/activate'; may be repeated. Default: this Python.",
+)
 shared.define_gpu_flags()
 
 
@@ -55,11 +63,18 @@ def script(more: list[str]) -> str:
     configs = configs_of_array()
     name = "dscgan_jax" if configs else run_name(shared.CONFIG.value)
     options = {
-        "job-name": name, "nodes": NODES.value, "ntasks-per-node": 1, "gpus-per-node": GPUS_PER_NODE.value,
-        "cpus-per-task": CPUS_PER_GPU.value * GPUS_PER_NODE.value, "mem": MEM.value, "time": TIME.value,
-        "partition": PARTITION.value, "account": ACCOUNT.value,
+        "job-name": name,
+        "nodes": NODES.value,
+        "ntasks-per-node": 1,
+        "gpus-per-node": GPUS_PER_NODE.value,
+        "cpus-per-task": CPUS_PER_GPU.value * GPUS_PER_NODE.value,
+        "mem": MEM.value,
+        "time": TIME.value,
+        "partition": PARTITION.value,
+        "account": ACCOUNT.value,
         "array": f"0-{len(configs) - 1}" if configs else None,
-        "output": "slurm-%A_%a.out" if configs else "slurm-%j.out", "open-mode": "append",
+        "output": "slurm-%A_%a.out" if configs else "slurm-%j.out",
+        "open-mode": "append",
     }
     variables = shared.gpu_environment()
     together = []
@@ -70,8 +85,14 @@ def script(more: list[str]) -> str:
     python = "python" if ENVIRONMENT.value else sys.executable
     if configs:
         folder = shlex.quote(shared.WORKDIR.value or "runs")
-        run = [shlex.quote(python), "-m", "dscgan_jax.main", '"--config=${configs[$SLURM_ARRAY_TASK_ID]}"',
-               f'--workdir={folder}/"${{names[$SLURM_ARRAY_TASK_ID]}}"', *map(shlex.quote, [*together, *more])]
+        run = [
+            shlex.quote(python),
+            "-m",
+            "dscgan_jax.main",
+            '"--config=${configs[$SLURM_ARRAY_TASK_ID]}"',
+            f'--workdir={folder}/"${{names[$SLURM_ARRAY_TASK_ID]}}"',
+            *map(shlex.quote, [*together, *more]),
+        ]
     else:
         run = list(map(shlex.quote, shared.command([*together, *more], python)))
     lines = [
@@ -101,7 +122,9 @@ def main(argv: list[str]) -> None:
     try:
         sys.exit(subprocess.run(["sbatch"], input=text, text=True, check=False).returncode)
     except FileNotFoundError:
-        shared.refuse("there is no sbatch here; submit from a login node of the cluster, or look at the script with --dry_run.")
+        shared.refuse(
+            "there is no sbatch here; submit from a login node of the cluster, or look at the script with --dry_run."
+        )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ NAME = flags.DEFINE_string("name", None, "Name of the slice.")
 ZONE = flags.DEFINE_string("zone", None, "Its zone.")
 PROJECT = flags.DEFINE_string("project", None, "Its project; default: gcloud's.")
 FOLDER = flags.DEFINE_string("folder", "dscgan_jax", "Where the repository lies on each host, from the home folder.")
-ENVIRONMENT = flags.DEFINE_multi_string("environment", [], "Shell command to run before on each host, such as 'source "
-                                        "venv/bin/activate'; may be repeated.")
+ENVIRONMENT = flags.DEFINE_multi_string(
+    "environment", [], "Shell command to run before on each host, such as 'source venv/bin/activate'; may be repeated."
+)
 
 VARIABLES = {"JAX_PLATFORMS": "tpu,cpu"}  # the first must be there, or the run is refused
 
@@ -31,11 +32,22 @@ VARIABLES = {"JAX_PLATFORMS": "tpu,cpu"}  # the first must be there, or the run 
 def gcloud(more: list[str]) -> list[str]:
     """The command that starts the run on all hosts."""
     run = shlex.join(shared.command(["--distributed=auto", *more], "python3"))
-    on_host = " && ".join([f"cd {shlex.quote(FOLDER.value)}", *ENVIRONMENT.value,
-                           " ".join([*shared.assignments(VARIABLES), run])])
+    on_host = " && ".join(
+        [f"cd {shlex.quote(FOLDER.value)}", *ENVIRONMENT.value, " ".join([*shared.assignments(VARIABLES), run])]
+    )
     project = [f"--project={PROJECT.value}"] if PROJECT.value else []
-    return ["gcloud", "compute", "tpus", "tpu-vm", "ssh", NAME.value, "--worker=all", f"--zone={ZONE.value}", *project,
-            f"--command={on_host}"]
+    return [
+        "gcloud",
+        "compute",
+        "tpus",
+        "tpu-vm",
+        "ssh",
+        NAME.value,
+        "--worker=all",
+        f"--zone={ZONE.value}",
+        *project,
+        f"--command={on_host}",
+    ]
 
 
 def main(argv: list[str]) -> None:

@@ -53,7 +53,9 @@ def of_frame_length(number: int) -> phantom.Phantom:
     rng = np.random.default_rng([SEED, number])
     tr = float(rng.uniform(1.0, 3.0))
     frames = int(rng.uniform(80.0, 130.0) / tr)
-    with protocol("acute", frame_seconds=tr, frames=(frames, frames), arrival_frames=(14.0 / tr, 28.0 / tr), truncated_share=0.0):
+    with protocol(
+        "acute", frame_seconds=tr, frames=(frames, frames), arrival_frames=(14.0 / tr, 28.0 / tr), truncated_share=0.0
+    ):
         return phantom.draw_phantom("acute", (SEED + 1, number), size=SIZE, slices=SLICES)
 
 
@@ -90,8 +92,10 @@ def judge(exam: phantom.Phantom, folder: pathlib.Path) -> dict[str, object]:
         found = exams.with_motion_told(exams.load_exam(files)).findings
     except InputError as error:
         return row | {"error": str(error).partition(": ")[2]}
-    return row | {severity: [finding.name for finding in found if finding.severity == severity]
-                  for severity in ("warning", "note")}
+    return row | {
+        severity: [finding.name for finding in found if finding.severity == severity]
+        for severity in ("warning", "note")
+    }
 
 
 def cohort_record(draw, count: int) -> dict[str, object]:
@@ -113,8 +117,11 @@ def cohort_record(draw, count: int) -> dict[str, object]:
 def seconds(repeats: int = 5) -> dict[str, object]:
     """Cost for one exam of 128 x 128 x 25 x 60 whose head moved, median of `repeats` after the first."""
     with protocol("acute", frames=(60, 60), truncated_share=0.0):
-        number = next(number for number in range(100)
-                      if phantom.draw_phantom("acute", (SEED, number), size=32, slices=2).motion.moved)
+        number = next(
+            number
+            for number in range(100)
+            if phantom.draw_phantom("acute", (SEED, number), size=32, slices=2).motion.moved
+        )
         exam = phantom.draw_phantom("acute", (SEED, number), size=128, slices=25)
     with tempfile.TemporaryDirectory() as folder:
         phantom_exams.write_exam(pathlib.Path(folder), "sub-1", exam)
@@ -141,10 +148,12 @@ def seconds(repeats: int = 5) -> dict[str, object]:
 
 TEXT = """# Findings
 
-Whatever is doubtful about an exam reaches you as a **finding**, the same list in `check`, `deconvolve`, `predict`, `evaluate`
-and `prepare`, on the pages and in the JSON file beside each map (`Findings`: name, severity, sentence, value, flag).
+Whatever is doubtful about an exam reaches you as a **finding**, the same list in `check`, `deconvolve`, `predict`,
+`evaluate` and `prepare`, on the pages and in the JSON file beside each map (`Findings`: name, severity, sentence,
+value, flag).
 
-- **error**: the maps would mean nothing. The exam is refused in one line, which names the cause and the way out. Where you know
+- **error**: the maps would mean nothing. The exam is refused in one line, which names the cause and the way out. Where
+you know
   better, `--accept=NAME,…` takes the risk; the finding is then a warning that says so in every file that is written.
 - **warning**: the maps may be wrong; somebody must look.
 - **note**: something was repaired, assumed or corrected, in a way that leaves the maps right.
@@ -160,31 +169,35 @@ The flag in brackets behind a sentence overrules what was found, for example `[-
 ## How much of it is right
 
 By reading clean phantom exams of known truth (`python studies/findings.py --real=EXAM.nii.gz`, record:
-[findings.json](benchmarks/findings.json)); a warning is justified where the truth says that the head moved, that the exam was cut
-short, or that it has five slices or fewer:
+[findings.json](benchmarks/findings.json)); a warning is justified where the truth says that the head moved, that the
+exam was cut short, or that it has five slices or fewer:
 
 | exams | number | refused | with a warning | of these without reason |
 |---|---|---|---|---|
 {table}
 
-The checks of one exam of 128 x 128 x 25 x 60 whose head moved take {without_motion:.2f} s, with head motion {with_motion:.2f} s,
-on two CPU cores that other work shared. What they find is tested on an exam that is spoiled on purpose, kind by kind
-(`tests/test_silence.py`, `tests/test_nifti.py`, `tests/test_timing.py`, `tests/test_map_checks.py`,
-`tests/test_outside_brain.py`).
+The checks of one exam of 128 x 128 x 25 x 60 whose head moved take {without_motion:.2f} s, with head motion
+{with_motion:.2f} s, on two CPU cores that other work shared. What they find is tested on an exam that is spoiled on
+purpose, kind by kind (`tests/test_silence.py`, `tests/test_nifti.py`, `tests/test_timing.py`,
+`tests/test_map_checks.py`, `tests/test_outside_brain.py`).
 
-What is not found: a frame length that is wrong by less than a factor of about two where nothing contradicts it; a step of the
-receiver's gain below 5 %, or below 18 % within the first pass; head motion below 0.8 mm and 0.8 degrees, and in exams of
-fewer than 600 bright voxels; frames that are exchanged with their neighbours; a series of another organ.
+What is not found: a frame length that is wrong by less than a factor of about two where nothing contradicts it; a step
+of the receiver's gain below 5 %, or below 18 % within the first pass; head motion below 0.8 mm and 0.8 degrees, and in
+exams of fewer than 600 bright voxels; frames that are exchanged with their neighbours; a series of another organ.
 """
 
 
 def page(record: dict[str, object]) -> str:
     """docs/findings.md from the table of names and a record."""
-    table = [f"| {name} | {row['exams']} | {len(row['errors'])} | {row['warned']} | {row['warned_without_reason']} |"
-             for name, row in record["cohorts"].items()]
+    table = [
+        f"| {name} | {row['exams']} | {len(row['errors'])} | {row['warned']} | {row['warned_without_reason']} |"
+        for name, row in record["cohorts"].items()
+    ]
     if "real" in record:
         doubts = [finding for finding in record["real"] if finding["Severity"] != "note"]
-        table.append(f"| a real exam (one slice, 50 frames of 2 s) | 1 | 0 | {int(bool(doubts))} | {int(bool(doubts))} |")
+        table.append(
+            f"| a real exam (one slice, 50 frames of 2 s) | 1 | 0 | {int(bool(doubts))} | {int(bool(doubts))} |"
+        )
     names = [f"| `{name}` | {what} |" for name, what in NAMES.items()]
     return TEXT.format(names="\n".join(names), table="\n".join(table), **record["seconds"])
 
@@ -197,8 +210,11 @@ def main() -> None:
     record: dict[str, object] = {"seed": SEED, "cohorts": {}}
     for name, (draw, share) in COHORTS.items():
         record["cohorts"][name] = cohort = cohort_record(draw, int(share * arguments.exams))
-        print(f"{name}: {cohort['exams']} exams, {len(cohort['errors'])} errors, {cohort['warned']} warned "
-              f"({cohort['warned_without_reason']} without reason): {cohort['warnings']}", flush=True)
+        print(
+            f"{name}: {cohort['exams']} exams, {len(cohort['errors'])} errors, {cohort['warned']} warned "
+            f"({cohort['warned_without_reason']} without reason): {cohort['warnings']}",
+            flush=True,
+        )
     if arguments.real:
         real = exams.with_motion_told(exams.load_series(arguments.real))
         record["real"] = [finding.to_json() for finding in real.findings]

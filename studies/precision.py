@@ -2,8 +2,8 @@
 
     python studies/precision.py --workdir=runs/precision --output=docs/benchmarks/precision.json
 
-Runs that lie in the work directory already are not made again; each takes minutes on two CPU cores. Checkpoints trained in
-bfloat16 are scored as the machine computes: on a CPU, prediction is in float32.
+Runs that lie in the work directory already are not made again; each takes minutes on two CPU cores. Checkpoints trained
+in bfloat16 are scored as the machine computes: on a CPU, prediction is in float32.
 """
 
 import csv
@@ -31,30 +31,63 @@ def trained(folder: pathlib.Path, precision: str, seed: str, more: list[str]) ->
     """The work directory of one run, made if it is not there."""
     workdir = folder / f"{precision}-{seed}"
     if not (workdir / "evaluation" / "test" / "summary.json").is_file():
-        subprocess.run([sys.executable, "-m", "dscgan_jax.main", f"--config={_CONFIG.value}", f"--workdir={workdir}",
-                        f"--config.seed={seed}", f"--config.model.compute={precision}", "--config.evaluate.baselines=()", *more],
-                       check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "dscgan_jax.main",
+                f"--config={_CONFIG.value}",
+                f"--workdir={workdir}",
+                f"--config.seed={seed}",
+                f"--config.model.compute={precision}",
+                "--config.evaluate.baselines=()",
+                *more,
+            ],
+            check=True,
+        )
     return workdir
 
 
 def brain_mae(workdir: pathlib.Path, source: str) -> float:
     """Mean over the test subjects, in the map's unit."""
     with (workdir / "evaluation" / "test" / "subjects.csv").open(encoding="utf-8") as file:
-        values = [float(row["brain_mae"]) for row in csv.DictReader(file) if row["source"] == source and row["brain_mae"]]
+        values = [
+            float(row["brain_mae"]) for row in csv.DictReader(file) if row["source"] == source and row["brain_mae"]
+        ]
     return statistics.mean(values)
 
 
 def main(argv: list[str]) -> None:
-    runs = [{"precision": precision, "seed": int(seed),
-             **{source: brain_mae(trained(pathlib.Path(_WORKDIR.value), precision, seed, argv[1:]), source)
-                for source in SOURCES}}
-            for seed in _SEEDS.value for precision in PRECISIONS]
-    means = {source: {precision: statistics.mean(run[source] for run in runs if run["precision"] == precision)
-                      for precision in PRECISIONS} for source in SOURCES}
-    record = {"command": " ".join(["python studies/precision.py", *sys.argv[1:]]), "config": _CONFIG.value,
-              "what": "brain MAE, mean over the test subjects", "hardware": benchmark.hardware(),
-              "versions": benchmark.versions(), "cores": os.cpu_count(), "runs": runs, "means": means,
-              "bfloat16_over_float32": {source: of["bfloat16"] / of["float32"] for source, of in means.items()}}
+    runs = [
+        {
+            "precision": precision,
+            "seed": int(seed),
+            **{
+                source: brain_mae(trained(pathlib.Path(_WORKDIR.value), precision, seed, argv[1:]), source)
+                for source in SOURCES
+            },
+        }
+        for seed in _SEEDS.value
+        for precision in PRECISIONS
+    ]
+    means = {
+        source: {
+            precision: statistics.mean(run[source] for run in runs if run["precision"] == precision)
+            for precision in PRECISIONS
+        }
+        for source in SOURCES
+    }
+    record = {
+        "command": " ".join(["python studies/precision.py", *sys.argv[1:]]),
+        "config": _CONFIG.value,
+        "what": "brain MAE, mean over the test subjects",
+        "hardware": benchmark.hardware(),
+        "versions": benchmark.versions(),
+        "cores": os.cpu_count(),
+        "runs": runs,
+        "means": means,
+        "bfloat16_over_float32": {source: of["bfloat16"] / of["float32"] for source, of in means.items()},
+    }
     text = json.dumps(record, indent=1) + "\n"
     print(text, end="")
     if _OUTPUT.value:

@@ -4,8 +4,8 @@
     python studies/validation.py --quick [--output=DIR]  # to see that it runs; the numbers mean little
     python studies/validation.py --again=FILE.json       # tables and pictures anew from the numbers of a run
 
-With `--quick` tables are printed, and written only where `--output` says so. The prose of docs/validation.md is written by
-hand; what stands between its comment markers comes from here.
+With `--quick` tables are printed, and written only where `--output` says so. The prose of docs/validation.md is written
+by hand; what stands between its comment markers comes from here.
 """
 
 import dataclasses
@@ -79,9 +79,21 @@ class Curves(NamedTuple):
     shape: float  # of the transit times
 
 
-def draw_curves(voxels: int, seed: int, *, snr: float = 50.0, delay: float | None = None, mtt: float | None = None,
-                dispersion: float = 0.0, frame_seconds: float = 1.5, shape: float = 1.0) -> Curves:
-    """Four tissues, CBF spread by 12 %, CBV by 8 %, delays of 0-6 s; a given MTT is that of one tissue of CBV 4 ml/100 g."""
+def draw_curves(
+    voxels: int,
+    seed: int,
+    *,
+    snr: float = 50.0,
+    delay: float | None = None,
+    mtt: float | None = None,
+    dispersion: float = 0.0,
+    frame_seconds: float = 1.5,
+    shape: float = 1.0,
+) -> Curves:
+    """Four tissues, CBF spread by 12 %, CBV by 8 %, delays of 0-6 s.
+
+    A given MTT is that of one tissue of CBV 4 ml/100 g.
+    """
     rng = np.random.default_rng(seed)
     kind = rng.choice(len(SHARES), voxels, p=SHARES)
     cbf = FLOWS[kind] * (1 + 0.12 * rng.standard_normal(voxels))
@@ -110,7 +122,10 @@ def draw_curves(voxels: int, seed: int, *, snr: float = 50.0, delay: float | Non
 
 
 def deconvolve(curves: Curves, method: str, shift: float = 0.0, **settings: float) -> deconvolution.Deconvolved:
-    """One method on curves; the artery may fill `shift` seconds late. `matched` knows the shape and fits no dispersion."""
+    """One method on curves; the artery may fill `shift` seconds late.
+
+    `matched` knows the shape and fits no dispersion.
+    """
     artery, frame = curves.artery(curves.seconds - shift), curves.seconds[1]
     if method in deconvolution.SVD_METHODS:
         return deconvolution.deconvolve_svd(curves.tissue, artery, frame, method, **settings)
@@ -120,13 +135,18 @@ def deconvolve(curves: Curves, method: str, shift: float = 0.0, **settings: floa
 
 
 def errors(curves: Curves, found: deconvolution.Deconvolved) -> Record:
-    """Bias, spread (SD of the error), 16th and 84th percentile of the error and mean absolute error of each quantity."""
+    """Bias, SD, 16th and 84th percentile of the error and mean absolute error of each quantity."""
     result = {}
     for name in QUANTITIES:
         error = getattr(found, name) - curves.truth[name]
         low, high = np.percentile(error, (16, 84))
-        result[name] = {"bias": float(error.mean()), "sd": float(error.std()), "p16": float(low), "p84": float(high),
-                        "mae": float(np.abs(error).mean())}
+        result[name] = {
+            "bias": float(error.mean()),
+            "sd": float(error.std()),
+            "p16": float(low),
+            "p84": float(high),
+            "mae": float(np.abs(error).mean()),
+        }
     varied = curves.truth["tmax"].std() > 0
     result["tmax"]["r"] = float(np.corrcoef(found.tmax, curves.truth["tmax"])[0, 1]) if varied else None
     result["cbf"]["percent"] = 100.0 * result["cbf"]["bias"] / float(curves.truth["cbf"].mean())
@@ -136,7 +156,9 @@ def errors(curves: Curves, found: deconvolution.Deconvolved) -> Record:
 def study_curves(voxels: int, seed: int, every: int) -> Record:
     """Every factor at every `every`-th level with every method, and the cuts of the SVD methods."""
     found: Record = {name: [] for name in (*FACTORS, "cut")}
-    for factor, level in tqdm([(name, level) for name in FACTORS for level in FACTORS[name][1][::every]], desc="curves"):
+    for factor, level in tqdm(
+        [(name, level) for name in FACTORS for level in FACTORS[name][1][::every]], desc="curves"
+    ):
         curves = draw_curves(voxels, seed, **{factor: level})
         for method in NAMES:
             score = errors(curves, deconvolve(curves, method))
@@ -150,9 +172,16 @@ def study_curves(voxels: int, seed: int, every: int) -> Record:
 
 def study_offset(voxels: int, seed: int, every: int) -> Record:
     """What is added to Tmax at SNR 50, over delay, MTT and cut; the MTT is 4 s where it is not varied."""
-    tasks = [("delay", float(delay), method, {}) for delay in np.arange(0.0, 6.01, 0.5 * every)
-             for method in ("csvd", "osvd", "parametric")]
-    tasks += [("mtt", float(mtt), method, {}) for mtt in FACTORS["mtt"][1][::every] for method in ("csvd", "osvd", "parametric")]
+    tasks = [
+        ("delay", float(delay), method, {})
+        for delay in np.arange(0.0, 6.01, 0.5 * every)
+        for method in ("csvd", "osvd", "parametric")
+    ]
+    tasks += [
+        ("mtt", float(mtt), method, {})
+        for mtt in FACTORS["mtt"][1][::every]
+        for method in ("csvd", "osvd", "parametric")
+    ]
     tasks += [("cut", level, method, {setting: level}) for method, setting, level in CUTS]
     found: Record = {"delay": [], "mtt": [], "cut": []}
     for where, level, method, settings in tqdm(tasks, desc="Tmax offset"):
@@ -187,17 +216,30 @@ def study_demands(voxels: int, seed: int) -> Record:
 # ------------------------------------------------------------------------------------------------ exams
 
 LESION_SECONDS, LESION_ML = 6.0, 10.0
-RUNS = {"auto": "parametric, automatic", "oracle": "parametric, true curve and mask (oracle)", "osvd": "oSVD raw",
-        "osvd_shifted": "oSVD, tmax_offset=healthy", "csvd": "cSVD raw", "csvd_shifted": "cSVD, tmax_offset=healthy",
-        "blank": "null: blank"}
+RUNS = {
+    "auto": "parametric, automatic",
+    "oracle": "parametric, true curve and mask (oracle)",
+    "osvd": "oSVD raw",
+    "osvd_shifted": "oSVD, tmax_offset=healthy",
+    "csvd": "cSVD raw",
+    "csvd_shifted": "cSVD, tmax_offset=healthy",
+    "blank": "null: blank",
+}
 
 
-def study_exam(preset: str, seed: tuple[int, int], size: int, methods: tuple[str, ...], imperfections: Imperfections) -> Record:
+def study_exam(
+    preset: str, seed: tuple[int, int], size: int, methods: tuple[str, ...], imperfections: Imperfections
+) -> Record:
     """Draws one exam and scores the methods on it; a refusal is recorded."""
     exam = draw_phantom(preset, seed, size=size, imperfections=imperfections)
     series, truth = exam.series.astype(np.float32), exam.truth
-    record: Record = {"subject": seed[1], "lesion": truth["lesion"], "snr": truth["signal_to_noise"], "runs": {},
-                      **{name: truth[name] for name in ("moved", "truncated", "frames")}}
+    record: Record = {
+        "subject": seed[1],
+        "lesion": truth["lesion"],
+        "snr": truth["signal_to_noise"],
+        "runs": {},
+        **{name: truth[name] for name in ("moved", "truncated", "frames")},
+    }
     if "csvd" in methods:
         record["refuses_without_bolus"] = refuses_without_bolus(exam, series, seed)
     oracle = Given(tissue=exam.mask, arterial_seconds=exam.arterial_seconds, arterial_mm=exam.arterial_mm)
@@ -205,8 +247,14 @@ def study_exam(preset: str, seed: tuple[int, int], size: int, methods: tuple[str
         if source == "true_poses":
             move_frames(series, exam.affine, np.linalg.inv(exam.motion.transforms()))
         try:
-            measured = measure(series, exam.affine, exam.frame_seconds, exam.echo_seconds,
-                               "rigid" if source == "rigid" else "none", oracle if source == "oracle" else Given())
+            measured = measure(
+                series,
+                exam.affine,
+                exam.frame_seconds,
+                exam.echo_seconds,
+                "rigid" if source == "rigid" else "none",
+                oracle if source == "oracle" else Given(),
+            )
         except InputError as error:
             record["runs"][source] = {"refused": str(error)}
             continue
@@ -214,7 +262,10 @@ def study_exam(preset: str, seed: tuple[int, int], size: int, methods: tuple[str
         told = [finding.to_json() for finding in found.findings]
         record["runs"][source] = judge(exam, found.maps, measured.tissue) | {"findings": told}
         if source == "rigid":
-            record["pose"], record["arterial_rigid"] = pose_errors(exam, measured.realignment), judge_artery(exam, measured)
+            record["pose"], record["arterial_rigid"] = (
+                pose_errors(exam, measured.realignment),
+                judge_artery(exam, measured),
+            )
         if source == "auto":
             record["arterial"], record["scale"] = judge_artery(exam, measured), judge_scale(exam, found)
             area = deconvolution.area_cbv(measured.curves, measured.arterial_mm)
@@ -249,8 +300,11 @@ def judge(exam: Phantom, maps: dict[str, np.ndarray], tissue: np.ndarray) -> Rec
     }
     for name in MAPS:
         estimate, true = maps[name][both].astype(np.float64), truth[name][both].astype(np.float64)
-        result[name] = {"mae": float(np.abs(estimate - true).mean()), "bias": float((estimate - true).mean()),
-                        "r": float(np.corrcoef(estimate, true)[0, 1]) if estimate.std() > 0 else None}
+        result[name] = {
+            "mae": float(np.abs(estimate - true).mean()),
+            "bias": float((estimate - true).mean()),
+            "r": float(np.corrcoef(estimate, true)[0, 1]) if estimate.std() > 0 else None,
+        }
     return result
 
 
@@ -258,11 +312,14 @@ def judge_artery(exam: Phantom, measured: Measured) -> Record:
     """The automatic arterial input against the blood of a healthy M1."""
     artery, frame = measured.arterial, exam.frame_seconds
     truth = arterial.arterial_input_from_curve(exam.arterial_seconds, exam.arterial_mm, len(exam.arterial_mm), frame)
-    return {"voxels": artery.n_voxels, "quality": artery.quality,
-            "arterial_share": float((exam.shares["artery"][artery.mask] >= 0.3).mean()),
-            "r": float(np.corrcoef(artery.relaxation, truth.relaxation)[0, 1]),
-            "late_frames": (artery.peak_seconds - truth.peak_seconds) / frame,
-            "width_percent": 100.0 * (artery.width_seconds / truth.width_seconds - 1.0)}
+    return {
+        "voxels": artery.n_voxels,
+        "quality": artery.quality,
+        "arterial_share": float((exam.shares["artery"][artery.mask] >= 0.3).mean()),
+        "r": float(np.corrcoef(artery.relaxation, truth.relaxation)[0, 1]),
+        "late_frames": (artery.peak_seconds - truth.peak_seconds) / frame,
+        "width_percent": 100.0 * (artery.width_seconds / truth.width_seconds - 1.0),
+    }
 
 
 def judge_scale(exam: Phantom, found: ConventionalMaps) -> Record:
@@ -278,8 +335,10 @@ def pose_errors(exam: Phantom, realignment: Realignment) -> Record:
     middle = np.append(realignment.centre_mm, 1.0)
     cosine = (np.trace(left[:, :3, :3], axis1=1, axis2=2) - 1.0) / 2.0
     result = {}
-    for unit, error, moved in (("mm", np.linalg.norm((left @ middle - middle)[:, :3], axis=1), exam.motion.millimetres),
-                               ("degrees", np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))), exam.motion.degrees)):
+    for unit, error, moved in (
+        ("mm", np.linalg.norm((left @ middle - middle)[:, :3], axis=1), exam.motion.millimetres),
+        ("degrees", np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))), exam.motion.degrees),
+    ):
         numbers = {"largest": np.linalg.norm(moved, axis=1).max(), "median": np.median(error), "max": error.max()}
         result |= {f"{how}_{unit}": float(number) for how, number in numbers.items()}
     return result
@@ -299,11 +358,15 @@ def refuses_without_bolus(exam: Phantom, series: np.ndarray, seed: tuple[int, in
 def study_exams(subjects: int, more: int, seed: int, size: int) -> Record:
     """Acute, moving (the same people, all of whom move) and chronic subjects, one after another."""
     still, moves = (dataclasses.replace(REAL, motion=motion) for motion in (False, True))
-    plan = (("acute", "acute", subjects, ("auto", "oracle", "osvd", "csvd"), REAL),
-            ("moving", "acute", more, ("auto", "rigid", "true_poses"), moves),
-            ("chronic", "chronic", more, ("auto", "oracle", "osvd"), still))
-    return {name: [study_exam(preset, (seed, i), size, methods, imperfections) for i in tqdm(range(count), desc=name)]
-            for name, preset, count, methods, imperfections in plan}
+    plan = (
+        ("acute", "acute", subjects, ("auto", "oracle", "osvd", "csvd"), REAL),
+        ("moving", "acute", more, ("auto", "rigid", "true_poses"), moves),
+        ("chronic", "chronic", more, ("auto", "oracle", "osvd"), still),
+    )
+    return {
+        name: [study_exam(preset, (seed, i), size, methods, imperfections) for i in tqdm(range(count), desc=name)]
+        for name, preset, count, methods, imperfections in plan
+    }
 
 
 # ------------------------------------------------------------------------------------------------ tables
@@ -343,8 +406,11 @@ def lesion_ml(record: Record) -> float:
 
 def lesion_exams(records: list[Record]) -> list[Record]:
     """Exams that count for the lesion: still, lesion of at least 10 ml, not refused."""
-    return [record for record in records
-            if not record["moved"] and lesion_ml(record) >= LESION_ML and "ml" in record["runs"]["auto"]]
+    return [
+        record
+        for record in records
+        if not record["moved"] and lesion_ml(record) >= LESION_ML and "ml" in record["runs"]["auto"]
+    ]
 
 
 def volume_errors(records: list[Record], run: str) -> np.ndarray:
@@ -354,7 +420,12 @@ def volume_errors(records: list[Record], run: str) -> np.ndarray:
 
 def checklist(results: Record) -> str:
     """What was asked for: demand, asked, measured, met."""
-    demands, offset, found, exams = results["demands"], results["offset"], results["acute"], lesion_exams(results["acute"])
+    demands, offset, found, exams = (
+        results["demands"],
+        results["offset"],
+        results["acute"],
+        lesion_exams(results["acute"]),
+    )
     rows: list[list[str]] = []
 
     def add(what, asked, value, met, form=".2f"):
@@ -365,7 +436,12 @@ def checklist(results: Record) -> str:
 
     for method in ("csvd", "osvd"):
         value = spread(demands["shift"], method, "percent")
-        add(f"{NAMES[method]}: spread of the CBF bias, arterial curve shifted by -3..+3 s", "≤ 2 points", value, value <= 2)
+        add(
+            f"{NAMES[method]}: spread of the CBF bias, arterial curve shifted by -3..+3 s",
+            "≤ 2 points",
+            value,
+            value <= 2,
+        )
         value = spread(offset["delay"], method, "mean")
         add(f"{NAMES[method]}: spread of the Tmax offset over delays of 0–6 s", "≤ 0.1 s", value, value <= 0.1, ".3f")
     add("oSVD: r of Tmax", "≥ 0.90", value := demands["osvd"]["tmax"]["r"], value >= 0.9, ".3f")
@@ -378,21 +454,37 @@ def checklist(results: Record) -> str:
         for method, name in [(method, name) for method in ("matched", "parametric") for name in QUANTITIES]:
             value, limit = (scores[which][name]["mae"] for which in (method, "csvd"))
             if limit is not None:
-                add(f"{NAMES[method]}, {residue} residue: mean absolute error of {titled([name])[0]}",
-                    f"≤ {limit:.2f} (cSVD)", value, value <= limit)
+                add(
+                    f"{NAMES[method]}, {residue} residue: mean absolute error of {titled([name])[0]}",
+                    f"≤ {limit:.2f} (cSVD)",
+                    value,
+                    value <= limit,
+                )
     for method in ("matched", "parametric"):
         value = 100 * (demands[method]["area_over_fit"] - 1)
-        add(f"area-ratio CBV against CBF·MTT/60, median, %: {NAMES[method]}", "within 5", value, abs(value) <= 5, "+.1f")
+        add(
+            f"area-ratio CBV against CBF·MTT/60, median, %: {NAMES[method]}", "within 5", value, abs(value) <= 5, "+.1f"
+        )
     dice, best = (values_of(exams, "runs", run, "dice") for run in ("auto", "oracle"))
-    add("whole acute exams, automatic, parametric: mean Dice of Tmax > 6 s", "≥ 0.90", dice.mean(), dice.mean() >= 0.9, ".3f")
+    add(
+        "whole acute exams, automatic, parametric: mean Dice of Tmax > 6 s",
+        "≥ 0.90",
+        dice.mean(),
+        dice.mean() >= 0.9,
+        ".3f",
+    )
     add("… median Dice", "≥ 0.93", np.median(dice), np.median(dice) >= 0.93, ".3f")
     value = np.median(np.abs(volume_errors(exams, "auto")))
     add("… median size of the volume error, %", "≤ 10", value, value <= 10, ".1f")
     value = best.mean() - dice.mean()
     add("… mean Dice below the oracle's", "≤ 0.03", value, value <= 0.03, ".3f")
     faults = [arterial_faults(record) for record in found if "arterial" in record]
-    for what, text in (("arterial_share", "at least 90 % arterial voxels"), ("r", "r ≥ 0.99"),
-                       ("late_frames", "the peak within one frame"), ("width_percent", "the width within 15 %")):
+    for what, text in (
+        ("arterial_share", "at least 90 % arterial voxels"),
+        ("r", "r ≥ 0.99"),
+        ("late_frames", "the peak within one frame"),
+        ("width_percent", "the width within 15 %"),
+    ):
         value = sum(what not in short for short in faults)
         add(f"automatic arterial input, exams with {text}", f"{len(found)}", value, value == len(found), "d")
     value = 100 * values_of(found, "arterial", "arterial_share").mean()
@@ -403,7 +495,12 @@ def checklist(results: Record) -> str:
     add("… refused exams without a bolus", f"{len(found)}", value, value == len(found), "d")
     for how, unit, limit in (("median", "mm", 0.3), ("median", "degrees", 0.3), ("max", "mm", 1.0)):
         value = values_of(results["moving"], "pose", f"{how}_{unit}").max()
-        add(f"moving subjects: pose error, {how} over frames, worst subject, {unit}", f"≤ {limit:g}", value, value <= limit)
+        add(
+            f"moving subjects: pose error, {how} over frames, worst subject, {unit}",
+            f"≤ {limit:g}",
+            value,
+            value <= limit,
+        )
     return markdown(["demand", "asked", "measured", "met"], rows)
 
 
@@ -412,8 +509,17 @@ def curve_tables(found: Record) -> str:
     parts = []
     for factor, rows in found.items():
         title = FACTORS[factor][0] if factor in FACTORS else "cut (cSVD), oscillation index (oSVD)"
-        cells = [[row["level"], NAMES[row["method"]], *("–" if row[name]["bias"] is None else
-                 f"{row[name]['bias']:+.2f} ± {row[name]['sd']:.2f}" for name in QUANTITIES)] for row in rows]
+        cells = [
+            [
+                row["level"],
+                NAMES[row["method"]],
+                *(
+                    "–" if row[name]["bias"] is None else f"{row[name]['bias']:+.2f} ± {row[name]['sd']:.2f}"
+                    for name in QUANTITIES
+                ),
+            ]
+            for row in rows
+        ]
         table = markdown([title, "method", *titled(QUANTITIES)], cells)
         parts.append(f"<details><summary>Bias ± spread over {title}</summary>\n\n{table}\n\n</details>")
     return "\n\n".join(parts)
@@ -424,16 +530,36 @@ def exam_tables(records: list[Record]) -> str:
     exams, lesion, maps = lesion_exams(records), [], []
     for run in [run for run in RUNS if exams and run in exams[0]["runs"]]:
         dice, volume = values_of(exams, "runs", run, "dice"), volume_errors(exams, run)
-        lesion.append([RUNS[run], mean_sd(dice, 3), f"{np.median(dice):.3f}", f"{dice.min():.3f}",
-                       *(f"{np.median(size):.1f}" for size in (np.abs(volume), volume)), mean_sd(volume, 1)])
-        maps.append([RUNS[run], *(mean_sd(values_of(exams, "runs", run, name, what)) for what in ("mae", "r") for name in MAPS)])
-    head = ["method", "Dice", "median", "min", "median size of the volume error, %", "median volume error, %", "volume error, %"]
+        lesion.append(
+            [
+                RUNS[run],
+                mean_sd(dice, 3),
+                f"{np.median(dice):.3f}",
+                f"{dice.min():.3f}",
+                *(f"{np.median(size):.1f}" for size in (np.abs(volume), volume)),
+                mean_sd(volume, 1),
+            ]
+        )
+        maps.append(
+            [RUNS[run], *(mean_sd(values_of(exams, "runs", run, name, what)) for what in ("mae", "r") for name in MAPS)]
+        )
+    head = [
+        "method",
+        "Dice",
+        "median",
+        "min",
+        "median size of the volume error, %",
+        "median volume error, %",
+        "volume error, %",
+    ]
     errors_head = ["method", *titled(MAPS), *(f"r {MAPS[name].title}" for name in MAPS)]
-    return (f"{len(exams)} of {len(records)} exams: they do not move and have Tmax > 6 s in at least {LESION_ML:g} ml. "
-            f"Mean ± SD over exams.\n\n{markdown(head, lesion)}\n\n"
-            f"Mean absolute error and r in the common mask:\n\n{markdown(errors_head, maps)}\n\n"
-            "CBV from the ratio of areas over CBF·MTT/60 of the fit, both automatic, median in each exam: "
-            f"{mean_sd(values_of(exams, 'area_over_fit'))}.")
+    return (
+        f"{len(exams)} of {len(records)} exams: they do not move and have Tmax > 6 s in at least {LESION_ML:g} ml. "
+        f"Mean ± SD over exams.\n\n{markdown(head, lesion)}\n\n"
+        f"Mean absolute error and r in the common mask:\n\n{markdown(errors_head, maps)}\n\n"
+        "CBV from the ratio of areas over CBF·MTT/60 of the fit, both automatic, median in each exam: "
+        f"{mean_sd(values_of(exams, 'area_over_fit'))}."
+    )
 
 
 def worst_table(records: list[Record], count: int = 6) -> str:
@@ -442,30 +568,59 @@ def worst_table(records: list[Record], count: int = 6) -> str:
     for record in sorted(lesion_exams(records), key=lambda record: record["runs"]["auto"]["dice"])[:count]:
         run, oracle = record["runs"]["auto"], record["runs"]["oracle"]
         parts = [run[name] for name in ("ml", "false_outside_mask_ml", "false_far_ml", "missed_outside_tissue_ml")]
-        rows.append([str(record["subject"]), f"{run['dice']:.3f}", f"{oracle['dice']:.3f}",
-                     *(f"{volume:.1f}" for volume in (lesion_ml(record), *parts)), f"{run['edge_bias']:+.2f}",
-                     f"{oracle['edge_bias']:+.2f}", f"{record['arterial']['late_frames']:+.2f}", f"{record['snr']:.0f}",
-                     "yes" if record["truncated"] else "no"])
-    return markdown(["subject", "Dice", "oracle", "true ml", "ml", "false outside the mask", "false, Tmax < 4 s",
-                     "missed outside tissue", "bias at 5–7 s, s", "oracle's", "artery late, frames", "SNR", "truncated"], rows)
+        rows.append(
+            [
+                str(record["subject"]),
+                f"{run['dice']:.3f}",
+                f"{oracle['dice']:.3f}",
+                *(f"{volume:.1f}" for volume in (lesion_ml(record), *parts)),
+                f"{run['edge_bias']:+.2f}",
+                f"{oracle['edge_bias']:+.2f}",
+                f"{record['arterial']['late_frames']:+.2f}",
+                f"{record['snr']:.0f}",
+                "yes" if record["truncated"] else "no",
+            ]
+        )
+    return markdown(
+        [
+            "subject",
+            "Dice",
+            "oracle",
+            "true ml",
+            "ml",
+            "false outside the mask",
+            "false, Tmax < 4 s",
+            "missed outside tissue",
+            "bias at 5–7 s, s",
+            "oracle's",
+            "artery late, frames",
+            "SNR",
+            "truncated",
+        ],
+        rows,
+    )
 
 
 def small_table(records: list[Record]) -> str:
     """Still exams whose lesion is smaller than what counts."""
     names = {run: name for run, name in RUNS.items() if run != "blank"}
-    rows = [[str(record["subject"]), f"{lesion_ml(record):.1f}", *(f"{record['runs'][run]['ml']:.1f}" for run in names)]
-            for record in records
-            if not record["moved"] and lesion_ml(record) < LESION_ML and "ml" in record["runs"]["auto"]]
+    rows = [
+        [str(record["subject"]), f"{lesion_ml(record):.1f}", *(f"{record['runs'][run]['ml']:.1f}" for run in names)]
+        for record in records
+        if not record["moved"] and lesion_ml(record) < LESION_ML and "ml" in record["runs"]["auto"]
+    ]
     return markdown(["subject", "true, ml", *names.values()], rows) if rows else "There is none."
 
 
 def arterial_faults(record: Record) -> dict[str, str]:
     """In which respects an arterial input is short of the demands; what could not be measured is short."""
     artery = {name: np.nan if value is None else value for name, value in record["arterial"].items()}
-    checks = {"arterial_share": (artery["arterial_share"] >= 0.9, f"{100 * artery['arterial_share']:.0f} % arterial"),
-              "r": (artery["r"] >= 0.99, f"r {artery['r']:.3f}"),
-              "late_frames": (abs(artery["late_frames"]) <= 1, f"peak {artery['late_frames']:+.2f} frames"),
-              "width_percent": (abs(artery["width_percent"]) <= 15, f"width {artery['width_percent']:+.0f} %")}
+    checks = {
+        "arterial_share": (artery["arterial_share"] >= 0.9, f"{100 * artery['arterial_share']:.0f} % arterial"),
+        "r": (artery["r"] >= 0.99, f"r {artery['r']:.3f}"),
+        "late_frames": (abs(artery["late_frames"]) <= 1, f"peak {artery['late_frames']:+.2f} frames"),
+        "width_percent": (abs(artery["width_percent"]) <= 15, f"width {artery['width_percent']:+.0f} %"),
+    }
     return {name: text for name, (met, text) in checks.items() if not met}
 
 
@@ -474,35 +629,59 @@ def arterial_table(records: list[Record]) -> str:
     found = [record for record in records if "arterial" in record]
     rows = []
     for name, digits, values in (
-            ("arterial voxels (blood ≥ 0.3), %", 1, 100 * values_of(found, "arterial", "arterial_share")),
-            ("r with the blood of a healthy M1", 4, values_of(found, "arterial", "r")),
-            ("peak later than there, frames", 2, values_of(found, "arterial", "late_frames")),
-            ("width against there, %", 1, values_of(found, "arterial", "width_percent")),
-            ("voxels averaged", 0, values_of(found, "arterial", "voxels")),
-            ("quality", 2, values_of(found, "arterial", "quality")),
-            ("factor of `reference_wm`", 2, values_of(found, "scale", "factor")),
-            ("true CBF of healthy white matter, ml/100 g/min", 1, values_of(found, "scale", "truth")),
-            ("scaled map over truth there", 2, values_of(found, "scale", "map") / values_of(found, "scale", "truth"))):
+        ("arterial voxels (blood ≥ 0.3), %", 1, 100 * values_of(found, "arterial", "arterial_share")),
+        ("r with the blood of a healthy M1", 4, values_of(found, "arterial", "r")),
+        ("peak later than there, frames", 2, values_of(found, "arterial", "late_frames")),
+        ("width against there, %", 1, values_of(found, "arterial", "width_percent")),
+        ("voxels averaged", 0, values_of(found, "arterial", "voxels")),
+        ("quality", 2, values_of(found, "arterial", "quality")),
+        ("factor of `reference_wm`", 2, values_of(found, "scale", "factor")),
+        ("true CBF of healthy white matter, ml/100 g/min", 1, values_of(found, "scale", "truth")),
+        ("scaled map over truth there", 2, values_of(found, "scale", "map") / values_of(found, "scale", "truth")),
+    ):
         numbers = (np.median(values), values.min(), values.max())
         rows.append([name, mean_sd(values, digits), *(f"{value:.{digits}f}" for value in numbers)])
-    refused = [f"subject {record['subject']}: {record['runs']['auto']['refused']}" for record in records
-               if "arterial" not in record]
-    short = [f"subject {record['subject']} ({', '.join([*faults.values(), *['moves'] * record['moved']])})"
-             for record in found if (faults := arterial_faults(record))]
-    return (markdown(["", "mean ± SD", "median", "min", "max"], rows) + f"\n\nRefused: {'; '.join(refused) or 'none'}.\n\n"
-            f"Short of the demands: {'; '.join(short) or 'none'}.")
+    refused = [
+        f"subject {record['subject']}: {record['runs']['auto']['refused']}"
+        for record in records
+        if "arterial" not in record
+    ]
+    short = [
+        f"subject {record['subject']} ({', '.join([*faults.values(), *['moves'] * record['moved']])})"
+        for record in found
+        if (faults := arterial_faults(record))
+    ]
+    return (
+        markdown(["", "mean ± SD", "median", "min", "max"], rows) + f"\n\nRefused: {'; '.join(refused) or 'none'}.\n\n"
+        f"Short of the demands: {'; '.join(short) or 'none'}."
+    )
 
 
 def moving_table(moving: list[Record], acute: list[Record]) -> str:
     """Pose and lesion of moving subjects; the same subject still, where it was."""
     still = {record["subject"]: record["runs"]["auto"] for record in acute if not record["moved"]}
     runs = ("auto", "rigid", "true_poses")
-    rows = [[str(record["subject"]), f"{lesion_ml(record):.0f}",
-             *(f"{record['pose'][f'{how}_{unit}']:.2f}" for unit in ("mm", "degrees") for how in ("largest", "median", "max")),
-             *("–" if run.get("dice") is None or lesion_ml(record) < 1 else f"{run['dice']:.3f}"
-               for run in (still.get(record["subject"], {}), *(record["runs"][run] for run in runs))),
-             *("–" if artery not in record else f"{record[artery]['r']:.3f}" for artery in ("arterial", "arterial_rigid"))]
-            for record in moving if "pose" in record]
+    rows = [
+        [
+            str(record["subject"]),
+            f"{lesion_ml(record):.0f}",
+            *(
+                f"{record['pose'][f'{how}_{unit}']:.2f}"
+                for unit in ("mm", "degrees")
+                for how in ("largest", "median", "max")
+            ),
+            *(
+                "–" if run.get("dice") is None or lesion_ml(record) < 1 else f"{run['dice']:.3f}"
+                for run in (still.get(record["subject"], {}), *(record["runs"][run] for run in runs))
+            ),
+            *(
+                "–" if artery not in record else f"{record[artery]['r']:.3f}"
+                for artery in ("arterial", "arterial_rigid")
+            ),
+        ]
+        for record in moving
+        if "pose" in record
+    ]
     large = [record for record in moving if lesion_ml(record) >= LESION_ML]
     means = [mean_sd(values_of(large, "runs", run, "dice"), 3) for run in runs]
     rows.append([f"{len(large)} with ≥ {LESION_ML:g} ml", *[""] * 8, *means, "", ""])
@@ -540,8 +719,13 @@ def curves_figure(found: Record) -> Figure:
             lines = []
             for method in NAMES:
                 points = [point for point in found[factor] if point["method"] == method]
-                lines.append((method, [places[point["level"]] for point in points],
-                              *([point[name][key] for point in points] for key in ("bias", "p16", "p84"))))
+                lines.append(
+                    (
+                        method,
+                        [places[point["level"]] for point in points],
+                        *([point[name][key] for point in points] for key in ("bias", "p16", "p84")),
+                    )
+                )
             panel(axis, lines, **({"xlabel": title} if name == QUANTITIES[-1] else {}))
             axis.axhline(0.0, color=figures.MUTED, linewidth=0.8)
             axis.set_ylim(*LIMITS[name])
@@ -555,13 +739,18 @@ def offset_figure(found: Record) -> Figure:
     """What is added to Tmax over delay, MTT and cut."""
     figure = Figure(figsize=(13.0, 3.4), layout="constrained", facecolor="white")
     axes = figure.subplots(1, 4, sharey=True)
-    panels = (("delay", "", "delay, s (MTT 4 s)"), ("mtt", "", "MTT, s"), ("cut", "csvd", "cut of cSVD (MTT 4 s)"),
-              ("cut", "osvd", "oscillation index of oSVD (MTT 4 s)"))
+    panels = (
+        ("delay", "", "delay, s (MTT 4 s)"),
+        ("mtt", "", "MTT, s"),
+        ("cut", "csvd", "cut of cSVD (MTT 4 s)"),
+        ("cut", "osvd", "oscillation index of oSVD (MTT 4 s)"),
+    )
     for axis, (where, only, title) in zip(axes, panels, strict=True):
         lines = []
         for method in [only] if only else ("csvd", "osvd", "parametric"):
-            x, mean, spread = np.array([[point[key] for key in ("level", "mean", "sd")] for point in found[where]
-                                        if point["method"] == method]).T
+            x, mean, spread = np.array(
+                [[point[key] for key in ("level", "mean", "sd")] for point in found[where] if point["method"] == method]
+            ).T
             lines.append((method, x, mean, mean - spread, mean + spread))
         panel(axis, lines, xlabel=title)
         axis.set_ylim(0.0, 5.0)
@@ -576,8 +765,12 @@ def lesion_figure(records: list[Record]) -> Figure:
     volume, overlap = figure.subplots(1, 2)
     exams = lesion_exams(records)
     true = values_of(exams, "lesion", "tmax_over_6s_ml")
-    for run, name, marker in (("osvd", "csvd", "+"), ("osvd_shifted", "osvd", "^"), ("oracle", "matched", "x"),
-                              ("auto", "parametric", "o")):
+    for run, name, marker in (
+        ("osvd", "csvd", "+"),
+        ("osvd_shifted", "osvd", "^"),
+        ("oracle", "matched", "x"),
+        ("auto", "parametric", "o"),
+    ):
         style = {"color": COLOURS[name], "markersize": 5, "alpha": 0.8, "label": RUNS[run]}
         volume.plot(true, values_of(exams, "runs", run, "ml"), marker, **style)
         overlap.plot(true, values_of(exams, "runs", run, "dice"), marker, **style)
@@ -599,8 +792,11 @@ def tables_of(results: Record) -> dict[str, str]:
     """Tables by the names of their markers."""
     run, acute = results["run"], results["acute"]
     return {
-        "run": (f"`{run['command']}`: {run['voxels']} curves per level, phantom {run['phantom']}, seed {run['seed']}; Python "
-                f"{run['python']}, JAX {run['jax']}, NumPy {run['numpy']}, SciPy {run['scipy']}, on the CPU."),
+        "run": (
+            f"`{run['command']}`: {run['voxels']} curves per level, phantom {run['phantom']}, seed {run['seed']}; "
+            "Python "
+            f"{run['python']}, JAX {run['jax']}, NumPy {run['numpy']}, SciPy {run['scipy']}, on the CPU."
+        ),
         "checklist": checklist(results),
         "curves": curve_tables(results["curves"]),
         "acute": exam_tables(acute),
@@ -628,12 +824,21 @@ def study(quick: bool, subjects: int, more: int, seed: int) -> Record:
     voxels, every, size = (2048, 3, 64) if quick else (16384, 1, 128)
     subjects, more = (min(subjects, 3), min(more, 1)) if quick else (subjects, more)
     command = "python studies/validation.py" + (" --quick" if quick else f" --subjects={subjects} --seed={seed}")
-    versions = {"python": platform.python_version(), "jax": jax.__version__, "numpy": np.__version__, "scipy": scipy.__version__}
-    return finite({
-        "run": {"command": command, "voxels": voxels, "seed": seed, "phantom": PHANTOM_VERSION} | versions,
-        "curves": study_curves(voxels, seed, every), "offset": study_offset(voxels, seed, every),
-        "demands": study_demands(voxels, seed), **study_exams(subjects, more, seed, size),
-    })
+    versions = {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+    }
+    return finite(
+        {
+            "run": {"command": command, "voxels": voxels, "seed": seed, "phantom": PHANTOM_VERSION} | versions,
+            "curves": study_curves(voxels, seed, every),
+            "offset": study_offset(voxels, seed, every),
+            "demands": study_demands(voxels, seed),
+            **study_exams(subjects, more, seed, size),
+        }
+    )
 
 
 def write(results: Record, folder: pathlib.Path) -> None:
@@ -645,8 +850,11 @@ def write(results: Record, folder: pathlib.Path) -> None:
     (folder / "benchmarks").mkdir(parents=True, exist_ok=True)
     (folder / "validation.md").write_text(text, encoding="utf-8")
     (folder / "benchmarks" / "validation.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
-    for name, figure in (("curves", curves_figure(results["curves"])), ("tmax", offset_figure(results["offset"])),
-                         ("lesion", lesion_figure(results["acute"]))):
+    for name, figure in (
+        ("curves", curves_figure(results["curves"])),
+        ("tmax", offset_figure(results["offset"])),
+        ("lesion", lesion_figure(results["acute"])),
+    ):
         figures.save_png(figure, folder / f"validation_{name}.png", dpi=80)
 
 

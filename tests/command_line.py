@@ -20,7 +20,9 @@ def parsed(*arguments):
         yield
     finally:
         sys.argv = argv
-        for name in [name for name in flags.FLAGS if name.startswith("config.")]:  # of the overrides, defined while parsing
+        for name in [
+            name for name in flags.FLAGS if name.startswith("config.")
+        ]:  # of the overrides, defined while parsing
             delattr(flags.FLAGS, name)
         for name in options.FLAGS:  # no others: libraries define theirs while a mode runs
             flags.FLAGS[name].unparse()

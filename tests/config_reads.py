@@ -22,8 +22,11 @@ NO_USE = {
     *(("settings.py", name) for name in ("check", "check_fields", "to_json", "sha256", "from_json", "check_same_run")),
     *(("main.py", name) for name in ("read_command", "read_config", "_with_flags")),
     *(("workflow.py", name) for name in ("overruled", "scaled_rates", "hint_at_demo", "progress")),
-    ("conventional.py", "check_baselines"), ("options.py", "check"), ("options.py", "check_methods"),
-    ("loop.py", "__exit__"), ("loop.py", "check_workdir"),
+    ("conventional.py", "check_baselines"),
+    ("options.py", "check"),
+    ("options.py", "check_methods"),
+    ("loop.py", "__exit__"),
+    ("loop.py", "check_workdir"),
 }
 
 
@@ -35,7 +38,10 @@ class Reads:
         self._mode = ""
         config = default.get_config()
         self._sections = {frozenset(config): ""} | {
-            frozenset(section): f"{name}." for name, section in config.items() if isinstance(section, ml_collections.ConfigDict)}
+            frozenset(section): f"{name}."
+            for name, section in config.items()
+            if isinstance(section, ml_collections.ConfigDict)
+        }
 
     def run(self, reader: str, *arguments) -> None:
         """What the program does with these arguments, as one of `options.READERS`."""
@@ -98,12 +104,18 @@ class StepThatOnlyCounts:
 
 def of_every_mode(folder: pathlib.Path, monkeypatch) -> dict[str, set[str]]:
     """Each mode once, on three tiny phantom exams: reader -> fields. Takes some seconds."""
+
     def given(**fields):
         return [f"--config.{name.replace('__', '.')}={value}" for name, value in fields.items()]
 
     tiny = {name.replace(".", "__"): value for name, value in runs.TINY.items()}
-    tiny |= {"train__steps": 0, "train__epochs": 1.0, "train__learning_rate_scaling": "linear",
-             "evaluate__baselines": "('csvd',)", "conventional__aif": "files"}
+    tiny |= {
+        "train__steps": 0,
+        "train__epochs": 1.0,
+        "train__learning_rate_scaling": "linear",
+        "evaluate__baselines": "('csvd',)",
+        "conventional__aif": "files",
+    }
     exams, run, cache = folder / "exams", folder / "run", given(data__cache_dir=folder / "cache")
     demo = "--config=configs/temp_tmax.py:demo"
     series = exams / "sub-0001" / "perf" / "sub-0001_dsc.nii.gz"
@@ -116,15 +128,48 @@ def of_every_mode(folder: pathlib.Path, monkeypatch) -> dict[str, set[str]]:
         reads.run("prepare", "--mode=prepare", demo, *given(data__size=32), *phantom, *cache)
         reads.run("prepare", "--mode=prepare", demo, *given(data__size=32, data__root=exams), *cache)
         reads.run("train", demo, f"--workdir={run}", *phantom, *given(**tiny), *cache)
-        reads.run("predict", "--mode=predict", f"--workdir={run}", f"--input={series}", f"--output={folder / 'predicted'}",
-                  "--motion=none", *given(evaluate__norm_at_test="running"), *cache)
-        reads.run("deconvolve --input", "--mode=deconvolve", f"--input={series}", f"--output={folder / 'maps'}", *conventional,
-                  *cache)
-        reads.run("deconvolve --config.data.root", "--mode=deconvolve", f"--output={folder / 'taught'}", *conventional, *cache,
-                  *given(data__root=exams))
+        reads.run(
+            "predict",
+            "--mode=predict",
+            f"--workdir={run}",
+            f"--input={series}",
+            f"--output={folder / 'predicted'}",
+            "--motion=none",
+            *given(evaluate__norm_at_test="running"),
+            *cache,
+        )
+        reads.run(
+            "deconvolve --input",
+            "--mode=deconvolve",
+            f"--input={series}",
+            f"--output={folder / 'maps'}",
+            *conventional,
+            *cache,
+        )
+        reads.run(
+            "deconvolve --config.data.root",
+            "--mode=deconvolve",
+            f"--output={folder / 'taught'}",
+            *conventional,
+            *cache,
+            *given(data__root=exams),
+        )
         reads.run("evaluate", "--mode=evaluate", f"--workdir={run}", *cache, *given(data__root=exams))
-        reads.run("evaluate --maps", "--mode=evaluate", f"--maps={exams}", f"--workdir={folder / 'records'}", demo,
-                  *given(data__root=exams, data__size=32), *cache)
-        reads.run("evaluate --maps --workdir", "--mode=evaluate", f"--maps={exams}", f"--workdir={run}", *cache,
-                  *given(data__root=exams))
+        reads.run(
+            "evaluate --maps",
+            "--mode=evaluate",
+            f"--maps={exams}",
+            f"--workdir={folder / 'records'}",
+            demo,
+            *given(data__root=exams, data__size=32),
+            *cache,
+        )
+        reads.run(
+            "evaluate --maps --workdir",
+            "--mode=evaluate",
+            f"--maps={exams}",
+            f"--workdir={run}",
+            *cache,
+            *given(data__root=exams),
+        )
     return reads.of_mode

@@ -5,9 +5,9 @@ import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
-from absl import flags  # noqa: E402
+import jax
+import pytest
+from absl import flags
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -21,7 +21,10 @@ def pytest_configure(config):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """Where the golden files are present, a skipped test is a failure: nothing that could be checked stays unchecked."""
+    """Where the golden files are present, a skipped test is a failure.
+
+    Nothing that could be checked stays unchecked.
+    """
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if (SHARED / "golden").is_dir() and reporter is not None and reporter.stats.get("skipped") and exitstatus == 0:
         session.exitstatus = 1

@@ -32,21 +32,45 @@ def fake_arrays(shape=(16, 16, 3), frames=64, seed=0, arrival=12.0, transient=0.
     if transient:
         signal[..., 0] *= 1 + transient
     signal = signal + random.normal(0, 5, signal.shape)
-    maps = {"cbf": cbv * 12.0, "cbv": cbv, "mtt": np.where(mask, 5.0 + y, 0.0), "tmax": tmax,
-            "ttp": np.where(mask, arrival * FRAME_SECONDS + 10.0 + tmax, 0.0)}
-    return (np.rint(np.clip(signal, 0, 30000)).astype(np.float32),
-            {name: values.astype(np.float32) for name, values in maps.items()}, mask)
+    maps = {
+        "cbf": cbv * 12.0,
+        "cbv": cbv,
+        "mtt": np.where(mask, 5.0 + y, 0.0),
+        "tmax": tmax,
+        "ttp": np.where(mask, arrival * FRAME_SECONDS + 10.0 + tmax, 0.0),
+    }
+    return (
+        np.rint(np.clip(signal, 0, 30000)).astype(np.float32),
+        {name: values.astype(np.float32) for name, values in maps.items()},
+        mask,
+    )
 
 
-def write_fake_exam(root, subject="sub-0001", *, seed=0, maps=("cbf", "cbv", "mtt", "tmax", "ttp"), mask=True,
-                    sidecar=True, affine=AFFINE, shape=(16, 16, 3), frames=64, **changes) -> pathlib.Path:
+def write_fake_exam(
+    root,
+    subject="sub-0001",
+    *,
+    seed=0,
+    maps=("cbf", "cbv", "mtt", "tmax", "ttp"),
+    mask=True,
+    sidecar=True,
+    affine=AFFINE,
+    shape=(16, 16, 3),
+    frames=64,
+    **changes,
+) -> pathlib.Path:
     """Writes one subject of the `bids` layout and returns its perf folder."""
     folder = pathlib.Path(root) / subject / "perf"
     folder.mkdir(parents=True, exist_ok=True)
     series, volumes, brain = fake_arrays(shape, frames, seed, **changes)
-    nifti.write_volume(folder / f"{subject}_dsc.nii.gz", series, affine, dtype=np.int16,
-                       frame_seconds=FRAME_SECONDS if sidecar else None,
-                       sidecar={"RepetitionTime": FRAME_SECONDS, "EchoTime": ECHO_SECONDS} if sidecar else None)
+    nifti.write_volume(
+        folder / f"{subject}_dsc.nii.gz",
+        series,
+        affine,
+        dtype=np.int16,
+        frame_seconds=FRAME_SECONDS if sidecar else None,
+        sidecar={"RepetitionTime": FRAME_SECONDS, "EchoTime": ECHO_SECONDS} if sidecar else None,
+    )
     for name in maps:
         nifti.write_volume(folder / f"{subject}_{name}.nii.gz", volumes[name], affine)
     if mask:

@@ -14,7 +14,10 @@ def small_blocks_and_tables_once():
     tables, build = {}, parametric.build_dictionary
 
     def build_once(arterial, *how, **more):
-        asked = (*(value.tobytes() if isinstance(value, np.ndarray) else value for value in (arterial, *how)), *more.items())
+        asked = (
+            *(value.tobytes() if isinstance(value, np.ndarray) else value for value in (arterial, *how)),
+            *more.items(),
+        )
         if asked not in tables:
             tables[asked] = build(arterial, *how, **more)
         return tables[asked]

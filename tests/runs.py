@@ -7,9 +7,17 @@ import subprocess
 import sys
 
 TINY = {
-    "data.size": 32, "model.width": 2, "model.unet_width": 2, "model.depth": 3, "model.discriminator_width": 2,
-    "train.steps": 6, "train.batch_size": 4, "train.log_every_steps": 1, "train.checkpoint_every_epochs": 1.0,
-    "train.sample_every_epochs": 100.0, "evaluate.baselines": (),
+    "data.size": 32,
+    "model.width": 2,
+    "model.unet_width": 2,
+    "model.depth": 3,
+    "model.discriminator_width": 2,
+    "train.steps": 6,
+    "train.batch_size": 4,
+    "train.log_every_steps": 1,
+    "train.checkpoint_every_epochs": 1.0,
+    "train.sample_every_epochs": 100.0,
+    "evaluate.baselines": (),
 }
 
 # Trains without evaluating: python -c DRIVER '{"train.steps": 2, ...}' WORKDIR
@@ -27,14 +35,26 @@ train.train(config, pathlib.Path(sys.argv[2]), *workflow.prepare(config))
 
 def overrides(root: pathlib.Path, cache: pathlib.Path, **changes) -> list[str]:
     """Command-line arguments of a tiny run on the exams in `root`."""
-    fields = {**TINY, "data.root": root, "data.cache_dir": cache, **{k.replace("__", "."): v for k, v in changes.items()}}
+    fields = {
+        **TINY,
+        "data.root": root,
+        "data.cache_dir": cache,
+        **{k.replace("__", "."): v for k, v in changes.items()},
+    }
     return ["--config=configs/temp_tmax.py:demo", *[f"--config.{name}={value}" for name, value in fields.items()]]
 
 
 def exam_overrides(root: pathlib.Path, cache: pathlib.Path, **changes) -> list[str]:
-    """Command-line arguments for the same exams on the same grid, without a network: of --mode=prepare and evaluate --maps."""
-    fields = {"data.size": TINY["data.size"], "data.root": root, "data.cache_dir": cache,
-              **{k.replace("__", "."): v for k, v in changes.items()}}
+    """Command-line arguments for the same exams on the same grid, without a network.
+
+    Of --mode=prepare and evaluate --maps.
+    """
+    fields = {
+        "data.size": TINY["data.size"],
+        "data.root": root,
+        "data.cache_dir": cache,
+        **{k.replace("__", "."): v for k, v in changes.items()},
+    }
     return ["--config=configs/temp_tmax.py:demo", *[f"--config.{name}={value}" for name, value in fields.items()]]
 
 
@@ -47,8 +67,7 @@ def main(*arguments, check: bool = False, file_limit: int | None = None) -> subp
     line = command(*arguments)
     if file_limit:
         line = ["bash", "-c", f'ulimit -f {file_limit}; exec "$@"', "bash", *line]
-    done = subprocess.run(line, capture_output=True, text=True, check=False,
-                          env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env={**os.environ, "JAX_PLATFORMS": "cpu"})
     if check and done.returncode:
         raise AssertionError(f"{arguments}\n{done.stdout}\n{done.stderr}")
     return done
@@ -57,5 +76,7 @@ def main(*arguments, check: bool = False, file_limit: int | None = None) -> subp
 def snapshot(folder: pathlib.Path) -> dict[str, bytes]:
     """Every file below a folder with its content."""
     with contextlib.suppress(FileNotFoundError):
-        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        return {
+            str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+        }
     return {}

@@ -18,8 +18,10 @@ def test_errors_refuse_in_one_line_with_flag_and_way_out():
     found.error("frame_order", "the frames are reversed")
     with pytest.raises(Refused) as refused:
         found.refuse_errors("sub-1")
-    assert str(refused.value) == ("sub-1: two sources differ [--tr=SECONDS]; the frames are reversed; to go on all the same: "
-                                  "--accept=frame_length,frame_order")
+    assert str(refused.value) == (
+        "sub-1: two sources differ [--tr=SECONDS]; the frames are reversed; to go on all the same: "
+        "--accept=frame_length,frame_order"
+    )
     assert [finding.name for finding in refused.value.findings] == ["frame_length", "frame_order", "noisy"]
 
 
@@ -48,7 +50,9 @@ def test_unknown_names_are_a_defect_in_code_and_an_error_on_the_command_line():
         Finding("noisy", "error", "a")
     assert check_names(["truncated", " frame_order ", ""]) == ("truncated", "frame_order")
     for name in ("nonsense", "noisy"):  # the second is never an error
-        with pytest.raises(InputError, match=f"--accept={name}: no exam is refused for that; it must be of frame_length,"):
+        with pytest.raises(
+            InputError, match=f"--accept={name}: no exam is refused for that; it must be of frame_length,"
+        ):
             check_names(["truncated", name])
 
 

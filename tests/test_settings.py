@@ -38,29 +38,32 @@ def test_the_default_is_the_papers_setting():
     assert (config.model.width, config.model.depth) == (128, 6)
 
 
-@pytest.mark.parametrize(("field", "value", "words"), [
-    ("target", ("tmx",), "unknown maps"),
-    ("target", (), "at least one map"),
-    ("target", ("tmax", "tmax"), "twice"),
-    ("data.frames", 50, "64 to 127"),
-    ("data.on_device", "yes", "auto, always, never"),
-    ("data.signal", "log", "raw, relative, delta_r2star"),
-    ("data.split_fractions", (0.5, 0.5, 0.5), "adding up to 1"),
-    ("train.batch_size", 0, "at least 1"),
-    ("train.learning_rate", 0.0, "above 0"),
-    ("train.beta1", 1.0, "[0, 1)"),
-    ("model.norm", "layer", "batch, instance"),
-    ("model.generator", "vnet", "temporal, unet"),
-    ("model.upsample", "bicubic", "transposed, resize"),
-    ("model.init", "he", "pix2pix, published"),
-    ("model.discriminator", "pixel", "patch, whole"),
-    ("model.width", 0, "at least 1"),
-    ("train.decay", "linear", "constant, cosine"),
-    ("train.learning_rate_scaling", "log", "none, linear, sqrt"),
-    ("train.learning_rate_batch", 0, "at least 1"),
-    ("data.lead_seconds", 5.0, "time_mode=seconds"),
-    ("train.batch_size", 10**9, "lower it"),
-])
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("target", ("tmx",), "unknown maps"),
+        ("target", (), "at least one map"),
+        ("target", ("tmax", "tmax"), "twice"),
+        ("data.frames", 50, "64 to 127"),
+        ("data.on_device", "yes", "auto, always, never"),
+        ("data.signal", "log", "raw, relative, delta_r2star"),
+        ("data.split_fractions", (0.5, 0.5, 0.5), "adding up to 1"),
+        ("train.batch_size", 0, "at least 1"),
+        ("train.learning_rate", 0.0, "above 0"),
+        ("train.beta1", 1.0, "[0, 1)"),
+        ("model.norm", "layer", "batch, instance"),
+        ("model.generator", "vnet", "temporal, unet"),
+        ("model.upsample", "bicubic", "transposed, resize"),
+        ("model.init", "he", "pix2pix, published"),
+        ("model.discriminator", "pixel", "patch, whole"),
+        ("model.width", 0, "at least 1"),
+        ("train.decay", "linear", "constant, cosine"),
+        ("train.learning_rate_scaling", "log", "none, linear, sqrt"),
+        ("train.learning_rate_batch", 0, "at least 1"),
+        ("data.lead_seconds", 5.0, "time_mode=seconds"),
+        ("train.batch_size", 10**9, "lower it"),
+    ],
+)
 def test_nonsense_is_refused_by_field(field, value, words):
     config = default.get_config()
     config.update_from_flattened_dict({field: value})
@@ -137,7 +140,10 @@ def test_other_conventional_maps_beside_the_network_are_the_same_run(tmp_path):
 
 @pytest.fixture(scope="module")
 def reads(tmp_path_factory):
-    """What each mode reads: {one of `options.READERS`: fields}; each section of the config has a field `nobody` more."""
+    """What each mode reads: {one of `options.READERS`: fields}.
+
+    Each section of the config has a field `nobody` more.
+    """
     with pytest.MonkeyPatch.context() as patched:
         return config_reads.of_every_mode(tmp_path_factory.mktemp("reads"), patched)
 
@@ -161,7 +167,10 @@ def test_a_field_that_nobody_reads_would_be_found(reads):
 
 @pytest.mark.parametrize("reader", [reader for reader in options.READERS if reader != options.BENCHMARK])
 def test_the_modes_read_what_options_says(reads, reader):
-    """A field that the table gives to a mode is read by it; what it reads of the command line's config stands in the table."""
+    """A field that the table gives to a mode is read by it.
+
+    What it reads of the command line's config stands in the table.
+    """
     fields = set(leaf_names(default.get_config()))
     said = {field for field in fields if reader in options.readers_of(field)}
     assert said - reads[reader] == set()

@@ -1,4 +1,6 @@
-"""Which mode reads which flag and which field of the config. What a user gives and nobody reads is an error, never dropped.
+"""Which mode reads which flag and which field of the config.
+
+What a user gives and nobody reads is an error, never dropped.
 
 Only what stands on the command line counts: a config file describes a whole run and serves every mode.
 """
@@ -25,24 +27,37 @@ _NETWORK = (TRAIN, BENCHMARK)
 
 _TOGETHER = ("distributed", "coordinator", "processes", "process")
 FLAGS = {
-    "mode": READERS, "config": READERS, "debug": READERS,
+    "mode": READERS,
+    "config": READERS,
+    "debug": READERS,
     "workdir": (TRAIN, EVALUATE, MAPS, MAPS_OF_RUN, PREDICT),
     "input": (PREDICT, *_DECONVOLVE),
     "output": (PREDICT, *_DECONVOLVE, PHANTOM, BENCHMARK),
-    "method": _DECONVOLVE, "aif": _DECONVOLVE, "scale": _DECONVOLVE, "mask": (ONE_FILE,),
+    "method": _DECONVOLVE,
+    "aif": _DECONVOLVE,
+    "scale": _DECONVOLVE,
+    "mask": (ONE_FILE,),
     "motion": (*_DECONVOLVE, PREDICT),
-    "maps": (MAPS, MAPS_OF_RUN), "split": (EVALUATE, MAPS, MAPS_OF_RUN), "step": (EVALUATE, PREDICT),
-    "tr": _SERIES, "te": _SERIES, "accept": _SERIES,
+    "maps": (MAPS, MAPS_OF_RUN),
+    "split": (EVALUATE, MAPS, MAPS_OF_RUN),
+    "step": (EVALUATE, PREDICT),
+    "tr": _SERIES,
+    "te": _SERIES,
+    "accept": _SERIES,
     **dict.fromkeys(("preset", "subjects", "size", "slices", "seed"), (PHANTOM,)),
     **dict.fromkeys((*_TOGETHER, "wait_seconds"), (TRAIN,)),
-    "parts": (BENCHMARK,), "repeats": (BENCHMARK,),
+    "parts": (BENCHMARK,),
+    "repeats": (BENCHMARK,),
 }
 
 # Fields, and for each section all fields that are not named.
 FIELDS = {
-    "seed": _GRID, "target": (TRAIN, PREPARE, BENCHMARK),
+    "seed": _GRID,
+    "target": (TRAIN, PREPARE, BENCHMARK),
     "data.": _GRID,
-    "data.root": (*_EXAMS, ONE_FILE), "data.layout": _EXAMS, "data.cache_dir": READERS,
+    "data.root": (*_EXAMS, ONE_FILE),
+    "data.layout": _EXAMS,
+    "data.cache_dir": READERS,
     **dict.fromkeys(("data.tr_seconds", "data.te_seconds", "data.accept"), _SERIES),
     "data.split_fractions": (*_GRID, PHANTOM),
     "data.slices": (TRAIN, PREPARE, MAPS),
@@ -51,9 +66,23 @@ FIELDS = {
     **dict.fromkeys(("data.on_device", "data.memory_mib"), (TRAIN,)),
     "data.read_threads": _NETWORK,
     "phantom.": (TRAIN, PREPARE),
-    "model.": _NETWORK, "loss.": _NETWORK, "train.": _NETWORK,
-    **dict.fromkeys((f"train.{name}" for name in (
-        "epochs", "steps", "log_every_steps", "checkpoint_every_epochs", "sample_every_epochs", "keep_checkpoints")), (TRAIN,)),
+    "model.": _NETWORK,
+    "loss.": _NETWORK,
+    "train.": _NETWORK,
+    **dict.fromkeys(
+        (
+            f"train.{name}"
+            for name in (
+                "epochs",
+                "steps",
+                "log_every_steps",
+                "checkpoint_every_epochs",
+                "sample_every_epochs",
+                "keep_checkpoints",
+            )
+        ),
+        (TRAIN,),
+    ),
     "evaluate.norm_at_test": (*_NETWORK, PREDICT),
     "evaluate.baselines": (TRAIN, EVALUATE),
     "conventional.": (TRAIN, EVALUATE, *_DECONVOLVE),
@@ -63,8 +92,12 @@ FIELDS = {
 # What to give instead, by reader.
 _PHANTOM_FLAGS = ("preset", "subjects", "size", "slices", "seed")
 _PHANTOM_FIELDS = {name: f"--config.phantom.{name}=" for name in _PHANTOM_FLAGS}
-_BASELINES = {"method": "--config.evaluate.baselines=", "config.conventional.method": "--config.evaluate.baselines=",
-              "aif": "--config.conventional.aif=", "scale": "--config.conventional.scale="}
+_BASELINES = {
+    "method": "--config.evaluate.baselines=",
+    "config.conventional.method": "--config.evaluate.baselines=",
+    "aif": "--config.conventional.aif=",
+    "scale": "--config.conventional.scale=",
+}
 _INSTEAD = {
     PHANTOM: {**{f"config.phantom.{name}": f"--{name}=" for name in _PHANTOM_FLAGS}, "config.seed": "--seed="},
     **dict.fromkeys(_DECONVOLVE, {"config.data.motion": "--motion=", "config.evaluate.baselines": "--method="}),
@@ -75,36 +108,70 @@ _INSTEAD = {
 }
 
 # Flags that stand for a field; --motion for one in each mode.
-SHORT_FOR = {"tr": "data.tr_seconds", "te": "data.te_seconds", "accept": "data.accept", "method": "conventional.method",
-             "scale": "conventional.scale", "aif": "conventional.aif"}
+SHORT_FOR = {
+    "tr": "data.tr_seconds",
+    "te": "data.te_seconds",
+    "accept": "data.accept",
+    "method": "conventional.method",
+    "scale": "conventional.scale",
+    "aif": "conventional.aif",
+}
 MOTION_FIELD = {"deconvolve": "conventional.motion", "predict": "data.motion"}
 
 # Fields that nobody reads where other fields have such values: field or section, when, and why.
 _UNREAD: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("data.frame_seconds", lambda config: config.data.time_mode == "stretch",
-     "config.data.time_mode is stretch; set that to seconds"),
-    ("data.lead_seconds", lambda config: config.data.time_mode == "stretch" and config.data.lead_seconds != 0,
-     "config.data.time_mode is stretch; set that to seconds"),
+    (
+        "data.frame_seconds",
+        lambda config: config.data.time_mode == "stretch",
+        "config.data.time_mode is stretch; set that to seconds",
+    ),
+    (
+        "data.lead_seconds",
+        lambda config: config.data.time_mode == "stretch" and config.data.lead_seconds != 0,
+        "config.data.time_mode is stretch; set that to seconds",
+    ),
     ("data.layout", lambda config: not config.data.root, "no config.data.root is given; give that folder"),
-    ("data.memory_mib", lambda config: config.data.on_device == "always",
-     "config.data.on_device is always; set that to auto or never"),
+    (
+        "data.memory_mib",
+        lambda config: config.data.on_device == "always",
+        "config.data.on_device is always; set that to auto or never",
+    ),
     ("phantom.", lambda config: bool(config.data.root), "the exams come from config.data.root; leave one of them out"),
-    ("model.unet_width", lambda config: config.model.generator == "unet",
-     "config.model.generator is unet, whose width is config.model.width; give that"),
-    ("model.discriminator_layers", lambda config: config.model.discriminator == "whole",
-     "config.model.discriminator is whole; set that to patch"),
-    ("evaluate.norm_at_test", lambda config: config.model.norm == "instance",
-     "config.model.norm is instance, which has one way; leave it out"),
-    ("train.learning_rate_batch", lambda config: config.train.learning_rate_scaling == "none",
-     "config.train.learning_rate_scaling is none; set that to linear or sqrt"),
-    ("train.epochs", lambda config: config.train.steps > 0,
-     "config.train.steps is above 0 and decides; set that to 0 (--config.train.steps=0)"),
+    (
+        "model.unet_width",
+        lambda config: config.model.generator == "unet",
+        "config.model.generator is unet, whose width is config.model.width; give that",
+    ),
+    (
+        "model.discriminator_layers",
+        lambda config: config.model.discriminator == "whole",
+        "config.model.discriminator is whole; set that to patch",
+    ),
+    (
+        "evaluate.norm_at_test",
+        lambda config: config.model.norm == "instance",
+        "config.model.norm is instance, which has one way; leave it out",
+    ),
+    (
+        "train.learning_rate_batch",
+        lambda config: config.train.learning_rate_scaling == "none",
+        "config.train.learning_rate_scaling is none; set that to linear or sqrt",
+    ),
+    (
+        "train.epochs",
+        lambda config: config.train.steps > 0,
+        "config.train.steps is above 0 and decides; set that to 0 (--config.train.steps=0)",
+    ),
 )
 
 # Of config.conventional: which methods read a field; the others serve all of them.
-_OF_METHODS = {"conventional.cut": ("csvd", "ssvd"), "conventional.oscillation": ("osvd",),
-               **dict.fromkeys(("conventional.transit_shape", "conventional.dispersion", "conventional.neighbourhood_mm"),
-                               ("parametric",))}
+_OF_METHODS = {
+    "conventional.cut": ("csvd", "ssvd"),
+    "conventional.oscillation": ("osvd",),
+    **dict.fromkeys(
+        ("conventional.transit_shape", "conventional.dispersion", "conventional.neighbourhood_mm"), ("parametric",)
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,8 +278,10 @@ def check_methods(fields: Iterable[str], methods: tuple[str, ...], where: str) -
         if not field.startswith("conventional.") or set(readers or methods) & set(methods):
             continue
         wanted = " or ".join(readers) if readers else "a method"
-        raise InputError(f"--config.{field} is given, which nothing reads: {where} is {', '.join(methods) or 'empty'}; set it to "
-                         f"{wanted}, or leave --config.{field} out.")
+        raise InputError(
+            f"--config.{field} is given, which nothing reads: {where} is {', '.join(methods) or 'empty'}; set it to "
+            f"{wanted}, or leave --config.{field} out."
+        )
 
 
 def _unread(name: str, key: str, readers: tuple[str, ...], given: Given) -> str:
@@ -239,5 +308,5 @@ def _check_given_once(given: Given) -> None:
 def _check_combinations(fields: Iterable[str], config: Any) -> None:
     for field in sorted(fields):
         for path, unread, why in _UNREAD:
-            if (field == path or path.endswith(".") and field.startswith(path)) and unread(config):
+            if (field == path or (path.endswith(".") and field.startswith(path))) and unread(config):
                 raise InputError(f"--config.{field} is given, which nothing reads: {why}.")

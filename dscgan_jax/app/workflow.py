@@ -41,8 +41,11 @@ OF_NETWORK = ("air_reaches_network", "unlike_training")  # findings that only a 
 # What the user says of the exams, whatever their files or a stored run say.
 OF_THE_EXAMS = ("data.tr_seconds", "data.te_seconds", "data.accept")
 # Fields of a config that say nothing of a network: a stored run may be evaluated with others.
-BESIDE_THE_NETWORK = ("data.cache_dir", "evaluate.baselines",
-                      *(f"conventional.{name}" for name in default.get_config().conventional))
+BESIDE_THE_NETWORK = (
+    "data.cache_dir",
+    "evaluate.baselines",
+    *(f"conventional.{name}" for name in default.get_config().conventional),
+)
 DATA_KEYS = ("source", "fingerprint", "n_train", "n_validation", "n_test")
 
 
@@ -71,8 +74,10 @@ def check_platform() -> None:
         found = "nothing"
     if found != backend:
         extra = "tpu" if wanted == "tpu" else "cuda"
-        raise InputError(f"JAX_PLATFORMS asks for {wanted}, but JAX found {found}; look at the driver "
-                         f"(nvidia-smi) and at the installation (pip install 'dscgan_jax[{extra}]').")
+        raise InputError(
+            f"JAX_PLATFORMS asks for {wanted}, but JAX found {found}; look at the driver "
+            f"(nvidia-smi) and at the installation (pip install 'dscgan_jax[{extra}]')."
+        )
 
 
 def cache_dir(config: ml_collections.ConfigDict) -> pathlib.Path:
@@ -122,16 +127,27 @@ def prepare(config: ml_collections.ConfigDict, for_training: bool = True) -> tup
     builder = data_builder.prepared(config, for_training=for_training)
     metadata = builder.info.metadata
     counts = {f"n_{split}": sum(where == split for where in metadata["splits"].values()) for split in layouts.SPLITS}
-    print(f"prepared: {builder.data_dir} ("
-          + ", ".join(f"{counts[f'n_{split}']} {split} subjects, {builder.info.splits[split].num_examples} slices"
-                      for split in layouts.SPLITS) + ")")
+    print(
+        f"prepared: {builder.data_dir} ("
+        + ", ".join(
+            f"{counts[f'n_{split}']} {split} subjects, {builder.info.splits[split].num_examples} slices"
+            for split in layouts.SPLITS
+        )
+        + ")"
+    )
     for row in metadata["excluded"]:
         print(f"  left out: {row['subject']}: {row['reason']}")
-    print_folder_findings({subject: [Finding.from_json(finding) for finding in found]
-                           for subject, found in metadata["findings"].items()}, options.PREPARE)
-    return builder, {"source": source, "fingerprint": metadata["source_fingerprint"], **counts,
-                     "series_bytes": series_bytes(find_subjects(config)),
-                     **{name: metadata[name] for name in ("splits", "ranges", "medians", "features", "excluded")}}
+    print_folder_findings(
+        {subject: [Finding.from_json(finding) for finding in found] for subject, found in metadata["findings"].items()},
+        options.PREPARE,
+    )
+    return builder, {
+        "source": source,
+        "fingerprint": metadata["source_fingerprint"],
+        **counts,
+        "series_bytes": series_bytes(find_subjects(config)),
+        **{name: metadata[name] for name in ("splits", "ranges", "medians", "features", "excluded")},
+    }
 
 
 def find_subjects(config: ml_collections.ConfigDict) -> list[layouts.SubjectFiles]:
@@ -145,9 +161,13 @@ def series_bytes(subjects: list[layouts.SubjectFiles]) -> dict[str, int]:
     return {files.subject: files.series.stat().st_size for files in subjects}
 
 
-def train_and_evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path | str,
-                       wait_seconds: float = distributed.WAIT_SECONDS) -> None:
-    """The whole path, from exams to a page. Several processes train together; the lead prepares before and scores after."""
+def train_and_evaluate(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path | str, wait_seconds: float = distributed.WAIT_SECONDS
+) -> None:
+    """The whole path, from exams to a page. Several processes train together.
+
+    The lead prepares before and scores after.
+    """
     workdir = pathlib.Path(workdir)
     settings.check(config)
     conventional.check_baselines(config)
@@ -155,7 +175,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path 
     mesh = sharding.data_mesh()
     pipeline.check_batch_size(config.train.batch_size, mesh.size, config.train.accumulate)
     distributed.check_devices_reduce(mesh, wait_seconds)
-    distributed.check_same_everywhere(f"{settings.to_json(config)} {workdir.absolute()} {checkpoints.software_versions()}")
+    distributed.check_same_everywhere(
+        f"{settings.to_json(config)} {workdir.absolute()} {checkpoints.software_versions()}"
+    )
     with distributed.silent_unless_lead(), contextlib.ExitStack() as held:
         distributed.lead_first("workdir", lambda: held.enter_context(train.only_run(workdir)))
         _train(config, workdir)
@@ -170,9 +192,11 @@ def _train(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     n_slices = builder.info.splits["train"].num_examples
     if distributed.is_lead() and config.data.root:
         hint_at_demo(config, n_slices)
-    print(f"training: {' '.join(MAPS[name].title for name in config.target)} with the {config.model.generator} "
-          f"generator, {settings.total_steps(config, n_slices)} steps of {config.train.batch_size} slices on "
-          f"{jax.device_count()} x {jax.devices()[0].device_kind}{of_processes()}{scaled_rates(config.train)}")
+    print(
+        f"training: {' '.join(MAPS[name].title for name in config.target)} with the {config.model.generator} "
+        f"generator, {settings.total_steps(config, n_slices)} steps of {config.train.batch_size} slices on "
+        f"{jax.device_count()} x {jax.devices()[0].device_kind}{of_processes()}{scaled_rates(config.train)}"
+    )
     train.train(config, workdir, builder, data_record)
     if not distributed.is_lead():
         return
@@ -194,44 +218,61 @@ def scaled_rates(train_config: ml_collections.ConfigDict) -> str:
     if factor == 1:
         return ""
     rates = [factor * rate for rate in (train_config.learning_rate, train_config.discriminator_learning_rate)]
-    return (f", learning rates {rates[0]:.3g} and {rates[1]:.3g} ({train_config.learning_rate_scaling} from batches of "
-            f"{train_config.learning_rate_batch})")
+    return (
+        f", learning rates {rates[0]:.3g} and {rates[1]:.3g} ({train_config.learning_rate_scaling} from batches of "
+        f"{train_config.learning_rate_batch})"
+    )
 
 
 def hint_at_demo(config: ml_collections.ConfigDict, n_slices: int) -> None:
     """On a CPU, says roughly how long a long run takes, and goes on."""
     if jax.default_backend() == "cpu" and (hours := train.rough_hours(config, n_slices)) > LONG_RUN_HOURS:
-        print(f"training will take roughly {hours:,.0f} hours on this CPU; a GPU is made for it, or the variant :demo "
-              "(--config=configs/temp_tmax.py:demo) for machines like this one. Going on.", flush=True)
+        print(
+            f"training will take roughly {hours:,.0f} hours on this CPU; a GPU is made for it, or the variant :demo "
+            "(--config=configs/temp_tmax.py:demo) for machines like this one. Going on.",
+            flush=True,
+        )
 
 
-def overruled(stored: ml_collections.ConfigDict, config: ml_collections.ConfigDict, given: Iterable[str]
-              ) -> ml_collections.ConfigDict:
-    """A run's config, with what `config` says of where the exams are and of how their files are read, and those of the `given`
-    fields that say nothing of the network."""
+def overruled(
+    stored: ml_collections.ConfigDict, config: ml_collections.ConfigDict, given: Iterable[str]
+) -> ml_collections.ConfigDict:
+    """A run's config, with all that may be said about its exams and its comparators from outside.
+
+    `config` says where the exams are and how their files are read; of the `given` fields, those that say nothing of the
+    network count too.
+    """
     merged = ml_collections.ConfigDict(stored.to_dict())
     for path in sorted({*BESIDE_THE_NETWORK, *OF_THE_EXAMS}):
         section, field = path.split(".")
-        if path in given or path in OF_THE_EXAMS and config[section][field]:
+        if path in given or (path in OF_THE_EXAMS and config[section][field]):
             merged[section][field] = config[section][field]
     for field in ("root", "layout") if config.data.root else ():
         merged.data[field] = config.data[field]
     return merged
 
 
-def evaluate_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | str, split: str, which: str,
-                 given: Iterable[str] | None = None) -> None:
+def evaluate_run(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path | str,
+    split: str,
+    which: str,
+    given: Iterable[str] | None = None,
+) -> None:
     """Predicts and scores a split from a checkpoint, whose config it is.
 
-    Where the exams lie and how their files are read may be given anew; of the `given` fields, those of the cache and of the
-    conventional methods beside the network overrule the stored ones. None: all of them, as at the end of training.
+    Where the exams lie and how their files are read may be given anew; of the `given` fields, those of the cache and of
+    the conventional methods beside the network overrule the stored ones. None: all of them, as at the end of training.
 
     Exams that the run has not seen are scored too, under the name of their folder: their split column decides, and
     without one all of them count.
     """
     workdir = pathlib.Path(workdir)
     predictor = prediction.Predictor(workdir, which)
-    trained, data = overruled(predictor.config, config, BESIDE_THE_NETWORK if given is None else given), predictor.record["data"]
+    trained, data = (
+        overruled(predictor.config, config, BESIDE_THE_NETWORK if given is None else given),
+        predictor.record["data"],
+    )
     options.check_methods(given or (), tuple(trained.evaluate.baselines), "config.evaluate.baselines")
     conventional.check_baselines(trained)
     trained = with_root(trained)
@@ -251,19 +292,35 @@ def evaluate_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | str,
             prediction.write_maps(predicted, predictor, exam, folder / source, files.subject, scaled=True)
     if not same:  # the run's own were compared when they were prepared
         add_findings(findings, layouts.compare_maps(subjects))
-    told = findings if given is not None else {  # after training, those of the exams were told when they were prepared
-        subject: [finding for finding in found if finding.name in OF_NETWORK] for subject, found in findings.items()}
+    told = (
+        findings
+        if given is not None
+        else {  # after training, those of the exams were told when they were prepared
+            subject: [finding for finding in found if finding.name in OF_NETWORK] for subject, found in findings.items()
+        }
+    )
     print_folder_findings(told, options.EVALUATE)
     networks = [evaluate.Source(path.name, path) for path in sorted(folder.iterdir())]
     baselines, of_baselines = baseline_maps(trained, subjects, folder)
     add_findings(findings, of_baselines)
     score_and_report(
-        trained, subjects, [*networks, *baselines], split=split, name=name, workdir=workdir, scaling=predictor.scaling,
+        trained,
+        subjects,
+        [*networks, *baselines],
+        split=split,
+        name=name,
+        workdir=workdir,
+        scaling=predictor.scaling,
         medians=data["medians"],
         checkpoint={"step": predictor.step, "selected_by": predictor.selected_by, "sha256": predictor.sha256},
-        data={**{key: data[key] for key in DATA_KEYS}, "scored_source": data["source"] if same else trained.data.root,
-              "arterial_input": trained.conventional.aif if baselines else None},
-        excluded=data["excluded"] if same else [], findings=findings)
+        data={
+            **{key: data[key] for key in DATA_KEYS},
+            "scored_source": data["source"] if same else trained.data.root,
+            "arterial_input": trained.conventional.aif if baselines else None,
+        },
+        excluded=data["excluded"] if same else [],
+        findings=findings,
+    )
     print(f"maps:        {folder}\ncheckpoints: {workdir / 'checkpoints'}")
 
 
@@ -273,9 +330,10 @@ def add_findings(known: dict[str, Sequence[Finding]], more: Mapping[str, Sequenc
         known[subject] = by_severity((*known.get(subject, ()), *found))
 
 
-def baseline_maps(config: ml_collections.ConfigDict, subjects: list[layouts.SubjectFiles], folder: pathlib.Path
-                  ) -> tuple[list[evaluate.Source], dict[str, list[Finding]]]:
-    """Maps of the run's targets by the methods of config.evaluate.baselines, in the exams' own masks, and their findings."""
+def baseline_maps(
+    config: ml_collections.ConfigDict, subjects: list[layouts.SubjectFiles], folder: pathlib.Path
+) -> tuple[list[evaluate.Source], dict[str, list[Finding]]]:
+    """Maps of the run's targets by the methods of config.evaluate.baselines in the exams' masks, and their findings."""
     methods = tuple(config.evaluate.baselines)
     if not methods:
         return [], {}
@@ -295,16 +353,23 @@ def baseline_maps(config: ml_collections.ConfigDict, subjects: list[layouts.Subj
     for subject, reason in refused.items():
         print(f"no conventional maps of {subject}: {reason}")
     print_folder_findings(found, options.EVALUATE, "conventional maps of ")
-    return [evaluate.Source(method, folder / method, may_lack=True) for method in methods if (folder / method).is_dir()], found
+    return [
+        evaluate.Source(method, folder / method, may_lack=True) for method in methods if (folder / method).is_dir()
+    ], found
 
 
-def evaluate_maps(config: ml_collections.ConfigDict, maps: pathlib.Path | str, workdir: pathlib.Path | str | None, split: str,
-                  given: Iterable[str] = ()) -> None:
+def evaluate_maps(
+    config: ml_collections.ConfigDict,
+    maps: pathlib.Path | str,
+    workdir: pathlib.Path | str | None,
+    split: str,
+    given: Iterable[str] = (),
+) -> None:
     """Scores anybody's maps of the exams in config.data.root, with the same code and the same nulls.
 
-    Grid, signal, ranges and medians are those of the run in `workdir`, where the `given` fields say nothing of its exams;
-    else those of `config` and of the folder's training split; without such a split, the protocol in [-1, 1] and the training
-    median are left out.
+    Grid, signal, ranges and medians are those of the run in `workdir`, where the `given` fields say nothing of its
+    exams; else those of `config` and of the folder's training split; without such a split, the protocol in [-1, 1] and
+    the training median are left out.
     """
     maps, workdir = pathlib.Path(maps), None if workdir is None else pathlib.Path(workdir)
     if not maps.is_dir():
@@ -313,32 +378,53 @@ def evaluate_maps(config: ml_collections.ConfigDict, maps: pathlib.Path | str, w
         raise InputError("--maps needs the exams that the maps belong to: give --config.data.root=DIR.")
     if workdir is not None and (workdir / "checkpoints").is_dir():
         of_run, record = True, checkpoints.load_record(workdir, checkpoints.choose_step(workdir))
-        config, data = overruled(settings.from_json(record["config"], default.get_config()), config, given), record["data"]
+        config, data = (
+            overruled(settings.from_json(record["config"], default.get_config()), config, given),
+            record["data"],
+        )
         known = {}
     else:
         builder, data = prepare(config, for_training=False)  # which tells the findings
-        of_run, known = False, {subject: tuple(map(Finding.from_json, found))
-                                for subject, found in builder.info.metadata["findings"].items()}
+        of_run, known = (
+            False,
+            {
+                subject: tuple(map(Finding.from_json, found))
+                for subject, found in builder.info.metadata["findings"].items()
+            },
+        )
     trained = with_root(config)
     name = f"{maps.resolve().name}-{split}"
     targets = tuple(target for target in MAP_NAMES if data["ranges"].get(config.data.ranges, {}).get(target))
-    scaling = Scaling(config.data.signal, Limits(0.0, 1.0), (), (), True) if not targets else Scaling.from_ranges(
-        data["ranges"], config.data.signal, targets, config.data.ranges)
+    scaling = (
+        Scaling(config.data.signal, Limits(0.0, 1.0), (), (), True)
+        if not targets
+        else Scaling.from_ranges(data["ranges"], config.data.signal, targets, config.data.ranges)
+    )
     subjects = subjects_of(find_subjects(trained), split, None, trained.data.root)
     if of_run:
         known = layouts.compare_maps(subjects)
     findings = score_and_report(
-        trained, subjects, [evaluate.Source(maps.resolve().name, maps)],
-        split=split, name=name, workdir=workdir or pathlib.Path("runs") / f"maps-{maps.resolve().name}",
-        scaling=scaling, medians=data["medians"], checkpoint=None,
-        data={**{key: data[key] for key in DATA_KEYS}, "scored_source": trained.data.root}, excluded=[],
-        findings=known, motion_known=not of_run)
+        trained,
+        subjects,
+        [evaluate.Source(maps.resolve().name, maps)],
+        split=split,
+        name=name,
+        workdir=workdir or pathlib.Path("runs") / f"maps-{maps.resolve().name}",
+        scaling=scaling,
+        medians=data["medians"],
+        checkpoint=None,
+        data={**{key: data[key] for key in DATA_KEYS}, "scored_source": trained.data.root},
+        excluded=[],
+        findings=known,
+        motion_known=not of_run,
+    )
     if of_run:
         print_folder_findings(findings, options.MAPS_OF_RUN)
 
 
-def subjects_of(found: list[layouts.SubjectFiles], split: str, splits: dict[str, str] | None, root: str
-                ) -> list[layouts.SubjectFiles]:
+def subjects_of(
+    found: list[layouts.SubjectFiles], split: str, splits: dict[str, str] | None, root: str
+) -> list[layouts.SubjectFiles]:
     """Subjects of a split: by the run's `splits`, else by the folder's split column, else everybody.
 
     Raises:
@@ -350,32 +436,60 @@ def subjects_of(found: list[layouts.SubjectFiles], split: str, splits: dict[str,
         expected = {subject for subject, where in splits.items() if where == split}
         subjects = [files for files in found if files.subject in expected]
         if missing := sorted(expected - {files.subject for files in subjects}):
-            raise InputError(f"{root} lacks {len(missing)} subjects of the {split} split, first {missing[0]}; give the "
-                             "folder that the run was trained on as --config.data.root.")
+            raise InputError(
+                f"{root} lacks {len(missing)} subjects of the {split} split, first {missing[0]}; give the "
+                "folder that the run was trained on as --config.data.root."
+            )
     if not subjects:
-        raise InputError(f"{root} has no subject in the {split} split; give another --split, or name some in "
-                         "participants.tsv.")
+        raise InputError(
+            f"{root} has no subject in the {split} split; give another --split, or name some in participants.tsv."
+        )
     return subjects
 
 
-def score_and_report(config: ml_collections.ConfigDict, subjects: list[layouts.SubjectFiles], sources: list[Any], *,
-                     split: str, name: str, workdir: pathlib.Path, scaling: Scaling, medians: dict[str, float | None],
-                     checkpoint: dict[str, Any] | None, data: dict[str, Any], excluded: list[dict[str, str]],
-                     findings: Mapping[str, Sequence[Finding]], motion_known: bool = True) -> dict[str, list[Finding]]:
+def score_and_report(
+    config: ml_collections.ConfigDict,
+    subjects: list[layouts.SubjectFiles],
+    sources: list[Any],
+    *,
+    split: str,
+    name: str,
+    workdir: pathlib.Path,
+    scaling: Scaling,
+    medians: dict[str, float | None],
+    checkpoint: dict[str, Any] | None,
+    data: dict[str, Any],
+    excluded: list[dict[str, str]],
+    findings: Mapping[str, Sequence[Finding]],
+    motion_known: bool = True,
+) -> dict[str, list[Finding]]:
     """Scores sources and nulls into `evaluation/<name>`, writes the page, prints the table and where things are.
 
     `findings` are those that are known of the exams; those that scoring has besides come back with them.
     """
     out = workdir / "evaluation" / name
     summary = evaluate.score(
-        subjects, [*sources, *evaluate.NULLS], split=split,
-        preparation=preparation.PreparationSettings.from_config(config.data), scaling=scaling, medians=medians,
-        checkpoint=checkpoint, data=data, out=out, excluded=excluded, config_sha256=settings.sha256(config),
-        software=checkpoints.software_versions(), known=findings, motion_known=motion_known)
+        subjects,
+        [*sources, *evaluate.NULLS],
+        split=split,
+        preparation=preparation.PreparationSettings.from_config(config.data),
+        scaling=scaling,
+        medians=medians,
+        checkpoint=checkpoint,
+        data=data,
+        out=out,
+        excluded=excluded,
+        config_sha256=settings.sha256(config),
+        software=checkpoints.software_versions(),
+        known=findings,
+        motion_known=motion_known,
+    )
     page = report.write(workdir, name)
     print(f"\n{name}: {len(subjects)} subjects\n{report.format_table(summary)}\n")
     print(f"page:        {page}\nrecords:     {out}")
-    return {subject: [Finding.from_json(finding) for finding in found] for subject, found in summary["findings"].items()}
+    return {
+        subject: [Finding.from_json(finding) for finding in found] for subject, found in summary["findings"].items()
+    }
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -386,13 +500,24 @@ def check(config: ml_collections.ConfigDict) -> None:
     print(layouts.format_check(rows))
 
 
-def predict(config: ml_collections.ConfigDict, workdir: pathlib.Path, series: pathlib.Path, output: pathlib.Path, which: str,
-            given: Iterable[str] = ()) -> None:
+def predict(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    series: pathlib.Path,
+    output: pathlib.Path,
+    which: str,
+    given: Iterable[str] = (),
+) -> None:
     """One file to maps; how, the checkpoint says, but for the norm at test and realignment where they are `given`."""
     paths, findings = prediction.predict_file(
-        workdir, series, output, which=which, overrules=layouts.Overrules.from_config(config.data),
+        workdir,
+        series,
+        output,
+        which=which,
+        overrules=layouts.Overrules.from_config(config.data),
         norm=config.evaluate.norm_at_test if "evaluate.norm_at_test" in given else None,
-        motion=config.data.motion if "data.motion" in given else None)
+        motion=config.data.motion if "data.motion" in given else None,
+    )
     print(*paths, sep="\n")
     print_findings(findings, options.PREDICT)
 
@@ -411,7 +536,10 @@ def print_findings(findings: Iterable[Finding], reader: str, where: str = "") ->
 
 
 def print_folder_findings(found: Mapping[str, Iterable[Finding]], reader: str, what: str = "") -> None:
-    """The warnings of many exams, the same of several once, and how many have which note; `what` comes before the subjects."""
+    """The warnings of many exams, the same of several once, and how many have which note.
+
+    `what` comes before the subjects.
+    """
     subjects: dict[Finding, list[str]] = {}
     notes: Counter[str] = Counter()
     for subject, findings in found.items():
@@ -427,15 +555,21 @@ def print_folder_findings(found: Mapping[str, Iterable[Finding]], reader: str, w
         print(f"notes on the {what.removesuffix(' of ')}: {told}" if what else f"notes: {told}")
 
 
-def deconvolve(config: ml_collections.ConfigDict, series: pathlib.Path | None, output: pathlib.Path, aif: str,
-               mask: pathlib.Path | None) -> None:
+def deconvolve(
+    config: ml_collections.ConfigDict,
+    series: pathlib.Path | None,
+    output: pathlib.Path,
+    aif: str,
+    mask: pathlib.Path | None,
+) -> None:
     """Conventional maps of one file, or of the folder in config.data.root."""
     chosen = conventional.settings_of(config)
     if bool(series) == bool(config.data.root):
         raise InputError("--mode=deconvolve needs either --input=FILE or --config.data.root=DIR.")
     if series:
-        paths, findings = conventional.deconvolve_file(series, output, chosen, aif=aif, mask=mask,
-                                                        overrules=layouts.Overrules.from_config(config.data))
+        paths, findings = conventional.deconvolve_file(
+            series, output, chosen, aif=aif, mask=mask, overrules=layouts.Overrules.from_config(config.data)
+        )
         print(*paths, sep="\n")
         print_findings(findings, options.ONE_FILE)
         return
@@ -448,21 +582,40 @@ def deconvolve(config: ml_collections.ConfigDict, series: pathlib.Path | None, o
     print_folder_findings(findings, options.FOLDER)
     for subject, reason in refused.items():
         print(f"left out: {subject}: {reason}")
-    print(f"{len(subjects) - len(refused)} of {len(subjects)} exams: {output}\n"
-          f"to train on these maps: python -m dscgan_jax.main --config.data.root={output}")
+    print(
+        f"{len(subjects) - len(refused)} of {len(subjects)} exams: {output}\n"
+        f"to train on these maps: python -m dscgan_jax.main --config.data.root={output}"
+    )
 
 
-def draw_phantom(output: pathlib.Path, *, preset: str, subjects: int, size: int, slices: int, seed: int,
-                 split_fractions: tuple[float, float, float]) -> None:
+def draw_phantom(
+    output: pathlib.Path,
+    *,
+    preset: str,
+    subjects: int,
+    size: int,
+    slices: int,
+    seed: int,
+    split_fractions: tuple[float, float, float],
+) -> None:
     """Digital exams with known truth."""
     with tqdm.tqdm(total=subjects, unit="exam", desc="drawing", dynamic_ncols=True) as bar:
-        phantom_exams.write_cohort(output, preset=preset, subjects=subjects, seed=seed, size=size, slices=slices or None,
-                                   split_fractions=split_fractions, progress=bar.update)
+        phantom_exams.write_cohort(
+            output,
+            preset=preset,
+            subjects=subjects,
+            seed=seed,
+            size=size,
+            slices=slices or None,
+            split_fractions=split_fractions,
+            progress=bar.update,
+        )
     print(output)
 
 
-def measure_speed(config: ml_collections.ConfigDict, parts: Sequence[str], repeats: int, output: pathlib.Path | None,
-                  command: str) -> None:
+def measure_speed(
+    config: ml_collections.ConfigDict, parts: Sequence[str], repeats: int, output: pathlib.Path | None, command: str
+) -> None:
     """The benchmark of a config as a table, and its record as a file."""
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise InputError(f"--output={output}: expected a JSON file in a folder that is there.")

@@ -25,20 +25,30 @@ Batch = dict[str, Any]
 
 INPUT_FIELDS = ("dsc", "dsc_scale", "baseline_begin", "baseline_end", "brain_signal", "echo_seconds")
 TRAIN_FIELDS = (*INPUT_FIELDS, "maps", "has_map", "mask")
-SCALARS = {"dsc_scale": np.float32, "baseline_begin": np.int32, "baseline_end": np.int32, "brain_signal": np.float32,
-           "echo_seconds": np.float32, "slice_index": np.int32}  # TFDS hands them out as Python numbers
+SCALARS = {
+    "dsc_scale": np.float32,
+    "baseline_begin": np.int32,
+    "baseline_end": np.int32,
+    "brain_signal": np.float32,
+    "echo_seconds": np.float32,
+    "slice_index": np.int32,
+}  # TFDS hands them out as Python numbers
 FLAG_FIELDS = ("has_map", "mask")  # stored as bytes
 
 
 def check_batch_size(batch_size: int, device_count: int, accumulate: int = 1) -> None:
     """Raises `InputError` unless the batch, and each part it is taken in, divides over the devices."""
     if accumulate > 1 and batch_size % (accumulate * device_count):
-        raise InputError(f"config.train.accumulate is {accumulate}; on {device_count} devices config.train.batch_size "
-                         f"({batch_size}) must be a multiple of {accumulate * device_count}.")
+        raise InputError(
+            f"config.train.accumulate is {accumulate}; on {device_count} devices config.train.batch_size "
+            f"({batch_size}) must be a multiple of {accumulate * device_count}."
+        )
     if batch_size < 1 or batch_size % device_count:
         nearest = max(device_count, batch_size // device_count * device_count)
-        raise InputError(f"config.train.batch_size is {batch_size}; it must be a multiple of the {device_count} devices, for "
-                         f"example {nearest}.")
+        raise InputError(
+            f"config.train.batch_size is {batch_size}; it must be a multiple of the {device_count} devices, for "
+            f"example {nearest}."
+        )
 
 
 def epoch_order(seed: int, epoch: int | jax.Array, n_slices: int) -> jax.Array:
@@ -62,8 +72,12 @@ class BatchOrder:
         local = _share(self.batch_size, self.process_count)
         first = step * self.batch_size + self.process_index * local
         epochs, places = np.divmod(np.arange(first, first + local), self.n_slices)
-        return np.array([_host_order(self.seed, int(epoch), self.n_slices)[place]
-                         for epoch, place in zip(epochs, places, strict=True)])
+        return np.array(
+            [
+                _host_order(self.seed, int(epoch), self.n_slices)[place]
+                for epoch, place in zip(epochs, places, strict=True)
+            ]
+        )
 
 
 def train_batches(
@@ -138,8 +152,9 @@ def in_order(slices: "Slices", read_threads: int, *, progress: bool) -> Iterator
     """Every slice once, in the order of the data set, with a progress bar where that takes long."""
     options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=4 * read_threads)
     examples = grain.MapDataset.range(len(slices)).map(slices).to_iter_dataset(options)
-    yield from tqdm.tqdm(examples, total=len(slices), unit="slice", desc="reading", delay=3, dynamic_ncols=True,
-                         disable=not progress)
+    yield from tqdm.tqdm(
+        examples, total=len(slices), unit="slice", desc="reading", delay=3, dynamic_ncols=True, disable=not progress
+    )
 
 
 def stacked(examples: Iterable[dict[str, Any]]) -> Batch:
@@ -169,8 +184,9 @@ def evaluation_batches(
     n_slices = len(slices)
     n_padded = -(-n_slices // batch_size) * batch_size
     own = grain.MapDataset.range(n_padded)[process_index::process_count]
-    batches = own.map(lambda index: {**slices(min(index, n_slices - 1)),
-                                     "is_padding": np.bool_(index >= n_slices)}).batch(local)
+    batches = own.map(
+        lambda index: {**slices(min(index, n_slices - 1)), "is_padding": np.bool_(index >= n_slices)}
+    ).batch(local)
     options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=read_threads)
     for batch in batches.to_iter_dataset(options):
         yield {**batch, "subject": [str(subject) for subject in batch["subject"]]}
@@ -183,6 +199,7 @@ def network_inputs(batch: Batch) -> Batch:
 
 def inputs_of_exam(prepared: PreparedExam, slices: np.ndarray) -> Batch:
     """The same for some slices of one exam that is in no data set."""
+
     def same(value: float, dtype: Any) -> np.ndarray:
         return np.full(len(slices), value, dtype)
 
@@ -198,7 +215,9 @@ def inputs_of_exam(prepared: PreparedExam, slices: np.ndarray) -> Batch:
 
 def _share(batch_size: int, process_count: int) -> int:
     if batch_size % process_count:
-        raise InputError(f"config.train.batch_size is {batch_size}; it must be a multiple of the {process_count} processes.")
+        raise InputError(
+            f"config.train.batch_size is {batch_size}; it must be a multiple of the {process_count} processes."
+        )
     return batch_size // process_count
 
 
@@ -245,8 +264,10 @@ class Slices:
 
 
 def _damaged(folder: Any, error: Exception) -> InputError:
-    return InputError(f"{folder}: the prepared data are damaged or gone ({' '.join(str(error).split())[:120]}); remove that "
-                      "folder and run again.")
+    return InputError(
+        f"{folder}: the prepared data are damaged or gone ({' '.join(str(error).split())[:120]}); remove that "
+        "folder and run again."
+    )
 
 
 def _in_memory(slices: Slices, read_threads: int, *, progress: bool) -> dict[str, np.ndarray]:

@@ -28,8 +28,8 @@ from dscgan_jax.files import expanded
 from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES
 
-# Raise it when the same files become other examples. 1.1.0: mask without missing values; 1.2.0: findings, repaired signal,
-# and what lies outside the brain.
+# Raise it when the same files become other examples. 1.1.0: mask without missing values; 1.2.0: findings, repaired
+# signal, and what lies outside the brain.
 VERSION = tfds.core.Version("1.2.0")
 DISK_RESERVE = 256 << 20  # bytes that must stay free beside the data set
 
@@ -88,44 +88,58 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         return _LocalInfo(
             builder=self,
             description="DSC-MRI perfusion slices prepared by dscgan_jax.",
-            features=tfds.features.FeaturesDict({
-                "dsc": tfds.features.Tensor(shape=(settings.frames, *image), dtype=np.int16, encoding=whole),
-                "dsc_scale": np.float32,
-                "maps": tfds.features.Tensor(shape=(*image, len(MAP_NAMES)), dtype=np.float32, encoding=whole),
-                "has_map": tfds.features.Tensor(shape=(len(MAP_NAMES),), dtype=np.uint8, encoding=whole),
-                "mask": tfds.features.Tensor(shape=image, dtype=np.uint8, encoding=whole),
-                "baseline_begin": np.int32,
-                "baseline_end": np.int32,
-                "brain_signal": np.float32,
-                "echo_seconds": np.float32,
-                "frame_seconds": np.float32,
-                "subject": tfds.features.Text(),
-                "slice_index": np.int32,
-                "findings": tfds.features.Text(),
-            }),
+            features=tfds.features.FeaturesDict(
+                {
+                    "dsc": tfds.features.Tensor(shape=(settings.frames, *image), dtype=np.int16, encoding=whole),
+                    "dsc_scale": np.float32,
+                    "maps": tfds.features.Tensor(shape=(*image, len(MAP_NAMES)), dtype=np.float32, encoding=whole),
+                    "has_map": tfds.features.Tensor(shape=(len(MAP_NAMES),), dtype=np.uint8, encoding=whole),
+                    "mask": tfds.features.Tensor(shape=image, dtype=np.uint8, encoding=whole),
+                    "baseline_begin": np.int32,
+                    "baseline_end": np.int32,
+                    "brain_signal": np.float32,
+                    "echo_seconds": np.float32,
+                    "frame_seconds": np.float32,
+                    "subject": tfds.features.Text(),
+                    "slice_index": np.int32,
+                    "findings": tfds.features.Text(),
+                }
+            ),
             metadata=tfds.core.MetadataDict(),
         )
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Any]]:
         del dl_manager  # nothing is downloaded
         config = self.builder_config
-        in_split = {split: [files for files in config.subjects if config.splits[files.subject] == split]
-                    for split in layouts.SPLITS}
+        in_split = {
+            split: [files for files in config.subjects if config.splits[files.subject] == split]
+            for split in layouts.SPLITS
+        }
         self._gatherer = RangeGatherer(len(in_split["train"]))
         self._features: list[features.ExamFeatures] = []
         self._mask_sources: Counter[str] = Counter()
         self._findings: dict[str, list[dict[str, Any]]] = {}
-        self.bar = tqdm.tqdm(total=len(config.subjects), unit="exam", desc="preparing", disable=not config.progress,
-                             dynamic_ncols=True)
+        self.bar = tqdm.tqdm(
+            total=len(config.subjects), unit="exam", desc="preparing", disable=not config.progress, dynamic_ncols=True
+        )
         if not in_split["train"]:  # exams that are only scored have no ranges of their own
             nothing = dict.fromkeys((*SIGNALS, *MAP_NAMES))
-            self.info.metadata.update(ranges={kind: dict(nothing) for kind in ("percentile", "published")}, clipped=nothing,
-                                      medians=dict.fromkeys(MAP_NAMES), features={})
+            self.info.metadata.update(
+                ranges={kind: dict(nothing) for kind in ("percentile", "published")},
+                clipped=nothing,
+                medians=dict.fromkeys(MAP_NAMES),
+                features={},
+            )
         self.info.metadata.update(
-            splits=dict(config.splits), excluded=list(config.excluded), source_fingerprint=config.fingerprint,
-            settings=dataclasses.asdict(config.settings))
-        return {split: [functools.partial(self._examples, files, split) for files in subjects]
-                for split, subjects in in_split.items()}
+            splits=dict(config.splits),
+            excluded=list(config.excluded),
+            source_fingerprint=config.fingerprint,
+            settings=dataclasses.asdict(config.settings),
+        )
+        return {
+            split: [functools.partial(self._examples, files, split) for files in subjects]
+            for split, subjects in in_split.items()
+        }
 
     def _examples(self, files: layouts.SubjectFiles, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The examples of one subject; its values enter the ranges if it is in the training split."""
@@ -134,7 +148,8 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         exam = layouts.load_exam(files)
         prepared = preparation.prepare(exam, config.settings)
         prepared = dataclasses.replace(
-            prepared, findings=by_severity((*prepared.findings, *config.cohort.get(files.subject, ()))))
+            prepared, findings=by_severity((*prepared.findings, *config.cohort.get(files.subject, ())))
+        )
         if split == "train":
             self._gatherer.add(prepared)
             self._features.append(features.features_of(exam))
@@ -157,21 +172,24 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
 def examples_of(prepared: preparation.PreparedExam) -> Iterator[tuple[str, dict[str, Any]]]:
     """One example for each slice, with its key."""
     for index in range(prepared.dsc.shape[0]):
-        yield f"{prepared.subject}_slice-{index:03d}", {
-            "dsc": prepared.dsc[index],
-            "dsc_scale": prepared.dsc_scale,
-            "maps": np.ascontiguousarray(prepared.maps[index]),
-            "has_map": prepared.has_map.astype(np.uint8),
-            "mask": np.ascontiguousarray(prepared.mask[index]).astype(np.uint8),
-            "baseline_begin": prepared.baseline_begin,
-            "baseline_end": prepared.baseline_end,
-            "brain_signal": prepared.brain_signal,
-            "echo_seconds": prepared.echo_seconds,
-            "frame_seconds": prepared.frame_seconds,
-            "subject": prepared.subject,
-            "slice_index": index,
-            "findings": " ".join(finding.short() for finding in prepared.findings),
-        }
+        yield (
+            f"{prepared.subject}_slice-{index:03d}",
+            {
+                "dsc": prepared.dsc[index],
+                "dsc_scale": prepared.dsc_scale,
+                "maps": np.ascontiguousarray(prepared.maps[index]),
+                "has_map": prepared.has_map.astype(np.uint8),
+                "mask": np.ascontiguousarray(prepared.mask[index]).astype(np.uint8),
+                "baseline_begin": prepared.baseline_begin,
+                "baseline_end": prepared.baseline_end,
+                "brain_signal": prepared.brain_signal,
+                "echo_seconds": prepared.echo_seconds,
+                "frame_seconds": prepared.frame_seconds,
+                "subject": prepared.subject,
+                "slice_index": index,
+                "findings": " ".join(finding.short() for finding in prepared.findings),
+            },
+        )
 
 
 def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -> DscPerfusion:
@@ -189,8 +207,8 @@ def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -
       The builder: `info.metadata` holds ranges, medians, features, splits, excluded subjects, fingerprint and settings.
 
     Raises:
-      InputError: no usable folder, a file that cannot be used (the whole build stops), too little disk space, for training
-        an empty training or validation split or a split without a target map.
+      InputError: no usable folder, a file that cannot be used (the whole build stops), too little disk space, for
+        training an empty training or validation split or a split without a target map.
     """
     data = config.data
     root = expanded(data.root, "--config.data.root")
@@ -202,18 +220,36 @@ def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -
         _check_targets(taking_part, splits, tuple(config.target))
     settings = preparation.PreparationSettings.from_config(data)
     source = _source_fingerprint(root, taking_part)
-    excluded = tuple({"subject": files.subject, "reason": "split is exclude in participants.tsv"}
-                     for files in subjects if files.subject not in splits)
-    decides = {"source": source, "settings": dataclasses.asdict(settings), "layout": str(data.layout), "splits": splits,
-               "overrules": dataclasses.asdict(overrules), "excluded": excluded}
+    excluded = tuple(
+        {"subject": files.subject, "reason": "split is exclude in participants.tsv"}
+        for files in subjects
+        if files.subject not in splits
+    )
+    decides = {
+        "source": source,
+        "settings": dataclasses.asdict(settings),
+        "layout": str(data.layout),
+        "splits": splits,
+        "overrules": dataclasses.asdict(overrules),
+        "excluded": excluded,
+    }
     folder = expanded(data.cache_dir, "--config.data.cache_dir") / "prepared"
     dsc_config = DscConfig(
-        name=f"{data.layout}-{_hash(decides)}", description="named by the fingerprint of files, settings and splits",
-        subjects=taking_part, splits=splits, excluded=excluded, settings=settings, fingerprint=source, progress=progress)
+        name=f"{data.layout}-{_hash(decides)}",
+        description="named by the fingerprint of files, settings and splits",
+        subjects=taking_part,
+        splits=splits,
+        excluded=excluded,
+        settings=settings,
+        fingerprint=source,
+        progress=progress,
+    )
     with _folder_errors(folder):
         if (builder := _opened(folder, dsc_config)) is None:
             _check_files(taking_part)
-            bar = tqdm.tqdm(taking_part, unit="exam", desc="comparing maps", disable=not progress, dynamic_ncols=True, delay=3)
+            bar = tqdm.tqdm(
+                taking_part, unit="exam", desc="comparing maps", disable=not progress, dynamic_ncols=True, delay=3
+            )
             dsc_config.cohort = layouts.compare_maps(bar)
             folder.mkdir(parents=True, exist_ok=True)
             with _only_builder(folder, dsc_config.name) as alone:
@@ -237,8 +273,10 @@ def _opened(folder: pathlib.Path, dsc_config: DscConfig) -> DscPerfusion | None:
         builder.info.metadata.load_metadata_if_needed()
         return builder
     except Exception as error:  # TFDS raises many kinds for damaged descriptions
-        raise InputError(f"{place}: the prepared data are damaged ({' '.join(str(error).split())[:120]}); remove that folder "
-                         "and run again.") from error
+        raise InputError(
+            f"{place}: the prepared data are damaged ({' '.join(str(error).split())[:120]}); remove that folder "
+            "and run again."
+        ) from error
 
 
 def _hash(record: Any) -> str:
@@ -256,21 +294,29 @@ def _source_fingerprint(root: pathlib.Path, subjects: tuple[layouts.SubjectFiles
     return _hash(sorted(record))
 
 
-def _check_targets(subjects: tuple[layouts.SubjectFiles, ...], splits: dict[str, str], targets: tuple[str, ...]) -> None:
+def _check_targets(
+    subjects: tuple[layouts.SubjectFiles, ...], splits: dict[str, str], targets: tuple[str, ...]
+) -> None:
     """Maps at all, somebody to choose the best checkpoint on, and in each split somebody with each target map."""
     if subjects and not any(files.maps for files in subjects):
-        raise InputError(f"none of the {len(subjects)} exams has a map to learn; make conventional ones with "
-                         "--mode=deconvolve --config.data.root=DIR --output=NEW and train on NEW, or add "
-                         f"<subject>_{targets[0]}.nii.gz.")
+        raise InputError(
+            f"none of the {len(subjects)} exams has a map to learn; make conventional ones with "
+            "--mode=deconvolve --config.data.root=DIR --output=NEW and train on NEW, or add "
+            f"<subject>_{targets[0]}.nii.gz."
+        )
     in_split = {split: [files for files in subjects if splits[files.subject] == split] for split in layouts.SPLITS}
     if not in_split["validation"]:
-        raise InputError("no subject is in the validation split, on which the best checkpoint is chosen; correct "
-                         "participants.tsv or config.data.split_fractions, or add exams.")
+        raise InputError(
+            "no subject is in the validation split, on which the best checkpoint is chosen; correct "
+            "participants.tsv or config.data.split_fractions, or add exams."
+        )
     for split, members in in_split.items():
         for name in targets:
             if members and not any(name in files.maps for files in members):
-                raise InputError(f"no {split} subject has a {name} map (config.target={targets}); add "
-                                 f"<subject>_{name}.nii.gz, or name another target.")
+                raise InputError(
+                    f"no {split} subject has a {name} map (config.target={targets}); add "
+                    f"<subject>_{name}.nii.gz, or name another target."
+                )
 
 
 def _check_files(subjects: tuple[layouts.SubjectFiles, ...]) -> None:
@@ -279,26 +325,33 @@ def _check_files(subjects: tuple[layouts.SubjectFiles, ...]) -> None:
         try:
             series = nifti.read_shape(files.series)
             if len(series) != 4:
-                raise InputError(f"{files.series}: expected a 4-D series (x, y, z, time), the file has shape {series}; "
-                                 "give the whole perfusion series.")
+                raise InputError(
+                    f"{files.series}: expected a 4-D series (x, y, z, time), the file has shape {series}; "
+                    "give the whole perfusion series."
+                )
             for path in filter(None, (*files.maps.values(), files.mask)):
                 shape = nifti.read_shape(path)
-                if sorted((shape + (1,))[:3]) != sorted(series[:3]):  # in another order of axes it may be the same grid
-                    raise InputError(f"{path}: expected the grid of the series {series[:3]}, the file has {shape}; resample "
-                                     "it to the series.")
+                if sorted(((*shape, 1))[:3]) != sorted(series[:3]):  # in another order of axes it may be the same grid
+                    raise InputError(
+                        f"{path}: expected the grid of the series {series[:3]}, the file has {shape}; resample "
+                        "it to the series."
+                    )
         except InputError as error:
             raise InputError(f"{error} {layouts.how_to_go_on(files.subject)}") from error
 
 
-def _check_disk(folder: pathlib.Path, subjects: tuple[layouts.SubjectFiles, ...],
-                settings: preparation.PreparationSettings) -> None:
+def _check_disk(
+    folder: pathlib.Path, subjects: tuple[layouts.SubjectFiles, ...], settings: preparation.PreparationSettings
+) -> None:
     pixels = settings.size**2
     slice_bytes = pixels * (2 * settings.frames + 4 * len(MAP_NAMES) + 1)
     n_slices = sum(settings.slices or nifti.read_shape(files.series)[2] for files in subjects)
     needed, free = n_slices * slice_bytes + DISK_RESERVE, shutil.disk_usage(folder).free
     if needed > free:
-        raise InputError(f"{folder}: the prepared data need up to {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
-                         "free some space or give another --config.data.cache_dir=.")
+        raise InputError(
+            f"{folder}: the prepared data need up to {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; "
+            "free some space or give another --config.data.cache_dir=."
+        )
 
 
 def _build(builder: DscPerfusion) -> None:
@@ -328,13 +381,20 @@ def _check_whole(builder: DscPerfusion) -> None:
     """Every subject of the config once, in its split: a lost or foreign shard would break that."""
     expected = Counter(builder.builder_config.splits.values())
     splits = builder.info.splits
-    found = {split: sum(length > 0 for length in splits[split].shard_lengths) if split in splits else 0
-             for split in layouts.SPLITS}
+    found = {
+        split: sum(length > 0 for length in splits[split].shard_lengths) if split in splits else 0
+        for split in layouts.SPLITS
+    }
     metadata = builder.info.metadata
-    if metadata.get("splits") != builder.builder_config.splits or "ranges" not in metadata or any(
-            found[split] != expected[split] for split in layouts.SPLITS):
-        raise InputError(f"{builder.data_dir}: the prepared data do not hold the subjects of this config; remove the folder "
-                         "and run again.")
+    if (
+        metadata.get("splits") != builder.builder_config.splits
+        or "ranges" not in metadata
+        or any(found[split] != expected[split] for split in layouts.SPLITS)
+    ):
+        raise InputError(
+            f"{builder.data_dir}: the prepared data do not hold the subjects of this config; remove the folder "
+            "and run again."
+        )
 
 
 @contextlib.contextmanager
@@ -347,9 +407,13 @@ def _folder_errors(folder: pathlib.Path) -> Iterator[None]:
     except Exception as error:
         full = getattr(error, "errno", None) in DISK_FULL
         if full or "No space left" in str(error) or "File too large" in str(error):
-            raise InputError(f"{folder}: the disk is full; free some space or give another --config.data.cache_dir=.") from error
+            raise InputError(
+                f"{folder}: the disk is full; free some space or give another --config.data.cache_dir=."
+            ) from error
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
-            raise InputError(f"{folder}: cannot be written ({error}); give another --config.data.cache_dir=.") from error
+            raise InputError(
+                f"{folder}: cannot be written ({error}); give another --config.data.cache_dir=."
+            ) from error
         raise
 
 

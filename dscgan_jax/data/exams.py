@@ -21,7 +21,10 @@ from dscgan_jax.perfusion.checks.series import repaired
 
 MIN_BRAIN_VOXELS = 20
 MAX_DARK = 0.5  # of a given mask: it belongs to another exam
-USUAL_BRAIN_MM = (85.0, 190.0)  # diameter of the widest slice, taken as a disc: adults have 120-150, a single high slice less
+USUAL_BRAIN_MM = (
+    85.0,
+    190.0,
+)  # diameter of the widest slice, taken as a disc: adults have 120-150, a single high slice less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +86,14 @@ class Exam:
       affine: (4, 4) voxel index -> millimetres, RAS+.
       frame_seconds: frame length.
       echo_seconds: echo time; NaN if unknown.
-      maps: (x, y, z) float32 by name, finite, 0 where the file has no value; not cut to the mask: they may reach beyond it.
+      maps: (x, y, z) float32 by name, finite, 0 where the file has no value; not cut to the mask: they may reach beyond
+        it.
       mask: (x, y, z) bool, brain where every map has a value.
       mask_source: `file`, `maps` (union of the non-zero maps) or `threshold` (found in the series itself).
       timing: baseline and bolus, in frames of the series.
       findings: what is doubtful, was repaired or assumed; the worst first.
-      acquired_seconds: (frame,) times of the frames in the file, which may be more, or at unequal steps; None: those of the
-        series.
+      acquired_seconds: (frame,) times of the frames in the file, which may be more, or at unequal steps; None: those of
+        the series.
     """
 
     subject: str
@@ -119,8 +123,10 @@ def load_exam(files: SubjectFiles, need_maps: tuple[str, ...] = ()) -> Exam:
     """
     missing = [name for name in need_maps if name not in files.maps]
     if missing:
-        raise InputError(f"{files.subject}: the {', '.join(missing)} map is missing beside {files.series}; add it, or set "
-                         "the subject's split to exclude in participants.tsv.")
+        raise InputError(
+            f"{files.subject}: the {', '.join(missing)} map is missing beside {files.series}; add it, or set "
+            "the subject's split to exclude in participants.tsv."
+        )
     found = Findings(files.overrules.accept)
     volume = nifti.read_volume(files.series, dims=4)
     found.extend(volume.findings)
@@ -131,15 +137,19 @@ def load_exam(files: SubjectFiles, need_maps: tuple[str, ...] = ()) -> Exam:
     mask_source = "file" if files.mask else "maps" if checked.maps else "threshold"
     mask = _found_mask(files, series, volume.affine) if checked.mask is None else checked.mask
     if mask.sum() < MIN_BRAIN_VOXELS:
-        raise InputError(f"{files.mask or files.series}: expected a brain, the mask holds {mask.sum()} voxels; "
-                         "check the mask or the signal.")
+        raise InputError(
+            f"{files.mask or files.series}: expected a brain, the mask holds {mask.sum()} voxels; "
+            "check the mask or the signal."
+        )
     if mask_source == "maps":
         found.note("mask_from_maps", "the brain mask is where the maps have values")
     elif mask_source == "threshold":
         found.note("mask_from_signal", "the brain mask was found in the series", None, "--mask=FILE")
     if mask_source == "file" and (dark := brain.dark_share(series, mask)) > MAX_DARK:
-        raise InputError(f"{files.mask}: {100 * dark:.0f} % of the mask's voxels have no signal; check that it was drawn on "
-                         "this series.")
+        raise InputError(
+            f"{files.mask}: {100 * dark:.0f} % of the mask's voxels have no signal; check that it was drawn on "
+            "this series."
+        )
     curves = series[mask]
     try:
         bolus = signal.find_bolus(curves.mean(axis=0, dtype=np.float64))
@@ -149,8 +159,19 @@ def load_exam(files: SubjectFiles, need_maps: tuple[str, ...] = ()) -> Exam:
     first_pass_checks.check_first_pass(first_pass, frame_seconds, found, unsure_length=_is_filled_in(found))
     _check_size(mask, volume.affine, found)
     found.refuse_errors(files.series)
-    return Exam(files.subject, series, volume.affine, frame_seconds, when.echo_seconds, checked.maps, mask, mask_source, bolus,
-                found.listed(), when.acquired_seconds)
+    return Exam(
+        files.subject,
+        series,
+        volume.affine,
+        frame_seconds,
+        when.echo_seconds,
+        checked.maps,
+        mask,
+        mask_source,
+        bolus,
+        found.listed(),
+        when.acquired_seconds,
+    )
 
 
 def with_motion_told(exam: Exam) -> Exam:
@@ -170,12 +191,17 @@ def load_series(path: nifti.Path, overrules: Overrules = NOTHING_OVERRULED, mask
 
 
 def sidecars_of(series: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    """The JSON files that tell about a series, general ones first: in `root/sub-*/perf` also those it inherits (BIDS)."""
+    """The JSON files that tell about a series, general ones first.
+
+    In `root/sub-*/perf` also those it inherits (BIDS).
+    """
     name, folders = nifti.sidecar_path(series).name, [series.parent]
     if folders[0].name == "perf" and folders[0].parent.name.startswith("sub-"):
         folders = [folders[0].parents[1], folders[0].parent, folders[0]]
     general = [folder / "dsc.json" for folder in folders] if len(folders) > 1 else []
-    return tuple(path for path in (*general, *(folder / name for folder in folders)) if path.is_file() or path.is_symlink())
+    return tuple(
+        path for path in (*general, *(folder / name for folder in folders)) if path.is_file() or path.is_symlink()
+    )
 
 
 def _timing(files: SubjectFiles, volume: nifti.Volume, found: Findings) -> timing.Timing:
@@ -187,8 +213,16 @@ def _timing(files: SubjectFiles, volume: nifti.Volume, found: Findings) -> timin
         sidecar |= told
         name = path.name if told.keys() & {"RepetitionTime", "VolumeTiming"} else name
     try:
-        when = timing.read_timing(volume, sidecar, found, n_frames=volume.data.shape[3], series=files.series, sidecar_name=name,
-                                  frame_seconds=files.overrules.frame_seconds, echo_seconds=files.overrules.echo_seconds)
+        when = timing.read_timing(
+            volume,
+            sidecar,
+            found,
+            n_frames=volume.data.shape[3],
+            series=files.series,
+            sidecar_name=name,
+            frame_seconds=files.overrules.frame_seconds,
+            echo_seconds=files.overrules.echo_seconds,
+        )
     except InputError as error:  # of a field of a sidecar, which is called by its name alone
         raise InputError(f"{files.series}: {str(error).removeprefix(f'{files.series}: ')}") from error
     found.refuse_errors(files.series)
@@ -199,8 +233,10 @@ def _checked_series(files: SubjectFiles, volume: nifti.Volume, found: Findings) 
     """The series, finite, not negative and repaired; refused where it means nothing."""
     n_frames = volume.data.shape[-1]
     if n_frames < signal.MIN_FRAMES:
-        raise InputError(f"{files.series}: expected at least {signal.MIN_FRAMES} frames, the series has {n_frames}; "
-                         "give the whole perfusion series.")
+        raise InputError(
+            f"{files.series}: expected at least {signal.MIN_FRAMES} frames, the series has {n_frames}; "
+            "give the whole perfusion series."
+        )
     try:
         series = repaired(volume.data, volume.affine, found)
     except InputError as error:
@@ -209,14 +245,17 @@ def _checked_series(files: SubjectFiles, volume: nifti.Volume, found: Findings) 
     if not series.any():
         raise InputError(f"{files.series}: the series is zero everywhere; export it again.")
     if series.shape[-1] < signal.MIN_FRAMES:
-        raise InputError(f"{files.series}: expected at least {signal.MIN_FRAMES} frames that are not empty, the series has "
-                         f"{series.shape[-1]}; give the whole perfusion series.")
+        raise InputError(
+            f"{files.series}: expected at least {signal.MIN_FRAMES} frames that are not empty, the series has "
+            f"{series.shape[-1]}; give the whole perfusion series."
+        )
     return series
 
 
 def load_maps(files: SubjectFiles) -> map_checks.CheckedMaps:
-    """The maps and the mask of an exam as `load_exam` gives them, in a small part of the time: of the series the header alone
-    is read.
+    """The maps and the mask of an exam as `load_exam` gives them, in a small part of the time.
+
+    Of the series the header alone is read.
 
     Raises:
       InputError: as `load_exam`, for what is wrong with maps and mask.
@@ -228,19 +267,26 @@ def load_maps(files: SubjectFiles) -> map_checks.CheckedMaps:
     return checked
 
 
-def _checked_maps(files: SubjectFiles, volume: nifti.Volume, when: timing.Timing, found: Findings) -> map_checks.CheckedMaps:
+def _checked_maps(
+    files: SubjectFiles, volume: nifti.Volume, when: timing.Timing, found: Findings
+) -> map_checks.CheckedMaps:
     """The maps on the grid of the series, judged; without a given mask the brain is where they have values."""
     shape = volume.data.shape
     mask = same_grid.on_grid(files.mask, shape, volume.affine) > 0.5 if files.mask else None  # NaN compares false
-    volumes = {name: same_grid.on_grid(files.maps[name], shape, volume.affine) for name in MAP_NAMES if name in files.maps}
-    return map_checks.checked_maps(files.subject, files.maps, volumes, mask,
-                                   float(when.acquired_seconds[-1]) + when.frame_seconds, found)
+    volumes = {
+        name: same_grid.on_grid(files.maps[name], shape, volume.affine) for name in MAP_NAMES if name in files.maps
+    }
+    return map_checks.checked_maps(
+        files.subject, files.maps, volumes, mask, float(when.acquired_seconds[-1]) + when.frame_seconds, found
+    )
 
 
 def _is_filled_in(found: Findings) -> bool:
     """Whether the frame length is one that writers fill in where they know none."""
-    return any(finding.name == "frame_length" and finding.severity == "warning" and not finding.accepted
-               for finding in found.listed())
+    return any(
+        finding.name == "frame_length" and finding.severity == "warning" and not finding.accepted
+        for finding in found.listed()
+    )
 
 
 def _check_size(mask: np.ndarray, affine: np.ndarray, found: Findings) -> None:
@@ -250,9 +296,12 @@ def _check_size(mask: np.ndarray, affine: np.ndarray, found: Findings) -> None:
     widest = mask.sum(axis=tuple(axis for axis in range(3) if axis != thick)).max()
     across_mm = float(2 * np.sqrt(widest * np.prod(np.delete(voxel_mm, thick)) / np.pi))
     if not USUAL_BRAIN_MM[0] <= across_mm <= USUAL_BRAIN_MM[1]:
-        found.warning("voxel_size", f"the brain measures {across_mm:.0f} mm across in its widest slice: the voxel size "
-                      f"({' x '.join(f'{size:.3g}' for size in voxel_mm)} mm) seems wrong, and with it every volume",
-                      round(across_mm))
+        found.warning(
+            "voxel_size",
+            f"the brain measures {across_mm:.0f} mm across in its widest slice: the voxel size "
+            f"({' x '.join(f'{size:.3g}' for size in voxel_mm)} mm) seems wrong, and with it every volume",
+            round(across_mm),
+        )
 
 
 def _found_mask(files: SubjectFiles, series: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
 """A few numbers that tell how an exam was taken, and whether a network has seen its like.
 
-They are gathered over the training exams, kept with the data set and in the checkpoint, and compared when the network is
-given another exam: far outside what it learned from, a network gives a plausible map and says nothing.
+They are gathered over the training exams, kept with the data set and in the checkpoint, and compared when the network
+is given another exam: far outside what it learned from, a network gives a plausible map and says nothing.
 
-Words: the *likeness* of a feature is the range of the training exams, widened by a factor: all features are positive and
-compared as ratios.
+Words: the *likeness* of a feature is the range of the training exams, widened by a factor: all features are positive
+and compared as ratios.
 """
 
 import dataclasses
@@ -22,12 +22,14 @@ MAX_VOXELS = 2000  # of the brain: the mean of 2000 voxels of noise 1/30 is know
 MAX_SLICES = 5  # in which the surroundings are looked at
 SHELL_MM = (4.0, 15.0)  # around the brain: skull, scalp and air; nearer lies CSF of which the mask may hold some
 QUANTILES = (0.01, 0.99)  # of the training exams: of a hundred, one with a wrong header must not widen the range
-# A value this factor beyond the range is still alike; a wide range is widened by half its own width instead. A demo network that
-# knew frames of 2.2 s and signal over noise of 34-73 alone erred by 0.37 s in Tmax, by 0.41 s with frames of 1.1-2.8 s and by
-# 0.43 s with signal over noise of 20: a factor of 2 in these two does little harm.
+# A value this factor beyond the range is still alike; a wide range is widened by half its own width instead. A demo
+# network that knew frames of 2.2 s and signal over noise of 34-73 alone erred by 0.37 s in Tmax, by 0.41 s with frames
+# of 1.1-2.8 s and by 0.43 s with signal over noise of 20: a factor of 2 in these two does little harm.
 FACTOR = 1.5
 FACTORS = {"frame_seconds": 2.0, "signal_to_noise": 2.0}
-PASS_HEIGHT = 0.7  # of the peak, at which the first pass is measured: recirculation and leakage can hold a brain's mean at half
+PASS_HEIGHT = (
+    0.7  # of the peak, at which the first pass is measured: recirculation and leakage can hold a brain's mean at half
+)
 LEAST = 1e-3  # smaller values count as this, so that ratios exist
 
 NAMES = {
@@ -85,8 +87,10 @@ def features_of(exam: Exam) -> ExamFeatures:
         duration_seconds=float(exam.frame_seconds * curves.shape[1]),
         before_bolus_seconds=float(exam.frame_seconds * timing.baseline_end),
         fall=float(1 - mean[steady.start :].min() / level),
-        pass_seconds=float(exam.frame_seconds * _width_frames(-np.log(np.clip(mean / level, *signal.RATIO_LIMITS)),
-                                                              steady.stop, timing.peak_frame)),
+        pass_seconds=float(
+            exam.frame_seconds
+            * _width_frames(-np.log(np.clip(mean / level, *signal.RATIO_LIMITS)), steady.stop, timing.peak_frame)
+        ),
         signal_to_noise=_signal_to_noise(curves[:, steady]),
         voxel_mm=math.sqrt(in_slice_mm2),
         brain_cm2=float(areas[areas > 0].mean() * in_slice_mm2 / 100),
@@ -98,10 +102,15 @@ def likeness(features: Sequence[ExamFeatures]) -> dict[str, list[float]]:
     """The range of each feature over the training exams, {name: [low, high]}; empty without exams."""
     if not features:
         return {}
-    return {name: [float(value) for value in np.quantile([getattr(one, name) for one in features], QUANTILES)] for name in NAMES}
+    return {
+        name: [float(value) for value in np.quantile([getattr(one, name) for one in features], QUANTILES)]
+        for name in NAMES
+    }
 
 
-def unlike(features: ExamFeatures, known: Mapping[str, Sequence[float]], unseen: Collection[str] = ()) -> tuple[Finding, ...]:
+def unlike(
+    features: ExamFeatures, known: Mapping[str, Sequence[float]], unseen: Collection[str] = ()
+) -> tuple[Finding, ...]:
     """A warning that names the features in which an exam is unlike the training exams; nothing if it is like them.
 
     Args:
@@ -116,8 +125,14 @@ def unlike(features: ExamFeatures, known: Mapping[str, Sequence[float]], unseen:
             far.append(f"{NAMES[name]} {value:.3g} (training {low:.3g} to {high:.3g})")
     if not far:
         return ()
-    return (Finding("unlike_training", "warning", f"the network was trained on exams unlike this one: {', '.join(far)}; "
-                    "its maps may be wrong", len(far)),)
+    return (
+        Finding(
+            "unlike_training",
+            "warning",
+            f"the network was trained on exams unlike this one: {', '.join(far)}; its maps may be wrong",
+            len(far),
+        ),
+    )
 
 
 def _is_like(value: float, low: float, high: float, factor: float) -> bool:
@@ -151,14 +166,20 @@ def _width_frames(curve: np.ndarray, first: int, peak: int) -> float:
 
 
 def _signal_to_noise(baseline: np.ndarray) -> float:
-    """From what neighbouring frames (voxel, time) of the baseline differ by; infinite noise-free signal counts as 1000."""
+    """From what neighbouring frames (voxel, time) of the baseline differ by.
+
+    Infinite noise-free signal counts as 1000.
+    """
     level = np.maximum(baseline.mean(axis=1, keepdims=True), 1e-6)
     noise = 1.4826 * float(np.median(np.abs(np.diff(baseline, axis=1) / level))) / math.sqrt(2)
     return 1 / max(noise, 1e-3)
 
 
 def _surroundings(exam: Exam, voxel_mm: np.ndarray) -> float:
-    """Mean baseline signal around the brain over the brain's, in some slices that hold brain; 0 where there is no room."""
+    """Mean baseline signal around the brain over the brain's, in some slices that hold brain.
+
+    0 where there is no room.
+    """
     mask, _, _ = nifti.to_canonical(exam.mask, exam.affine)
     series, _, _ = nifti.to_canonical(exam.series, exam.affine)
     with_brain = np.flatnonzero(mask.any(axis=(0, 1)))

@@ -28,15 +28,40 @@ from dscgan_jax.files import expanded
 from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.maps import MAP_NAMES
 
-__all__ = ["LAYOUTS", "SPLITS", "CheckRow", "NOTHING_OVERRULED", "Exam", "Overrules", "SubjectFiles", "assign_splits",
-           "check", "compare_maps", "how_to_go_on", "find_subjects", "format_check", "load_exam", "load_maps", "load_series"]
+__all__ = [
+    "LAYOUTS",
+    "NOTHING_OVERRULED",
+    "SPLITS",
+    "CheckRow",
+    "Exam",
+    "Overrules",
+    "SubjectFiles",
+    "assign_splits",
+    "check",
+    "compare_maps",
+    "find_subjects",
+    "format_check",
+    "how_to_go_on",
+    "load_exam",
+    "load_maps",
+    "load_series",
+]
 
 SPLITS = ("train", "validation", "test")
 EXCLUDE = "exclude"
-LEAVE_OUT = ("folders of sessions (ses-*) are not read; split=exclude in participants.tsv, or removing its row and folder, "
-             "leaves it out")
-ISLES_TOKENS = {"MR_4DPWI": "series", "OT": "lesion", "MR_rCBF": "cbf", "MR_rCBV": "cbv", "MR_MTT": "mtt",
-                "MR_Tmax": "tmax", "MR_TTP": "ttp"}
+LEAVE_OUT = (
+    "folders of sessions (ses-*) are not read; split=exclude in participants.tsv, or removing its row and folder, "
+    "leaves it out"
+)
+ISLES_TOKENS = {
+    "MR_4DPWI": "series",
+    "OT": "lesion",
+    "MR_rCBF": "cbf",
+    "MR_rCBV": "cbv",
+    "MR_MTT": "mtt",
+    "MR_Tmax": "tmax",
+    "MR_TTP": "ttp",
+}
 ISLES_FILE = re.compile(r"^(?:(?:VSD|SMIR)\.Brain\.XX\.O\.)?(" + "|".join(ISLES_TOKENS) + r")(?:\.\d+)?\.nii(?:\.gz)?$")
 ISLES_SUBJECT = re.compile(r"^(?:training|test)_\d+$")
 
@@ -55,17 +80,29 @@ def _bids_subjects(root: pathlib.Path) -> list[SubjectFiles]:
             return path if _is_there(path) else None
 
         series = one("dsc") or folder / f"{subject}_dsc.nii.gz"
-        subjects.append(SubjectFiles(
-            subject=subject, series=series, sidecars=sidecars_of(series),
-            maps={name: path for name in MAP_NAMES if (path := one(name))}, mask=one("mask"), lesion=one("lesion"),
-            aif=beside("aif.tsv"), truth=beside("truth.json")))
+        subjects.append(
+            SubjectFiles(
+                subject=subject,
+                series=series,
+                sidecars=sidecars_of(series),
+                maps={name: path for name in MAP_NAMES if (path := one(name))},
+                mask=one("mask"),
+                lesion=one("lesion"),
+                aif=beside("aif.tsv"),
+                truth=beside("truth.json"),
+            )
+        )
     return subjects
 
 
 def _isles2017_subjects(root: pathlib.Path) -> list[SubjectFiles]:
     """`training_<n>/<VSD|SMIR>.Brain.XX.O.<token>.<id>/<the same>.nii`, also flattened; `__MACOSX` is ignored."""
-    folders = [path for pattern in ("*", "*/*") for path in root.glob(pattern)
-               if ISLES_SUBJECT.match(path.name) and path.is_dir() and "__MACOSX" not in path.parts]
+    folders = [
+        path
+        for pattern in ("*", "*/*")
+        for path in root.glob(pattern)
+        if ISLES_SUBJECT.match(path.name) and path.is_dir() and "__MACOSX" not in path.parts
+    ]
     subjects = []
     for folder in folders:
         found: dict[str, list[pathlib.Path]] = {}
@@ -74,17 +111,28 @@ def _isles2017_subjects(root: pathlib.Path) -> list[SubjectFiles]:
             if match and "__MACOSX" not in path.parts and _is_there(path):
                 found.setdefault(ISLES_TOKENS[match[1]], []).append(path)
         files = {role: _only_one(paths) for role, paths in found.items()}
-        subjects.append(SubjectFiles(
-            subject=folder.name, series=files.get("series", folder / "VSD.Brain.XX.O.MR_4DPWI.nii"),
-            maps={name: files[name] for name in MAP_NAMES if name in files}, lesion=files.get("lesion")))
+        subjects.append(
+            SubjectFiles(
+                subject=folder.name,
+                series=files.get("series", folder / "VSD.Brain.XX.O.MR_4DPWI.nii"),
+                maps={name: files[name] for name in MAP_NAMES if name in files},
+                lesion=files.get("lesion"),
+            )
+        )
     return subjects
 
 
-LAYOUTS: dict[str, Callable[[pathlib.Path], list[SubjectFiles]]] = {"bids": _bids_subjects, "isles2017": _isles2017_subjects}
+LAYOUTS: dict[str, Callable[[pathlib.Path], list[SubjectFiles]]] = {
+    "bids": _bids_subjects,
+    "isles2017": _isles2017_subjects,
+}
 
 
 def _is_there(path: pathlib.Path) -> bool:
-    """A link that leads nowhere is there too, and an error once it is read: its place must not be taken by another file."""
+    """A link that leads nowhere is there too, and an error once it is read.
+
+    Its place must not be taken by another file.
+    """
     return path.is_file() or path.is_symlink()
 
 
@@ -96,7 +144,9 @@ def _leads_nowhere(path: pathlib.Path) -> bool:
 def _only_one(paths: Sequence[pathlib.Path]) -> pathlib.Path | None:
     present = [path for path in paths if _is_there(path)]
     if len(present) > 1:
-        raise InputError(f"{present[1]}: expected one such file of a subject, {present[0].name} is there too; remove one.")
+        raise InputError(
+            f"{present[1]}: expected one such file of a subject, {present[0].name} is there too; remove one."
+        )
     return present[0] if present else None
 
 
@@ -106,8 +156,8 @@ def find_subjects(root: nifti.Path, layout: str, overrules: Overrules = NOTHING_
     Nobody vanishes silently: a subject whose series is absent stops it, unless its split is exclude.
 
     Raises:
-      InputError: no such folder or layout, no subject in it, a subject twice, an unknown split, a subject without series,
-        a row of participants.tsv without a folder.
+      InputError: no such folder or layout, no subject in it, a subject twice, an unknown split, a subject without
+        series, a row of participants.tsv without a folder.
     """
     subjects, without_folder = _listed(root, layout, overrules)
     for files in subjects:
@@ -139,10 +189,14 @@ def _listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[S
     folders = {_bare(files.subject) for files in subjects}
     without_folder = {subject: split for subject, split in table.items() if _bare(subject) not in folders}
     if table and len(without_folder) == len(table):
-        raise InputError(f"{root / 'participants.tsv'}: no row belongs to a folder of {root}: the table has "
-                         f"{next(iter(table))}, the folder has {subjects[0].subject}; correct participant_id.")
+        raise InputError(
+            f"{root / 'participants.tsv'}: no row belongs to a folder of {root}: the table has "
+            f"{next(iter(table))}, the folder has {subjects[0].subject}; correct participant_id."
+        )
     given = {_bare(subject): split for subject, split in table.items()}
-    subjects = [dataclasses.replace(files, split=given.get(_bare(files.subject)), overrules=overrules) for files in subjects]
+    subjects = [
+        dataclasses.replace(files, split=given.get(_bare(files.subject)), overrules=overrules) for files in subjects
+    ]
     return subjects, without_folder
 
 
@@ -171,8 +225,10 @@ def _participants(path: pathlib.Path) -> dict[str, str | None]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a table of tab-separated text; save it as UTF-8 text.") from error
     if rows and "participant_id" not in reader.fieldnames:
-        raise InputError(f"{path}: expected a column participant_id, found {', '.join(reader.fieldnames)}; rename it "
-                         "(columns are separated by tabs).")
+        raise InputError(
+            f"{path}: expected a column participant_id, found {', '.join(reader.fieldnames)}; rename it "
+            "(columns are separated by tabs)."
+        )
     splits: dict[str, str | None] = {}
     known: dict[str, str | None] = {}
     for row in rows:
@@ -181,7 +237,9 @@ def _participants(path: pathlib.Path) -> dict[str, str | None]:
             continue
         split = None if split in ("", "n/a") else split
         if split not in (None, EXCLUDE, *SPLITS):
-            raise InputError(f"{path}: subject {subject} has split {split!r}; it must be train, validation, test or exclude.")
+            raise InputError(
+                f"{path}: subject {subject} has split {split!r}; it must be train, validation, test or exclude."
+            )
         if _bare(subject) in known:
             where = " and ".join(sorted({str(known[_bare(subject)]), str(split)}))
             raise InputError(f"{path}: subject {subject} stands in two rows (split {where}); keep one.")
@@ -210,22 +268,28 @@ def assign_splits(
     given = {files.subject: files.split for files in taking_part if files.split}
     if given and len(given) < len(taking_part):
         without = [files.subject for files in taking_part if not files.split]
-        raise InputError(f"participants.tsv gives a split for {len(given)} of {len(taking_part)} subjects, none for "
-                         f"{', '.join(without[:3])}{' ...' if len(without) > 3 else ''}; give one for all (exclude to leave "
-                         "out) or for none.")
+        raise InputError(
+            f"participants.tsv gives a split for {len(given)} of {len(taking_part)} subjects, none for "
+            f"{', '.join(without[:3])}{' ...' if len(without) > 3 else ''}; give one for all (exclude to leave "
+            "out) or for none."
+        )
     splits = given or _drawn_splits(sorted(files.subject for files in taking_part), fractions, seed)
     if not splits:
         raise InputError("every subject is excluded in participants.tsv; leave some in.")
     if for_training and "train" not in splits.values():
-        raise InputError("no subject is in the training split; correct participants.tsv or config.data.split_fractions.")
+        raise InputError(
+            "no subject is in the training split; correct participants.tsv or config.data.split_fractions."
+        )
     return splits
 
 
 def _drawn_splits(subjects: list[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
     shares = np.array([float(fraction) for fraction in fractions])
     if shares.shape != (len(SPLITS),) or not (shares >= 0).all() or not shares.sum() > 0:
-        raise InputError(f"config.data.split_fractions is {tuple(fractions)}; expected three numbers, none negative, for "
-                         "train, validation and test.")
+        raise InputError(
+            f"config.data.split_fractions is {tuple(fractions)}; expected three numbers, none negative, for "
+            "train, validation and test."
+        )
     exact = shares / shares.sum() * len(subjects)
     counts = np.floor(exact).astype(int)
     for index in np.argsort(counts - exact, kind="stable")[: len(subjects) - counts.sum()]:
@@ -256,15 +320,18 @@ class CheckRow:
     details: dict[str, Any]
 
 
-def check(root: nifti.Path, layout: str, overrules: Overrules = NOTHING_OVERRULED, need_maps: tuple[str, ...] = ()
-          ) -> list[CheckRow]:
+def check(
+    root: nifti.Path, layout: str, overrules: Overrules = NOTHING_OVERRULED, need_maps: tuple[str, ...] = ()
+) -> list[CheckRow]:
     """Opens every exam of a folder and tells which are usable, which not, and why.
 
     Raises:
       InputError: the folder as a whole cannot be used: no subject in it, a participants.tsv that makes no sense.
     """
     subjects, without_folder = _listed(root, layout, overrules)
-    rows = [CheckRow(subject, False, _no_folder(subject), {"split": split}) for subject, split in without_folder.items()]
+    rows = [
+        CheckRow(subject, False, _no_folder(subject), {"split": split}) for subject, split in without_folder.items()
+    ]
     half_given = _half_given(subjects)
     numbers = {}
     for files in subjects:
@@ -364,12 +431,16 @@ def format_check(rows: Sequence[CheckRow]) -> str:
         details = row.details
         echo = f"{1000 * details['echo_seconds']:.0f} ms" if np.isfinite(details["echo_seconds"]) else "unknown"
         lines.append(
-            f"{row.subject:<{width}}  usable      {' x '.join(map(str, details['shape']))}, {details['frames']} frames of "
+            f"{row.subject:<{width}}  usable      {' x '.join(map(str, details['shape']))}, {details['frames']} "
+            "frames of "
             f"{details['frame_seconds']:.3g} s, TE {echo}, maps: {' '.join(details['maps']) or 'none'}, mask: "
-            f"{details['mask_source']}, bolus in frame {details['timing']['peak_frame']}, split: {details['split'] or 'drawn'}"
-)
+            f"{details['mask_source']}, bolus in frame {details['timing']['peak_frame']}, split: "
+            f"{details['split'] or 'drawn'}"
+        )
         lines += [f"{'':<{width}}  {options.offered(finding, options.CHECK).line()}" for finding in details["findings"]]
     n_usable = sum(row.usable for row in rows)
-    lines.append(f"{n_usable} of {len(rows)} subjects usable"
-                 + ("." if n_usable == len(rows) else "; set the others to exclude in participants.tsv or mend them."))
+    lines.append(
+        f"{n_usable} of {len(rows)} subjects usable"
+        + ("." if n_usable == len(rows) else "; set the others to exclude in participants.tsv or mend them.")
+    )
     return "\n".join(lines)

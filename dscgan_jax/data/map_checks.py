@@ -1,11 +1,11 @@
 """Maps that an exam brings: fill values, impossible values, wrong units; and maps that are unlike the other exams'.
 
-Words: a *fill value* is a number that stands where a map has no value. *Without value* are voxels with a fill value, NaN
-or a value that no tissue has: nothing is learned from them or scored in them, so they leave the mask.
+Words: a *fill value* is a number that stands where a map has no value. *Without value* are voxels with a fill value,
+NaN or a value that no tissue has: nothing is learned from them or scored in them, so they leave the mask.
 
-Units are not in NIfTI files. A map in another unit is whole and smooth and trains a network to nonsense; a few voxels of
-9999 stretch the network's range until everything else is one grey. So each map is held against what tissue can have, and
-then against the maps of the other exams.
+Units are not in NIfTI files. A map in another unit is whole and smooth and trains a network to nonsense; a few voxels
+of 9999 stretch the network's range until everything else is one grey. So each map is held against what tissue can have,
+and then against the maps of the other exams.
 """
 
 import dataclasses
@@ -21,7 +21,8 @@ from dscgan_jax.maps import MAP_NAMES, MAPS
 MAX_WITHOUT_VALUE = 0.2  # share of the brain mask that may have no value in a map
 BORDER_SHARE = 0.5  # of the in-plane border: a value that fills more of it than this is no tissue's
 MIN_REPEATS = 3  # voxels: the same 32-bit number in so many of them, far from all others, is no coincidence
-FAR = 6.0  # times the way from the median to the 99.9 (0.1) percentile of the rest: failed fits of ours, at 40 s, lie at 4
+# Times the way from the median to the 99.9 (0.1) percentile of the rest: failed fits of ours, at 40 s, lie at 4.
+FAR = 6.0
 CONSTANT_SHARE = 0.999  # of the brain
 MARGIN_SECONDS = 30.0  # after the end of the exam: frames that were cut off, times that count from the injection
 HIGH_OVER_WINDOW = 5.0  # times the display window: the 99th percentile of times in seconds stays below
@@ -34,7 +35,9 @@ UNUSUAL_FACTOR = 4.0  # told
 WEAKEST_SHARE = 0.5  # of the factor, in logarithms: a disease moves spread and top, and leaves the middle
 TOP_FACTOR = 5.0  # times the exams' median top: such a top alone would be the network's range
 SEVERE_TOP_FACTOR = 10.0  # then nothing but such values would be seen of the range
-TOP_OVER_WINDOW = 3.0  # times the display window: up to here a top is pathology, whatever the others have; beyond it is told
+TOP_OVER_WINDOW = (
+    3.0  # times the display window: up to here a top is pathology, whatever the others have; beyond it is told
+)
 FLAT_FACTOR = 20.0  # times narrower than the others': no tissue is that even
 
 
@@ -60,9 +63,18 @@ _OTHER_TIMES = {1000.0: "ms instead of s", 1 / 60: "minutes instead of s", 100.0
 
 _TISSUE = {
     # Grey matter has 80; a vessel holds 25 times its blood, and maps that nobody scaled are up to twice as high.
-    "cbf": _Tissue(-3000.0, 3000.0, 1.0, (8.0, 120.0),
-                   {0.01: "ml/g/min instead of ml/100g/min", 1 / 6000: "ml/g/s instead of ml/100g/min", 10.0: "x 10",
-                    100.0: "x 100"}),
+    "cbf": _Tissue(
+        -3000.0,
+        3000.0,
+        1.0,
+        (8.0, 120.0),
+        {
+            0.01: "ml/g/min instead of ml/100g/min",
+            1 / 6000: "ml/g/s instead of ml/100g/min",
+            10.0: "x 10",
+            100.0: "x 100",
+        },
+    ),
     # Pure blood has 100; maps that nobody scaled are up to 2.6 times as high.
     "cbv": _Tissue(-300.0, 300.0, 0.1, (0.8, 12.0), {0.01: "ml/g instead of ml/100g", 10.0: "x 10", 100.0: "x 100"}),
     # What is left of flow in dead tissue, 1 ml/100g/min with 3 ml/100g of blood, gives 180 s.
@@ -90,8 +102,14 @@ class CheckedMaps:
     mask: np.ndarray | None
 
 
-def checked_maps(subject: str, paths: Mapping[str, pathlib.Path], volumes: Mapping[str, np.ndarray], mask: np.ndarray | None,
-                 exam_seconds: float, found: Findings) -> CheckedMaps:
+def checked_maps(
+    subject: str,
+    paths: Mapping[str, pathlib.Path],
+    volumes: Mapping[str, np.ndarray],
+    mask: np.ndarray | None,
+    exam_seconds: float,
+    found: Findings,
+) -> CheckedMaps:
     """Repairs and judges the maps of one exam; what was found goes into `found`.
 
     Negative flow, volume and transit time are noise around zero and become zero, which is a value.
@@ -120,8 +138,9 @@ def checked_maps(subject: str, paths: Mapping[str, pathlib.Path], volumes: Mappi
     return CheckedMaps(maps, _where_maps_have_values(subject, paths, mask, without_value, found))
 
 
-def _without_fill(subject: str, name: str, path: pathlib.Path, values: np.ndarray, mask: np.ndarray | None, found: Findings
-                  ) -> tuple[np.ndarray, np.ndarray]:
+def _without_fill(
+    subject: str, name: str, path: pathlib.Path, values: np.ndarray, mask: np.ndarray | None, found: Findings
+) -> tuple[np.ndarray, np.ndarray]:
     """A map, 0 where it is not finite or has the value that stands around the brain, and where that is."""
     finite = np.isfinite(values)
     if not finite.any():
@@ -129,8 +148,11 @@ def _without_fill(subject: str, name: str, path: pathlib.Path, values: np.ndarra
     without_value = ~finite
     if not finite.all():
         values = np.where(finite, values, np.float32(0))
-        found.note("map_not_finite", f"{int(without_value.sum())} values of the {name} map are not finite",
-                   int(without_value.sum()))
+        found.note(
+            "map_not_finite",
+            f"{int(without_value.sum())} values of the {name} map are not finite",
+            int(without_value.sum()),
+        )
     fill = _fill_value(values)
     if fill != 0 and (values != np.float32(fill)).any():  # else it is a constant map
         filled = values == np.float32(fill)
@@ -151,8 +173,9 @@ def _fill_value(values: np.ndarray) -> float:
     return float(shared[counts.argmax()]) if counts.max() > BORDER_SHARE * border.size else 0.0
 
 
-def _judged(name: str, values: np.ndarray, brain: np.ndarray, exam_seconds: float, found: Findings
-            ) -> tuple[np.ndarray, np.ndarray]:
+def _judged(
+    name: str, values: np.ndarray, brain: np.ndarray, exam_seconds: float, found: Findings
+) -> tuple[np.ndarray, np.ndarray]:
     """A map without values that no tissue has, and where those were; errors where the map as a whole means nothing.
 
     Args:
@@ -164,24 +187,39 @@ def _judged(name: str, values: np.ndarray, brain: np.ndarray, exam_seconds: floa
     if not inside.size:
         return values, nowhere  # told with the mask
     if (middle := float(np.median(inside))) == inside.min() == inside.max() or (
-            middle != 0 and (inside == middle).mean() >= CONSTANT_SHARE):
-        found.error("map_constant", f"the {name} map is {middle:g} {MAPS[name].unit} everywhere in the brain; export it again or "
-                    "remove the file", middle)
+        middle != 0 and (inside == middle).mean() >= CONSTANT_SHARE
+    ):
+        found.error(
+            "map_constant",
+            f"the {name} map is {middle:g} {MAPS[name].unit} everywhere in the brain; export it again or "
+            "remove the file",
+            middle,
+        )
         return values, nowhere
     lowest, highest = _TISSUE[name].lowest, _highest(name, exam_seconds)
     fills, odd = _odd_values(inside, name, lowest, highest)
     n_odd = int(odd.sum())
     n_values = int(((inside != 0) & ~np.isin(inside, fills)).sum())
     if n_odd > MAX_WITHOUT_VALUE * n_values:
-        _tell_unit(name, inside, f"{n_odd / n_values:.0%} of the brain lies outside {lowest:g} to {highest:.4g}", found.error)
+        _tell_unit(
+            name, inside, f"{n_odd / n_values:.0%} of the brain lies outside {lowest:g} to {highest:.4g}", found.error
+        )
         return values, nowhere
     for fill in fills:
-        found.note("map_fill_value", f"{fill:g} in the {name} map counts as no value: it stands in {(inside == fill).sum()} "
-                   "voxels of the brain, far from all other values", float(fill))
+        found.note(
+            "map_fill_value",
+            f"{fill:g} in the {name} map counts as no value: it stands in {(inside == fill).sum()} "
+            "voxels of the brain, far from all other values",
+            float(fill),
+        )
     if n_odd:
         largest = float(inside[odd][np.abs(inside[odd]).argmax()])
-        found.note("map_impossible", f"{n_odd} values of the {name} map, up to {largest:.4g} {MAPS[name].unit}, are none that "
-                   f"tissue has ({lowest:g} to {highest:.4g}) and count as no value", largest)
+        found.note(
+            "map_impossible",
+            f"{n_odd} values of the {name} map, up to {largest:.4g} {MAPS[name].unit}, are none that "
+            f"tissue has ({lowest:g} to {highest:.4g}) and count as no value",
+            largest,
+        )
     lost = (values < lowest) | (values > highest) | np.isin(values, fills)
     values = np.where(lost, np.float32(0), values)
     _check_unit(name, values[brain & ~lost], found)
@@ -230,8 +268,10 @@ def _recurring_extreme(inside: np.ndarray, may_be_noise: bool) -> float | None:
 
 
 def _check_unit(name: str, inside: np.ndarray, found: Findings) -> None:
-    """Brain values that are all too small, or many too large, for the map's unit. Zeros are not counted: maps are cut off
-    at thresholds."""
+    """Brain values that are all too small, or many too large, for the map's unit. Zeros are not counted.
+
+    Maps are cut off at thresholds.
+    """
     inside = inside[inside != 0]
     if not inside.size:
         return
@@ -239,8 +279,12 @@ def _check_unit(name: str, inside: np.ndarray, found: Findings) -> None:
     window, relative = MAPS[name].window[1], name in ("cbf", "cbv")
     if usual < _TISSUE[name].smallest:
         # Flow and volume are often relative, normalised to something: that can be learned.
-        _tell_unit(name, inside, f"95 % of the brain lies below {usual:.3g}", found.warning if relative else found.error)
-    elif relative and np.median(inside) > MEDIAN_OVER_WINDOW * window:  # their highest values are vessels and failed fits
+        _tell_unit(
+            name, inside, f"95 % of the brain lies below {usual:.3g}", found.warning if relative else found.error
+        )
+    elif (
+        relative and np.median(inside) > MEDIAN_OVER_WINDOW * window
+    ):  # their highest values are vessels and failed fits
         _tell_unit(name, inside, f"no more than {MEDIAN_OVER_WINDOW * MAPS[name].window[1]:g} is usual", found.warning)
     elif not relative and high > HIGH_OVER_WINDOW * window:
         _tell_unit(name, inside, f"1 % of the brain lies above {high:.4g}", found.warning)
@@ -250,10 +294,16 @@ def _tell_unit(name: str, inside: np.ndarray, what: str, tell: Callable[[str, st
     """Tells `what` of a brain's values (voxel,), with their median and a guess at the unit."""
     middle = float(np.median(inside[inside != 0]))
     lowest, highest = _TISSUE[name].typical
-    guess = next((words for factor, words in _TISSUE[name].other_units.items() if lowest <= middle / factor <= highest),
-                 "another unit or scale")
-    tell("map_unit", f"the {name} map has a median of {middle:.4g}, and {what}, where {MAPS[name].unit} is expected: {guess}? "
-         "convert it, or export it again", middle)
+    guess = next(
+        (words for factor, words in _TISSUE[name].other_units.items() if lowest <= middle / factor <= highest),
+        "another unit or scale",
+    )
+    tell(
+        "map_unit",
+        f"the {name} map has a median of {middle:.4g}, and {what}, where {MAPS[name].unit} is expected: {guess}? "
+        "convert it, or export it again",
+        middle,
+    )
 
 
 def _not_negative(name: str, values: np.ndarray, found: Findings) -> np.ndarray:
@@ -266,20 +316,30 @@ def _not_negative(name: str, values: np.ndarray, found: Findings) -> np.ndarray:
     return np.where(negative, np.float32(0), values)
 
 
-def _where_maps_have_values(subject: str, paths: Mapping[str, pathlib.Path], mask: np.ndarray,
-                            without_value: dict[str, np.ndarray], found: Findings) -> np.ndarray:
+def _where_maps_have_values(
+    subject: str,
+    paths: Mapping[str, pathlib.Path],
+    mask: np.ndarray,
+    without_value: dict[str, np.ndarray],
+    found: Findings,
+) -> np.ndarray:
     """The mask without voxels in which some map has no value: there is no truth to learn or to score."""
     lost = mask & np.logical_or.reduce(list(without_value.values()))
     if not lost.any():
         return mask
     if lost.sum() > MAX_WITHOUT_VALUE * mask.sum():
         worst = max(without_value, key=lambda name: (mask & without_value[name]).sum())
-        raise InputError(f"{paths[worst]}: {100 * (mask & without_value[worst]).sum() / mask.sum():.0f} % of the brain of "
-                         f"{subject} has no {worst} value (NaN or fill; {100 * lost.sum() / mask.sum():.0f} % in any map), "
-                         f"at most {100 * MAX_WITHOUT_VALUE:.0f} % may be lost; export the map again, remove it or correct "
-                         "the mask.")
-    found.note("mask_without_values", f"{int(lost.sum())} voxels of the mask have no value in some map and were left out",
-               int(lost.sum()))
+        raise InputError(
+            f"{paths[worst]}: {100 * (mask & without_value[worst]).sum() / mask.sum():.0f} % of the brain of "
+            f"{subject} has no {worst} value (NaN or fill; {100 * lost.sum() / mask.sum():.0f} % in any map), "
+            f"at most {100 * MAX_WITHOUT_VALUE:.0f} % may be lost; export the map again, remove it or correct "
+            "the mask."
+        )
+    found.note(
+        "mask_without_values",
+        f"{int(lost.sum())} voxels of the mask have no value in some map and were left out",
+        int(lost.sum()),
+    )
     return mask & ~lost
 
 
@@ -312,7 +372,9 @@ def numbers_of(maps: Mapping[str, np.ndarray], mask: np.ndarray) -> dict[str, Ma
         inside = values[mask]
         inside = np.sort(inside[inside != 0])
         if inside.size >= MIN_REPEATS:
-            low, quarter, half, three, high, top = (float(at) for at in np.percentile(inside, (5, 25, 50, 75, 95, 99.9)))
+            low, quarter, half, three, high, top = (
+                float(at) for at in np.percentile(inside, (5, 25, 50, 75, 95, 99.9))
+            )
             numbers[name] = MapNumbers(half, three - quarter, high - low, high, min(top, float(inside[-3])))
     return numbers
 
@@ -350,19 +412,27 @@ def _compared(name: str, one: MapNumbers, usual: MapNumbers) -> Finding | None:
     apart = max(factor, 1 / factor)
     together = (logarithms * np.sign(np.log(factor))).min() > WEAKEST_SHARE * np.log(apart)
     if apart > UNUSUAL_FACTOR and together:
-        text = (f"the {name} map is {apart:.3g} times as {'high' if factor > 1 else 'low'} as those of the other exams (median "
-                f"{one.median:.4g}, spread {one.spread:.4g}, theirs {usual.median:.4g} and {usual.spread:.4g} {unit})")
+        text = (
+            f"the {name} map is {apart:.3g} times as {'high' if factor > 1 else 'low'} as those of the other exams "
+            "(median "
+            f"{one.median:.4g}, spread {one.spread:.4g}, theirs {usual.median:.4g} and {usual.spread:.4g} {unit})"
+        )
         if apart > UNIT_FACTOR:
             return Finding("map_unlike_others", "error", text + ": another unit or scale? convert it", round(factor, 4))
         return Finding("map_unlike_others", "warning", text, round(factor, 4))
     if one.top > TOP_FACTOR * usual.top and one.top > TOP_OVER_WINDOW * MAPS[name].window[1]:
         severe = one.top > SEVERE_TOP_FACTOR * usual.top and one.top > HIGH_OVER_WINDOW * MAPS[name].window[1]
-        text = (f"the {name} map reaches {one.top:.4g} {unit} (99.9 % lie below), those of the other exams {usual.top:.4g}: the "
-                "range of the network would be this exam's; remove such values if they are failed fits")
+        text = (
+            f"the {name} map reaches {one.top:.4g} {unit} (99.9 % lie below), those of the other exams "
+            f"{usual.top:.4g}: the "
+            "range of the network would be this exam's; remove such values if they are failed fits"
+        )
         return Finding("map_unlike_others", "error" if severe else "warning", text, one.top)
     if one.spread * FLAT_FACTOR < usual.spread:
-        text = (f"the {name} map is nearly the same everywhere (spread {one.spread:.3g} {unit}, in other exams "
-                f"{usual.spread:.3g}); export it again or remove the file")
+        text = (
+            f"the {name} map is nearly the same everywhere (spread {one.spread:.3g} {unit}, in other exams "
+            f"{usual.spread:.3g}); export it again or remove the file"
+        )
         return Finding("map_unlike_others", "error", text, one.spread)
     return _elsewhere(name, one, usual)
 
@@ -374,8 +444,11 @@ def _elsewhere(name: str, one: MapNumbers, usual: MapNumbers) -> Finding | None:
     apart = max(factor, 1 / factor)
     if apart <= UNUSUAL_FACTOR:
         return None
-    text = (f"the median of the {name} map is {one.median:.4g} {MAPS[name].unit}, in other exams {usual.median:.4g}: the file of "
-            "another map, or times from another start? export it again")
+    text = (
+        f"the median of the {name} map is {one.median:.4g} {MAPS[name].unit}, in other exams {usual.median:.4g}: the "
+        "file of "
+        "another map, or times from another start? export it again"
+    )
     return Finding("map_unlike_others", "error" if apart > UNIT_FACTOR else "warning", text, one.median)
 
 

@@ -34,11 +34,14 @@ LARGEST_POSITION = 1e5  # mm: 100 m from the scanner's centre is no place, it is
 SAME_EDGE = 0.05  # pixdim and sform may differ by rounding and a gantry's tilt, not by more than 5 %
 LARGEST_HEADER_TIME = 1e9  # longer than 16 minutes even in microseconds: no frame length, whatever the unit
 LARGEST_SCALING = 1e30  # no signal and no map: slopes and intercepts beyond, and what they make, leave float32 (3.4e38)
-# Phantoms: slices differ by 0.18 to 0.36 of the mean signal, 3 to 8 times as much as frames; noise alone gives a ratio of 1.
+# Phantoms: slices differ by 0.18 to 0.36 of the mean signal, 3 to 8 times as much as frames; noise alone gives a ratio
+# of 1.
 FRAMES_ALIKE = 0.4  # frames differ by less than this part of what slices differ by
 SLICES_DIFFER = 0.1  # slices differ by more than this part of the mean signal
 FEWEST_FRAMES = 10  # what has fewer entries is no perfusion series: the series' axis must have at least as many
-DEFLATE_RATIO = 1032  # DEFLATE writes at least 2 bits for 258 bytes: a packed file cannot hold more than this many times itself
+DEFLATE_RATIO = (
+    1032  # DEFLATE writes at least 2 bits for 258 bytes: a packed file cannot hold more than this many times itself
+)
 CHUNK = 1 << 24  # bytes that are unpacked in one go
 
 
@@ -126,8 +129,10 @@ def present(path: Path) -> bool:
       InputError: it is a symbolic link that leads nowhere.
     """
     if os.path.islink(path) and not os.path.exists(path):
-        raise InputError(f"{path}: a symbolic link to {os.readlink(path)}, which does not exist: its data were not fetched; "
-                         "run `datalad get` or `git annex get` on it.")
+        raise InputError(
+            f"{path}: a symbolic link to {os.readlink(path)}, which does not exist: its data were not fetched; "
+            "run `datalad get` or `git annex get` on it."
+        )
     return os.path.isfile(path)
 
 
@@ -199,12 +204,15 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file.") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: the compressed file is cut off or damaged ({_brief(error)}); "
-                         "copy or convert it again.") from error
+        raise InputError(
+            f"{path}: the compressed file is cut off or damaged ({_brief(error)}); copy or convert it again."
+        ) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({_brief(error)}).") from error
     except MemoryError as error:
-        raise InputError(f"{path}: does not fit into memory; use a machine with more or convert fewer slices.") from error
+        raise InputError(
+            f"{path}: does not fit into memory; use a machine with more or convert fewer slices."
+        ) from error
 
 
 def _header(path: Path, file: IO[bytes], most: int) -> _Header:
@@ -222,14 +230,26 @@ def _header(path: Path, file: IO[bytes], most: int) -> _Header:
     space, time = int(fields["xyzt_units"]) & 7, int(fields["xyzt_units"]) & 56
     unit, mm = SPATIAL_UNITS.get(space, ("mm", 1.0))
     shape = _shape(path, fields)
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN that signals, numbers whose squares are infinite: checked there
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # NaN that signals, numbers whose squares are infinite: checked there
         affine, findings = _affine(path, fields, shape, unit, mm)
     if mm != 1.0:
         findings += (Finding("spatial_unit", "note", f"lengths in the header are in {unit}, converted to mm", unit),)
     slope, inter = _scaling(path, fields)
     times = tuple(float(zoom) for zoom in fields["pixdim"][4 : len(shape) + 1])
-    header = _Header(shape, _dtype(path, fields), _offset(path, fields, most), slope, inter, affine, findings, times,
-                     TIME_UNITS.get(time), time not in NO_TIMES)
+    header = _Header(
+        shape,
+        _dtype(path, fields),
+        _offset(path, fields, most),
+        slope,
+        inter,
+        affine,
+        findings,
+        times,
+        TIME_UNITS.get(time),
+        time not in NO_TIMES,
+    )
     if header.size > most:
         raise _too_short(path, header, None if isinstance(file, gzip.GzipFile) else most)
     return header
@@ -245,8 +265,10 @@ def _fields(path: Path, head: bytes) -> Any:
         raise InputError(f"{path}: not a NIfTI file (its header is missing); convert it first (DICOM: dcm2niix).")
     fields = kinds[size](head[:size], orders[size], check=False)
     if bytes(fields["magic"])[:3] not in (b"n+1", b"ni1", b"n+2", b"ni2"):
-        raise InputError(f"{path}: the NIfTI header is damaged (magic is {bytes(fields['magic'])!r}, expected n+1 or n+2); "
-                         "convert the file again.")
+        raise InputError(
+            f"{path}: the NIfTI header is damaged (magic is {bytes(fields['magic'])!r}, expected n+1 or n+2); "
+            "convert the file again."
+        )
     return fields
 
 
@@ -262,8 +284,10 @@ def _shape(path: Path, fields: Any) -> tuple[int, ...]:
         raise InputError(f"{path}: dim[0] in the header is {dim[0]}, expected 1 to 7 axes; convert the file again.")
     shape = tuple(dim[1 : dim[0] + 1])
     if min(shape) < 1:
-        raise InputError(f"{path}: the header's dimensions are {' x '.join(map(str, shape))}, expected at least 1 each; "
-                         "convert the file again.")
+        raise InputError(
+            f"{path}: the header's dimensions are {' x '.join(map(str, shape))}, expected at least 1 each; "
+            "convert the file again."
+        )
     while len(shape) > 5 and shape[-1] == 1:
         shape = shape[:-1]
     return shape
@@ -273,10 +297,14 @@ def _dtype(path: Path, fields: Any) -> np.dtype:
     try:
         dtype = np.dtype(fields.get_data_dtype())
     except Exception as error:  # NiBabel raises its own kinds for a code that it does not know
-        raise InputError(f"{path}: datatype in the header is {int(fields['datatype'])}, which NIfTI does not know; "
-                         "convert the file again.") from error
+        raise InputError(
+            f"{path}: datatype in the header is {int(fields['datatype'])}, which NIfTI does not know; "
+            "convert the file again."
+        ) from error
     if dtype.kind not in "iuf":
-        raise InputError(f"{path}: expected real numbers, the file holds {dtype}; save magnitudes as integers or floats.")
+        raise InputError(
+            f"{path}: expected real numbers, the file holds {dtype}; save magnitudes as integers or floats."
+        )
     return dtype
 
 
@@ -284,24 +312,30 @@ def _offset(path: Path, fields: Any, most: int) -> int:
     """Bytes before the first voxel: never fewer than the header itself, whatever `vox_offset` says (often 0)."""
     offset, least = float(fields["vox_offset"]), fields.single_vox_offset
     if not (0 <= offset <= max(most, least) and offset == int(offset)):
-        raise InputError(f"{path}: vox_offset in the header is {offset:g}, expected {least} or a little more, within the file; "
-                         "convert the file again.")
+        raise InputError(
+            f"{path}: vox_offset in the header is {offset:g}, expected {least} or a little more, within the file; "
+            "convert the file again."
+        )
     return max(int(offset), least)
 
 
 def _scaling(path: Path, fields: Any) -> tuple[float, float]:
-    """Slope and intercept; (1, 0) where the slope is 0, or both are NaN, as NiBabel's headers have them before they are set."""
+    """Slope and intercept; (1, 0) where the slope is 0, or both are NaN, as in headers that nobody set."""
     slope, inter = float(fields["scl_slope"]), float(fields["scl_inter"])
     if slope == 0 or (math.isnan(slope) and math.isnan(inter)):
         return 1.0, 0.0
     for field, value, least in (("scl_slope", slope, 1 / LARGEST_SCALING), ("scl_inter", inter, 0.0)):
         if not least <= abs(value) <= LARGEST_SCALING:
-            raise InputError(f"{path}: {field} in the header is {value:g}, expected {least:g} to {LARGEST_SCALING:g}; convert "
-                             "the file again.")
+            raise InputError(
+                f"{path}: {field} in the header is {value:g}, expected {least:g} to {LARGEST_SCALING:g}; convert "
+                "the file again."
+            )
     return slope, inter
 
 
-def _affine(path: Path, fields: Any, shape: tuple[int, ...], unit: str, mm: float) -> tuple[np.ndarray, tuple[Finding, ...]]:
+def _affine(
+    path: Path, fields: Any, shape: tuple[int, ...], unit: str, mm: float
+) -> tuple[np.ndarray, tuple[Finding, ...]]:
     """The affine in mm by the standard's order (sform, qform, edges alone), and what is doubtful about it."""
     pixdim = _edges(path, fields, len(shape), unit, mm)
     sform, qform = int(fields["sform_code"]) > 0, int(fields["qform_code"]) > 0
@@ -311,7 +345,7 @@ def _affine(path: Path, fields: Any, shape: tuple[int, ...], unit: str, mm: floa
     elif qform:
         affine = _qform(path, fields, pixdim, mm)
     else:  # as NiBabel does: x from right to left, centred
-        affine = nibabel.volumeutils.shape_zoom_affine((shape + (1, 1))[:3], pixdim, x_flip=True)
+        affine = nibabel.volumeutils.shape_zoom_affine(((*shape, 1, 1))[:3], pixdim, x_flip=True)
     _check_affine(path, affine, unit)
     findings = _other_edges(affine, pixdim) if sform else ()
     if sform and qform:
@@ -326,14 +360,19 @@ def _says_nothing(affine: np.ndarray, pixdim: np.ndarray, oriented: bool) -> tup
         text = "no orientation in the header (both form codes are 0): left and right are not known"
         findings += (Finding("orientation_unknown", "warning", text),)
     if np.array_equal(np.abs(affine if oriented else np.diag([*pixdim, 1.0])), np.eye(4)):
-        text = ("the header gives 1 x 1 x 1 mm without a position: image libraries write this when they know nothing; volumes in "
-                "ml would be wrong")
+        text = (
+            "the header gives 1 x 1 x 1 mm without a position: image libraries write this when they know nothing; "
+            "volumes in "
+            "ml would be wrong"
+        )
         findings += (Finding("voxel_size", "warning", text, "1 x 1 x 1"),)
     return findings
 
 
 def _edges(path: Path, fields: Any, n_axes: int, unit: str, mm: float) -> np.ndarray:
-    """`pixdim[1..3]` in mm, (3,); NaN where an edge is not given and an sform makes up for it, 1 for an axis that is not there.
+    """`pixdim[1..3]` in mm, (3,).
+
+    NaN where an edge is not given and an sform makes up for it, 1 for an axis that is not there.
 
     Raises:
       InputError: an edge that no voxel has, or an edge missing where it decides.
@@ -347,21 +386,27 @@ def _edges(path: Path, fields: Any, n_axes: int, unit: str, mm: float) -> np.nda
         elif axis >= n_axes and edge == 0:
             edges[axis] = 1.0
         else:
-            raise InputError(f"{path}: pixdim[{axis + 1}] in the header is {edge:g}, expected the voxel's edge in mm; correct it "
-                             "or convert the file again.")
+            raise InputError(
+                f"{path}: pixdim[{axis + 1}] in the header is {edge:g}, expected the voxel's edge in mm; correct it "
+                "or convert the file again."
+            )
     return edges
 
 
 def _check_edge(path: Path, what: str, edge: float, unit: str) -> None:
     if not SMALLEST_EDGE <= edge <= LARGEST_EDGE:
-        raise InputError(f"{path}: {what} in the header makes a voxel's edge of {edge:g} mm (unit: {unit}), expected "
-                         f"{SMALLEST_EDGE:g} to {LARGEST_EDGE:g} mm; correct it or convert the file again.")
+        raise InputError(
+            f"{path}: {what} in the header makes a voxel's edge of {edge:g} mm (unit: {unit}), expected "
+            f"{SMALLEST_EDGE:g} to {LARGEST_EDGE:g} mm; correct it or convert the file again."
+        )
 
 
 def _check_affine(path: Path, affine: np.ndarray, unit: str) -> None:
     if not np.isfinite(affine).all() or np.abs(affine[:3, 3]).max() > LARGEST_POSITION:
-        raise InputError(f"{path}: the header's affine is not finite or lies beyond {LARGEST_POSITION:g} mm; convert the file "
-                         "again or repair its sform.")
+        raise InputError(
+            f"{path}: the header's affine is not finite or lies beyond {LARGEST_POSITION:g} mm; convert the file "
+            "again or repair its sform."
+        )
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     if not edges.min() or abs(np.linalg.det(affine[:3, :3] / edges)) < 1e-6:
         raise InputError(f"{path}: the header's affine is not invertible; convert the file again or repair its sform.")
@@ -374,8 +419,10 @@ def _qform(path: Path, fields: Any, edges: np.ndarray, mm: float) -> np.ndarray:
     quaternion = np.array([fields["quatern_b"], fields["quatern_c"], fields["quatern_d"]], np.float64)
     squared = float(quaternion @ quaternion)
     if not squared <= 1.0 + 1e-3:  # float32 rounding leaves 1e-7; other tools round further
-        raise InputError(f"{path}: quatern_b, c, d in the header have length {math.sqrt(squared):g}, expected at most 1; "
-                         "convert the file again.")
+        raise InputError(
+            f"{path}: quatern_b, c, d in the header have length {math.sqrt(squared):g}, expected at most 1; "
+            "convert the file again."
+        )
     first = math.sqrt(max(0.0, 1.0 - squared))
     affine = np.eye(4)
     affine[:3, :3] = nibabel.quaternions.quat2mat([first, *quaternion]) * edges
@@ -405,27 +452,37 @@ def _other_place(
         return ()
     if not np.isfinite(other).all():  # an edge is missing: the qform says nothing
         return ()
-    corners = np.array(list(itertools.product(*((0, n - 1) for n in (shape + (1, 1))[:3]), (1,)))).T
+    corners = np.array(list(itertools.product(*((0, n - 1) for n in ((*shape, 1, 1))[:3]), (1,)))).T
     apart = np.abs(np.linalg.solve(affine, other @ corners) - corners)[:3].max()
     if apart <= 1.0 + 1e-3:
         return ()
     name = "voxel_size" if _other_edges(affine, edges) else "orientation_unknown"
-    text = (f"the header's sform and qform place a corner of the volume {apart:.3g} voxels apart: position, left and right may "
-            "be wrong; the sform is used")
+    text = (
+        f"the header's sform and qform place a corner of the volume {apart:.3g} voxels apart: position, left and "
+        "right may "
+        "be wrong; the sform is used"
+    )
     return (Finding(name, "warning", text, round(float(apart), 3)),)
 
 
 def _too_short(path: Path, header: _Header, n_bytes: int | None) -> InputError:
-    less = "the file cannot hold that much" if n_bytes is None else f"the file holds {header.size - n_bytes} bytes less than that"
-    return InputError(f"{path}: the file ends before its last voxel or is damaged: {header.told()}, {less}; "
-                      "copy or convert it again.")
+    less = (
+        "the file cannot hold that much"
+        if n_bytes is None
+        else f"the file holds {header.size - n_bytes} bytes less than that"
+    )
+    return InputError(
+        f"{path}: the file ends before its last voxel or is damaged: {header.told()}, {less}; copy or convert it again."
+    )
 
 
 def _check_memory(path: Path, header: _Header) -> None:
     needed, there = header.size + 4 * math.prod(header.shape), _memory_bytes()
     if needed > there:
-        raise InputError(f"{path}: {header.told()}; reading it takes {needed / 1e9:.1f} GB of memory, this machine has "
-                         f"{there / 1e9:.1f}; convert the file again or use a larger machine.")
+        raise InputError(
+            f"{path}: {header.told()}; reading it takes {needed / 1e9:.1f} GB of memory, this machine has "
+            f"{there / 1e9:.1f}; convert the file again or use a larger machine."
+        )
 
 
 def _memory_bytes() -> float:
@@ -463,8 +520,10 @@ def _size_of_packed(file: gzip.GzipFile) -> int:
 
 def _too_long(path: Path, header: _Header, surplus: int) -> InputError:
     more = surplus if surplus > 0 else "some"
-    return InputError(f"{path}: {header.told()}, the file holds {more} bytes more than that: header and data contradict each "
-                      "other; convert the file again.")
+    return InputError(
+        f"{path}: {header.told()}, the file holds {more} bytes more than that: header and data contradict each "
+        "other; convert the file again."
+    )
 
 
 def _scaled(path: Path, stored: np.ndarray, header: _Header) -> np.ndarray:
@@ -476,8 +535,10 @@ def _scaled(path: Path, stored: np.ndarray, header: _Header) -> np.ndarray:
         for frame in range(stored.shape[-1]):
             values = stored[..., frame].astype(np.float64) * header.slope + header.inter
             if (np.isfinite(stored[..., frame]) & (np.abs(values) > LARGEST_SCALING)).any():
-                raise InputError(f"{path}: scl_slope {header.slope:g} and scl_inter {header.inter:g} make values beyond "
-                                 f"{LARGEST_SCALING:g}; convert the file again.")
+                raise InputError(
+                    f"{path}: scl_slope {header.slope:g} and scl_inter {header.inter:g} make values beyond "
+                    f"{LARGEST_SCALING:g}; convert the file again."
+                )
             data[..., frame] = values
     return data
 
@@ -493,28 +554,35 @@ def _with_axes(path: Path, stored: tuple[int, ...], dims: int) -> tuple[int, ...
         shape += (1,) if len(shape) == 2 else ()
     if len(shape) != dims:
         expected = "a 4-D series (x, y, z, time)" if dims == 4 else "a 3-D map (x, y, z)"
-        raise InputError(f"{path}: expected {expected}, the file has shape {stored}; "
-                         + ("give the whole perfusion series." if dims == 4 else "give one map per file."))
+        raise InputError(
+            f"{path}: expected {expected}, the file has shape {stored}; "
+            + ("give the whole perfusion series." if dims == 4 else "give one map per file.")
+        )
     return shape
 
 
 def _joined(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[:3] + (shape[3] * shape[4],)
+    return (*shape[:3], shape[3] * shape[4])
 
 
 def _check_time_last(path: Path, data: np.ndarray) -> None:
     """Refuses a series (x, y, time, z).
 
-    Frames are near copies of each other, slices are not: the bolus changes a voxel by a few per cent from frame to frame,
+    Frames are near copies of each other, slices are not: the bolus changes a voxel by a few per cent from frame to
+      frame,
     5 mm of head change most of them by more. What has fewer than `FEWEST_FRAMES` entries is no time.
     """
     third, fourth = data.shape[2:]
     if third >= FEWEST_FRAMES and _third_is_time(data):
-        raise InputError(f"{path}: expected (x, y, slice, time), the third axis seems to be time (x, y, time, slice), the file "
-                         f"has shape {data.shape}; reorder its axes and write it again.")
+        raise InputError(
+            f"{path}: expected (x, y, slice, time), the third axis seems to be time (x, y, time, slice), the file "
+            f"has shape {data.shape}; reorder its axes and write it again."
+        )
     if third >= FEWEST_FRAMES > fourth:
-        raise InputError(f"{path}: expected at least {FEWEST_FRAMES} frames along the last axis, the file has shape "
-                         f"{data.shape}; give the whole perfusion series, or reorder the axes if the third one is time.")
+        raise InputError(
+            f"{path}: expected at least {FEWEST_FRAMES} frames along the last axis, the file has shape "
+            f"{data.shape}; give the whole perfusion series, or reorder the axes if the third one is time."
+        )
 
 
 def _third_is_time(data: np.ndarray) -> bool:
@@ -527,7 +595,10 @@ def _third_is_time(data: np.ndarray) -> bool:
 
 
 def _unlike(data: np.ndarray, axis: int, lag: int) -> float:
-    """How much a sample's entries `lag` apart along axis 2 or 3 differ: median of mean |difference|, 1 = mean |value|."""
+    """How much a sample's entries `lag` apart along axis 2 or 3 differ.
+
+    Median of mean |difference|, 1 = mean |value|.
+    """
     small = data[:: max(1, data.shape[0] // 24), :: max(1, data.shape[1] // 24)]
     along = np.unique(np.linspace(0, data.shape[axis] - 1 - lag, 12).astype(int))
     across = np.unique(np.linspace(0, data.shape[5 - axis] - 1, 6).astype(int))
@@ -545,7 +616,10 @@ def _header_time(header: _Header) -> float | None:
 
 
 def _header_seconds(header: _Header) -> float | None:
-    """Frame length from `pixdim`; None where it is 0, or 1 in another unit than seconds or in a 5-D file: writers' filling."""
+    """Frame length from `pixdim`; None where it is 0, or 1 in another unit than seconds or in a 5-D file.
+
+    Writers' filling.
+    """
     unit = header.time_unit
     if not header.is_time:
         return None
@@ -560,7 +634,9 @@ def _brief(error: Exception) -> str:
 
 
 def read_sidecar(path: Path, found: Findings | None = None) -> dict[str, Any]:
-    """A JSON sidecar in UTF-8, UTF-16 or UTF-32, with or without byte order mark, or Latin-1; an absent file is an empty one.
+    """A JSON sidecar in UTF-8, UTF-16 or UTF-32, with or without byte order mark, or Latin-1.
+
+    An absent file is an empty one.
 
     Args:
       path: of the sidecar.
@@ -584,7 +660,7 @@ def read_sidecar(path: Path, found: Findings | None = None) -> dict[str, Any]:
     except RecursionError as error:
         raise InputError(f"{path}: not a sidecar (brackets nested too deeply); repair or remove it.") from error
     if not isinstance(sidecar, dict):
-        raise InputError(f"{path}: expected a JSON object such as {{\"RepetitionTime\": 1.5}}; repair or remove it.")
+        raise InputError(f'{path}: expected a JSON object such as {{"RepetitionTime": 1.5}}; repair or remove it.')
     return sidecar
 
 
@@ -639,7 +715,8 @@ def write_volume(
       sidecar: written as JSON beside it, before it.
 
     Raises:
-      InputError: a value, the affine or the frame length is not finite; the disk is full or the folder cannot be written.
+      InputError: a value, the affine or the frame length is not finite; the disk is full or the folder cannot be
+        written.
       ValueError: values do not fit `dtype`.
     """
     dtype = np.dtype(dtype)
@@ -664,22 +741,30 @@ def write_volume(
     content = image.to_bytes()
     with replacing(path) as file:
         if str(path).endswith(".gz"):
-            with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=COMPRESSION_LEVEL, mtime=0) as packed:
+            with gzip.GzipFile(
+                filename="", mode="wb", fileobj=file, compresslevel=COMPRESSION_LEVEL, mtime=0
+            ) as packed:
                 packed.write(content)
         else:
             file.write(content)
 
 
-def _check_finite(path: Path, data: np.ndarray, dtype: np.dtype, affine: np.ndarray, frame_seconds: float | None) -> None:
+def _check_finite(
+    path: Path, data: np.ndarray, dtype: np.dtype, affine: np.ndarray, frame_seconds: float | None
+) -> None:
     if data.dtype.kind not in "biu":
         with np.errstate(over="ignore", invalid="ignore"):
             stored = data.astype(dtype, copy=False) if dtype.kind == "f" else data  # 1e39 is infinite as float32
         if lost := stored.size - int(np.count_nonzero(np.isfinite(stored))):
-            raise InputError(f"{path}: expected finite numbers, {lost} of {stored.size} values are NaN or infinite as {dtype}; "
-                             "nothing was written; give them a value first.")
+            raise InputError(
+                f"{path}: expected finite numbers, {lost} of {stored.size} values are NaN or infinite as {dtype}; "
+                "nothing was written; give them a value first."
+            )
     if not (np.isfinite(affine).all() and math.isfinite(frame_seconds or 0.0)):
-        raise InputError(f"{path}: expected a finite affine and frame length, they hold NaN or infinity; nothing was written; "
-                         "correct them first.")
+        raise InputError(
+            f"{path}: expected a finite affine and frame length, they hold NaN or infinity; nothing was written; "
+            "correct them first."
+        )
 
 
 Orientation = tuple[tuple[int, int], ...]  # for each stored axis: the canonical axis it becomes, and +1 or -1

@@ -1,12 +1,12 @@
 """An exam onto the network grid, in space and in time, and predictions back onto the exam's own grid.
 
 Words: the *network grid* is (slice, row, col), `size` x `size` pixels over the square field of view, row 0 at the front
-of the head, col 0 at the patient's right (on the left of the picture, as radiologists look). The *canonical* grid is the
-exam's, axes permuted and flipped to RAS. Between the two stand three small matrices, one for each axis.
+of the head, col 0 at the patient's right (on the left of the picture, as radiologists look). The *canonical* grid is
+the exam's, axes permuted and flipped to RAS. Between the two stand three small matrices, one for each axis.
 
-With `outside_brain="zero"` the series is 0 outside the brain, before anything is interpolated. The brain is always looked for
-in the series itself, whatever mask or maps an exam brings: so a network sees the same of an exam in training, in evaluation
-and of a lone file, and air, scalp, noise and a stripped skull are the same to it.
+With `outside_brain="zero"` the series is 0 outside the brain, before anything is interpolated. The brain is always
+looked for in the series itself, whatever mask or maps an exam brings: so a network sees the same of an exam in
+training, in evaluation and of a lone file, and air, scalp, noise and a stripped skull are the same to it.
 """
 
 import dataclasses
@@ -39,7 +39,8 @@ class PreparationSettings:
       time_mode: `stretch` maps the whole duration to `frames`; `seconds` takes real time.
       frame_seconds: frame length in `seconds`.
       transients: `keep`, or `hold` = frames before steady state are replaced by the first steady one.
-      lead_seconds: in `seconds`, how long before the bolus arrives the first frame lies; 0 = at the first acquired frame.
+      lead_seconds: in `seconds`, how long before the bolus arrives the first frame lies; 0 = at the first acquired
+        frame.
       motion: `none`, or `rigid` = the series is realigned first.
       outside_brain: `keep`, or `zero` = the series is 0 outside the brain (with its fluid spaces).
     """
@@ -58,22 +59,38 @@ class PreparationSettings:
         if self.time_mode not in TIME_MODES:
             raise InputError(f"config.data.time_mode is {self.time_mode!r}; it must be one of {', '.join(TIME_MODES)}.")
         if self.transients not in TRANSIENTS:
-            raise InputError(f"config.data.transients is {self.transients!r}; it must be one of {', '.join(TRANSIENTS)}.")
+            raise InputError(
+                f"config.data.transients is {self.transients!r}; it must be one of {', '.join(TRANSIENTS)}."
+            )
         if self.motion not in motion.CORRECTIONS:
-            raise InputError(f"config.data.motion is {self.motion!r}; it must be one of {', '.join(motion.CORRECTIONS)}.")
+            raise InputError(
+                f"config.data.motion is {self.motion!r}; it must be one of {', '.join(motion.CORRECTIONS)}."
+            )
         if self.outside_brain not in OUTSIDE_BRAIN:
-            raise InputError(f"config.data.outside_brain is {self.outside_brain!r}; it must be one of "
-                             f"{', '.join(OUTSIDE_BRAIN)}.")
+            raise InputError(
+                f"config.data.outside_brain is {self.outside_brain!r}; it must be one of {', '.join(OUTSIDE_BRAIN)}."
+            )
         if self.size < 1 or self.slices < 0 or self.frames < 2 or not self.frame_seconds > 0:
-            raise InputError("config.data: expected size of at least 1, slices of at least 0, frames of at least 2 and "
-                             f"a positive frame_seconds, got {self.size}, {self.slices}, {self.frames}, "
-                             f"{self.frame_seconds}.")
+            raise InputError(
+                "config.data: expected size of at least 1, slices of at least 0, frames of at least 2 and "
+                f"a positive frame_seconds, got {self.size}, {self.slices}, {self.frames}, "
+                f"{self.frame_seconds}."
+            )
 
     @classmethod
     def from_config(cls, data: Any) -> "PreparationSettings":
         """From `config.data`."""
-        return cls(int(data.size), int(data.slices), int(data.frames), str(data.time_mode), float(data.frame_seconds),
-                   str(data.transients), float(data.lead_seconds), str(data.motion), str(data.outside_brain))
+        return cls(
+            int(data.size),
+            int(data.slices),
+            int(data.frames),
+            str(data.time_mode),
+            float(data.frame_seconds),
+            str(data.transients),
+            float(data.lead_seconds),
+            str(data.motion),
+            str(data.outside_brain),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +123,11 @@ class GridRecord:
         """The canonical x, y and z axes, each with its own step and the network's."""
         pixel_mm = self.field_of_view_mm / self.size
         z_mm = self.canonical_shape[2] * self.voxel_mm[2]
-        return (_Axis(self.canonical_shape[0], self.voxel_mm[0], self.size, pixel_mm),
-                _Axis(self.canonical_shape[1], self.voxel_mm[1], self.size, pixel_mm),
-                _Axis(self.canonical_shape[2], self.voxel_mm[2], self.slices, z_mm / self.slices))
+        return (
+            _Axis(self.canonical_shape[0], self.voxel_mm[0], self.size, pixel_mm),
+            _Axis(self.canonical_shape[1], self.voxel_mm[1], self.size, pixel_mm),
+            _Axis(self.canonical_shape[2], self.voxel_mm[2], self.slices, z_mm / self.slices),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +162,10 @@ def _centres(count: int, step_mm: float) -> np.ndarray:
 def resampling_matrix(n_from: int, from_mm: float, n_to: int, to_mm: float) -> np.ndarray | None:
     """(to, from) matrix of linear interpolation, widened against aliasing where it samples down.
 
-    Weights are a triangle over the distance, as wide as the coarser of both steps. A position outside the input's extent
-    has zero weights: padding is zero, not the repeated edge. Both grids share their centre. None stands for the identity.
+    Weights are a triangle over the distance, as wide as the coarser of both steps. A position outside the input's
+    extent
+    has zero weights: padding is zero, not the repeated edge. Both grids share their centre. None stands for the
+      identity.
     """
     if n_from == n_to and abs(from_mm - to_mm) < 1e-6 * from_mm:
         return None
@@ -228,20 +249,36 @@ def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
     series = _series_on_network(exam.series, grid, weights, inside)
     maps, has_map, mask, _ = prepare_maps(exam.maps, exam.mask, exam.affine, settings)
     if not mask.any():
-        raise InputError(f"{exam.subject}: the brain mask has no voxel on the network grid of {settings.size} x "
-                         f"{settings.size}; raise config.data.size or check the mask.")
+        raise InputError(
+            f"{exam.subject}: the brain mask has no voxel on the network grid of {settings.size} x "
+            f"{settings.size}; raise config.data.size or check the mask."
+        )
     if settings.transients == "hold" and exam.timing.transient_frames:
-        found.note("transients_held", f"{exam.timing.transient_frames} frames before the steady state were replaced by the first "
-                   "steady one", exam.timing.transient_frames)
+        found.note(
+            "transients_held",
+            f"{exam.timing.transient_frames} frames before the steady state were replaced by the first steady one",
+            exam.timing.transient_frames,
+        )
     seen = _seen(mask, inside, grid)
     dsc, scale = _as_int16(series, seen, found)
     begin, end = _baseline_on_network(exam, first_seconds, network_seconds, settings.frames)
     baseline = dsc[:, begin:end].mean(axis=1, dtype=np.float32)  # (slice, row, col)
     return PreparedExam(
-        subject=exam.subject, dsc=dsc, dsc_scale=scale, maps=maps, has_map=has_map, mask=mask,
-        mask_source=exam.mask_source, baseline_begin=begin, baseline_end=end,
-        brain_signal=float(np.median(baseline[seen])) * scale, echo_seconds=exam.echo_seconds,
-        frame_seconds=network_seconds, findings=by_severity((*exam.findings, *found.listed())), grid=grid, brain=inside,
+        subject=exam.subject,
+        dsc=dsc,
+        dsc_scale=scale,
+        maps=maps,
+        has_map=has_map,
+        mask=mask,
+        mask_source=exam.mask_source,
+        baseline_begin=begin,
+        baseline_end=end,
+        brain_signal=float(np.median(baseline[seen])) * scale,
+        echo_seconds=exam.echo_seconds,
+        frame_seconds=network_seconds,
+        findings=by_severity((*exam.findings, *found.listed())),
+        grid=grid,
+        brain=inside,
     )
 
 
@@ -251,12 +288,17 @@ def realigned(exam: Exam) -> Exam:
     found, told = motion.realign_if_possible(series, affine)
     if found is None or not found.moved:
         return dataclasses.replace(exam, findings=by_severity((*exam.findings, *told))) if told else exam
-    return dataclasses.replace(exam, series=np.ascontiguousarray(nifti.from_canonical(found.series, orientation)),
-                               findings=by_severity((*exam.findings, *told)))
+    return dataclasses.replace(
+        exam,
+        series=np.ascontiguousarray(nifti.from_canonical(found.series, orientation)),
+        findings=by_severity((*exam.findings, *told)),
+    )
 
 
 def _brain_of(exam: Exam, mask_is_of_series: bool, found: Findings) -> np.ndarray:
-    """The whole brain, (x, y, z) bool as stored, from the series alone; from the exam's mask only if none is found there.
+    """The whole brain, (x, y, z) bool as stored, from the series alone.
+
+    From the exam's mask only if none is found there.
 
     `mask_is_of_series` says that the exam's mask is the tissue that was found in this very series.
     """
@@ -269,7 +311,9 @@ def _brain_of(exam: Exam, mask_is_of_series: bool, found: Findings) -> np.ndarra
             inside = brain.brain_mask(series, affine).brain
     except InputError as error:
         reason = str(error).partition(";")[0]
-        found.note("brain_from_mask", f"what lies outside the exam's mask was set to zero, for in the series itself: {reason}")
+        found.note(
+            "brain_from_mask", f"what lies outside the exam's mask was set to zero, for in the series itself: {reason}"
+        )
         inside = brain.with_fluid_spaces(mask, _edges_mm(affine))
     # What is cut off here is lost to the network: dents of the outline are filled.
     inside = brain.without_notches(inside, _edges_mm(affine))
@@ -303,7 +347,7 @@ def prepare_maps(
     """
     grid = grid_of(mask.shape, affine, settings)
     network_mask = nearest_on_network(mask, grid)
-    stacked = np.zeros(network_mask.shape + (len(MAP_NAMES),), np.float32)
+    stacked = np.zeros((*network_mask.shape, len(MAP_NAMES)), np.float32)
     for index, name in enumerate(MAP_NAMES):
         if name not in maps:
             continue
@@ -361,8 +405,9 @@ def nearest_on_network(mask: np.ndarray, grid: GridRecord) -> np.ndarray:
     return (canonical[np.ix_(x, y, z)].transpose(2, 1, 0) & inside)[:, ::-1, ::-1]
 
 
-def _series_on_network(series: np.ndarray, grid: GridRecord, weights: np.ndarray | None, inside: np.ndarray | None
-                       ) -> np.ndarray:
+def _series_on_network(
+    series: np.ndarray, grid: GridRecord, weights: np.ndarray | None, inside: np.ndarray | None
+) -> np.ndarray:
     """(x, y, z, time) as stored -> (slice, time, row, col) float32; slice by slice, so that little memory is held.
 
     Where `inside` (x, y, z) is given, the series counts as 0 elsewhere.
@@ -395,8 +440,9 @@ def _first_seconds(exam: Exam, settings: PreparationSettings) -> float:
     return exam.timing.baseline_end * exam.frame_seconds - settings.lead_seconds
 
 
-def _time_matrix(exam: Exam, settings: PreparationSettings, first_seconds: float, found: Findings
-                 ) -> tuple[np.ndarray | None, float]:
+def _time_matrix(
+    exam: Exam, settings: PreparationSettings, first_seconds: float, found: Findings
+) -> tuple[np.ndarray | None, float]:
     """(network frame, exam frame) matrix of linear interpolation, and the length of a network frame in seconds."""
     n_exam = exam.series.shape[-1]
     if settings.time_mode == "stretch":
@@ -406,16 +452,25 @@ def _time_matrix(exam: Exam, settings: PreparationSettings, first_seconds: float
         seconds = settings.frame_seconds
         position = (first_seconds + np.arange(settings.frames) * seconds) / exam.frame_seconds
         if n_before := int((position < -1e-6).sum()):
-            found.note("early_bolus_frames_repeated", f"the bolus comes early: the first frame was repeated {n_before} times for "
-                       "the network", n_before)
+            found.note(
+                "early_bolus_frames_repeated",
+                f"the bolus comes early: the first frame was repeated {n_before} times for the network",
+                n_before,
+            )
         n_repeated = int((position > n_exam - 1 + 1e-6).sum())
         if n_repeated:
-            found.note("short_frames_repeated", f"the series is shorter than the network's input: its last frame was repeated "
-                       f"{n_repeated} times", n_repeated)
+            found.note(
+                "short_frames_repeated",
+                f"the series is shorter than the network's input: its last frame was repeated {n_repeated} times",
+                n_repeated,
+            )
         cut_seconds = (n_exam - 1 - position[-1]) * exam.frame_seconds
         if cut_seconds > 1e-6:
-            found.note("cut_seconds", f"the series is longer than the network's input: its last {cut_seconds:.2f} s were cut off",
-                       round(cut_seconds, 2))
+            found.note(
+                "cut_seconds",
+                f"the series is longer than the network's input: its last {cut_seconds:.2f} s were cut off",
+                round(cut_seconds, 2),
+            )
         position = np.clip(position, 0, n_exam - 1)
     held = exam.timing.transient_frames if settings.transients == "hold" else 0
     if n_exam == settings.frames and held == 0 and np.allclose(position, np.arange(n_exam), rtol=0, atol=1e-6):
@@ -433,6 +488,7 @@ def _time_matrix(exam: Exam, settings: PreparationSettings, first_seconds: float
 
 def _baseline_on_network(exam: Exam, first_seconds: float, network_seconds: float, frames: int) -> tuple[int, int]:
     """The baseline's frames on the network grid: those that lie wholly within it, at least one."""
+
     def position(frame: int) -> float:
         return (frame * exam.frame_seconds - first_seconds) / network_seconds
 
@@ -451,8 +507,11 @@ def _as_int16(series: np.ndarray, mask: np.ndarray, found: Findings) -> tuple[np
     bright = OUTLIER * float(np.percentile(brain[:: max(1, len(brain) // 2000)], 99.9))
     if 0 < bright < highest:
         n_clipped = int((series > bright).sum())
-        found.note("signal_clipped", f"{n_clipped} values of the series are far brighter than the brain; they were clipped",
-                   n_clipped)
+        found.note(
+            "signal_clipped",
+            f"{n_clipped} values of the series are far brighter than the brain; they were clipped",
+            n_clipped,
+        )
         highest = bright
     scale = highest / INT16_MAX
     return np.rint(np.clip(series, 0, highest) / scale).astype(np.int16), scale

@@ -38,7 +38,9 @@ class RangeGatherer:
         voxels = np.flatnonzero(exam.mask)
         n_slices, n_frames = exam.dsc.shape[:2]
         flat = exam.dsc.reshape(n_slices, n_frames, -1)
-        baseline = flat[:, exam.baseline_begin : exam.baseline_end].mean(axis=1, dtype=np.float32)  # (slice, pixel), counts
+        baseline = flat[:, exam.baseline_begin : exam.baseline_end].mean(
+            axis=1, dtype=np.float32
+        )  # (slice, pixel), counts
         # Both other signals are monotonic in the first at a given baseline, so extremes over time suffice for extremes.
         extremes = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=-1)  # (slice, pixel, 2)
         z, pixel = np.divmod(random.permutation(voxels)[: max(1, self._per_subject // n_frames)], flat.shape[2])
@@ -58,7 +60,9 @@ class RangeGatherer:
     def metadata(self) -> dict[str, Any]:
         """`ranges`, `medians` and `clipped` in plain numbers, as the data set's metadata keeps them."""
         names = (*self._signals(), *(name for name in MAP_NAMES if self._samples[name]))
-        ranges: dict[str, dict[str, Any]] = {kind: dict.fromkeys((*SIGNALS, *MAP_NAMES)) for kind in ("percentile", "published")}
+        ranges: dict[str, dict[str, Any]] = {
+            kind: dict.fromkeys((*SIGNALS, *MAP_NAMES)) for kind in ("percentile", "published")
+        }
         medians: dict[str, float | None] = dict.fromkeys(MAP_NAMES)
         clipped: dict[str, float | None] = dict.fromkeys((*SIGNALS, *MAP_NAMES))
         for name in names:

@@ -7,7 +7,9 @@ import numpy as np
 from dscgan_jax.data import nifti
 from dscgan_jax.errors import InputError
 
-TOLERANCE = 0.25  # of a voxel's shortest edge: how far corners may lie apart; writers round, but half a voxel is a mistake
+TOLERANCE = (
+    0.25  # of a voxel's shortest edge: how far corners may lie apart; writers round, but half a voxel is a mistake
+)
 
 
 def on_grid(path: pathlib.Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
@@ -34,12 +36,16 @@ def on_grid(path: pathlib.Path, shape: tuple[int, ...], affine: np.ndarray) -> n
     series = np.broadcast_to(np.float32(0), shape[:3])  # holds no memory
     canonical, series_affine, orientation = nifti.to_canonical(series, affine)
     if values.shape != canonical.shape:
-        raise InputError(f"{path}: expected the grid of the series {tuple(shape[:3])}, the file has {volume.data.shape}; "
-                         "resample it to the series, or draw it there.")
+        raise InputError(
+            f"{path}: expected the grid of the series {tuple(shape[:3])}, the file has {volume.data.shape}; "
+            "resample it to the series, or draw it there."
+        )
     apart_mm = _apart_mm(values.shape, own_affine, series_affine)
     if apart_mm > near_mm:
-        raise InputError(f"{path}: the file lies up to {apart_mm:.1f} mm away from the series though both have shape "
-                         f"{tuple(shape[:3])} (another affine); resample it to the series, or correct its header.")
+        raise InputError(
+            f"{path}: the file lies up to {apart_mm:.1f} mm away from the series though both have shape "
+            f"{tuple(shape[:3])} (another affine); resample it to the series, or correct its header."
+        )
     return np.ascontiguousarray(nifti.from_canonical(values, orientation))
 
 

@@ -114,7 +114,9 @@ class Scaling:
 
         return cls(
             signal=signal,
-            source=limits_of(signal, "delta_r2star needs an EchoTime in every sidecar, or use --config.data.signal=relative."),
+            source=limits_of(
+                signal, "delta_r2star needs an EchoTime in every sidecar, or use --config.data.signal=relative."
+            ),
             targets=tuple(targets),
             limits=tuple(limits_of(name, "leave the map out of config.target or add its files.") for name in targets),
             clip=kind == "percentile",
@@ -123,14 +125,22 @@ class Scaling:
     def scaled_series(self, batch: dict[str, Array]) -> Array:
         """(slice, time, row, col) network input, float32, from a batch of `data.pipeline`."""
         series = batch["dsc"].astype(jnp.float32) * batch["dsc_scale"][:, None, None, None]
-        signal = convert_signal(series, batch["baseline_begin"], batch["baseline_end"], batch["brain_signal"],
-                                batch["echo_seconds"], self.signal)
+        signal = convert_signal(
+            series,
+            batch["baseline_begin"],
+            batch["baseline_end"],
+            batch["brain_signal"],
+            batch["echo_seconds"],
+            self.signal,
+        )
         return self._clipped(to_network(signal, self.source))
 
     def scaled_maps(self, maps: Array) -> Array:
         """(..., 5) physical maps in the order of `MAP_NAMES` -> (..., target) scaled."""
-        columns = [to_network(maps[..., MAP_NAMES.index(name)], limits)
-                   for name, limits in zip(self.targets, self.limits, strict=True)]
+        columns = [
+            to_network(maps[..., MAP_NAMES.index(name)], limits)
+            for name, limits in zip(self.targets, self.limits, strict=True)
+        ]
         return self._clipped(jnp.stack(columns, axis=-1))
 
     def physical_maps(self, scaled: Array) -> Array:
@@ -143,12 +153,22 @@ class Scaling:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {"signal": self.signal, "source": list(self.source), "targets": list(self.targets),
-                "limits": [list(limits) for limits in self.limits], "clip": self.clip,
-                "units": [MAPS[name].unit for name in self.targets]}
+        return {
+            "signal": self.signal,
+            "source": list(self.source),
+            "targets": list(self.targets),
+            "limits": [list(limits) for limits in self.limits],
+            "clip": self.clip,
+            "units": [MAPS[name].unit for name in self.targets],
+        }
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Scaling":
         """Inverse of `to_json`."""
-        return cls(signal=record["signal"], source=Limits(*record["source"]), targets=tuple(record["targets"]),
-                   limits=tuple(Limits(*limits) for limits in record["limits"]), clip=bool(record["clip"]))
+        return cls(
+            signal=record["signal"],
+            source=Limits(*record["source"]),
+            targets=tuple(record["targets"]),
+            limits=tuple(Limits(*limits) for limits in record["limits"]),
+            clip=bool(record["clip"]),
+        )

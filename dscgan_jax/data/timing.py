@@ -65,7 +65,8 @@ class _Quantity:
     flag: str
 
 
-# Perfusion series have frames of 0.5 to 3 s, none are known below 0.2; gradient echoes of 20 to 50 ms, spin echoes up to 100.
+# Perfusion series have frames of 0.5 to 3 s, none are known below 0.2; gradient echoes of 20 to 50 ms, spin echoes up
+# to 100.
 FRAME = _Quantity("frame_length", (0.2, 10.0), (0.01, 60.0), "--tr=SECONDS")
 ECHO = _Quantity("echo_time", (0.001, 0.2), (1e-4, 10.0), "--te=SECONDS")
 
@@ -125,7 +126,9 @@ def read_timing(
 
 
 def resampled(series: np.ndarray, timing: Timing) -> np.ndarray:
-    """(x, y, z, time) at equal steps, linearly, from frames at `acquired_seconds`; the given array where they were equal.
+    """(x, y, z, time) at equal steps, linearly, from frames at `acquired_seconds`.
+
+    The given array where they were equal.
 
     The series may have fewer frames than the file, where empty ones at the end were left out.
     """
@@ -161,8 +164,12 @@ def _given_length(
         told = ", ".join(f"{source.where} says {source.seconds:.6g} s" for source in sources)
         found.note(FRAME.name, f"frames of {seconds:g} s as given, while {told}", seconds)
     if times is not None and not _are_equal(times):
-        found.warning("unequal_frames", f"{_steps(times)}; they were taken as equal ones of {seconds:g} s, as given", None,
-                      FRAME.flag)
+        found.warning(
+            "unequal_frames",
+            f"{_steps(times)}; they were taken as equal ones of {seconds:g} s, as given",
+            None,
+            FRAME.flag,
+        )
     return seconds
 
 
@@ -202,8 +209,10 @@ def _is_placeholder(volume: nifti.Volume) -> bool:
 def _compared_length(sources: list[_Source], volume: nifti.Volume, series: nifti.Path, found: Findings) -> float:
     """The length of the source that counts most; an error where another one contradicts it."""
     if not sources:
-        raise InputError(f"{series}: the frame length is unknown: neither the header nor a sidecar tells it; give --tr= "
-                         f"(--config.data.tr_seconds=) in seconds, or RepetitionTime in {nifti.sidecar_path(series).name}.")
+        raise InputError(
+            f"{series}: the frame length is unknown: neither the header nor a sidecar tells it; give --tr= "
+            f"(--config.data.tr_seconds=) in seconds, or RepetitionTime in {nifti.sidecar_path(series).name}."
+        )
     first, *others = sources
     for other in others:
         if first.in_bounds and other.in_bounds and not first.agrees(other):
@@ -216,17 +225,30 @@ def _compared_length(sources: list[_Source], volume: nifti.Volume, series: nifti
 def _tell_contradiction(first: _Source, other: _Source, found: Findings) -> None:
     part = PART if other.seconds > SLICE_OR_SHOT * first.seconds else ""
     one, two = f"{first.seconds:.6g}", f"{other.seconds:.6g}"
-    found.error(FRAME.name, f"{first.where} says frames of {one} s{part}, {other.where} says {two} s: one of them is wrong",
-                f"{one} and {two}", FRAME.flag)
+    found.error(
+        FRAME.name,
+        f"{first.where} says frames of {one} s{part}, {other.where} says {two} s: one of them is wrong",
+        f"{one} and {two}",
+        FRAME.flag,
+    )
 
 
 def _tell_header_alone(seconds: float, placeholder: bool, found: Findings) -> None:
     if placeholder:
-        found.warning(FRAME.name, "the header says frames of exactly 1 s, which image libraries write when they join volumes, "
-                      "and nothing else tells the frame length: check it", seconds, FRAME.flag)
+        found.warning(
+            FRAME.name,
+            "the header says frames of exactly 1 s, which image libraries write when they join volumes, "
+            "and nothing else tells the frame length: check it",
+            seconds,
+            FRAME.flag,
+        )
     else:
-        found.note("frame_length_from_header", f"the frame length of {seconds:g} s stands in the header alone", seconds,
-                   FRAME.flag)
+        found.note(
+            "frame_length_from_header",
+            f"the frame length of {seconds:g} s stands in the header alone",
+            seconds,
+            FRAME.flag,
+        )
 
 
 # ----------------------------------------------------------------------------------------------------- VolumeTiming
@@ -239,8 +261,10 @@ def _volume_timing(sidecar: dict[str, Any], n_frames: int, sidecar_name: str, fo
         return None
     if not isinstance(given, list) or len(given) != n_frames:
         held = f"{len(given)} times" if isinstance(given, list) else _shown(given)
-        raise InputError(f"{what} is {held}, expected a list of {n_frames} times in seconds, one for each frame; correct it, "
-                         f"or give {FRAME.flag}.")
+        raise InputError(
+            f"{what} is {held}, expected a list of {n_frames} times in seconds, one for each frame; correct it, "
+            f"or give {FRAME.flag}."
+        )
     times = np.array([_number(value, what, FRAME) for value in given])
     with np.errstate(over="ignore"):
         times -= times[0]
@@ -249,8 +273,10 @@ def _volume_timing(sidecar: dict[str, Any], n_frames: int, sidecar_name: str, fo
     usual = float(np.median(np.diff(times)))
     times *= _in_seconds(usual, f"the step of {what}", FRAME, found)[0] / usual
     if (longest := np.diff(times).max()) > FRAME.acceptable[1]:
-        raise InputError(f"{what} has a gap of {longest:.3g} s, expected frames that follow each other; correct it, or give "
-                         f"{FRAME.flag}.")
+        raise InputError(
+            f"{what} has a gap of {longest:.3g} s, expected frames that follow each other; correct it, or give "
+            f"{FRAME.flag}."
+        )
     return times
 
 
@@ -260,7 +286,10 @@ def _are_equal(times: np.ndarray) -> bool:
 
 
 def _step(times: np.ndarray) -> float:
-    """Frame length of (frame,) times; unequal frames become as long as the shortest usual ones, so that nothing is lost."""
+    """Frame length of (frame,) times.
+
+    Unequal frames become as long as the shortest usual ones, so that nothing is lost.
+    """
     steps = np.diff(times)
     if _are_equal(times):
         return float(steps.mean())
@@ -275,8 +304,12 @@ def _steps(times: np.ndarray) -> str:
 
 def _tell_unequal(times: np.ndarray, length: float, found: Findings) -> None:
     if not _are_equal(times):
-        found.note("unequal_frames", f"{_steps(times)}; they were resampled to equal ones of {length:.3g} s", round(length, 4),
-                   FRAME.flag)
+        found.note(
+            "unequal_frames",
+            f"{_steps(times)}; they were resampled to equal ones of {length:.3g} s",
+            round(length, 4),
+            FRAME.flag,
+        )
 
 
 # --------------------------------------------------------------------------------------------------------- echo time
@@ -327,7 +360,9 @@ def _in_seconds(
     found.error(quantity.name, text, number, quantity.flag)
     possible = float(np.clip(number, *quantity.acceptable))
     if possible != number and any(finding.accepted for finding in found.listed() if finding.name == quantity.name):
-        raise InputError(f"{text}; nothing can be computed with that, --accept={quantity.name} or not; give {quantity.flag}.")
+        raise InputError(
+            f"{text}; nothing can be computed with that, --accept={quantity.name} or not; give {quantity.flag}."
+        )
     return possible, False
 
 
@@ -345,8 +380,9 @@ def _number(value: Any, what: str, quantity: _Quantity) -> float:
         number = float("inf")
     if not np.isfinite(number):
         several = " (several echoes? give one)" if isinstance(value, list) and quantity is ECHO else ""
-        raise InputError(f"{what} is {_shown(value)}{several}, expected a number of seconds; correct it, or give "
-                         f"{quantity.flag}.")
+        raise InputError(
+            f"{what} is {_shown(value)}{several}, expected a number of seconds; correct it, or give {quantity.flag}."
+        )
     return number
 
 

@@ -139,8 +139,9 @@ def brain_record(predicted: np.ndarray, measured: np.ndarray, brain: np.ndarray,
     }
 
 
-def overlap_record(predicted: np.ndarray, measured: np.ndarray, brain: np.ndarray, threshold: float,
-                   voxel_ml: float) -> dict[str, Number]:
+def overlap_record(
+    predicted: np.ndarray, measured: np.ndarray, brain: np.ndarray, threshold: float, voxel_ml: float
+) -> dict[str, Number]:
     """Agreement of the tissue above a threshold, inside the brain.
 
     Args:
@@ -155,8 +156,11 @@ def overlap_record(predicted: np.ndarray, measured: np.ndarray, brain: np.ndarra
     over_p, over_m = ((np.asarray(values)[brain] > threshold) for values in (predicted, measured))
     n_predicted, n_measured, n_both = int(over_p.sum()), int(over_m.sum()), int((over_p & over_m).sum())
     either = n_predicted + n_measured
-    return {"dice": 2 * n_both / either if either else None,
-            "volume_predicted_ml": n_predicted * voxel_ml, "volume_reference_ml": n_measured * voxel_ml}
+    return {
+        "dice": 2 * n_both / either if either else None,
+        "volume_predicted_ml": n_predicted * voxel_ml,
+        "volume_reference_ml": n_measured * voxel_ml,
+    }
 
 
 def pearson_r(first: np.ndarray, second: np.ndarray) -> Number:
@@ -191,6 +195,7 @@ def _brain_ssim(predicted: np.ndarray, measured: np.ndarray, brain: np.ndarray, 
 def _as_pair(measured: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     measured, predicted = np.asarray(measured, np.float64), np.asarray(predicted, np.float64)
     if measured.shape != predicted.shape or measured.ndim != 3:
-        raise ValueError(f"expected two (slice, row, col) arrays of one shape, got {measured.shape} and "
-                         f"{predicted.shape}.")
+        raise ValueError(
+            f"expected two (slice, row, col) arrays of one shape, got {measured.shape} and {predicted.shape}."
+        )
     return measured, predicted

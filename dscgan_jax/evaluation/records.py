@@ -20,8 +20,15 @@ from dscgan_jax.maps import MAP_NAMES, MAPS
 SCHEMA_VERSION = 1
 PHANTOM = "phantom exams"  # the source of data that were drawn, not scanned
 SCALED_COLUMNS = ("scaled_mae", "scaled_mse", "scaled_nrmse", "scaled_ssim", "scaled_psnr")
-BRAIN_COLUMNS = ("brain_mae", "brain_rmse", "brain_bias", "brain_pearson_r", "brain_ssim", "brain_scale",
-                 "brain_mae_after_scale")
+BRAIN_COLUMNS = (
+    "brain_mae",
+    "brain_rmse",
+    "brain_bias",
+    "brain_pearson_r",
+    "brain_ssim",
+    "brain_scale",
+    "brain_mae_after_scale",
+)
 THRESHOLDS = MAPS["tmax"].thresholds  # seconds
 _TEXT = ("subject", "split", "source", "map", "unit")
 _COUNTS = ("n_slices", "n_brain_voxels")
@@ -32,13 +39,24 @@ Row = dict[str, Any]
 
 def overlap_columns(threshold: float) -> dict[str, str]:
     """Columns of one Tmax threshold, by the names of `metrics.overlap_record`."""
-    return {"dice": f"dice_over_{threshold:g}s", "volume_predicted_ml": f"volume_predicted_over_{threshold:g}s_ml",
-            "volume_reference_ml": f"volume_reference_over_{threshold:g}s_ml"}
+    return {
+        "dice": f"dice_over_{threshold:g}s",
+        "volume_predicted_ml": f"volume_predicted_over_{threshold:g}s_ml",
+        "volume_reference_ml": f"volume_reference_over_{threshold:g}s_ml",
+    }
 
 
-COLUMNS = (*_TEXT, *_COUNTS, "mask_source", *SCALED_COLUMNS, *BRAIN_COLUMNS, "clipped_fraction",
-           *(column for threshold in THRESHOLDS for column in overlap_columns(threshold).values()),
-           *_FLAGS, "seconds_predict")
+COLUMNS = (
+    *_TEXT,
+    *_COUNTS,
+    "mask_source",
+    *SCALED_COLUMNS,
+    *BRAIN_COLUMNS,
+    "clipped_fraction",
+    *(column for threshold in THRESHOLDS for column in overlap_columns(threshold).values()),
+    *_FLAGS,
+    "seconds_predict",
+)
 
 
 def write_subjects(path: pathlib.Path, rows: Sequence[Row]) -> None:
@@ -79,19 +97,34 @@ def summarise(rows: Sequence[Row], run: Mapping[str, Any]) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for source in unique(row["source"] for row in rows):
         of_source = [row for row in rows if row["source"] == source]
-        results[source] = {name: _map_summary([row for row in of_source if row["map"] == name])
-                           for name in MAP_NAMES if any(row["map"] == name for row in of_source)}
+        results[source] = {
+            name: _map_summary([row for row in of_source if row["map"] == name])
+            for name in MAP_NAMES
+            if any(row["map"] == name for row in of_source)
+        }
         if "tmax" in results[source]:
             tmax = [row for row in of_source if row["map"] == "tmax"]
-            results[source]["hypoperfusion"] = {f"tmax_over_{threshold:g}s": _overlap_summary(tmax, threshold)
-                                                for threshold in THRESHOLDS}
+            results[source]["hypoperfusion"] = {
+                f"tmax_over_{threshold:g}s": _overlap_summary(tmax, threshold) for threshold in THRESHOLDS
+            }
     masks = "+".join(sorted(unique(row["mask_source"] for row in rows)))
-    head = {"schema_version": SCHEMA_VERSION, "created": run["created"], "software": run["software"],
-            "split": run["split"], "subjects": unique(row["subject"] for row in rows),
-            "excluded": list(run["excluded"]), "findings": dict(run.get("findings", {}))}
+    head = {
+        "schema_version": SCHEMA_VERSION,
+        "created": run["created"],
+        "software": run["software"],
+        "split": run["split"],
+        "subjects": unique(row["subject"] for row in rows),
+        "excluded": list(run["excluded"]),
+        "findings": dict(run.get("findings", {})),
+    }
     tail = {name: run[name] for name in ("checkpoint", "config_sha256", "data")}
-    return {**head, **tail, "protocol": {**run["protocol"], "mask_source": masks}, "results": results,
-            "wall_seconds": run["wall_seconds"]}
+    return {
+        **head,
+        **tail,
+        "protocol": {**run["protocol"], "mask_source": masks},
+        "results": results,
+        "wall_seconds": run["wall_seconds"],
+    }
 
 
 def _map_summary(rows: Sequence[Row]) -> dict[str, Any]:
@@ -106,9 +139,14 @@ def statistics(values: Sequence[float | None]) -> dict[str, float | int | None]:
     defined = np.array([value for value in values if value is not None], np.float64)
     if not defined.size:
         return {"mean": None, "sd": None, "median": None, "min": None, "max": None, "n": 0}
-    return {"mean": float(defined.mean()), "sd": float(defined.std(ddof=1)) if defined.size > 1 else None,
-            "median": float(np.median(defined)), "min": float(defined.min()), "max": float(defined.max()),
-            "n": int(defined.size)}
+    return {
+        "mean": float(defined.mean()),
+        "sd": float(defined.std(ddof=1)) if defined.size > 1 else None,
+        "median": float(np.median(defined)),
+        "min": float(defined.min()),
+        "max": float(defined.max()),
+        "n": int(defined.size),
+    }
 
 
 def _overlap_summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
@@ -127,10 +165,14 @@ def _overlap_summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
     some = reference > 0
     percent = 100 * np.abs(predicted - reference)[some] / reference[some]
     return {
-        "dice_mean": of_subjects["mean"], "dice_sd": of_subjects["sd"], "dice_median": of_subjects["median"],
+        "dice_mean": of_subjects["mean"],
+        "dice_sd": of_subjects["sd"],
+        "dice_median": of_subjects["median"],
         "dice_pooled": float(weighted / both.sum()) if both.sum() > 0 else None,
-        "n_dice": of_subjects["n"], "n_both_empty": int((both == 0).sum()),
-        "volume_predicted_ml": float(predicted.mean()), "volume_reference_ml": float(reference.mean()),
+        "n_dice": of_subjects["n"],
+        "n_both_empty": int((both == 0).sum()),
+        "volume_predicted_ml": float(predicted.mean()),
+        "volume_reference_ml": float(reference.mean()),
         "volume_bias_ml": float((predicted - reference).mean()),
         "volume_abs_error_percent_median": float(np.median(percent)) if percent.size else None,
         "volume_pearson_r": _correlation(predicted, reference),

@@ -76,12 +76,24 @@ class _Frame:
     is_run: bool  # the folders come from a network of ours: their `_scaled.npz` are in this scaling
 
 
-def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *, split: str,
-          preparation: preparation.PreparationSettings, scaling: Scaling, medians: Mapping[str, float | None],
-          checkpoint: Mapping[str, Any] | None, data: Mapping[str, Any], out: pathlib.Path | str,
-          excluded: Sequence[Mapping[str, str]] = (), config_sha256: str | None = None,
-          software: Mapping[str, Any] | None = None, progress: bool = True,
-          known: Mapping[str, Sequence[Finding]] | None = None, motion_known: bool = False) -> dict[str, Any]:
+def score(
+    exams: Sequence[exam_files.SubjectFiles],
+    sources: Sequence[Source],
+    *,
+    split: str,
+    preparation: preparation.PreparationSettings,
+    scaling: Scaling,
+    medians: Mapping[str, float | None],
+    checkpoint: Mapping[str, Any] | None,
+    data: Mapping[str, Any],
+    out: pathlib.Path | str,
+    excluded: Sequence[Mapping[str, str]] = (),
+    config_sha256: str | None = None,
+    software: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    known: Mapping[str, Sequence[Finding]] | None = None,
+    motion_known: bool = False,
+) -> dict[str, Any]:
     """Scores every source on every exam; writes `subjects.csv`, `summary.json` and pictures.
 
     Args:
@@ -119,24 +131,39 @@ def score(exams: Sequence[exam_files.SubjectFiles], sources: Sequence[Source], *
         if not motion_known:
             exam = exam_files.with_motion_told(exam)
         findings[files.subject] = by_severity((*exam.findings, *(known or {}).get(files.subject, ())))
-        names = {source.name: [name for name in wanted[source.name] if name in exam.maps
-                               and not (source.may_lack and folders[source.name].find(files.subject, name) is None)]
-                 for source in sources}
+        names = {
+            source.name: [
+                name
+                for name in wanted[source.name]
+                if name in exam.maps
+                and not (source.may_lack and folders[source.name].find(files.subject, name) is None)
+            ]
+            for source in sources
+        }
         expected += sum(len(present) for present in names.values())
         rows += _score_exam(files, exam, sources, folders, names, frame)
     if not rows:
-        raise InputError(f"nothing to score: none of the {len(exams)} subjects of the {split} split has a "
-                         "reference map that a source offers; add reference maps to the exams.")
+        raise InputError(
+            f"nothing to score: none of the {len(exams)} subjects of the {split} split has a "
+            "reference map that a source offers; add reference maps to the exams."
+        )
     out.mkdir(parents=True, exist_ok=True)
     records.write_subjects(out / "subjects.csv", rows)
     rows = records.read_subjects(out / "subjects.csv")
     if len(rows) != expected or len({(row["subject"], row["source"], row["map"]) for row in rows}) != expected:
         raise RuntimeError(f"{out / 'subjects.csv'} has {len(rows)} rows; subjects x sources x maps are {expected}")
-    run = {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-           "software": _software(software), "split": split, "excluded": [dict(row) for row in excluded],
-           "checkpoint": dict(checkpoint) if checkpoint else None, "config_sha256": config_sha256, "data": dict(data),
-           "findings": {subject: [finding.to_json() for finding in found] for subject, found in findings.items()},
-           "protocol": _protocol(preparation, scaling), "wall_seconds": round(time.perf_counter() - begun, 3)}
+    run = {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "software": _software(software),
+        "split": split,
+        "excluded": [dict(row) for row in excluded],
+        "checkpoint": dict(checkpoint) if checkpoint else None,
+        "config_sha256": config_sha256,
+        "data": dict(data),
+        "findings": {subject: [finding.to_json() for finding in found] for subject, found in findings.items()},
+        "protocol": _protocol(preparation, scaling),
+        "wall_seconds": round(time.perf_counter() - begun, 3),
+    }
     summary = records.summarise(rows, run)
     records.write_summary(out / "summary.json", summary)
     _draw(exams, folders, rows, out)
@@ -160,8 +187,10 @@ class MapFolder:
         """The file of a subject's map (or `scaled`); None where there is none."""
         paths = self._paths.get(f"{subject}_{what}".lower(), [])
         if len(paths) > 1:
-            raise InputError(f"{self.folder} holds {subject}_{what} more than once: {paths[0]} and {paths[1]}; "
-                             "keep one of them, or give the folder of one method.")
+            raise InputError(
+                f"{self.folder} holds {subject}_{what} more than once: {paths[0]} and {paths[1]}; "
+                "keep one of them, or give the folder of one method."
+            )
         return paths[0] if paths else None
 
     def maps_of(self, subject: str) -> list[str]:
@@ -176,18 +205,23 @@ class MapFolder:
         """
         path = self.find(subject, name)
         if path is None:
-            raise InputError(f"{self.folder} has no {name} map of {subject}; expected {subject}_{name}.nii.gz there. "
-                             "Add it, or leave the subject out of the exams.")
+            raise InputError(
+                f"{self.folder} has no {name} map of {subject}; expected {subject}_{name}.nii.gz there. "
+                "Add it, or leave the subject out of the exams."
+            )
         values = same_grid.on_grid(path, exam.mask.shape, exam.affine)
         finite = np.isfinite(values)
         if bad := int((~finite & exam.mask).sum()):
-            raise InputError(f"{path}: {bad} values inside the brain mask of {subject} are not finite; every voxel of "
-                             "the mask is scored, so give each a number.")
+            raise InputError(
+                f"{path}: {bad} values inside the brain mask of {subject} are not finite; every voxel of "
+                "the mask is scored, so give each a number."
+            )
         return np.where(finite, values, 0.0)
 
 
-def null_maps(source: Source, names: Sequence[str], mask: np.ndarray, medians: Mapping[str, float | None]
-              ) -> dict[str, np.ndarray]:
+def null_maps(
+    source: Source, names: Sequence[str], mask: np.ndarray, medians: Mapping[str, float | None]
+) -> dict[str, np.ndarray]:
     """The maps of a null on an exam with `mask` (x, y, z)."""
     if source == BLANK:
         return {name: np.zeros(mask.shape, np.float32) for name in names}
@@ -202,8 +236,12 @@ def _check_sources(sources: Sequence[Source]) -> None:
         raise ValueError(f"{unknown} have no folder and are no nulls")
 
 
-def _wanted_maps(exams: Sequence[exam_files.SubjectFiles], folders: Mapping[str, MapFolder], targets: Sequence[str],
-                 medians: Mapping[str, float | None]) -> dict[str, list[str]]:
+def _wanted_maps(
+    exams: Sequence[exam_files.SubjectFiles],
+    folders: Mapping[str, MapFolder],
+    targets: Sequence[str],
+    medians: Mapping[str, float | None],
+) -> dict[str, list[str]]:
     """The maps that each source is held to: those it has for any subject; a null's are those of the folders together.
 
     A map of which the training split has no median has no `null_median`.
@@ -213,15 +251,23 @@ def _wanted_maps(exams: Sequence[exam_files.SubjectFiles], folders: Mapping[str,
         found = {name for files in exams for name in folder.maps_of(files.subject)}
         offered[source] = [name for name in MAP_NAMES if name in found]
         if not found:
-            raise InputError(f"{folder.folder} holds no map of any of the {len(exams)} subjects; expected files like "
-                             f"{exams[0].subject if exams else '<subject>'}_{(*targets, 'tmax')[0]}.nii.gz.")
+            raise InputError(
+                f"{folder.folder} holds no map of any of the {len(exams)} subjects; expected files like "
+                f"{exams[0].subject if exams else '<subject>'}_{(*targets, 'tmax')[0]}.nii.gz."
+            )
     together = {name for names in offered.values() for name in names} if folders else set(targets)
     every = [name for name in MAP_NAMES if name in together]
     return {BLANK.name: every, NULL_MEDIAN.name: [name for name in every if medians.get(name) is not None], **offered}
 
 
-def _score_exam(files: exam_files.SubjectFiles, exam: exam_files.Exam, sources: Sequence[Source],
-                folders: Mapping[str, MapFolder], names: Mapping[str, list[str]], frame: _Frame) -> list[records.Row]:
+def _score_exam(
+    files: exam_files.SubjectFiles,
+    exam: exam_files.Exam,
+    sources: Sequence[Source],
+    folders: Mapping[str, MapFolder],
+    names: Mapping[str, list[str]],
+    frame: _Frame,
+) -> list[records.Row]:
     """The rows of one exam, in the order of `sources` and `MAP_NAMES`."""
     reference = _scaled_maps(exam.maps, exam, frame)
     n_slices = frame.preparation.slices or _axial(exam.mask, exam.affine).shape[2]
@@ -234,10 +280,19 @@ def _score_exam(files: exam_files.SubjectFiles, exam: exam_files.Exam, sources: 
         offered = _offered(source, files.subject, exam, folders, names[source.name], frame)
         for name in names[source.name]:
             predicted, measured = (_axial(values[name], exam.affine) for values in (offered.physical, exam.maps))
-            row = {"subject": files.subject, "split": frame.split, "source": source.name, "map": name,
-                   "unit": MAPS[name].unit, "n_slices": n_slices, "n_brain_voxels": int(brain.sum()),
-                   "mask_source": exam.mask_source, **known, "seconds_predict": offered.seconds,
-                   "clipped_fraction": _clipped_fraction(measured[brain], name, frame.scaling)}
+            row = {
+                "subject": files.subject,
+                "split": frame.split,
+                "source": source.name,
+                "map": name,
+                "unit": MAPS[name].unit,
+                "n_slices": n_slices,
+                "n_brain_voxels": int(brain.sum()),
+                "mask_source": exam.mask_source,
+                **known,
+                "seconds_predict": offered.seconds,
+                "clipped_fraction": _clipped_fraction(measured[brain], name, frame.scaling),
+            }
             if name in reference:
                 scaled = metrics.scaled_record(offered.scaled[name], reference[name])
                 row |= {f"scaled_{metric}": value for metric, value in scaled.items()}
@@ -251,8 +306,14 @@ def _score_exam(files: exam_files.SubjectFiles, exam: exam_files.Exam, sources: 
     return rows
 
 
-def _offered(source: Source, subject: str, exam: exam_files.Exam, folders: Mapping[str, MapFolder],
-             names: Sequence[str], frame: _Frame) -> OfferedMaps:
+def _offered(
+    source: Source,
+    subject: str,
+    exam: exam_files.Exam,
+    folders: Mapping[str, MapFolder],
+    names: Sequence[str],
+    frame: _Frame,
+) -> OfferedMaps:
     if source.folder is None:
         physical = null_maps(source, names, exam.mask, frame.medians)
         return OfferedMaps(physical, _scaled_maps(physical, exam, frame))
@@ -292,10 +353,17 @@ def _clipped_fraction(measured: np.ndarray, name: str, scaling: Scaling) -> floa
 
 
 def _protocol(settings: preparation.PreparationSettings, scaling: Scaling) -> dict[str, Any]:
-    return {"rows": settings.size, "cols": settings.size, "slices": settings.slices, "frames": settings.frames,
-            "time_mode": settings.time_mode, "signal": scaling.signal,
-            "ranges": "percentile" if scaling.clip else "published", "data_range": metrics.SCALED_RANGE,
-            "ssim_window": metrics.SSIM_WINDOW}
+    return {
+        "rows": settings.size,
+        "cols": settings.size,
+        "slices": settings.slices,
+        "frames": settings.frames,
+        "time_mode": settings.time_mode,
+        "signal": scaling.signal,
+        "ranges": "percentile" if scaling.clip else "published",
+        "data_range": metrics.SCALED_RANGE,
+        "ssim_window": metrics.SSIM_WINDOW,
+    }
 
 
 def _software(given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -303,8 +371,12 @@ def _software(given: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: known.get(name) for name in ("dscgan_jax", "jax", "git")}
 
 
-def _draw(exams: Sequence[exam_files.SubjectFiles], folders: Mapping[str, MapFolder], rows: Sequence[records.Row],
-          out: pathlib.Path) -> None:
+def _draw(
+    exams: Sequence[exam_files.SubjectFiles],
+    folders: Mapping[str, MapFolder],
+    rows: Sequence[records.Row],
+    out: pathlib.Path,
+) -> None:
     """Pictures of the best, the median and the worst subject, by brain MAE of the first folder's first map."""
     for old in out.glob("*_subject.png"):
         old.unlink()
@@ -314,6 +386,9 @@ def _draw(exams: Sequence[exam_files.SubjectFiles], folders: Mapping[str, MapFol
     names = [name for name in MAP_NAMES if any(row["map"] == name and row["source"] in folders for row in rows)]
     for title, subject in pictures.notable_subjects(rows, next(iter(folders)), names[0]).items():
         exam = exam_files.load_exam(by_subject[subject])
-        predictions = {source: {name: folder.read(subject, name, exam) for name in folder.maps_of(subject)}
-                       for source, folder in folders.items() if folder.maps_of(subject)}
+        predictions = {
+            source: {name: folder.read(subject, name, exam) for name in folder.maps_of(subject)}
+            for source, folder in folders.items()
+            if folder.maps_of(subject)
+        }
         pictures.draw_subject(out / f"{title}_subject.png", title, subject, exam, names, predictions)

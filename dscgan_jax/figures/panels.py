@@ -23,9 +23,15 @@ from dscgan_jax.maps import MAPS
 CONTOUR_SECONDS = 6.0  # Tmax above which tissue is called hypoperfused
 ERROR_COLOURS = "magma"
 INK, MUTED, ACCENTS = "#1f2933", "#616e7c", ("#1565a9", "#c2571a", "#2f855a", "#6b46c1", "#b7791f")
-_TITLES = {"network_batch": "network (slice statistics)", "network_running": "network (running statistics)",
-           "blank": "null: blank", "null_median": "null: training median", "csvd": "cSVD", "osvd": "oSVD",
-           "parametric": "parametric fit"}
+_TITLES = {
+    "network_batch": "network (slice statistics)",
+    "network_running": "network (running statistics)",
+    "blank": "null: blank",
+    "null_median": "null: training median",
+    "csvd": "cSVD",
+    "osvd": "oSVD",
+    "parametric": "parametric fit",
+}
 
 
 def source_title(name: str) -> str:
@@ -56,11 +62,20 @@ class PanelRow:
     aspect: float = 1.0
 
 
-def panel(source: np.ndarray, prediction: np.ndarray, reference: np.ndarray, map_name: str, *, subject: str,
-          slice_index: int, brain: np.ndarray | None = None) -> Figure:
+def panel(
+    source: np.ndarray,
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    map_name: str,
+    *,
+    subject: str,
+    slice_index: int,
+    brain: np.ndarray | None = None,
+) -> Figure:
     """Source frame, reference, prediction, |error| of one slice, each (row, col)."""
-    return subject_figure([PanelRow(map_name, f"{subject}, slice {slice_index}", source, reference,
-                                    {"prediction": prediction}, brain)])
+    return subject_figure(
+        [PanelRow(map_name, f"{subject}, slice {slice_index}", source, reference, {"prediction": prediction}, brain)]
+    )
 
 
 def subject_figure(rows: Sequence[PanelRow], title: str = "") -> Figure:
@@ -125,8 +140,9 @@ def _mark_sides(axis: Any) -> None:
 
 def _colour_bar(figure: Figure, axes: Any, colours: str, window: tuple[float, float], label: str) -> None:
     share = 0.05 / (len(axes) if isinstance(axes, list) else 1)
-    bar = figure.colorbar(ScalarMappable(Normalize(*window), colours), ax=axes, fraction=share, pad=0.4 * share,
-                          aspect=18, extend="max")
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(*window), colours), ax=axes, fraction=share, pad=0.4 * share, aspect=18, extend="max"
+    )
     bar.set_label(label, fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=8, colors=INK)
     bar.outline.set_visible(False)
@@ -165,8 +181,16 @@ def bolus_frame(series: np.ndarray, brain: np.ndarray | None = None) -> int:
     return int(series[:, brain].mean(axis=1).argmin()) if brain.any() else 0
 
 
-def sample_panel(path: pathlib.Path, *, series: np.ndarray, predicted: np.ndarray, reference: np.ndarray,
-                 targets: Sequence[str], titles: Sequence[str], brain: np.ndarray | None = None) -> np.ndarray:
+def sample_panel(
+    path: pathlib.Path,
+    *,
+    series: np.ndarray,
+    predicted: np.ndarray,
+    reference: np.ndarray,
+    targets: Sequence[str],
+    titles: Sequence[str],
+    brain: np.ndarray | None = None,
+) -> np.ndarray:
     """Writes the panel that training leaves every few epochs and returns it as (row, col, 3) uint8.
 
     Args:
@@ -181,15 +205,24 @@ def sample_panel(path: pathlib.Path, *, series: np.ndarray, predicted: np.ndarra
     for i, title in enumerate(titles):
         inside = None if brain is None else np.asarray(brain[i], bool)
         frame = series[i, bolus_frame(series[i], inside)]
-        rows += [PanelRow(name, title, frame, reference[i, ..., channel], {"prediction": predicted[i, ..., channel]},
-                          inside) for channel, name in enumerate(targets)]
+        rows += [
+            PanelRow(name, title, frame, reference[i, ..., channel], {"prediction": predicted[i, ..., channel]}, inside)
+            for channel, name in enumerate(targets)
+        ]
     figure = subject_figure(rows)
     save_png(figure, path)
     return to_rgb(figure)
 
 
-def maps_picture(path: pathlib.Path, volumes: Mapping[str, np.ndarray], series: np.ndarray, *, title: str = "",
-                 most_slices: int = 6, aspect: float = 1.0) -> None:
+def maps_picture(
+    path: pathlib.Path,
+    volumes: Mapping[str, np.ndarray],
+    series: np.ndarray,
+    *,
+    title: str = "",
+    most_slices: int = 6,
+    aspect: float = 1.0,
+) -> None:
     """Writes one exam's maps as a light box: the source frame and each map, slice beside slice.
 
     Args:
@@ -201,15 +234,21 @@ def maps_picture(path: pathlib.Path, volumes: Mapping[str, np.ndarray], series: 
       aspect: height of a voxel (y) over its width (x).
     """
     n_slices = series.shape[2]
-    shown = np.unique(np.linspace(0, n_slices - 1, min(n_slices, most_slices) + 2).round().astype(int)[1:-1]
-                      if n_slices > most_slices else np.arange(n_slices))
+    shown = np.unique(
+        np.linspace(0, n_slices - 1, min(n_slices, most_slices) + 2).round().astype(int)[1:-1]
+        if n_slices > most_slices
+        else np.arange(n_slices)
+    )
     curve = np.moveaxis(series, 3, 0)
     peak = bolus_frame(curve.reshape(curve.shape[0], curve.shape[1], -1))
     pictures = {"": series[..., peak], **volumes}
     many = len(shown) > 1  # rows are maps; a single slice lies on its side instead
     shape = (len(pictures), len(shown)) if many else (1, len(pictures))
-    figure = Figure(figsize=(2.2 * shape[1] + (0.9 if many else 0.9 * len(volumes)), 2.3 * shape[0] + 0.6),
-                    layout="constrained", facecolor="white")
+    figure = Figure(
+        figsize=(2.2 * shape[1] + (0.9 if many else 0.9 * len(volumes)), 2.3 * shape[0] + 0.6),
+        layout="constrained",
+        facecolor="white",
+    )
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.0, hspace=0.02)
     axes = figure.subplots(*shape, squeeze=False)
     for i, (name, volume) in enumerate(pictures.items()):
@@ -217,8 +256,9 @@ def maps_picture(path: pathlib.Path, volumes: Mapping[str, np.ndarray], series: 
         colours, window = (MAPS[name].colour_map, MAPS[name].window) if name else ("gray", (0.0, _bright(volume, None)))
         heading = f"{MAPS[name].title} [{MAPS[name].unit}]" if name else "source, bolus peak"
         for axis, z in zip(mine, shown, strict=True):
-            axis.imshow(axial(volume, z), cmap=colours, vmin=window[0], vmax=window[1], aspect=aspect,
-                        interpolation="nearest")
+            axis.imshow(
+                axial(volume, z), cmap=colours, vmin=window[0], vmax=window[1], aspect=aspect, interpolation="nearest"
+            )
             _bare(axis)
             if not name:
                 axis.set_title(f"slice {z}" if many else heading, fontsize=9, color=INK)
@@ -234,8 +274,18 @@ def maps_picture(path: pathlib.Path, volumes: Mapping[str, np.ndarray], series: 
     save_png(figure, path)
 
 
-def arterial_figure(seconds: np.ndarray, arterial: np.ndarray, tissue: np.ndarray, unit: str, background: np.ndarray,
-                    voxels: np.ndarray | None, *, transient_frames: int = 0, title: str = "", aspect: float = 1.0) -> Figure:
+def arterial_figure(
+    seconds: np.ndarray,
+    arterial: np.ndarray,
+    tissue: np.ndarray,
+    unit: str,
+    background: np.ndarray,
+    voxels: np.ndarray | None,
+    *,
+    transient_frames: int = 0,
+    title: str = "",
+    aspect: float = 1.0,
+) -> Figure:
     """The arterial curve beside the brain's mean curve, and the arterial voxels on the slices that hold most of them.
 
     Args:
@@ -286,8 +336,9 @@ def motion_figure(seconds: np.ndarray, millimetres: np.ndarray, degrees: np.ndar
       resampled: (time,) frames that were brought back.
     """
     figure = Figure(figsize=(9.5, 2.6), layout="constrained", facecolor="white")
-    for axis, values, label in zip(figure.subplots(1, 2), (millimetres, degrees), ("shift [mm]", "rotation [degrees]"),
-                                   strict=True):
+    for axis, values, label in zip(
+        figure.subplots(1, 2), (millimetres, degrees), ("shift [mm]", "rotation [degrees]"), strict=True
+    ):
         for column, (name, colour) in enumerate(zip("xyz", ACCENTS, strict=False)):
             axis.plot(seconds, values[:, column], color=colour, label=name)
         top = max(float(np.abs(values).max()) * 1.1, 0.3)
@@ -335,8 +386,15 @@ def curves_figure(rows: Sequence[Mapping[str, Any]], chosen_step: int | None = N
     for axis, (title, names) in zip(axes, groups, strict=False):
         for name, colour in zip(names, _cycle(ACCENTS), strict=False):
             steps, values = curves[name]
-            axis.plot(steps, values, color=colour, linewidth=1.4, label=_curve_label(name),
-                      marker="o" if len(steps) < 30 else None, markersize=3)
+            axis.plot(
+                steps,
+                values,
+                color=colour,
+                linewidth=1.4,
+                label=_curve_label(name),
+                marker="o" if len(steps) < 30 else None,
+                markersize=3,
+            )
         if "accuracy" in title:
             axis.set_ylim(-0.02, 1.02)
         if title == "validation" and len(names) > 1 and min(min(curves[name][1]) for name in names) > 0:
@@ -347,7 +405,7 @@ def curves_figure(rows: Sequence[Mapping[str, Any]], chosen_step: int | None = N
         axis.legend(fontsize=8, framealpha=0.8, edgecolor="none")
         axis.set_xlabel("step", fontsize=9, color=MUTED)
         _quiet(axis)
-    for axis in axes[len(groups):]:
+    for axis in axes[len(groups) :]:
         axis.set_visible(False)
     return figure
 
@@ -359,8 +417,9 @@ def _curve_label(name: str) -> str:
     return "mean error, share of the range" if name == "validation_error" else name
 
 
-def bland_altman_figure(reference: Sequence[float], predicted: Sequence[float], *, quantity: str, unit: str,
-                        title: str = "") -> Figure:
+def bland_altman_figure(
+    reference: Sequence[float], predicted: Sequence[float], *, quantity: str, unit: str, title: str = ""
+) -> Figure:
     """Two views of the same agreement: predicted over reference, and their difference over their mean.
 
     Args:
@@ -383,15 +442,26 @@ def bland_altman_figure(reference: Sequence[float], predicted: Sequence[float], 
     scatter.set_title(f"{quantity}: predicted and reference", fontsize=10, color=INK, loc="left")
 
     errors = predicted - reference
-    difference.scatter((predicted + reference) / 2, errors, s=26, color=ACCENTS[0], alpha=0.8, edgecolor="white",
-                       linewidth=0.5)
+    difference.scatter(
+        (predicted + reference) / 2, errors, s=26, color=ACCENTS[0], alpha=0.8, edgecolor="white", linewidth=0.5
+    )
     if errors.size > 1:
         mean, spread = float(errors.mean()), 1.96 * float(errors.std(ddof=1))
-        for level, text, style in ((mean, "mean", "solid"), (mean - spread, "mean - 1.96 SD", "dashed"),
-                                   (mean + spread, "mean + 1.96 SD", "dashed")):
+        for level, text, style in (
+            (mean, "mean", "solid"),
+            (mean - spread, "mean - 1.96 SD", "dashed"),
+            (mean + spread, "mean + 1.96 SD", "dashed"),
+        ):
             difference.axhline(level, color=ACCENTS[1], linewidth=1, linestyle=style)
-            difference.annotate(f"{text} {level:+.1f}", (1.0, level), xycoords=("axes fraction", "data"), fontsize=8,
-                                color=ACCENTS[1], ha="right", va="bottom")
+            difference.annotate(
+                f"{text} {level:+.1f}",
+                (1.0, level),
+                xycoords=("axes fraction", "data"),
+                fontsize=8,
+                color=ACCENTS[1],
+                ha="right",
+                va="bottom",
+            )
         difference.margins(y=0.2)
     difference.axhline(0.0, color=MUTED, linewidth=0.8)
     difference.set_xlabel(f"mean of both [{unit}]", fontsize=9, color=MUTED)

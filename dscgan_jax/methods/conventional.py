@@ -61,11 +61,20 @@ def settings_of(config: ml_collections.ConfigDict) -> Settings:
         try:
             scale = float(fields.scale)
         except ValueError:
-            raise InputError(f"scale is {fields.scale!r}; it must be {', '.join(conventional.SCALES)} or a factor above 0."
-                             ) from None
+            raise InputError(
+                f"scale is {fields.scale!r}; it must be {', '.join(conventional.SCALES)} or a factor above 0."
+            ) from None
     fit = FitSettings(transit_shape=float(fields.transit_shape), dispersion=bool(fields.dispersion))
-    return Settings(str(fields.method), scale, str(fields.motion), str(fields.tmax_offset), float(fields.cut),
-                    float(fields.oscillation), float(fields.neighbourhood_mm), fit)
+    return Settings(
+        str(fields.method),
+        scale,
+        str(fields.motion),
+        str(fields.tmax_offset),
+        float(fields.cut),
+        float(fields.oscillation),
+        float(fields.neighbourhood_mm),
+        fit,
+    )
 
 
 def deconvolve_exam(exam: layouts.Exam, settings: Settings, given: Given = NOTHING_GIVEN) -> ExamMaps:
@@ -76,8 +85,9 @@ def deconvolve_exam(exam: layouts.Exam, settings: Settings, given: Given = NOTHI
     """
     series, affine, orientation = nifti.to_canonical(exam.series, exam.affine)
     try:
-        found = conventional.conventional_maps(series, affine, exam.frame_seconds, exam.echo_seconds, settings,
-                                               _turned(given, exam.affine))
+        found = conventional.conventional_maps(
+            series, affine, exam.frame_seconds, exam.echo_seconds, settings, _turned(given, exam.affine)
+        )
     except InputError as error:
         raise InputError(f"{exam.subject}: {error}") from error
     return _on_own_axes(found, series, affine, orientation)
@@ -85,22 +95,31 @@ def deconvolve_exam(exam: layouts.Exam, settings: Settings, given: Given = NOTHI
 
 def _turned(given: Given, affine: np.ndarray) -> Given:
     """What was given on the exam's axes, in RAS order."""
-    turned = {name: nifti.to_canonical(volume, affine)[0] for name in ("tissue", "arterial_mask")
-              if (volume := getattr(given, name)) is not None}
+    turned = {
+        name: nifti.to_canonical(volume, affine)[0]
+        for name in ("tissue", "arterial_mask")
+        if (volume := getattr(given, name)) is not None
+    }
     return dataclasses.replace(given, **turned)
 
 
-def _on_own_axes(found: ConventionalMaps, series: np.ndarray, affine: np.ndarray, orientation: nifti.Orientation
-                 ) -> ExamMaps:
+def _on_own_axes(
+    found: ConventionalMaps, series: np.ndarray, affine: np.ndarray, orientation: nifti.Orientation
+) -> ExamMaps:
     back = functools.partial(nifti.from_canonical, orientation=orientation)
     realigned = found.measured.realignment
     return ExamMaps(
         {name: np.ascontiguousarray(back(volume)) for name, volume in found.maps.items()},
-        np.ascontiguousarray(back(found.measured.tissue)), found, series if realigned is None else realigned.series, affine)
+        np.ascontiguousarray(back(found.measured.tissue)),
+        found,
+        series if realigned is None else realigned.series,
+        affine,
+    )
 
 
-def by_methods(exam: layouts.Exam, settings: Settings, methods: Sequence[str], given: Given = NOTHING_GIVEN
-               ) -> dict[str, tuple[ExamMaps, Settings]]:
+def by_methods(
+    exam: layouts.Exam, settings: Settings, methods: Sequence[str], given: Given = NOTHING_GIVEN
+) -> dict[str, tuple[ExamMaps, Settings]]:
     """The same exam by several methods: {method: (maps, its settings)}; the arterial input is found once."""
     series, affine, orientation = nifti.to_canonical(exam.series, exam.affine)
     given = _turned(given, exam.affine)
@@ -116,13 +135,19 @@ def check_baselines(config: ml_collections.ConfigDict) -> None:
     """Refuses methods that do not exist, before anything long starts."""
     for method in config.evaluate.baselines:
         if method not in conventional.METHODS:
-            raise InputError(f"config.evaluate.baselines names {method!r}; known methods are {', '.join(conventional.METHODS)}.")
+            raise InputError(
+                f"config.evaluate.baselines names {method!r}; known methods are {', '.join(conventional.METHODS)}."
+            )
     if config.conventional.aif not in (AUTOMATIC, FROM_FOLDER):
-        raise InputError(f"config.conventional.aif is {config.conventional.aif!r}; it must be {AUTOMATIC} or {FROM_FOLDER}.")
+        raise InputError(
+            f"config.conventional.aif is {config.conventional.aif!r}; it must be {AUTOMATIC} or {FROM_FOLDER}."
+        )
     settings_of(config)
 
 
-def given_of(exam: layouts.Exam, aif: pathlib.Path | str = AUTOMATIC, own_aif: pathlib.Path | str | None = None) -> Given:
+def given_of(
+    exam: layouts.Exam, aif: pathlib.Path | str = AUTOMATIC, own_aif: pathlib.Path | str | None = None
+) -> Given:
     """What the user gives for an exam.
 
     Args:
@@ -137,11 +162,14 @@ def given_of(exam: layouts.Exam, aif: pathlib.Path | str = AUTOMATIC, own_aif: p
     if aif == AUTOMATIC:
         return given
     if aif == FROM_FOLDER and own_aif is None:
-        raise InputError(f"{exam.subject}: --aif=files needs {exam.subject}_aif.tsv beside the series; add it, or take "
-                         "--aif=auto.")
+        raise InputError(
+            f"{exam.subject}: --aif=files needs {exam.subject}_aif.tsv beside the series; add it, or take --aif=auto."
+        )
     path = pathlib.Path(own_aif) if aif == FROM_FOLDER else expanded(aif, "--aif")
     if not path.is_file():
-        raise InputError(f"--aif={path}: there is no such file; give auto, a table ({', '.join(AIF_COLUMNS)}) or a NIfTI mask.")
+        raise InputError(
+            f"--aif={path}: there is no such file; give auto, a table ({', '.join(AIF_COLUMNS)}) or a NIfTI mask."
+        )
     if nifti.is_nifti(path):
         return dataclasses.replace(given, arterial_mask=_arterial_mask(exam, path))
     seconds, concentration = _at_frames(exam, *read_curve(path))
@@ -149,9 +177,13 @@ def given_of(exam: layouts.Exam, aif: pathlib.Path | str = AUTOMATIC, own_aif: p
 
 
 def _at_frames(exam: layouts.Exam, seconds: np.ndarray, concentration: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A curve at the frames of the file, (frame,) each, at those of the series, of which some may be left out or resampled."""
+    """A curve at the file's frames, (frame,) each, at those of the series: some may be left out or resampled."""
     acquired, n_frames = exam.acquired_seconds, exam.series.shape[-1]
-    if acquired is None or seconds.shape != acquired.shape or not np.allclose(seconds, acquired, atol=0.1 * exam.frame_seconds):
+    if (
+        acquired is None
+        or seconds.shape != acquired.shape
+        or not np.allclose(seconds, acquired, atol=0.1 * exam.frame_seconds)
+    ):
         return seconds, concentration
     wanted = np.arange(n_frames) * exam.frame_seconds
     return wanted, np.interp(wanted, acquired, concentration)
@@ -181,8 +213,10 @@ def read_curve(path: pathlib.Path | str) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{path}: {expected}; write it so, or give a NIfTI mask of arterial voxels.")
     for name, column in zip(AIF_COLUMNS, texts, strict=True):
         if odd := [(row, text) for row, text in enumerate(column, 1) if not NUMBER.fullmatch(text)]:
-            raise InputError(f"{path}: {expected}; row {odd[0][0]} has {odd[0][1]!r} as {name}; correct it (with a decimal "
-                             "point) or give a NIfTI mask of arterial voxels.")
+            raise InputError(
+                f"{path}: {expected}; row {odd[0][0]} has {odd[0][1]!r} as {name}; correct it (with a decimal "
+                "point) or give a NIfTI mask of arterial voxels."
+            )
     seconds, concentration = (np.array([float(text) for text in column]) for column in texts)
     return seconds, concentration
 
@@ -193,17 +227,29 @@ def read_curve(path: pathlib.Path | str) -> tuple[np.ndarray, np.ndarray]:
 def sidecar(name: str, result: ExamMaps, exam: layouts.Exam, settings: Settings) -> dict[str, Any]:
     """What lies beside a map: unit, method with every setting and constant, arterial input, what was assumed."""
     relative = name in ("cbf", "cbv") and not result.canonical.absolute
-    return {"Units": "relative" if relative else MAPS[name].unit,
-            "Description": f"{MAPS[name].description}, by deconvolution", "Settings": _plain(settings),
-            **result.canonical.record(),
-            "Exam": {"FrameSeconds": exam.frame_seconds,
-                     "EchoSeconds": exam.echo_seconds if np.isfinite(exam.echo_seconds) else None},
-            "Findings": [finding.to_json() for finding in findings_of(result, exam)],
-            "Software": checkpoints.software_versions(), "IntendedUse": "research only"}
+    return {
+        "Units": "relative" if relative else MAPS[name].unit,
+        "Description": f"{MAPS[name].description}, by deconvolution",
+        "Settings": _plain(settings),
+        **result.canonical.record(),
+        "Exam": {
+            "FrameSeconds": exam.frame_seconds,
+            "EchoSeconds": exam.echo_seconds if np.isfinite(exam.echo_seconds) else None,
+        },
+        "Findings": [finding.to_json() for finding in findings_of(result, exam)],
+        "Software": checkpoints.software_versions(),
+        "IntendedUse": "research only",
+    }
 
 
-def write_maps(result: ExamMaps, exam: layouts.Exam, settings: Settings, folder: pathlib.Path, stem: str,
-               names: Sequence[str] = MAP_NAMES) -> list[pathlib.Path]:
+def write_maps(
+    result: ExamMaps,
+    exam: layouts.Exam,
+    settings: Settings,
+    folder: pathlib.Path,
+    stem: str,
+    names: Sequence[str] = MAP_NAMES,
+) -> list[pathlib.Path]:
     """Writes `<stem>_<map>.nii.gz` with sidecars; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}_{name}.nii.gz" for name in names]
@@ -212,29 +258,40 @@ def write_maps(result: ExamMaps, exam: layouts.Exam, settings: Settings, folder:
     return paths
 
 
-def write_all(result: ExamMaps, exam: layouts.Exam, settings: Settings, folder: pathlib.Path, stem: str
-              ) -> list[pathlib.Path]:
+def write_all(
+    result: ExamMaps, exam: layouts.Exam, settings: Settings, folder: pathlib.Path, stem: str
+) -> list[pathlib.Path]:
     """The maps, where they were made, the arterial curve and its voxels, pictures and a page."""
     paths = write_maps(result, exam, settings, folder, stem)
     mask = result.tissue.astype(np.uint8)
     nifti.write_volume(folder / f"{stem}_mask.nii.gz", mask, exam.affine, dtype=np.uint8)
     measured = result.canonical.measured
     concentration = kinetics.concentration_of(measured.arterial.relaxation.astype(np.float64), kinetics.K_BLOOD)
-    write_whole(folder / f"{stem}_aif.tsv", "\t".join(AIF_COLUMNS) + "\n" + "".join(
-        f"{frame * exam.frame_seconds:.4f}\t{value:.6f}\n" for frame, value in enumerate(concentration)))
+    write_whole(
+        folder / f"{stem}_aif.tsv",
+        "\t".join(AIF_COLUMNS)
+        + "\n"
+        + "".join(f"{frame * exam.frame_seconds:.4f}\t{value:.6f}\n" for frame, value in enumerate(concentration)),
+    )
     if measured.arterial.mask is not None:
         _, _, orientation = nifti.to_canonical(exam.mask, exam.affine)
         arteries = nifti.from_canonical(measured.arterial.mask.astype(np.uint8), orientation)
-        nifti.write_volume(folder / f"{stem}_aifmask.nii.gz", np.ascontiguousarray(arteries), exam.affine, dtype=np.uint8)
-    qc.write(folder, stem, result.canonical, result.series, result.affine, _plain(settings),
-             findings_of(result, exam))
+        nifti.write_volume(
+            folder / f"{stem}_aifmask.nii.gz", np.ascontiguousarray(arteries), exam.affine, dtype=np.uint8
+        )
+    qc.write(folder, stem, result.canonical, result.series, result.affine, _plain(settings), findings_of(result, exam))
     return [*paths, *(folder / f"{stem}_{name}" for name in ("maps.png", "aif.png", "qc.html"))]
 
 
-def deconvolve_file(series: pathlib.Path | str, output: pathlib.Path | str, settings: Settings = DEFAULTS, *,
-                    aif: pathlib.Path | str = AUTOMATIC, mask: pathlib.Path | str | None = None,
-                    overrules: layouts.Overrules = layouts.NOTHING_OVERRULED
-                    ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
+def deconvolve_file(
+    series: pathlib.Path | str,
+    output: pathlib.Path | str,
+    settings: Settings = DEFAULTS,
+    *,
+    aif: pathlib.Path | str = AUTOMATIC,
+    mask: pathlib.Path | str | None = None,
+    overrules: layouts.Overrules = layouts.NOTHING_OVERRULED,
+) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
     """One 4-D file -> maps, arterial input, pictures and page in `output`.
 
     Returns:
@@ -253,9 +310,13 @@ def deconvolve_file(series: pathlib.Path | str, output: pathlib.Path | str, sett
     return [output / path.name for path in paths], findings_of(result, exam)
 
 
-def deconvolve_folder(config: ml_collections.ConfigDict, subjects: Sequence[layouts.SubjectFiles], output: pathlib.Path | str,
-                      aif: str = AUTOMATIC, progress: Callable[[int], Any] | None = None
-                      ) -> tuple[dict[str, str], dict[str, tuple[Finding, ...]]]:
+def deconvolve_folder(
+    config: ml_collections.ConfigDict,
+    subjects: Sequence[layouts.SubjectFiles],
+    output: pathlib.Path | str,
+    aif: str = AUTOMATIC,
+    progress: Callable[[int], Any] | None = None,
+) -> tuple[dict[str, str], dict[str, tuple[Finding, ...]]]:
     """Every exam of a folder -> a `bids` folder with the same series (linked) and our maps, ready to train on.
 
     Exams whose maps are there already, made of the same files with the same settings, are left as they are.
@@ -294,32 +355,48 @@ def deconvolve_folder(config: ml_collections.ConfigDict, subjects: Sequence[layo
 def check_folder(subjects: Sequence[layouts.SubjectFiles], output: pathlib.Path, aif: str) -> None:
     """Refuses, before anything long starts, what cannot work for a folder."""
     if aif not in (AUTOMATIC, FROM_FOLDER):
-        raise InputError(f"--aif={aif}: one file cannot serve a whole folder; give auto, or files (each exam's own aif.tsv).")
+        raise InputError(
+            f"--aif={aif}: one file cannot serve a whole folder; give auto, or files (each exam's own aif.tsv)."
+        )
     if output.exists() and not output.is_dir():
         raise InputError(f"--output={output} is a file; give a folder.")
-    series = [path for files in subjects for path in (files.series.absolute(), files.series.resolve())]  # links and targets
+    series = [
+        path for files in subjects for path in (files.series.absolute(), files.series.resolve())
+    ]  # links and targets
     if any(path.is_relative_to(output.resolve()) for path in series):
         raise InputError(f"--output={output} holds the exams themselves; give another folder.")
 
 
-def _write_participants(output: pathlib.Path, subjects: Sequence[layouts.SubjectFiles], refused: dict[str, str]) -> None:
+def _write_participants(
+    output: pathlib.Path, subjects: Sequence[layouts.SubjectFiles], refused: dict[str, str]
+) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    rows = [(_bids_name(files), layouts.EXCLUDE if files.subject in refused else files.split or "n/a") for files in subjects]
-    write_whole(output / "participants.tsv", "participant_id\tsplit\n" + "".join(f"{who}\t{split}\n" for who, split in rows))
+    rows = [
+        (_bids_name(files), layouts.EXCLUDE if files.subject in refused else files.split or "n/a") for files in subjects
+    ]
+    write_whole(
+        output / "participants.tsv", "participant_id\tsplit\n" + "".join(f"{who}\t{split}\n" for who, split in rows)
+    )
 
 
 def _bids_name(files: layouts.SubjectFiles) -> str:
     return files.subject if files.subject.startswith("sub-") else f"sub-{files.subject}"
 
 
-def _deconvolve_subject(files: layouts.SubjectFiles, settings: Settings, output: pathlib.Path, aif: str) -> tuple[Finding, ...]:
+def _deconvolve_subject(
+    files: layouts.SubjectFiles, settings: Settings, output: pathlib.Path, aif: str
+) -> tuple[Finding, ...]:
     """Writes one exam's files, unless they are there already, made of the same; returns its findings."""
     subject = _bids_name(files)
     perf = output / subject / "perf"
     # What decides the maps, written last: without it, or with another one, they are made anew.
-    made_of = {"settings": _plain(settings), "aif": aif, "overrules": _plain(files.overrules),
-               "version": checkpoints.software_versions()["dscgan_jax"],
-               "files": [_file_record(path) for path in (files.series, *files.sidecars, files.mask, files.aif)]}
+    made_of = {
+        "settings": _plain(settings),
+        "aif": aif,
+        "overrules": _plain(files.overrules),
+        "version": checkpoints.software_versions()["dscgan_jax"],
+        "files": [_file_record(path) for path in (files.series, *files.sidecars, files.mask, files.aif)],
+    }
     seal = perf / f"{subject}_conventional.json"
     stored = nifti.read_sidecar(seal) if seal.is_file() else {}
     if stored.get("made_of") == made_of and all((perf / f"{subject}_{name}.nii.gz").is_file() for name in MAP_NAMES):
@@ -331,13 +408,17 @@ def _deconvolve_subject(files: layouts.SubjectFiles, settings: Settings, output:
     seal.unlink(missing_ok=True)
     _remove_stale(result, perf, subject)
     with all_or_nothing(perf) as folder:
-        _link(files.series, folder / f"{subject}_dsc{'.nii.gz' if files.series.name.lower().endswith('.gz') else '.nii'}")
+        _link(
+            files.series, folder / f"{subject}_dsc{'.nii.gz' if files.series.name.lower().endswith('.gz') else '.nii'}"
+        )
         timing = {"RepetitionTime": exam.frame_seconds}
         if np.isfinite(exam.echo_seconds):
             timing["EchoTime"] = exam.echo_seconds
         write_whole(folder / f"{subject}_dsc.json", json.dumps(timing, indent=1) + "\n")
         write_all(result, exam, settings, folder, subject)
-    write_whole(seal, json.dumps({"made_of": made_of, "findings": [finding.to_json() for finding in findings]}, indent=1) + "\n")
+    write_whole(
+        seal, json.dumps({"made_of": made_of, "findings": [finding.to_json() for finding in findings]}, indent=1) + "\n"
+    )
     return findings
 
 

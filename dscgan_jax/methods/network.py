@@ -56,7 +56,9 @@ class Predictor:
       scaling, preparation: how exams become network input.
     """
 
-    def __init__(self, workdir: pathlib.Path | str, which: str = "best", *, norm: str | None = None, motion: str | None = None):
+    def __init__(
+        self, workdir: pathlib.Path | str, which: str = "best", *, norm: str | None = None, motion: str | None = None
+    ):
         """Restores a checkpoint.
 
         Args:
@@ -74,8 +76,10 @@ class Predictor:
         self.config = settings.from_json(self.record["config"], default.get_config())
         self.scaling = Scaling.from_json(self.record["scaling"])
         if norm is not None and self.config.model.norm == "instance":
-            raise InputError(f"--config.evaluate.norm_at_test={norm} is given, which nothing reads: the network of {workdir} has "
-                             "instance norm, which has one way; leave it out.")
+            raise InputError(
+                f"--config.evaluate.norm_at_test={norm} is given, which nothing reads: the network of {workdir} has "
+                "instance norm, which has one way; leave it out."
+            )
         self.norm = norm or self.config.evaluate.norm_at_test
         self.preparation = preparation.PreparationSettings.from_config(self.config.data)
         if motion is not None:
@@ -97,8 +101,10 @@ class Predictor:
 
     @functools.lru_cache  # noqa: B019 - one predictor lives as long as the process
     def _step(self, norm: str) -> Any:
-        return jax.jit(functools.partial(steps.predict_step, networks=self._networks, scaling=self.scaling, mode=norm),
-                       compiler_options=steps.compiler_options())
+        return jax.jit(
+            functools.partial(steps.predict_step, networks=self._networks, scaling=self.scaling, mode=norm),
+            compiler_options=steps.compiler_options(),
+        )
 
     def predict(self, exam: layouts.Exam, norm: str | None = None) -> Prediction:
         """Maps of one exam.
@@ -107,7 +113,8 @@ class Predictor:
           exam: as `layouts.load_exam` or `layouts.load_series` reads it.
           norm: `batch` (each slice's own statistics) or `running`; default: the predictor's.
 
-        A network that sees nothing outside the brain says nothing about it: its maps are 0 there, as those it learned from.
+        A network that sees nothing outside the brain says nothing about it: its maps are 0 there, as those it learned
+          from.
         """
         begun = time.perf_counter()
         prepared = preparation.prepare(exam, self.preparation)
@@ -115,7 +122,9 @@ class Predictor:
         step = self._step(norm)
         sent = []
         for n, batch in _calls(prepared):
-            if len(sent) > 1 and jax.default_backend() == "cpu":  # an accelerator has a queue, a CPU would start them all
+            if (
+                len(sent) > 1 and jax.default_backend() == "cpu"
+            ):  # an accelerator has a queue, a CPU would start them all
                 jax.block_until_ready(sent[-1][1])
             sent.append((n, step(self._variables, batch)))
         scaled = np.concatenate([np.asarray(maps)[:n] for n, maps in sent])  # (slice, row, col, target)
@@ -129,27 +138,49 @@ class Predictor:
     def _untrained_for(self, exam: layouts.Exam) -> tuple[Finding, ...]:
         """Warnings about a network that sees the air, and about an exam unlike those it was trained on."""
         sees_air = self.preparation.outside_brain == "keep"
-        found = [Finding("air_reaches_network", "warning", "this network sees what lies outside the brain, and its maps depend "
-                         "on it; train it again with config.data.outside_brain=zero")] if sees_air else []
+        found = (
+            [
+                Finding(
+                    "air_reaches_network",
+                    "warning",
+                    "this network sees what lies outside the brain, and its maps depend "
+                    "on it; train it again with config.data.outside_brain=zero",
+                )
+            ]
+            if sees_air
+            else []
+        )
         known = self.record["data"].get("features")  # networks of older versions have none
         return (*found, *(features.unlike(features.features_of(exam), known, self._unseen()) if known else ()))
 
     def _unseen(self) -> tuple[str, ...]:
         """Features of an exam that do not reach the network."""
-        return (*(("surroundings",) if self.preparation.outside_brain == "zero" else ()),
-                *(("before_bolus_seconds",) if self.preparation.lead_seconds else ()))  # every bolus arrives at the same frame
+        return (
+            *(("surroundings",) if self.preparation.outside_brain == "zero" else ()),
+            *(("before_bolus_seconds",) if self.preparation.lead_seconds else ()),
+        )  # every bolus arrives at the same frame
 
     def sidecar(self, name: str, exam: layouts.Exam, prediction: Prediction) -> dict[str, Any]:
-        """What lies beside a predicted map: unit, model, training data, how it was used, and what was assumed of the exam."""
-        return {"Units": MAPS[name].unit, "Description": f"{MAPS[name].description}, predicted by a network",
-                "Model": {"generator": self.config.model.generator, "step": self.step, "sha256": self.sha256},
-                "TrainingData": {key: self.record["data"].get(key) for key in ("source", "fingerprint", "n_train")},
-                "Exam": {"FrameSeconds": exam.frame_seconds},
-                "Settings": {"norm_at_test": prediction.norm, "motion": self.preparation.motion,
-                             "outside_brain": self.preparation.outside_brain},
-                "Findings": [finding.to_json() for finding in prediction.findings],
-                "Software": self.software, "TrainingSoftware": self.record["software"],
-                "IntendedUse": "research only"}
+        """What lies beside a predicted map.
+
+        Unit, model, training data, how it was used, and what was assumed of the exam.
+        """
+        return {
+            "Units": MAPS[name].unit,
+            "Description": f"{MAPS[name].description}, predicted by a network",
+            "Model": {"generator": self.config.model.generator, "step": self.step, "sha256": self.sha256},
+            "TrainingData": {key: self.record["data"].get(key) for key in ("source", "fingerprint", "n_train")},
+            "Exam": {"FrameSeconds": exam.frame_seconds},
+            "Settings": {
+                "norm_at_test": prediction.norm,
+                "motion": self.preparation.motion,
+                "outside_brain": self.preparation.outside_brain,
+            },
+            "Findings": [finding.to_json() for finding in prediction.findings],
+            "Software": self.software,
+            "TrainingSoftware": self.record["software"],
+            "IntendedUse": "research only",
+        }
 
 
 def abstract_state(config: ml_collections.ConfigDict) -> tuple[state.Networks, state.GanState]:
@@ -158,8 +189,14 @@ def abstract_state(config: ml_collections.ConfigDict) -> tuple[state.Networks, s
 
     def create() -> state.GanState:
         nonlocal networks
-        networks, _, created = state.create(config.model, config.train, frames=config.data.frames,
-                                            n_targets=len(config.target), seed=config.seed, total_steps=1)
+        networks, _, created = state.create(
+            config.model,
+            config.train,
+            frames=config.data.frames,
+            n_targets=len(config.target),
+            seed=config.seed,
+            total_steps=1,
+        )
         return created
 
     return (shapes := jax.eval_shape(create)) and networks, shapes
@@ -174,8 +211,15 @@ def _calls(prepared: preparation.PreparedExam) -> Iterable[tuple[int, dict[str, 
         yield min(per_call, n_slices - first), pipeline.inputs_of_exam(prepared, slices)
 
 
-def write_maps(prediction: Prediction, predictor: Predictor, exam: layouts.Exam, folder: pathlib.Path, stem: str,
-               *, scaled: bool = False) -> list[pathlib.Path]:
+def write_maps(
+    prediction: Prediction,
+    predictor: Predictor,
+    exam: layouts.Exam,
+    folder: pathlib.Path,
+    stem: str,
+    *,
+    scaled: bool = False,
+) -> list[pathlib.Path]:
     """Writes `<stem>_<map>.nii.gz` with JSON sidecars, and `<stem>_scaled.npz` where asked; returns the maps' paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -183,14 +227,25 @@ def write_maps(prediction: Prediction, predictor: Predictor, exam: layouts.Exam,
         paths.append(folder / f"{stem}_{name}.nii.gz")
         nifti.write_volume(paths[-1], volume, exam.affine, sidecar=predictor.sidecar(name, exam, prediction))
     if scaled:
-        np.savez(folder / f"{stem}_scaled.npz", scaled=prediction.scaled, targets=np.array(predictor.scaling.targets),
-                 seconds=prediction.seconds)
+        np.savez(
+            folder / f"{stem}_scaled.npz",
+            scaled=prediction.scaled,
+            targets=np.array(predictor.scaling.targets),
+            seconds=prediction.seconds,
+        )
     return paths
 
 
-def predict_file(workdir: pathlib.Path | str, series: pathlib.Path | str, output: pathlib.Path | str, *, which: str = "best",
-                 overrules: layouts.Overrules = layouts.NOTHING_OVERRULED, norm: str | None = None, motion: str | None = None
-                 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
+def predict_file(
+    workdir: pathlib.Path | str,
+    series: pathlib.Path | str,
+    output: pathlib.Path | str,
+    *,
+    which: str = "best",
+    overrules: layouts.Overrules = layouts.NOTHING_OVERRULED,
+    norm: str | None = None,
+    motion: str | None = None,
+) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
     """One 4-D file -> maps, sidecars and a picture in `output`; `which`, `norm` and `motion` as for `Predictor`.
 
     Returns:
@@ -203,8 +258,10 @@ def predict_file(workdir: pathlib.Path | str, series: pathlib.Path | str, output
     exam = layouts.load_series(series, overrules)
     predictor = Predictor(workdir, which, norm=norm, motion=motion)
     if predictor.scaling.signal == "delta_r2star" and not np.isfinite(exam.echo_seconds):
-        raise InputError(f"{series}: the checkpoint works on delta_r2star and needs the echo time; give --te= in seconds, "
-                         "or EchoTime in the sidecar.")
+        raise InputError(
+            f"{series}: the checkpoint works on delta_r2star and needs the echo time; give --te= in seconds, "
+            "or EchoTime in the sidecar."
+        )
     prediction = predictor.predict(exam)
     stem = nifti.stem_of(series).removesuffix("_dsc")  # sub-1_dsc.nii.gz -> sub-1
     canonical = {name: nifti.to_canonical(volume, exam.affine)[0] for name, volume in prediction.volumes.items()}
@@ -212,6 +269,11 @@ def predict_file(workdir: pathlib.Path | str, series: pathlib.Path | str, output
     voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
     with all_or_nothing(output) as folder:
         paths = write_maps(prediction, predictor, exam, folder, stem)
-        figures.maps_picture(folder / f"{stem}_maps.png", canonical, series_canonical, title=stem,
-                             aspect=float(voxel_mm[1] / voxel_mm[0]))
+        figures.maps_picture(
+            folder / f"{stem}_maps.png",
+            canonical,
+            series_canonical,
+            title=stem,
+            aspect=float(voxel_mm[1] / voxel_mm[0]),
+        )
     return [output / path.name for path in paths], prediction.findings

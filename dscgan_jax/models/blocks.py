@@ -112,9 +112,10 @@ def normalised(x: Array, mean: Array, variance: Array, scale: Array, shift: Arra
     return y.astype(x.dtype)
 
 
-def normalised_derivative(x: Array, mean: Array, variance: Array, scale: Array, shift: Array, d_y: Array,
-                          axes: tuple[int, ...], slope: float) -> tuple[Array, Array, Array]:
-    """d of `normalised` -> d of x, scale and shift, where the statistics are those of x itself over `axes`."""
+def normalised_derivative(
+    x: Array, mean: Array, variance: Array, scale: Array, shift: Array, d_y: Array, axes: tuple[int, ...], slope: float
+) -> tuple[Array, Array, Array]:
+    """D of `normalised` -> d of x, scale and shift, where the statistics are those of x itself over `axes`."""
     values, d_y, inverse_sd = exact(x), exact(d_y), _inverse_sd(variance)
     if slope != 1.0:
         d_y = jnp.where(_received(x, mean, inverse_sd, scale, shift) > 0, d_y, slope * d_y)
@@ -158,7 +159,9 @@ def normalise(x: Array, scale: Array, shift: Array, axes: tuple[int, ...], slope
 def _normalise_forward(x, scale, shift, axes, slope):
     values = exact(x)
     mean = values.mean(axes, keepdims=True)
-    variance = jnp.square(values - mean).mean(axes, keepdims=True)  # two passes: E[x^2] - E[x]^2 loses digits in float32
+    variance = jnp.square(values - mean).mean(
+        axes, keepdims=True
+    )  # two passes: E[x^2] - E[x]^2 loses digits in float32
     return (normalised(x, mean, variance, scale, shift, slope), mean, variance), (x, mean, variance, scale, shift)
 
 
@@ -191,7 +194,9 @@ class BatchNorm(nnx.Module):
     def __call__(self, x: Array, mode: str, slope: float = 1.0) -> Array:
         """(slice, ., ., channel) -> the same shape, leaky ReLU included where `slope` is not 1."""
         if known := self.known_statistics(mode):
-            return normalised(x, *map(_channels_last, (known.mean[0], known.variance[0])), *self.scale_and_shift(), slope)
+            return normalised(
+                x, *map(_channels_last, (known.mean[0], known.variance[0])), *self.scale_and_shift(), slope
+            )
         axes = (1, 2) if self.per_slice(mode) else (0, 1, 2)
         y, mean, variance = normalise(x, *self.scale_and_shift(), axes, slope)
         self.record(mode, mean[:, 0, 0], variance[:, 0, 0], x.size // x.shape[-1])
@@ -210,7 +215,7 @@ class BatchNorm(nnx.Module):
         return mode == "batch"
 
     def record(self, mode: str, mean: Array, variance: Array, count: int) -> None:
-        """Adds the statistics of a training batch of `count` values a channel, each (1, channel), to the running ones."""
+        """Adds the statistics of a batch of `count` values a channel, each (1, channel), to the running ones."""
         if mode != "train":
             return
         self.mean[...] = (1.0 - MOMENTUM) * self.mean[...] + MOMENTUM * mean[0]
@@ -254,8 +259,18 @@ def make_norm(norm: str, channels: int, *, scheme: str, rng: np.random.Generator
 class Conv(nnx.Module):
     """2-D convolution with zero padding."""
 
-    def __init__(self, n_in: int, n_out: int, *, size: int, stride: int, padding: int, bias: bool, scheme: str,
-                 rng: np.random.Generator | None):
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        size: int,
+        stride: int,
+        padding: int,
+        bias: bool,
+        scheme: str,
+        rng: np.random.Generator | None,
+    ):
         shape = (size, size, n_in, n_out)
         self.kernel = nnx.Param(draw_kernel(rng, shape, "image", scheme))
         if bias:
@@ -271,8 +286,9 @@ class Conv(nnx.Module):
         y, first = None, 0
         for part in parts:
             kernel = self.kernel[...][:, :, first : first + part.shape[-1]].astype(part.dtype)
-            term = jax.lax.conv_general_dilated(part, kernel, (self.stride, self.stride), [(self.padding,) * 2] * 2,
-                                                dimension_numbers=IMAGE)
+            term = jax.lax.conv_general_dilated(
+                part, kernel, (self.stride, self.stride), [(self.padding,) * 2] * 2, dimension_numbers=IMAGE
+            )
             y, first = term if y is None else y + term, first + part.shape[-1]
         return y + _channels_last(self.bias[...]).astype(y.dtype) if self.has_bias else y
 

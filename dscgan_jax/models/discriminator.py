@@ -17,8 +17,18 @@ WHOLE_SIDES = (113, 128)  # four halvings of these leave the eight pixels that t
 class PatchDiscriminator(nnx.Module):
     """PatchGAN: each logit sees a patch (34 pixels with two layers, 70 with three)."""
 
-    def __init__(self, n_frames: int, n_maps: int, *, width: int, layers: int, norm: str, bias_before_norm: bool,
-                 scheme: str, rng: np.random.Generator | None):
+    def __init__(
+        self,
+        n_frames: int,
+        n_maps: int,
+        *,
+        width: int,
+        layers: int,
+        norm: str,
+        bias_before_norm: bool,
+        scheme: str,
+        rng: np.random.Generator | None,
+    ):
         if layers < 1:
             raise InputError(f"config.model.discriminator_layers is {layers}; it must be at least 1 (paper: 2).")
         self.layers = layers
@@ -29,12 +39,18 @@ class PatchDiscriminator(nnx.Module):
             # found where real and fake differ. So the maps begin with as much say as all frames together.
             kernel = self.conv0.kernel[...]
             self.conv0.kernel[...] = np.concatenate(
-                [kernel[:, :, :n_frames], math.sqrt(n_frames / n_maps) * kernel[:, :, n_frames:]], axis=2)
+                [kernel[:, :, :n_frames], math.sqrt(n_frames / n_maps) * kernel[:, :, n_frames:]], axis=2
+            )
         channels = width
         for layer in range(1, layers + 1):
             wider = width * min(2**layer, 8)
-            conv = blocks.Conv(channels, wider, stride=2 if layer < layers else 1,
-                               bias=norm == "instance" and bias_before_norm, **common)
+            conv = blocks.Conv(
+                channels,
+                wider,
+                stride=2 if layer < layers else 1,
+                bias=norm == "instance" and bias_before_norm,
+                **common,
+            )
             setattr(self, f"conv{layer}", conv)
             setattr(self, f"norm{layer}", blocks.make_norm(norm, wider, scheme=scheme, rng=rng))
             channels = wider
@@ -44,9 +60,11 @@ class PatchDiscriminator(nnx.Module):
         """(slice, row, col, time) and (slice, row, col, map), scaled -> logits (slice, row', col', 1)."""
         smallest = 3 * 2**self.layers  # two stride-1 convolutions take one pixel each
         if min(maps.shape[1:3]) < smallest:
-            raise InputError(f"config.data.size gives {maps.shape[1]} x {maps.shape[2]} pixels; the patch "
-                             f"discriminator with {self.layers} layers needs {smallest}: use a larger grid or fewer "
-                             "config.model.discriminator_layers.")
+            raise InputError(
+                f"config.data.size gives {maps.shape[1]} x {maps.shape[2]} pixels; the patch "
+                f"discriminator with {self.layers} layers needs {smallest}: use a larger grid or fewer "
+                "config.model.discriminator_layers."
+            )
         x = blocks.leaky_relu(self.conv0(series, maps))
         for layer in range(1, self.layers + 1):
             x = getattr(self, f"norm{layer}")(getattr(self, f"conv{layer}")(x), mode, blocks.SLOPE)
@@ -72,9 +90,11 @@ class WholeDiscriminator(nnx.Module):
         """(slice, row, col, time) and (slice, row, col, map), scaled -> logits (slice, 1, 1, 1)."""
         least, most = WHOLE_SIDES
         if not all(least <= side <= most for side in maps.shape[1:3]):
-            raise InputError(f"config.data.size gives {maps.shape[1]} x {maps.shape[2]} pixels; the whole-image "
-                             f"discriminator takes sides of {least} to {most}: change it, or set "
-                             "config.model.discriminator=patch.")
+            raise InputError(
+                f"config.data.size gives {maps.shape[1]} x {maps.shape[2]} pixels; the whole-image "
+                f"discriminator takes sides of {least} to {most}: change it, or set "
+                "config.model.discriminator=patch."
+            )
         parts = (series, maps)
         for index in range(8):
             x = blocks.leaky_relu(getattr(self, f"conv{index}")(*parts))

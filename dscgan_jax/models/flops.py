@@ -35,8 +35,9 @@ class Count:
 
     Attributes:
       temporal, unet, discriminator: of one forward pass; `temporal` is 0 for a plain U-Net.
-      training: of a training step as `steps` does it: forward and backward through the generator once; the discriminator
-        forward and backward on real and on fake, then on fake again, backward to the maps alone. Gradients that nobody
+      training: of a training step as `steps` does it: forward and backward through the generator once; the
+        discriminator forward and backward on real and on fake, then on fake again, backward to the maps alone.
+        Gradients that nobody
         needs do not count: those of the series.
       training_published: of the same step as released: backward through the generator twice, and all gradients of each
         discriminator pass.
@@ -63,10 +64,13 @@ def counted_flops(model: Any, frames: int, size: int, n_targets: int) -> Count:
     of_maps = first * n_targets // scorer[0].n_in
     updates = 2 * (3 * forward_d - first)
     return Count(
-        temporal=_sum(stack), unet=_sum(image), discriminator=forward_d,
+        temporal=_sum(stack),
+        unet=_sum(image),
+        discriminator=forward_d,
         training=forward_g + backward_g + updates + 2 * forward_d - first + of_maps,
         # Real: no gradient of the input. Fake, twice: of all channels, since they are concatenated first.
-        training_published=forward_g + 2 * backward_g + 9 * forward_d - first)
+        training_published=forward_g + 2 * backward_g + 9 * forward_d - first,
+    )
 
 
 def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tuple[list[Layer], list[Layer]]:
@@ -131,10 +135,12 @@ def _sum(layers: Sequence[Layer]) -> int:
 def traced_flops(work: Callable[..., Any], *arguments: Any) -> int:
     """Operations of all matrix products and convolutions that a function does, loops and all, from its trace alone.
 
-    XLA's cost analysis takes the body of a loop once; this takes it as often as it runs. Of a conditional the dearest branch
-    counts. Arguments may be abstract; `work` may be jitted.
+    XLA's cost analysis takes the body of a loop once; this takes it as often as it runs. Of a conditional the dearest
+    branch counts. Arguments may be abstract; `work` may be jitted.
     """
-    traced = work if hasattr(work, "trace") else jax.jit(work)  # options of a compiler forbid it to be traced inside another
+    traced = (
+        work if hasattr(work, "trace") else jax.jit(work)
+    )  # options of a compiler forbid it to be traced inside another
     return _traced(traced.trace(*arguments).jaxpr.jaxpr)
 
 
@@ -146,12 +152,18 @@ def _equation_flops(equation: Any) -> int:
     name, parameters = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = parameters["dimension_numbers"]
-        return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(
-            equation.invars[0].aval.shape[axis] for axis in contracted)
+        return (
+            2
+            * math.prod(equation.outvars[0].aval.shape)
+            * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        )
     if name == "conv_general_dilated":
         return _convolution_flops(equation)
-    programs = [getattr(part, "jaxpr", part) for value in parameters.values()
-                for part in (value if isinstance(value, (tuple, list)) else (value,))]
+    programs = [
+        getattr(part, "jaxpr", part)
+        for value in parameters.values()
+        for part in (value if isinstance(value, (tuple, list)) else (value,))
+    ]
     inner = [_traced(part) for part in programs if hasattr(part, "eqns")]
     if name == "cond":
         return max(inner)

@@ -48,8 +48,13 @@ def _conv(name: str, path: tuple[str, ...], kind: str, bias: bool) -> list[Entry
 def _norm(name: str, path: tuple[str, ...], norm: str) -> list[Entry]:
     if norm == "instance":
         return []
-    pairs = (("weight", "params", "scale"), ("bias", "params", "shift"), ("running_mean", "stats", "mean"),
-             ("running_var", "stats", "variance"), ("num_batches_tracked", "stats", "batches"))
+    pairs = (
+        ("weight", "params", "scale"),
+        ("bias", "params", "shift"),
+        ("running_mean", "stats", "mean"),
+        ("running_var", "stats", "variance"),
+        ("num_batches_tracked", "stats", "batches"),
+    )
     return [Entry(f"{name}.{published}", tree, (*path, ours)) for published, tree, ours in pairs]
 
 
@@ -115,8 +120,10 @@ def from_published(state_dict: Mapping[str, np.ndarray], entries: list[Entry]) -
     missing = [entry.name for entry in entries if entry.name not in state_dict]
     unknown = sorted(set(state_dict) - {entry.name for entry in entries})
     if missing or unknown:
-        raise InputError(f"the published weights do not fit the model: missing {missing[:3] or 'nothing'}, "
-                         f"unknown {unknown[:3] or 'nothing'}; infer_model_settings tells which model they belong to.")
+        raise InputError(
+            f"the published weights do not fit the model: missing {missing[:3] or 'nothing'}, "
+            f"unknown {unknown[:3] or 'nothing'}; infer_model_settings tells which model they belong to."
+        )
     variables: dict[str, Any] = {"params": {}, "stats": {}}
     for entry in entries:
         value = np.asarray(state_dict[entry.name])
@@ -208,8 +215,9 @@ class PublishedModel:
     n_targets: int
 
 
-def infer_model_settings(generator: Mapping[str, np.ndarray],
-                         discriminator: Mapping[str, np.ndarray] | None = None) -> PublishedModel:
+def infer_model_settings(
+    generator: Mapping[str, np.ndarray], discriminator: Mapping[str, np.ndarray] | None = None
+) -> PublishedModel:
     """Reads architecture, widths and depth off the published state dicts, which do not store them."""
     generator = without_module(generator)
     temporal = "tmp_1.0.weight" in generator
@@ -217,8 +225,10 @@ def infer_model_settings(generator: Mapping[str, np.ndarray],
     resize = any(".conv2d." in name for name in generator)
     last = f"{at}.3.conv2d.weight" if resize else f"{at}.3.weight"
     if f"{at}.0.weight" not in generator or last not in generator:
-        raise InputError("the checkpoint holds neither of the published generators (TmpAndUnet, UnetGenerator); its "
-                         f"first names are {list(generator)[:3]}.")
+        raise InputError(
+            "the checkpoint holds neither of the published generators (TmpAndUnet, UnetGenerator); its "
+            f"first names are {list(generator)[:3]}."
+        )
     unet_width, n_in = generator[f"{at}.0.weight"].shape[:2]
     settings = {
         "generator": "temporal" if temporal else "unet",
@@ -236,19 +246,31 @@ def infer_model_settings(generator: Mapping[str, np.ndarray],
         discriminator = without_module(discriminator)
         kernels = [value for value in discriminator.values() if value.ndim == 4]
         if "model.0.weight" not in discriminator:
-            raise InputError("the checkpoint's discriminator is not the published PatchDiscriminator; convert the "
-                             "generator alone.")
-        settings |= {"discriminator": "patch", "discriminator_width": kernels[0].shape[0],
-                     "discriminator_layers": len(kernels) - 2}
+            raise InputError(
+                "the checkpoint's discriminator is not the published PatchDiscriminator; convert the generator alone."
+            )
+        settings |= {
+            "discriminator": "patch",
+            "discriminator_width": kernels[0].shape[0],
+            "discriminator_layers": len(kernels) - 2,
+        }
         frames = kernels[0].shape[1] - n_targets
     return PublishedModel(settings, frames, n_targets)
 
 
 # --- Checkpoint files ----------------------------------------------------------------------------------------------
 
-STORAGE_TYPES = {"DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8",
-                 "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1",
-                 "BoolStorage": "?"}
+STORAGE_TYPES = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "<i1",
+    "ByteStorage": "<u1",
+    "BoolStorage": "?",
+}
 OLD_MAGIC = 0x1950A86A20F9469CFC6C  # opens the form that PyTorch wrote before 1.6
 
 
@@ -266,8 +288,9 @@ class _Tensor:
     strides: tuple[int, ...]
 
 
-def _make_tensor(storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...],
-                 *unused: Any) -> _Tensor:
+def _make_tensor(
+    storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *unused: Any
+) -> _Tensor:
     del unused  # requires_grad, hooks, metadata
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
@@ -308,10 +331,20 @@ def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
         return _with_arrays(content)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such checkpoint.") from None
-    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError,
-            zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable PyTorch checkpoint ({error}); expected a file written by torch.save "
-                         "that holds tensors, numbers, text, lists and dictionaries.") from error
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise InputError(
+            f"{path}: not a readable PyTorch checkpoint ({error}); expected a file written by torch.save "
+            "that holds tensors, numbers, text, lists and dictionaries."
+        ) from error
 
 
 def _read_zip(path: pathlib.Path) -> Any:
@@ -350,8 +383,9 @@ def _with_arrays(content: Any) -> Any:
         last = content.offset + sum((size - 1) * step for size, step in zip(content.shape, strides, strict=True))
         if min((content.offset, *content.shape, *strides)) < 0 or (0 not in content.shape and last >= len(values)):
             raise ValueError("a tensor reaches outside its storage")
-        view = np.lib.stride_tricks.as_strided(values[content.offset :], content.shape,
-                                               [step * values.itemsize for step in strides])
+        view = np.lib.stride_tricks.as_strided(
+            values[content.offset :], content.shape, [step * values.itemsize for step in strides]
+        )
         return view.copy()
     if isinstance(content, dict):
         return {key: _with_arrays(value) for key, value in content.items()}

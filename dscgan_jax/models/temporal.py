@@ -33,10 +33,14 @@ class TemporalBlock(nnx.Module):
 
 
 class TemporalStack(nnx.Module):
-    """Six blocks that halve time until one frame is left; `lean`: with a derivative that saves memory (`time_passes`)."""
+    """Six blocks that halve time until one frame is left; `lean`.
 
-    def __init__(self, width: int, *, norm: str, bias: bool, scheme: str, rng: np.random.Generator | None,
-                 lean: bool = False):
+    With a derivative that saves memory (`time_passes`).
+    """
+
+    def __init__(
+        self, width: int, *, norm: str, bias: bool, scheme: str, rng: np.random.Generator | None, lean: bool = False
+    ):
         channels = (1, *(width * factor for factor in WIDENING))
         for index in range(len(WIDENING)):
             block = TemporalBlock(channels[index], channels[index + 1], norm=norm, bias=bias, scheme=scheme, rng=rng)
@@ -46,7 +50,8 @@ class TemporalStack(nnx.Module):
     def __call__(self, series: Array, mode: str, dtype: Any = None) -> Array:
         """(slice, time, row, col) scaled -> (slice, row, col, 8 width); `InputError` unless 64 <= time <= 127.
 
-        The series is at least float32; `dtype` is that of everything behind its first convolution (default: the series').
+        The series is at least float32; `dtype` is that of everything behind its first convolution (default: the
+        series').
         """
         check_frames(series.shape[1])
         rows = series.shape[2]
@@ -69,6 +74,8 @@ class TemporalStack(nnx.Module):
 def check_frames(frames: int) -> None:
     """Raises `InputError` unless six halvings of `frames` leave one."""
     if not LEAST_FRAMES <= frames <= MOST_FRAMES:
-        raise InputError(f"config.data.frames is {frames}; the temporal generator takes {LEAST_FRAMES} to "
-                         f"{MOST_FRAMES} frames (six halvings must leave one): change it, or set "
-                         "config.model.generator=unet.")
+        raise InputError(
+            f"config.data.frames is {frames}; the temporal generator takes {LEAST_FRAMES} to "
+            f"{MOST_FRAMES} frames (six halvings must leave one): change it, or set "
+            "config.model.generator=unet."
+        )

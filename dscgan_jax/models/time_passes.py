@@ -64,8 +64,13 @@ def convolve_time(x: Array, kernel: Array) -> Array:
         return sum(taps[1:], start=taps[0])
     if frames >= TAPS and jax.default_backend() == "cpu":
         # The library's one-dimensional convolution packs the windows while it multiplies: here writing them costs more.
-        y = jax.lax.conv_general_dilated(x.reshape(n * pixels, frames, n_in), kernel, (2,), [(1, 1 - frames % 2)],
-                                         dimension_numbers=("NWC", "WIO", "NWC"))
+        y = jax.lax.conv_general_dilated(
+            x.reshape(n * pixels, frames, n_in),
+            kernel,
+            (2,),
+            [(1, 1 - frames % 2)],
+            dimension_numbers=("NWC", "WIO", "NWC"),
+        )
         return y.reshape(n, pixels, frames // 2, -1)
     flat = kernel.reshape(-1, kernel.shape[-1])
     y = [part @ flat[rows] for part, rows in zip(_windows(x), _kernel_rows(frames, n_in), strict=True)]
@@ -84,9 +89,14 @@ def _convolve_time_backward(saved, d_y):
     for part, rows in zip(_windows(x), _kernel_rows(frames, n_in), strict=True):
         d_part = d_y[:, :, first : first + part.shape[2]]
         # As plain matrices, one row per window: contracted over three axes, XLA would transpose the windows first.
-        d_flat = d_flat.at[rows].add(jax.lax.dot_general(
-            part.reshape(-1, part.shape[-1]), d_part.reshape(-1, d_part.shape[-1]), (((0,), (0,)), ((), ())),
-            preferred_element_type=kernel.dtype))
+        d_flat = d_flat.at[rows].add(
+            jax.lax.dot_general(
+                part.reshape(-1, part.shape[-1]),
+                d_part.reshape(-1, d_part.shape[-1]),
+                (((0,), (0,)), ((), ())),
+                preferred_element_type=kernel.dtype,
+            )
+        )
         d_windows.append(d_part @ flat[rows].T)
         first += part.shape[2]
     return _frames_of_windows(d_windows, frames, n_in), d_flat.reshape(kernel.shape)
@@ -116,7 +126,7 @@ def _kernel_rows(frames: int, n_in: int) -> list[slice]:
 
 
 def _windows(x: Array) -> list[Array]:
-    """(slice, pixel, time, in) -> parts (slice, pixel, windows, rows of the kernel), whose windows follow each other."""
+    """(slice, pixel, time, in) -> parts (slice, pixel, windows, rows of the kernel) of consecutive windows."""
     n, pixels, frames, n_in = x.shape
     if frames > EXACT_UP_TO:
         x = jnp.pad(x, ((0, 0), (0, 0), (1, 1 - frames % 2), (0, 0)))  # an odd last frame has no partner behind it
@@ -131,11 +141,14 @@ def _frames_of_windows(d_windows: list[Array], frames: int, n_in: int) -> Array:
     if frames > EXACT_UP_TO:
         # A window is two pairs of frames; each pair but the outermost belongs to two windows.
         (d,) = d_windows
-        pairs = (jnp.pad(d[..., : 2 * n_in], (*nothing, (0, 1), (0, 0)))
-                 + jnp.pad(d[..., 2 * n_in :], (*nothing, (1, 0), (0, 0))))
+        pairs = jnp.pad(d[..., : 2 * n_in], (*nothing, (0, 1), (0, 0))) + jnp.pad(
+            d[..., 2 * n_in :], (*nothing, (1, 0), (0, 0))
+        )
         return pairs.reshape(*pairs.shape[:2], -1, n_in)[:, :, 1 : 1 + frames]
-    parts = [jnp.pad(d.reshape(*d.shape[:2], end - begin, n_in), (*nothing, (begin, frames - end), (0, 0)))
-             for d, (begin, end, _) in zip(d_windows, _exact_windows(frames), strict=True)]
+    parts = [
+        jnp.pad(d.reshape(*d.shape[:2], end - begin, n_in), (*nothing, (begin, frames - end), (0, 0)))
+        for d, (begin, end, _) in zip(d_windows, _exact_windows(frames), strict=True)
+    ]
     return sum(parts[1:], start=parts[0])
 
 
@@ -143,8 +156,9 @@ def _frames_of_windows(d_windows: list[Array], frames: int, n_in: int) -> Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def features(x: Array, weights: tuple[BlockWeights, ...], per_slice: bool, dtype: Any, lean: bool
-             ) -> tuple[Array, tuple[blocks.Statistics, ...]]:
+def features(
+    x: Array, weights: tuple[BlockWeights, ...], per_slice: bool, dtype: Any, lean: bool
+) -> tuple[Array, tuple[blocks.Statistics, ...]]:
     """All blocks, each normalised by the statistics of what it computes.
 
     Args:
@@ -152,12 +166,12 @@ def features(x: Array, weights: tuple[BlockWeights, ...], per_slice: bool, dtype
       weights: of the blocks, in their order.
       per_slice: each slice's own statistics, not those of the batch.
       dtype: of all values between the blocks.
-      lean: the derivative needs less memory and more time: it computes the raw values of the first blocks again instead of
-        keeping them, and takes the pixels in parts.
+      lean: the derivative needs less memory and more time: it computes the raw values of the first blocks again instead
+        of keeping them, and takes the pixels in parts.
 
     Returns:
-      (slice, pixel, time left, channel), and each block's statistics. Gradients flow through the first alone: the statistics
-      are there to be recorded.
+      (slice, pixel, time left, channel), and each block's statistics. Gradients flow through the first alone: the
+      statistics are there to be recorded.
 
     What the derivative keeps is each block's raw values, once: norms, activations and windows are computed again.
     """
@@ -193,8 +207,14 @@ def _features_backward(per_slice, dtype, lean, saved, cotangents):
             x, d_y = jax.lax.optimization_barrier((raw[0], d_y))
             raw[: 1 + recomputed] = _raw_again(x, weights[:recomputed], statistics, dtype)
         d_raw, d_scale, d_shift = blocks.normalised_derivative(
-            raw[index + 1], *_spread(statistics[index]), block.scale, block.shift, d_y,
-            (1, 2) if per_slice else (0, 1, 2), blocks.SLOPE)
+            raw[index + 1],
+            *_spread(statistics[index]),
+            block.scale,
+            block.shift,
+            d_y,
+            (1, 2) if per_slice else (0, 1, 2),
+            blocks.SLOPE,
+        )
         before = (weights[index - 1], statistics[index - 1]) if index else None
         # The inputs' windows are not made before they are needed: they are the largest arrays of all.
         raw[index], d_raw = jax.lax.optimization_barrier((raw[index], d_raw))
@@ -217,12 +237,14 @@ def _convolved(inputs: Array, block: BlockWeights) -> Array:
     return _with_bias(convolve_time(inputs, block.kernel), block.bias)
 
 
-def _convolution_derivative(raw: Array, d_y: Array, kernel: Array, before: tuple[BlockWeights, blocks.Statistics] | None,
-                            parts: int) -> tuple[Array, Array]:
+def _convolution_derivative(
+    raw: Array, d_y: Array, kernel: Array, before: tuple[BlockWeights, blocks.Statistics] | None, parts: int
+) -> tuple[Array, Array]:
     """Derivative of a convolution with respect to its inputs and its kernel, `parts` of the pixels in turn.
 
     The inputs are what the block `before` hands on, whose raw values are given; or, for the first block, `raw` itself.
     """
+
     def of_part(part):
         raw, d_y = part
         inputs = raw if before is None else _activated(raw, *before)
@@ -242,8 +264,9 @@ def _convolution_derivative(raw: Array, d_y: Array, kernel: Array, before: tuple
     return jax.lax.fori_loop(0, parts, step, (jnp.zeros_like(raw), jnp.zeros_like(kernel)))
 
 
-def _raw_again(x: Array, weights: tuple[BlockWeights, ...], statistics: tuple[blocks.Statistics, ...], dtype: Any
-               ) -> list[Array]:
+def _raw_again(
+    x: Array, weights: tuple[BlockWeights, ...], statistics: tuple[blocks.Statistics, ...], dtype: Any
+) -> list[Array]:
     """`x` and the raw values of the first blocks, from statistics that are known by now."""
     raw, inputs = [x], x
     for block, of_block in zip(weights, statistics, strict=False):
@@ -265,8 +288,9 @@ def _spread(statistics: blocks.Statistics) -> tuple[Array, Array]:
 # --- The stack with known statistics -------------------------------------------------------------------------------
 
 
-def folded_features(x: Array, weights: tuple[BlockWeights, ...], statistics: tuple[blocks.Statistics, ...], dtype: Any,
-                    n_tiles: int) -> Array:
+def folded_features(
+    x: Array, weights: tuple[BlockWeights, ...], statistics: tuple[blocks.Statistics, ...], dtype: Any, n_tiles: int
+) -> Array:
     """All blocks with statistics known beforehand: the norms fold into kernels and biases.
 
     Pixels are then independent, and each tile goes through the whole stack before the next one begins.

@@ -24,8 +24,19 @@ class UNet(nnx.Module):
     The published class builds five levels where fewer are asked for; this one builds what is asked.
     """
 
-    def __init__(self, n_in: int, n_out: int, *, width: int, depth: int, norm: str, upsample: str,
-                 bias_before_norm: bool, scheme: str, rng: np.random.Generator | None):
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        width: int,
+        depth: int,
+        norm: str,
+        upsample: str,
+        bias_before_norm: bool,
+        scheme: str,
+        rng: np.random.Generator | None,
+    ):
         if depth < 1:
             raise InputError(f"config.model.depth is {depth}; a U-Net has at least one level (paper: 6).")
         self.depth = depth
@@ -36,8 +47,16 @@ class UNet(nnx.Module):
             outermost, innermost = level == 0, level == depth - 1
             source = n_in if outermost else channels[level - 1]
             normed = not (outermost or innermost)
-            down = blocks.Conv(source, channels[level], size=4, stride=2, padding=1,
-                               bias=instance and (bias_before_norm or not normed), scheme=scheme, rng=rng)
+            down = blocks.Conv(
+                source,
+                channels[level],
+                size=4,
+                stride=2,
+                padding=1,
+                bias=instance and (bias_before_norm or not normed),
+                scheme=scheme,
+                rng=rng,
+            )
             setattr(self, f"down{level}", down)
             if normed:
                 setattr(self, f"down_norm{level}", blocks.make_norm(norm, channels[level], scheme=scheme, rng=rng))
@@ -50,7 +69,10 @@ class UNet(nnx.Module):
                 setattr(self, f"up_norm{level}", blocks.make_norm(norm, target, scheme=scheme, rng=rng))
 
     def __call__(self, x: Array, mode: str) -> Array:
-        """(slice, row, col, in) -> (slice, row, col, out) *before* tanh, at least float32. Sides: multiples of 2**depth."""
+        """(slice, row, col, in) -> (slice, row, col, out) *before* tanh, at least float32. Sides.
+
+        Multiples of 2**depth.
+        """
         skips = []
         for level in range(self.depth):
             x = getattr(self, f"down{level}")(blocks.leaky_relu(x) if level else x)

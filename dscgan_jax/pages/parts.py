@@ -130,8 +130,12 @@ def bullets(items: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
 
 
-def table(head: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], groups: Sequence[tuple[str, int]] = (),
-          titles: bool = True) -> str:
+def table(
+    head: Sequence[str],
+    lines: Sequence[tuple[str, Sequence[str]]],
+    groups: Sequence[tuple[str, int]] = (),
+    titles: bool = True,
+) -> str:
     """A table whose first column is a source (or a subject) and whose other columns are numbers.
 
     Args:
@@ -146,10 +150,15 @@ def table(head: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], group
     for first, cells in lines:
         kind = ' class="null"' if titles and first in NULLS else ""
         shown = source_title(first) if titles else first
-        body.append(f"<tr{kind}><th>{html.escape(shown)}</th>"
-                    + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    return (f'<div class="wide"><table><thead>{f"<tr>{over}</tr>" if over else ""}<tr>{heading}</tr></thead>'
-            f'<tbody>{"".join(body)}</tbody></table></div>')
+        body.append(
+            f"<tr{kind}><th>{html.escape(shown)}</th>"
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+            + "</tr>"
+        )
+    return (
+        f'<div class="wide"><table><thead>{f"<tr>{over}</tr>" if over else ""}<tr>{heading}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
 
 
 def image(png: bytes, text: str) -> str:

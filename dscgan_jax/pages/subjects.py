@@ -16,16 +16,23 @@ N_SLICES = 3  # where one map is shown
 
 def notable_subjects(rows: Sequence[Mapping[str, Any]], source: str, map_name: str) -> dict[str, str]:
     """{`best`, `median`, `worst`: subject} by brain MAE; fewer with fewer subjects, no subject twice."""
-    errors = sorted((row["brain_mae"], row["subject"]) for row in rows
-                    if row["source"] == source and row["map"] == map_name)
+    errors = sorted(
+        (row["brain_mae"], row["subject"]) for row in rows if row["source"] == source and row["map"] == map_name
+    )
     subjects = [subject for _, subject in errors]
     if len(subjects) < 3:
         return dict(zip(("best", "worst"), subjects, strict=False))
     return {"best": subjects[0], "median": subjects[len(subjects) // 2], "worst": subjects[-1]}
 
 
-def draw_subject(path: pathlib.Path, title: str, subject: str, exam: exam_files.Exam, names: Sequence[str],
-                 predictions: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+def draw_subject(
+    path: pathlib.Path,
+    title: str,
+    subject: str,
+    exam: exam_files.Exam,
+    names: Sequence[str],
+    predictions: Mapping[str, Mapping[str, np.ndarray]],
+) -> None:
     """Writes one subject's picture.
 
     Args:
@@ -46,10 +53,20 @@ def draw_subject(path: pathlib.Path, title: str, subject: str, exam: exam_files.
     rows = []
     for name in shown:
         for z in telling_slices(canonical[name], brain, name, 1 if len(shown) > 1 else N_SLICES):
-            rows.append(figures.PanelRow(
-                name, f"slice {z}", figures.axial(series, z)[..., peak], figures.axial(canonical[name], z),
-                {source: figures.axial(_canonical(predictions[source][name], exam.affine), z) for source in sources},
-                figures.axial(brain, z), float(voxel_mm[1] / voxel_mm[0])))
+            rows.append(
+                figures.PanelRow(
+                    name,
+                    f"slice {z}",
+                    figures.axial(series, z)[..., peak],
+                    figures.axial(canonical[name], z),
+                    {
+                        source: figures.axial(_canonical(predictions[source][name], exam.affine), z)
+                        for source in sources
+                    },
+                    figures.axial(brain, z),
+                    float(voxel_mm[1] / voxel_mm[0]),
+                )
+            )
     figures.save_png(figures.subject_figure(rows, f"{title} subject: {subject}"), path)
 
 

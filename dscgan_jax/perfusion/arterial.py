@@ -67,9 +67,9 @@ class ArterialInput:
       relaxation: (time,) float32, ΔR2*, 1/s (or in the unit of the series' ΔR2*), mean over the voxels of `mask`.
       mask: (x, y, z) bool, the voxels; None for a curve from a file.
       quality: 0..1, the weakest of: agreement (1 - area between the median voxel's curve and the mean, both of area 1;
-        fewer than 5 voxels count in proportion), smoothness (1 - detours on the way up and down, of the peak), peak over
-        noise (1 from 30 on), peak over that of the brain's mean (0 at 1, 1 from 3 on), return (1 where the curve falls below
-        30 % of its peak within the exam). Of a curve from a file smoothness and return alone are known.
+        fewer than 5 voxels count in proportion), smoothness (1 - detours on the way up and down, of the peak), peak
+        over noise (1 from 30 on), peak over that of the brain's mean (0 at 1, 1 from 3 on), return (1 where the curve
+        falls below 30 % of its peak within the exam). Of a curve from a file smoothness and return alone are known.
       source: `auto`, `mask` or `curve`.
       findings: for the reader of the maps.
       arrival_seconds: where the rising flank crosses 10 % of the peak; NaN where the exam does not show that.
@@ -105,8 +105,8 @@ def find_arterial_input(
 
     Of the highest curves those are kept that come before the brain's mean curve, are narrower than it, smooth, above
     the noise floor, and return. More than can be averaged are parted into clusters of like shape. Their score is peak /
-    (time to peak * width), times the share of the curve's area that lies in the passage; the best cluster is parted once
-    more, and its best voxels are averaged, outliers left out. Nothing is random.
+    (time to peak * width), times the share of the curve's area that lies in the passage; the best cluster is parted
+    once more, and its best voxels are averaged, outliers left out. Nothing is random.
 
     Args:
       relaxation: (x, y, z, time) ΔR2*, 1/s.
@@ -157,15 +157,23 @@ def find_arterial_input(
         )
     if not len(usable):
         raise NoArterialInputError(
-            f"no arterial input: in all {clean.sum()} voxels with an arterial curve the signal falls to the noise floor; "
+            f"no arterial input: in all {clean.sum()} voxels with an arterial curve the signal falls to the noise "
+            "floor; "
             f"{_GIVE_CURVE}."
         )
     chosen = usable[_choose(curves[usable], shape[usable], timing, passage)]
     clipped = int((early & saturated).sum())
     found = []
     if len(chosen) < clipped:
-        found.append(Finding("arterial_flattened", "note", f"{clipped} early voxels were not taken as arterial input because "
-                             "their signal falls to the noise floor", clipped))
+        found.append(
+            Finding(
+                "arterial_flattened",
+                "note",
+                f"{clipped} early voxels were not taken as arterial input because "
+                "their signal falls to the noise floor",
+                clipped,
+            )
+        )
     return _of_voxels(relaxation, where[chosen], brain.peak[0], timing, frame_seconds, echo_seconds, "auto", found)
 
 
@@ -193,7 +201,8 @@ def arterial_input_from_mask(
     """
     if mask.shape != relaxation.shape[:3]:
         raise InputError(
-            f"arterial mask: expected the series' {relaxation.shape[:3]} voxels, it has {mask.shape}; draw it on the series."
+            f"arterial mask: expected the series' {relaxation.shape[:3]} voxels, it has {mask.shape}; draw it on the "
+            "series."
         )
     mask = mask != 0
     if not mask.any():
@@ -201,15 +210,23 @@ def arterial_input_from_mask(
     inside = int((mask & brain).sum())
     if 2 * inside < mask.sum():
         raise InputError(
-            f"arterial mask: expected it within the brain, {inside} of its {mask.sum()} voxels lie there; check that it was "
+            f"arterial mask: expected it within the brain, {inside} of its {mask.sum()} voxels lie there; check that "
+            "it was "
             "drawn on this series."
         )
     brain_peak = _describe(relaxation[brain].mean(axis=0, dtype=np.float64)[None], timing).peak[0]
     outside = int(mask.sum()) - inside
     found = []
     if outside:
-        found.append(Finding("arterial_outside", "warning", f"{outside} of the {mask.sum()} voxels of the arterial mask lie "
-                             "outside the brain", outside, "--aif=FILE"))
+        found.append(
+            Finding(
+                "arterial_outside",
+                "warning",
+                f"{outside} of the {mask.sum()} voxels of the arterial mask lie outside the brain",
+                outside,
+                "--aif=FILE",
+            )
+        )
     return _of_voxels(relaxation, np.flatnonzero(mask), brain_peak, timing, frame_seconds, echo_seconds, "mask", found)
 
 
@@ -225,7 +242,8 @@ def arterial_input_from_curve(
       frame_seconds: TR of the series.
 
     Raises:
-      InputError: lengths or times differ from the series', a value is not finite, none is positive, or the peak is none in mM.
+      InputError: lengths or times differ from the series', a value is not finite, none is positive, or the peak is none
+        in mM.
     """
     seconds, concentration = np.asarray(seconds, np.float64), np.asarray(concentration_mm, np.float64)
     if seconds.shape != (n_frames,) or concentration.shape != (n_frames,):
@@ -238,19 +256,27 @@ def arterial_input_from_curve(
         raise InputError(f"arterial curve: expected finite numbers, {bad} of {n_frames} rows have others; mend them.")
     if np.abs(seconds - frame_seconds * np.arange(n_frames)).max() > TIME_TOLERANCE * frame_seconds:
         step = float(np.median(np.diff(seconds)))
-        if unit := next((name for factor, name in OTHER_TIMES.items() if abs(step / (factor * frame_seconds) - 1) < 0.1), ""):
-            raise InputError(f"arterial curve: expected times in s, in steps of {frame_seconds:g} s, it has steps of {step:g}, "
-                             f"which look like {unit}; convert them.")
+        if unit := next(
+            (name for factor, name in OTHER_TIMES.items() if abs(step / (factor * frame_seconds) - 1) < 0.1), ""
+        ):
+            raise InputError(
+                f"arterial curve: expected times in s, in steps of {frame_seconds:g} s, it has steps of {step:g}, "
+                f"which look like {unit}; convert them."
+            )
         raise InputError(
             f"arterial curve: expected the times of the frames, 0 to {frame_seconds * (n_frames - 1):g} s in steps of "
-            f"{frame_seconds:g} s, it has {seconds[0]:g} to {seconds[-1]:g} s in steps of {step:g} s; sample it at the frames."
+            f"{frame_seconds:g} s, it has {seconds[0]:g} to {seconds[-1]:g} s in steps of {step:g} s; sample it at "
+            "the frames."
         )
     if concentration.max() <= 0 or concentration.sum() <= 0:
-        raise InputError(f"arterial curve: expected positive concentrations, they lie between {concentration.min():g} and "
-                         f"{concentration.max():g} mM with a mean of {concentration.mean():g} mM; check sign and columns.")
+        raise InputError(
+            f"arterial curve: expected positive concentrations, they lie between {concentration.min():g} and "
+            f"{concentration.max():g} mM with a mean of {concentration.mean():g} mM; check sign and columns."
+        )
     if not LOWEST_PEAK_MM <= concentration.max() <= HIGHEST_PEAK_MM:
         raise InputError(
-            f"arterial curve: expected concentrations in mM, with a peak of {LOWEST_PEAK_MM:g} to {HIGHEST_PEAK_MM:g} mM, the "
+            f"arterial curve: expected concentrations in mM, with a peak of {LOWEST_PEAK_MM:g} to {HIGHEST_PEAK_MM:g} "
+            "mM, the "
             f"peak is {concentration.max():.4g}; {_unit_guess(concentration.max())}; convert it to mM."
         )
     relaxation = kinetics.relaxation_change(concentration, kinetics.K_BLOOD)
@@ -263,7 +289,9 @@ def _unit_guess(peak: float) -> str:
     """In words, for a peak that is none in mM."""
     if peak < LOWEST_PEAK_MM:
         return "this looks like mol/l, or like a normalised curve"
-    return "this looks like µmol/l" if 1e3 * LOWEST_PEAK_MM <= peak <= 1e3 * HIGHEST_PEAK_MM else "no unit explains that"
+    return (
+        "this looks like µmol/l" if 1e3 * LOWEST_PEAK_MM <= peak <= 1e3 * HIGHEST_PEAK_MM else "no unit explains that"
+    )
 
 
 # ---------------------------------------------------------------------------------------------- shape of a curve
@@ -355,7 +383,10 @@ def _describe(curves: np.ndarray, timing: BolusTiming) -> _Shape:
 
 
 def _crossing(curves: np.ndarray, top: np.ndarray, level: np.ndarray, direction: int) -> np.ndarray:
-    """(curve,) frame at which each curve, followed from its peak back (-1) or on (+1), falls below the level; or NaN."""
+    """(curve,) frame at which each curve, followed from its peak back (-1) or on (+1), falls below the level.
+
+    Or NaN.
+    """
     n_frames = curves.shape[1]
     frames = np.arange(n_frames)
     below = (curves < level[:, None]) & (direction * (frames - top[:, None]) > 0)
@@ -414,7 +445,9 @@ def _best_cluster(curves: np.ndarray, half_fall: np.ndarray, score: np.ndarray) 
 
 def _agreement(curves: np.ndarray, mean: np.ndarray, begin: int) -> float:
     """0..1: 1 - median over the curves of the area between each and the mean, both with area 1 from `begin` on."""
-    unit = curves[:, begin:] / np.maximum(np.abs(curves[:, begin:]).sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    unit = curves[:, begin:] / np.maximum(
+        np.abs(curves[:, begin:]).sum(axis=1, keepdims=True), np.finfo(np.float32).tiny
+    )
     between = np.abs(unit - mean[begin:] / np.abs(mean[begin:]).sum()).sum(axis=1)
     return float(np.clip(1.0 - np.median(between), 0.0, 1.0)) * min(len(curves) / FEW_VOXELS, 1.0)
 
@@ -431,8 +464,10 @@ def _of_voxels(relaxation, where, brain_peak, timing, frame_seconds, echo_second
     over_noise = float(min(shape.peak[0] / shape.noise[0], 999.0)) if shape.noise[0] > 0 else 999.0
     if not (shape.stands_out()[0] and np.isfinite(shape.half_rise[0])):
         raise NoArterialInputError(
-            f"no bolus in the mean curve of the {len(where)} arterial voxels: its peak is {over_noise:.1f} times the noise "
-            f"(expected {MIN_PEAK_OVER_NOISE:g}) and {shape.remainder[0]:.0%} of it remain afterwards (expected less than "
+            f"no bolus in the mean curve of the {len(where)} arterial voxels: its peak is {over_noise:.1f} times the "
+            "noise "
+            f"(expected {MIN_PEAK_OVER_NOISE:g}) and {shape.remainder[0]:.0%} of it remain afterwards (expected less "
+            "than "
             f"{MAX_REMAINDER:.0%}); choose other voxels or {_GIVE_CURVE}."
         )
     over_brain = shape.peak[0] / brain_peak if brain_peak > 0 else np.inf
@@ -451,15 +486,36 @@ def _of_voxels(relaxation, where, brain_peak, timing, frame_seconds, echo_second
         )
     found = list(found)
     if len(where) < FEW_VOXELS:
-        found.append(Finding("arterial_few_voxels", "note", f"the arterial curve is the mean of only {len(where)} voxels",
-                             len(where), "--aif=FILE"))
+        found.append(
+            Finding(
+                "arterial_few_voxels",
+                "note",
+                f"the arterial curve is the mean of only {len(where)} voxels",
+                len(where),
+                "--aif=FILE",
+            )
+        )
     if over_brain < SURE_PEAK_OVER_BRAIN:
-        found.append(Finding("arterial_low", "note", f"the arterial curve is only {over_brain:.1f} times as high as the brain's "
-                             "mean: it may be tissue's", round(float(over_brain), 2), "--aif=FILE"))
+        found.append(
+            Finding(
+                "arterial_low",
+                "note",
+                f"the arterial curve is only {over_brain:.1f} times as high as the brain's mean: it may be tissue's",
+                round(float(over_brain), 2),
+                "--aif=FILE",
+            )
+        )
     left = float(np.exp(-echo_seconds * np.median(curves[:, timing.baseline_end :].max(axis=1))))
     if left < FLATTENED:
-        found.append(Finding("arterial_flattened", "note", f"the signal of the arterial voxels falls to {left:.0%} of its "
-                             "baseline: the peak may be flattened", round(left, 3), "--aif=FILE"))
+        found.append(
+            Finding(
+                "arterial_flattened",
+                "note",
+                f"the signal of the arterial voxels falls to {left:.0%} of its baseline: the peak may be flattened",
+                round(left, 3),
+                "--aif=FILE",
+            )
+        )
     mask = np.zeros(relaxation.shape[:3], bool)
     mask.reshape(-1)[where] = True
     return _arterial_input(mean, mask, parts[weakest], source, found, shape, frame_seconds)
@@ -468,8 +524,16 @@ def _of_voxels(relaxation, where, brain_peak, timing, frame_seconds, echo_second
 def _arterial_input(relaxation, mask, quality, source, found, shape: _Shape, frame_seconds) -> ArterialInput:
     if shape.lowest_after[0] > RETURNED:
         lowest = f"{shape.lowest_after[0]:.0%}"
-        found = [*found, Finding("arterial_incomplete", "warning", "the exam ends before the first pass of the arterial curve "
-                                 f"does: it falls to {lowest} of its peak only", round(float(shape.lowest_after[0]), 3))]
+        found = [
+            *found,
+            Finding(
+                "arterial_incomplete",
+                "warning",
+                "the exam ends before the first pass of the arterial curve "
+                f"does: it falls to {lowest} of its peak only",
+                round(float(shape.lowest_after[0]), 3),
+            ),
+        ]
     return ArterialInput(
         relaxation=np.asarray(relaxation, np.float32),
         mask=mask,

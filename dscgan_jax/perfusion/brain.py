@@ -6,11 +6,11 @@ signal); times the relative resting signal it is the *signal loss*, which is pro
 voxel that tissue shares with CSF or bone, because neither of these loses signal.
 
 Steps: (1) a rough mask by Otsu's threshold gives the mean curve, and that the frames; (2) tissue that the bolus passes
-gives the local reference; (3) at half of that reference bone begins; (4) bright voxels without passage give the level of
-CSF, and with it the signal of a voxel with just enough tissue; what is little brighter than that stays if the bolus
+gives the local reference; (3) at half of that reference bone begins; (4) bright voxels without passage give the level
+of CSF, and with it the signal of a voxel with just enough tissue; what is little brighter than that stays if the bolus
 passes it; (5) at the rim, where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be tissue;
-(6) what loses far more than grey matter is a venous sinus. Below the rim no voxel of the brightness of tissue leaves for
-want of passage: an infarct may have none.
+(6) what loses far more than grey matter is a venous sinus. Below the rim no voxel of the brightness of tissue leaves
+for want of passage: an infarct may have none.
 
 A head that moves between baseline and passage mimics signal loss at every edge: realign the series first.
 """
@@ -84,7 +84,9 @@ def brain_mask(series: np.ndarray, affine: np.ndarray) -> BrainMask:
     resting, passage = _resting_and_passage(series, timing)
     tissue = _tissue(resting, passage, rough, voxel_mm)
     if not tissue.any():
-        raise InputError("no brain found: no tissue that the bolus passes; check that this is a DSC-MRI series of a head.")
+        raise InputError(
+            "no brain found: no tissue that the bolus passes; check that this is a DSC-MRI series of a head."
+        )
     return BrainMask(with_fluid_spaces(tissue, voxel_mm), tissue)
 
 
@@ -99,13 +101,19 @@ def with_fluid_spaces(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
 
 
 def without_notches(brain: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
-    """The brain (x, y, z) with dents of its outline filled, slice by slice: where a head moved, or an infarct that no blood
-    passes reaches the surface, tissue at the rim may not have been found."""
+    """The brain (x, y, z) with dents of its outline filled, slice by slice.
+
+    Where a head moved, or an infarct that no blood passes reaches the surface, tissue at the rim may not have been
+    found.
+    """
     return _closed(brain, NOTCH_MM, voxel_mm)
 
 
 def dark_share(series: np.ndarray, mask: np.ndarray) -> float:
-    """Share of a mask (x, y, z) that has hardly any signal in the first frames of (x, y, z, time): 1 where it is empty."""
+    """Share of a mask (x, y, z) that has hardly any signal in the first frames of (x, y, z, time).
+
+    1 where it is empty.
+    """
     first = series[..., : signal.MIN_FRAMES].mean(axis=-1, dtype=np.float32)
     return float((first[mask] < DARK * np.percentile(first, 99)).mean()) if mask.any() else 1.0
 
@@ -134,12 +142,16 @@ def _rough_mask(mean: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     clipped = np.minimum(mean, np.percentile(lit, CLIP_PERCENT))
     bright = clipped > otsu_threshold(clipped)
     if not bright.any() or np.median(clipped[bright]) < MIN_CONTRAST * np.median(clipped[~bright]):
-        raise InputError("no brain found: no object stands out from the background; check that the series shows a head.")
+        raise InputError(
+            "no brain found: no object stands out from the background; check that the series shows a head."
+        )
     rough = _largest(opened(bright, BRIDGE_MM, voxel_mm))
     widest = rough.sum(axis=(0, 1)).max() * voxel_mm[0] * voxel_mm[1]
     if widest < np.pi / 4 * MIN_BRAIN_MM**2:
-        raise InputError(f"no brain found: the largest bright object measures {widest:.0f} mm² in its widest slice, expected "
-                         f"at least {np.pi / 4 * MIN_BRAIN_MM**2:.0f}; check the signal and the voxel size of the series.")
+        raise InputError(
+            f"no brain found: the largest bright object measures {widest:.0f} mm² in its widest slice, expected "
+            f"at least {np.pi / 4 * MIN_BRAIN_MM**2:.0f}; check the signal and the voxel size of the series."
+        )
     return rough
 
 
@@ -198,8 +210,8 @@ def _tissue_signal(resting: np.ndarray, healthy: np.ndarray, voxel_mm: np.ndarra
 def _csf_border(bright: np.ndarray, grey: float) -> float:
     """Relative signal of a voxel with just enough cortex, the rest of it CSF; infinite where no CSF is seen.
 
-    `bright` are the signals of voxels without passage, `grey` is that of grey matter; those that the border itself calls
-    CSF tell the level of CSF.
+    `bright` are the signals of voxels without passage, `grey` is that of grey matter; those that the border itself
+    calls CSF tell the level of CSF.
     """
     border = BRIGHT_AS_TISSUE
     for _ in range(5):
@@ -231,7 +243,8 @@ def _parts_of_brain(head: np.ndarray, passed: np.ndarray) -> np.ndarray:
 def _without_scalp(parts: np.ndarray, passed: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     """Without long thin pieces that the bolus hardly passes: scalp that is as bright as brain.
 
-    Voxels as large as the skull is thick link it to the brain, and where the head narrows thick slices lay it on the brain.
+    Voxels as large as the skull is thick link it to the brain, and where the head narrows thick slices lay it on the
+    brain.
     """
     thick = _dilated(_eroded(parts, SCALP_MM, voxel_mm), SCALP_MM + BRIDGE_MM, voxel_mm)
     labels, n_labels = ndimage.label(parts & ~thick, IN_SLICE)

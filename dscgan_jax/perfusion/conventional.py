@@ -46,10 +46,12 @@ class Settings:
     Attributes:
       method: `parametric`, `osvd`, `csvd` or `ssvd`.
       scale: `none`, `reference_wm` (healthy white matter at 22 ml/100 g/min) or a factor on CBF and CBV.
-      motion: `rigid` (frames in which the head moved are realigned; the others stay as they are, bit for bit) or `none`.
+      motion: `rigid` (frames in which the head moved are realigned; the others stay as they are, bit for bit) or
+        `none`.
       tmax_offset: `none`, or `healthy` = Tmax shifted as a whole so that its most frequent value is 2 s: what
         regularisation adds to the Tmax of the SVD methods.
-      cut: singular values of `csvd` and `ssvd` below this share of the largest are left out; 0 = the method's usual one.
+      cut: singular values of `csvd` and `ssvd` below this share of the largest are left out; 0 = the method's usual
+        one.
       oscillation: largest oscillation index of `osvd`.
       neighbourhood_mm: FWHM of the neighbourhood that shares delay and dispersion in the parametric fit; 0 = none.
       fit: what the parametric fit assumes.
@@ -72,14 +74,18 @@ class Settings:
         if self.scale not in SCALES and not is_factor:
             raise InputError(f"scale is {self.scale!r}; it must be none, reference_wm or a factor above 0.")
         if not 0 <= self.cut < 1:
-            raise InputError(f"cut is {self.cut}; it must be a share of the largest singular value, 0 (usual) to below 1.")
+            raise InputError(
+                f"cut is {self.cut}; it must be a share of the largest singular value, 0 (usual) to below 1."
+            )
         if not 0 < self.oscillation < np.inf:
             raise InputError(f"oscillation is {self.oscillation}; it must be above 0 (usual: 0.035).")
         if not 0 <= self.neighbourhood_mm < np.inf:
             raise InputError(f"neighbourhood_mm is {self.neighbourhood_mm}; it must be at least 0 mm, and finite.")
         if not 0 <= self.fit.transit_shape < np.inf:
-            raise InputError(f"transit_shape is {self.fit.transit_shape}; it must be 0 (what suits the exam best) or above (1 = "
-                             "exponential residue), and finite.")
+            raise InputError(
+                f"transit_shape is {self.fit.transit_shape}; it must be 0 (what suits the exam best) or above (1 = "
+                "exponential residue), and finite."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,11 +181,17 @@ class ConventionalMaps:
         found, realigned = self.measured.arterial, self.measured.realignment
         record: dict[str, Any] = {
             "ArterialInput": {
-                "Source": found.source, "Voxels": found.n_voxels, "Quality": _rounded(found.quality),
-                "ArrivalSeconds": _rounded(found.arrival_seconds), "PeakSeconds": _rounded(found.peak_seconds),
-                "WidthSeconds": _rounded(found.width_seconds)},
-            "Constants": {name: {"Value": constant.value, "Unit": constant.unit, "Source": constant.source}
-                          for name, constant in kinetics.CONSTANTS.items()},
+                "Source": found.source,
+                "Voxels": found.n_voxels,
+                "Quality": _rounded(found.quality),
+                "ArrivalSeconds": _rounded(found.arrival_seconds),
+                "PeakSeconds": _rounded(found.peak_seconds),
+                "WidthSeconds": _rounded(found.width_seconds),
+            },
+            "Constants": {
+                name: {"Value": constant.value, "Unit": constant.unit, "Source": constant.source}
+                for name, constant in kinetics.CONSTANTS.items()
+            },
             "MaskSource": self.measured.tissue_source,
             "ScaleFactor": _rounded(self.scale_factor, 5),
             "ReferenceWhiteMatterCbf": WHITE_MATTER_CBF if self.referenced else None,
@@ -190,9 +202,11 @@ class ConventionalMaps:
             "RelativeUnits": self.measured.relative,
         }
         if realigned is not None:
-            record["Motion"] = {"ResampledFrames": int(realigned.resampled.sum()),
-                                "LargestMillimetres": _rounded(realigned.largest_mm),
-                                "LargestDegrees": _rounded(realigned.largest_degrees)}
+            record["Motion"] = {
+                "ResampledFrames": int(realigned.resampled.sum()),
+                "LargestMillimetres": _rounded(realigned.largest_mm),
+                "LargestDegrees": _rounded(realigned.largest_degrees),
+            }
         return record
 
 
@@ -236,13 +250,17 @@ def measure(
     relative = not np.isfinite(echo_seconds)
     te = 1.0 if relative else echo_seconds
     if relative:
-        found.note("echo_time_unknown", "the echo time is unknown: concentrations have no unit, and only a reference scales CBF "
-                   "and CBV", None, "--te=SECONDS")
+        found.note(
+            "echo_time_unknown",
+            "the echo time is unknown: concentrations have no unit, and only a reference scales CBF and CBV",
+            None,
+            "--te=SECONDS",
+        )
 
     voxel_mm = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
     find_tissue = given.tissue is None or given.tissue_was_found
     realigned = realignment is not None and realignment.moved
-    if given.tissue is None or given.tissue_was_found and realigned:
+    if given.tissue is None or (given.tissue_was_found and realigned):
         tissue = brain.brain_mask(series, affine).tissue
     else:
         tissue = given.tissue
@@ -267,8 +285,21 @@ def measure(
     sigma, baseline_over_noise = _noise(series[tissue], baseline[tissue], timing)
     noise = np.float32(sigma / te / kinetics.K_TISSUE / baseline[tissue])
     source = "found" if find_tissue else "given"
-    return Measured(tissue, source, curves, arterial_mm, noise, artery, timing, realignment, voxel_mm, frame_seconds,
-                    baseline_over_noise, relative, (*found.listed(), *artery.findings))
+    return Measured(
+        tissue,
+        source,
+        curves,
+        arterial_mm,
+        noise,
+        artery,
+        timing,
+        realignment,
+        voxel_mm,
+        frame_seconds,
+        baseline_over_noise,
+        relative,
+        (*found.listed(), *artery.findings),
+    )
 
 
 def invert(measured: Measured, settings: Settings = Settings()) -> ConventionalMaps:
@@ -283,29 +314,49 @@ def invert(measured: Measured, settings: Settings = Settings()) -> ConventionalM
     found.extend(measured.findings)
     tissue, curves, arterial_mm, tr = measured.tissue, measured.curves, measured.arterial_mm, measured.frame_seconds
     if settings.method == "parametric":
-        fitted = parametric.fit(curves, arterial_mm, tr, measured.noise, first_frame=measured.timing.baseline_begin,
-                                courses=measured.motion_courses(), settings=settings.fit, mask=tissue, voxel_mm=measured.voxel_mm,
-                                neighbourhood_mm=settings.neighbourhood_mm)
+        fitted = parametric.fit(
+            curves,
+            arterial_mm,
+            tr,
+            measured.noise,
+            first_frame=measured.timing.baseline_begin,
+            courses=measured.motion_courses(),
+            settings=settings.fit,
+            mask=tissue,
+            voxel_mm=measured.voxel_mm,
+            neighbourhood_mm=settings.neighbourhood_mm,
+        )
         result, ttp, shape = fitted.deconvolved(), fitted.ttp, fitted.transit_shape
     else:
         shape = None
-        result = deconvolution.deconvolve_svd(curves, arterial_mm, tr, settings.method, settings.cut or None,
-                                              settings.oscillation)
+        result = deconvolution.deconvolve_svd(
+            curves, arterial_mm, tr, settings.method, settings.cut or None, settings.oscillation
+        )
         result = result._replace(cbv=np.maximum(result.cbv, 0.0))
         ttp = signal.peak_seconds(curves, tr)
 
     healthy = _mode(result.tmax)
     if settings.method == "parametric" and healthy < LEAST_USUAL_TMAX_SECONDS:
-        found.warning("arterial_late", f"most of the tissue has a Tmax of {healthy:.1f} s: the arterial curve comes as late as "
-                      "the tissue's own and may be no artery's, so times and flow are doubtful", round(healthy, 2), "--aif=FILE")
+        found.warning(
+            "arterial_late",
+            f"most of the tissue has a Tmax of {healthy:.1f} s: the arterial curve comes as late as "
+            "the tissue's own and may be no artery's, so times and flow are doubtful",
+            round(healthy, 2),
+            "--aif=FILE",
+        )
     found.extend(judge(measured, result.tmax, settings))
     shift = HEALTHY_TMAX_SECONDS - healthy if settings.tmax_offset == "healthy" else 0.0
     factor, referenced = 1.0 if settings.scale == "none" else settings.scale, False
     if settings.scale == "reference_wm":
         factor = _white_matter_factor(result, tissue, measured.voxel_mm, healthy, found)
         factor, referenced = factor or 1.0, factor is not None
-    values = {"cbf": result.cbf * factor, "cbv": result.cbv * factor, "mtt": result.mtt, "tmax": result.tmax + shift,
-              "ttp": ttp}
+    values = {
+        "cbf": result.cbf * factor,
+        "cbv": result.cbv * factor,
+        "mtt": result.mtt,
+        "tmax": result.tmax + shift,
+        "ttp": ttp,
+    }
     maps = {name: np.zeros(tissue.shape, np.float32) for name in values}
     for name, volume in maps.items():
         volume[tissue] = values[name]
@@ -322,23 +373,41 @@ def judge(measured: Measured, tmax: np.ndarray, settings: Settings) -> tuple[Fin
     """
     artery, timing, found = measured.arterial, measured.timing, Findings()
     if artery.quality < DOUBTFUL_QUALITY:
-        found.note("arterial_quality", f"the arterial curve is doubtful (quality {artery.quality:.2f}): look at its curve and "
-                                       "voxels",
-                   round(artery.quality, 3), "--aif=FILE")
+        found.note(
+            "arterial_quality",
+            f"the arterial curve is doubtful (quality {artery.quality:.2f}): look at its curve and voxels",
+            round(artery.quality, 3),
+            "--aif=FILE",
+        )
     n_baseline = timing.baseline_end - timing.baseline_begin
     if n_baseline < FEW_BASELINE_FRAMES:
-        found.note("few_baseline_frames", f"only {n_baseline} steady frames lie before the bolus: baseline and maps are noisy",
-                   n_baseline)
+        found.note(
+            "few_baseline_frames",
+            f"only {n_baseline} steady frames lie before the bolus: baseline and maps are noisy",
+            n_baseline,
+        )
     if (early := float((tmax < 0).mean())) > EARLY_SHARE:
-        found.note("tmax_negative", f"{100 * early:.0f} % of the tissue has a Tmax below 0: it fills before the arterial curve, "
-                   "which may come from behind a narrowed artery or from further down the tree", round(early, 3), "--aif=FILE")
+        found.note(
+            "tmax_negative",
+            f"{100 * early:.0f} % of the tissue has a Tmax below 0: it fills before the arterial curve, "
+            "which may come from behind a narrowed artery or from further down the tree",
+            round(early, 3),
+            "--aif=FILE",
+        )
     if measured.baseline_over_noise < NOISY:
-        found.note("noisy", f"the series is noisy: the baseline is {measured.baseline_over_noise:.0f} times the noise of a frame",
-                   round(measured.baseline_over_noise, 1))
+        found.note(
+            "noisy",
+            f"the series is noisy: the baseline is {measured.baseline_over_noise:.0f} times the noise of a frame",
+            round(measured.baseline_over_noise, 1),
+        )
     if settings.method != "parametric" and settings.tmax_offset == "none":
-        found.note("tmax_raw_svd", "Tmax of the SVD methods peaks late by some seconds, since regularisation flattens the "
-                   "residue function: thresholds such as 6 s do not mean the same as in the parametric fit", None,
-                   "--config.conventional.tmax_offset=healthy")
+        found.note(
+            "tmax_raw_svd",
+            "Tmax of the SVD methods peaks late by some seconds, since regularisation flattens the "
+            "residue function: thresholds such as 6 s do not mean the same as in the parametric fit",
+            None,
+            "--config.conventional.tmax_offset=healthy",
+        )
     return found.listed()
 
 
@@ -346,11 +415,17 @@ def _check_given_tissue(series, tissue, found) -> None:
     """A mask of another exam reaches into the air: a warning, or a refusal where most of it lies there."""
     dark = brain.dark_share(series, tissue)
     if dark > 0.5:
-        raise InputError(f"the mask of the tissue: {100 * dark:.0f} % of its voxels have no signal; check that it was drawn on "
-                         "this series.")
+        raise InputError(
+            f"the mask of the tissue: {100 * dark:.0f} % of its voxels have no signal; check that it was drawn on "
+            "this series."
+        )
     if dark > DARK_SHARE:
-        found.warning("mask_dark", f"{100 * dark:.0f} % of the given mask has hardly any signal: it may belong to another exam",
-                      round(dark, 3), "--mask=FILE")
+        found.warning(
+            "mask_dark",
+            f"{100 * dark:.0f} % of the given mask has hardly any signal: it may belong to another exam",
+            round(dark, 3),
+            "--mask=FILE",
+        )
 
 
 def _realigned(series: np.ndarray, affine: np.ndarray, realign: str, found: Findings) -> motion.Realignment | None:
@@ -365,10 +440,13 @@ def _realigned(series: np.ndarray, affine: np.ndarray, realign: str, found: Find
 
 def _arterial_input(relaxation, whole, baseline, timing, frame_seconds, echo_seconds, given: Given) -> ArterialInput:
     if given.arterial_mm is not None:
-        return arterial.arterial_input_from_curve(given.arterial_seconds, given.arterial_mm, relaxation.shape[-1],
-                                                  frame_seconds)
+        return arterial.arterial_input_from_curve(
+            given.arterial_seconds, given.arterial_mm, relaxation.shape[-1], frame_seconds
+        )
     if given.arterial_mask is not None:
-        return arterial.arterial_input_from_mask(relaxation, given.arterial_mask, whole, timing, frame_seconds, echo_seconds)
+        return arterial.arterial_input_from_mask(
+            relaxation, given.arterial_mask, whole, timing, frame_seconds, echo_seconds
+        )
     return arterial.find_arterial_input(relaxation, whole, baseline, timing, frame_seconds, echo_seconds)
 
 
@@ -382,8 +460,9 @@ def _without_fluid(tissue, curves, frame_seconds, timing, voxel_mm, courses) -> 
     shifts = range(-1, int(LATEST_SECONDS / frame_seconds) + 1)
     used = slice(timing.baseline_begin, None)
     shifted = np.stack([np.interp(np.arange(len(mean)) - shift, np.arange(len(mean)), mean)[used] for shift in shifts])
-    shifted = shifted @ parametric.free_of_line(np.arange(shifted.shape[1], dtype=np.float64),
-                                                None if courses is None else courses[used])
+    shifted = shifted @ parametric.free_of_line(
+        np.arange(shifted.shape[1], dtype=np.float64), None if courses is None else courses[used]
+    )
     passing = (curves[:, used] @ np.float32(shifted / (shifted**2).sum(axis=1, keepdims=True)).T).max(axis=1)
     dry = np.zeros(tissue.shape, bool)
     dry[tissue] = passing < DRY
@@ -392,7 +471,10 @@ def _without_fluid(tissue, curves, frame_seconds, timing, voxel_mm, courses) -> 
 
 
 def _noise(series: np.ndarray, baseline: np.ndarray, timing: BolusTiming) -> tuple[float, float]:
-    """Noise of the signal, from differences of neighbouring frames of (voxel, time); and the baseline over it, median."""
+    """Noise of the signal, from differences of neighbouring frames of (voxel, time).
+
+    And the baseline over it, median.
+    """
     some = np.float32(series[:: max(len(series) // NOISE_VOXELS, 1), timing.baseline_begin :])
     changes = np.diff(some, 2, axis=1)  # neither drift nor the flanks of the passage are noise
     sigma = np.median(np.abs(changes)) * 1.4826 / np.sqrt(6.0)
@@ -410,15 +492,19 @@ def _mode(values: np.ndarray) -> float:
 def _white_matter_factor(result, mask, voxel_mm, healthy_tmax, found) -> float | None:
     """Factor that brings healthy white matter to its reference flow; None where there is none.
 
-    White matter: the most frequent value in the lower class of CBF (Otsu 1979) of tissue that is neither late nor at the
+    White matter: the most frequent value in the lower class of CBF (Otsu 1979) of tissue that is neither late nor at
+      the
     surface; voxels that hold grey matter too only pull the upper end of that class.
     """
     inner = (brain.depth_mm(mask, voxel_mm)[mask] > WHITE_DEPTH_MM) & (result.cbf > 0)
     inner &= result.tmax < healthy_tmax + LATE_SECONDS
     if inner.sum() < MIN_WHITE_VOXELS:
-        found.warning("white_matter_missing", f"only {inner.sum()} voxels could be healthy white matter: CBF and CBV were not "
-                                              "scaled",
-                      int(inner.sum()), "--scale=FACTOR")
+        found.warning(
+            "white_matter_missing",
+            f"only {inner.sum()} voxels could be healthy white matter: CBF and CBV were not scaled",
+            int(inner.sum()),
+            "--scale=FACTOR",
+        )
         return None
     flow = result.cbf[inner]
     flow = flow[flow <= np.percentile(flow, 99)]

@@ -1,4 +1,6 @@
-"""Deconvolution by singular values: tissue and arterial concentration -> CBF, CBV, MTT, Tmax, without a model of tissue.
+"""Deconvolution by singular values.
+
+Tissue and arterial concentration -> CBF, CBV, MTT, Tmax, without a model of tissue.
 
 The equation is that of `kinetics.py`: C_t = (rho / kappa) (CBF / 6000) C_a (*) (h (*) R). It is solved for the impulse
 response f = (rho / kappa) (CBF / 6000) (h (*) R) in 1/s, regularised by leaving out the weak singular values:
@@ -6,12 +8,13 @@ response f = (rho / kappa) (CBF / 6000) (h (*) R) in 1/s, regularised by leaving
   ssvd  the plain one, lower triangular matrix (Ostergaard et al., Magn Reson Med 1996;36:715); late arterial curves
         break it. For tests and teaching.
   csvd  block-circulant on twice the length: the singular values are the sizes of the arterial spectrum
-  osvd  the same, each voxel with the weakest cut whose response oscillates little (Wu et al., Magn Reson Med 2003;50:164)
+  osvd  the same, each voxel with the weakest cut whose response oscillates little (Wu et al., Magn Reson Med
+  2003;50:164)
 
-CBF is the peak of f, Tmax its time. Regularisation flattens and delays the peak: CBF comes out too low, Tmax too late by
-an amount that grows with MTT and cut, not with the delay (docs/validation.md). Lags of the circulant methods are signed:
-the artery that was measured need not be the one that fills first. All times are finer than a frame. `parametric.py` is
-the other way.
+CBF is the peak of f, Tmax its time. Regularisation flattens and delays the peak: CBF comes out too low, Tmax too late
+by an amount that grows with MTT and cut, not with the delay (docs/validation.md). Lags of the circulant methods are
+signed: the artery that was measured need not be the one that fills first. All times are finer than a frame.
+`parametric.py` is the other way.
 """
 
 import functools
@@ -104,9 +107,14 @@ def deconvolve_svd(
     elif method == "osvd":
         analysis, strength, synthesis, fine = _spectral_parts(arterial, frame_seconds)
         find_peaks = functools.partial(
-            _calm_peaks, analysis=jnp.float32(analysis), keep=jnp.float32(strength >= CUTS[:, None]),
-            synthesis=jnp.float32(synthesis), fine=jnp.float32(fine), oscillation=jnp.float32(oscillation),
-            allowed=jnp.asarray(allowed))
+            _calm_peaks,
+            analysis=jnp.float32(analysis),
+            keep=jnp.float32(strength >= CUTS[:, None]),
+            synthesis=jnp.float32(synthesis),
+            fine=jnp.float32(fine),
+            oscillation=jnp.float32(oscillation),
+            allowed=jnp.asarray(allowed),
+        )
     else:
         raise ValueError(f"method {method!r}: expected one of {', '.join(SVD_METHODS)}")
     peak, lag = in_blocks(find_peaks, tissue)
@@ -195,8 +203,8 @@ def _peaks_of_product(tissue, *, inverse, allowed):
 def _calm_peaks(tissue, *, analysis, keep, synthesis, fine, oscillation, allowed):
     """As `_peaks_of_product`, with the weakest cut of each voxel whose response stays calm.
 
-    Cuts are tried from the weakest on until every voxel of the chunk has one; a response that is calm at no cut gets the
-    strongest.
+    Cuts are tried from the weakest on until every voxel of the chunk has one; a response that is calm at no cut gets
+    the strongest.
     """
     last = len(keep) - 1
 
@@ -212,8 +220,11 @@ def _calm_peaks(tissue, *, analysis, keep, synthesis, fine, oscillation, allowed
             return tried - 1, cut, found | calm(tried)
 
         nobody = jnp.zeros(len(part), bool)
-        _, cut, _ = jax.lax.while_loop(lambda carry: (carry[0] >= 0) & ~carry[2].all(), stronger,
-                                       (jnp.int32(last), jnp.zeros(len(part), jnp.int32), nobody))
+        _, cut, _ = jax.lax.while_loop(
+            lambda carry: (carry[0] >= 0) & ~carry[2].all(),
+            stronger,
+            (jnp.int32(last), jnp.zeros(len(part), jnp.int32), nobody),
+        )
         return _refined_peak((coefficients * keep[cut]) @ fine, allowed)
 
     return by_chunks(chunk, tissue)
@@ -228,13 +239,17 @@ def in_blocks(function, *arrays):
     count = len(arrays[0])
     results = []
     for begin in range(0, count, BLOCK):
-        rows = np.minimum(np.arange(begin, begin + BLOCK), count - 1) if begin + BLOCK > count else slice(begin, begin + BLOCK)
+        rows = (
+            np.minimum(np.arange(begin, begin + BLOCK), count - 1)
+            if begin + BLOCK > count
+            else slice(begin, begin + BLOCK)
+        )
         results.append(function(*(array[rows] for array in arrays)))  # runs while the next block is cut out
     return jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts])[:count], *results)
 
 
 def by_chunks(function, *arrays):
-    """Inside a jitted function: `function` over chunks of rows, so that the work arrays stay in the processor's cache."""
+    """Inside a jitted function: `function` over chunks of rows, so that work arrays stay in the processor's cache."""
     parts = [array.reshape(-1, _CHUNK, *array.shape[1:]) for array in arrays]
     result = jax.lax.map(lambda part: function(*part), parts)
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), result)
@@ -254,5 +269,6 @@ def _refined_peak(response, allowed):
     shift = jnp.where(bend < 0, jnp.clip(0.5 * (left - right) / jnp.where(bend < 0, bend, 1.0), -0.5, 0.5), 0.0)
     shift = jnp.where(index == middle, shift, 0.0)
     height = centre - 0.25 * (left - right) * shift
-    return jnp.where(index == middle, height, take(index[:, None])[:, 0]), jnp.where(index == middle, middle + shift, index)
-
+    return jnp.where(index == middle, height, take(index[:, None])[:, 0]), jnp.where(
+        index == middle, middle + shift, index
+    )

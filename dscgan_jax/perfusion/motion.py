@@ -9,18 +9,19 @@ which least squares on intensities would take for motion. Each frame is therefor
   frame(T_f p) = sum_k a_k reference(p)^m_k q_k(p) + gradient of the reference . small motion,
 
 with polynomials q of the position (coil, drift, arrival times) times powers m of the reference's brightness (tissue
-classes: what enhances, what does not). Amplitudes a and motion are solved together, so that only what no smooth change of
-the tissues' signal explains counts as motion: linear models of geometry and illumination, Hager & Belhumeur, IEEE Trans
-Pattern Anal 1998;20:1025; for brains Friston et al., Hum Brain Mapp 1995;3:165. The update is the inverse compositional one of
-Baker & Matthews, Int J Comput Vis 2004;56:221. Arteries and other voxels that do not follow get low weights
-(Geman-McClure). Two resolutions.
+classes: what enhances, what does not). Amplitudes a and motion are solved together, so that only what no smooth change
+of the tissues' signal explains counts as motion: linear models of geometry and illumination, Hager & Belhumeur, IEEE
+Trans Pattern Anal 1998;20:1025; for brains Friston et al., Hum Brain Mapp 1995;3:165. The update is the inverse
+compositional one of Baker & Matthews, Int J Comput Vis 2004;56:221. Arteries and other voxels that do not follow get
+low weights (Geman-McClure). Two resolutions.
 
 What the bolus still feigns follows its time course, while a head jerks, stays or comes back at its own times. Of each
-parameter's course as much of the mean curve (also two frames later) is taken away as makes its total variation least, where
-that explains nearly all of the variation: a bump in the shape of the passage goes, a jerk during the passage stays.
+parameter's course as much of the mean curve (also two frames later) is taken away as makes its total variation least,
+where that explains nearly all of the variation: a bump in the shape of the passage goes, a jerk during the passage
+stays.
 
-With fewer than three slices nothing is known about motion through the slices: only the two shifts and the rotation within
-the plane are estimated.
+With fewer than three slices nothing is known about motion through the slices: only the two shifts and the rotation
+within the plane are estimated.
 """
 
 import dataclasses
@@ -37,7 +38,8 @@ from dscgan_jax.findings import Finding
 from dscgan_jax.phantom.anatomy import rotation_matrix
 
 CORRECTIONS = ("none", "rigid")  # what may be asked for
-# A head whose largest motion is below both of these lay still: still phantoms of 1 to 27 slices reach 0.77 mm, 0.7 degrees.
+# A head whose largest motion is below both of these lay still: still phantoms of 1 to 27 slices reach 0.77 mm, 0.7
+# degrees.
 MOVED_MM = 0.8
 MOVED_DEGREES = 0.8
 # In a head that moved:
@@ -91,10 +93,10 @@ class Realignment:
     Attributes:
       series: (x, y, z, time) in the type of the given series; the given array itself where no frame moved. Frames that
         count as still are the acquired ones, bit for bit.
-      transforms: (time, 4, 4), estimated pose of every frame, also of those that count as still: world mm of the head in
-        the reference -> world mm in the frame.
-      millimetres, degrees: (time, 3), the same poses as R (p - c) + c + t with R = Rz Ry Rx of `degrees` about fixed axes,
-        t = `millimetres` and c the centre of the volume (`centre_mm`).
+      transforms: (time, 4, 4), estimated pose of every frame, also of those that count as still: world mm of the head
+        in the reference -> world mm in the frame.
+      millimetres, degrees: (time, 3), the same poses as R (p - c) + c + t with R = Rz Ry Rx of `degrees` about fixed
+        axes, t = `millimetres` and c the centre of the volume (`centre_mm`).
       centre_mm: (3,) world mm.
       resampled: (time,) whether the frame moved and was interpolated.
       in_plane: True where there were too few slices for motion through them.
@@ -124,9 +126,10 @@ class Realignment:
         return float(_angle_degrees(self.transforms).max())
 
     def courses(self) -> np.ndarray:
-        """(time, 2) courses that the signal may follow after frames were brought back: the main one of the pose and its
-        square (Friston et al., Magn Reson Med 1996;35:346). Interpolation blurs, so that a moved frame is never quite
-        like a still one.
+        """(time, 2) courses that the signal may follow after frames were brought back.
+
+        They are the main one of the pose and its square (Friston et al., Magn Reson Med 1996;35:346): interpolation
+        blurs, so that a moved frame is never quite like a still one.
         """
         pose = np.where(self.resampled[:, None], np.concatenate([self.millimetres, self.degrees], axis=1), 0.0)
         left, strength, _ = np.linalg.svd(pose - pose.mean(axis=0), full_matrices=False)
@@ -137,8 +140,9 @@ class Realignment:
 def realign(series: np.ndarray, affine: np.ndarray) -> Realignment:
     """Estimates the pose of each frame and brings moved frames back to the pose of the first ones.
 
-    A frame that moved is interpolated once, from the acquired one (cubic convolution, Keys, IEEE Trans Acoust 1981;29:1153).
-    What comes from outside the volume is the nearest acquired voxel's course with this voxel's own reference signal.
+    A frame that moved is interpolated once, from the acquired one (cubic convolution, Keys, IEEE Trans Acoust
+    1981;29:1153). What comes from outside the volume is the nearest acquired voxel's course with this voxel's own
+    reference signal.
 
     Args:
       series: (x, y, z, time), scanner units, finite.
@@ -150,8 +154,10 @@ def realign(series: np.ndarray, affine: np.ndarray) -> Realignment:
     series = np.asarray(series)
     affine = np.asarray(affine, np.float64)
     if series.ndim != 4 or series.shape[3] < 2 or affine.shape != (4, 4):
-        raise InputError(f"realignment: expected a series (x, y, z, time) of at least 2 frames and an affine (4, 4), came "
-                         f"{series.shape} and {affine.shape}; give the whole series.")
+        raise InputError(
+            f"realignment: expected a series (x, y, z, time) of at least 2 frames and an affine (4, 4), came "
+            f"{series.shape} and {affine.shape}; give the whole series."
+        )
     if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise InputError("realignment: the affine cannot be inverted; check the header of the series.")
     if not np.isfinite(series.sum(dtype=np.float64)):
@@ -202,8 +208,10 @@ def look_for_motion(series: np.ndarray, affine: np.ndarray) -> tuple[Finding, ..
         return ()
     largest_mm = float(np.linalg.norm(millimetres, axis=1).max())
     largest_degrees = float(_angle_degrees(_pose(millimetres, degrees)).max())
-    text = (f"the head moved by up to {largest_mm:.1f} mm and {largest_degrees:.1f} degrees in {int(moved.sum())} of "
-            f"{len(moved)} frames, which were not realigned")
+    text = (
+        f"the head moved by up to {largest_mm:.1f} mm and {largest_degrees:.1f} degrees in {int(moved.sum())} of "
+        f"{len(moved)} frames, which were not realigned"
+    )
     severity = "warning" if max(largest_mm, largest_degrees) >= MUCH else "note"
     return (Finding("motion", severity, text, round(largest_mm, 2), "--motion=rigid"),)
 
@@ -217,8 +225,9 @@ def _has_moved(millimetres: np.ndarray, transforms: np.ndarray, in_plane: bool) 
     return (moved_mm >= least * STILL_MM) | (turned_degrees >= least * STILL_DEGREES)
 
 
-def _estimate(series: np.ndarray, affine: np.ndarray, levels: Sequence["_Level"], most_points: int = MAX_POINTS
-              ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _estimate(
+    series: np.ndarray, affine: np.ndarray, levels: Sequence["_Level"], most_points: int = MAX_POINTS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Centre of the volume, and pose of each frame about it: (3,) mm, (time, 3) mm, (time, 3) degrees."""
     centre = affine[:3, :3] @ ((np.array(series.shape[:3]) - 1) / 2) + affine[:3, 3]
     transforms = np.tile(np.eye(4), (series.shape[3], 1, 1))
@@ -238,8 +247,11 @@ def findings_of(realignment: Realignment) -> tuple[Finding, ...]:
     """That frames were realigned, and by how much; nothing where the head lay still."""
     if not realignment.moved:
         return ()
-    text = (f"{int(realignment.resampled.sum())} of {len(realignment.resampled)} frames were realigned: the head moved by up to "
-            f"{realignment.largest_mm:.1f} mm and {realignment.largest_degrees:.1f} degrees")
+    text = (
+        f"{int(realignment.resampled.sum())} of {len(realignment.resampled)} frames were realigned: the head moved by "
+        "up to "
+        f"{realignment.largest_mm:.1f} mm and {realignment.largest_degrees:.1f} degrees"
+    )
     return (Finding("motion_corrected", "note", text, round(realignment.largest_mm, 2), "--motion=none"),)
 
 
@@ -251,28 +263,36 @@ def _register_level(
 ) -> np.ndarray:
     """(time, 4, 4) poses, improved from `transforms` at one resolution."""
     voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    factors = tuple(int(np.clip(level.voxel_mm / mm + 1e-3, 1, max(1, size // 8)))
-                    for mm, size in zip(voxel_mm, series.shape[:3], strict=True))
+    factors = tuple(
+        int(np.clip(level.voxel_mm / mm + 1e-3, 1, max(1, size // 8)))
+        for mm, size in zip(voxel_mm, series.shape[:3], strict=True)
+    )
     sigma = tuple(float(level.blur_mm / 2.3548 / mm) if mm <= 0.5 * level.blur_mm else 0.0 for mm in voxel_mm * factors)
     # World coordinates count from the centre of the volume: float32 is finest there.
     to_world = _translation(-centre) @ affine @ np.diag([*factors, 1.0])
     to_world[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
 
     begin, end = _reference_frames(series)
-    reference = np.asarray(_smaller(np.median(series[..., begin:end], axis=3).astype(np.float32)[None], factors, sigma))[0]
+    reference = np.asarray(
+        _smaller(np.median(series[..., begin:end], axis=3).astype(np.float32)[None], factors, sigma)
+    )[0]
     where = _choose_points(reference, most_points)
     points = where @ to_world[:3, :3].T + to_world[:3, 3]
     in_plane = series.shape[2] < MIN_SLICES
     directions = _directions(to_world, in_plane)
     brightness = reference[tuple(where.T)].astype(np.float64)
-    model = np.concatenate([_nuisance(brightness, points, level.degree),
-                            _motion_images(reference, to_world, where, points) @ directions], axis=1)
+    model = np.concatenate(
+        [_nuisance(brightness, points, level.degree), _motion_images(reference, to_world, where, points) @ directions],
+        axis=1,
+    )
     empty = -len(points) % _PADDING
     model, points = (np.pad(array, ((0, empty), (0, 0))).astype(np.float32) for array in (model, points))
     weights = np.pad(np.ones(len(where), np.float32), (0, empty))
 
     about_centre = (_translation(-centre) @ transforms @ _translation(centre)).astype(np.float32)
-    known = [jnp.asarray(array, jnp.float32) for array in (points.T, model, weights, np.linalg.inv(to_world), directions)]
+    known = [
+        jnp.asarray(array, jnp.float32) for array in (points.T, model, weights, np.linalg.inv(to_world), directions)
+    ]
     found = []
     for first in range(0, series.shape[3], _FRAMES):
         frames = np.minimum(np.arange(first, first + _FRAMES), series.shape[3] - 1)
@@ -316,7 +336,9 @@ def _choose_points(reference: np.ndarray, most_points: int) -> np.ndarray:
             np.moveaxis(head, axis, 0)[[0, -1]] = False
     where = np.argwhere(head)
     if len(where) < MIN_POINTS or not bright.any() or reference.max() <= 0:
-        raise NoHeadError(f"realignment: expected a head in the series, {len(where)} voxels have signal; check the file.")
+        raise NoHeadError(
+            f"realignment: expected a head in the series, {len(where)} voxels have signal; check the file."
+        )
     if len(where) > most_points:
         where = where[np.sort(np.random.default_rng(0).choice(len(where), most_points, replace=False))]
     return where
@@ -333,10 +355,12 @@ def _nuisance(brightness: np.ndarray, points: np.ndarray, degree: int) -> np.nda
     level = brightness / np.median(brightness[brightness > np.median(brightness)])
     position = points - points.mean(axis=0)
     position /= np.maximum(np.abs(position).max(axis=0), 1e-6)
-    images = [level**power * np.prod(position[:, axes], axis=1)
-              for power, highest in enumerate((1, degree, degree, 1))
-              for order in range(highest + 1)
-              for axes in map(list, itertools.combinations_with_replacement(range(3), order))]
+    images = [
+        level**power * np.prod(position[:, axes], axis=1)
+        for power, highest in enumerate((1, degree, degree, 1))
+        for order in range(highest + 1)
+        for axes in map(list, itertools.combinations_with_replacement(range(3), order))
+    ]
     images = np.stack(images, axis=1)
     images /= np.maximum(np.linalg.norm(images, axis=0), 1e-12)
     size, mix = np.linalg.eigh(images.T @ images)
@@ -345,8 +369,10 @@ def _nuisance(brightness: np.ndarray, points: np.ndarray, degree: int) -> np.nda
 
 def _motion_images(reference: np.ndarray, to_world: np.ndarray, where: np.ndarray, points: np.ndarray) -> np.ndarray:
     """(point, 6) change of the reference for 1 mm along and 1 radian about each axis through the centre."""
-    slopes = [np.gradient(reference, axis=axis)[tuple(where.T)] if size > 1 else np.zeros(len(where))
-              for axis, size in enumerate(reference.shape)]
+    slopes = [
+        np.gradient(reference, axis=axis)[tuple(where.T)] if size > 1 else np.zeros(len(where))
+        for axis, size in enumerate(reference.shape)
+    ]
     gradient = np.stack(slopes, axis=1) @ np.linalg.inv(to_world[:3, :3])
     return np.concatenate([gradient, np.cross(points, gradient)], axis=1)
 
@@ -403,7 +429,9 @@ def _register(
 
             def one_step(transform, _):
                 values, _ = sample(volume, transform)
-                amplitudes = jax.scipy.linalg.cho_solve(factor, jnp.matmul(values, weighted, precision=high) / scale) / scale
+                amplitudes = (
+                    jax.scipy.linalg.cho_solve(factor, jnp.matmul(values, weighted, precision=high) / scale) / scale
+                )
                 residual = values - jnp.matmul(model, amplitudes, precision=high)
                 motion = jnp.matmul(directions, amplitudes[-directions.shape[1] :], precision=high)
                 return jnp.matmul(transform, _rigid(-motion), precision=high), residual
@@ -415,8 +443,11 @@ def _register(
         (transform, _), _ = jax.lax.scan(one_round, (given, jnp.ones_like(weights)), length=rounds)
         inside = jnp.sum(weights * sample(volume, transform)[1]) / jnp.sum(weights)
         cosine = 0.5 * (jnp.trace(transform[:3, :3]) - 1.0)
-        plausible = ((inside >= MIN_INSIDE) & (cosine >= np.cos(np.radians(MAX_DEGREES)))
-                     & (jnp.linalg.norm(transform[:3, 3]) <= MAX_MM))
+        plausible = (
+            (inside >= MIN_INSIDE)
+            & (cosine >= np.cos(np.radians(MAX_DEGREES)))
+            & (jnp.linalg.norm(transform[:3, 3]) <= MAX_MM)
+        )
         return jnp.where(plausible, transform, given)
 
     return jax.vmap(register)(volumes, transforms)
@@ -432,7 +463,8 @@ def _rigid(motion: jax.Array) -> jax.Array:
     return jnp.eye(4, dtype=motion.dtype).at[:3, :3].set(rotation).at[:3, 3].set(motion[:3])
 
 
-# ------------------------------------------------------------------------------------------------------- the bolus' share
+# ------------------------------------------------------------------------------------------------------- the bolus'
+# share
 
 
 def _mean_change(series: np.ndarray) -> np.ndarray:
@@ -491,7 +523,9 @@ def _interpolate(volume: jax.Array, index: jax.Array, order: int) -> tuple[jax.A
         shares.append(_kernel(place - floor, order))
     flat, (_, width, depth) = volume.reshape(-1), volume.shape
     values = jnp.zeros(index.shape[1:], jnp.float32)
-    for (x, share_x), (y, share_y) in itertools.product(*(zip(rows[axis], shares[axis], strict=True) for axis in (0, 1))):
+    for (x, share_x), (y, share_y) in itertools.product(
+        *(zip(rows[axis], shares[axis], strict=True) for axis in (0, 1))
+    ):
         start = (x * width + y) * depth
         line = sum(share * jnp.take(flat, start + z, mode="clip") for z, share in zip(rows[2], shares[2], strict=True))
         values += share_x * share_y * line
@@ -503,8 +537,12 @@ def _kernel(share: jax.Array, order: int) -> list[jax.Array]:
     if order == _LINEAR:
         return [1.0 - share, share]
     square, cube = share**2, share**3
-    return [0.5 * (2 * square - cube - share), 0.5 * (2 - 5 * square + 3 * cube),
-            0.5 * (share + 4 * square - 3 * cube), 0.5 * (cube - square)]
+    return [
+        0.5 * (2 * square - cube - share),
+        0.5 * (2 - 5 * square + 3 * cube),
+        0.5 * (share + 4 * square - 3 * cube),
+        0.5 * (cube - square),
+    ]
 
 
 def _bring_back(series: np.ndarray, affine: np.ndarray, transforms: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -517,8 +555,9 @@ def _bring_back(series: np.ndarray, affine: np.ndarray, transforms: np.ndarray, 
     for frame in frames:
         there = np.linalg.inv(affine) @ transforms[frame] @ affine
         volume = jnp.asarray(np.ascontiguousarray(series[..., frame]), jnp.float32)
-        moved = np.asarray(_resample(volume, baseline, jnp.asarray(there, jnp.float32),
-                                     jnp.asarray(np.linalg.inv(there), jnp.float32)))
+        moved = np.asarray(
+            _resample(volume, baseline, jnp.asarray(there, jnp.float32), jnp.asarray(np.linalg.inv(there), jnp.float32))
+        )
         if np.issubdtype(series.dtype, np.integer):
             limits = np.iinfo(series.dtype)
             moved = np.clip(np.rint(moved), limits.min, limits.max)

@@ -5,17 +5,17 @@ Model of a voxel's curve (after Mouridsen et al., J Cereb Blood Flow Metab 2014;
   C_t(t) = CBF a(t; delay, MTT, dispersion) + offset + slope t + further courses + noise
 
 a is the curve of unit flow with gamma-distributed transit times, fed through a gamma kernel of dispersion; offset and
-slope take the error of the baseline and the drift of the scanner, which would pass for a longer or later passage; further
-courses, if given, what a realigned series keeps of the head's motion. Delay,
+slope take the error of the baseline and the drift of the scanner, which would pass for a longer or later passage;
+further courses, if given, what a realigned series keeps of the head's motion. Delay,
 ln MTT and ln dispersion have normal priors: noise must not be told as physiology. The answer is the maximum of the
 posterior.
 
 How it is found: the curves of a grid of parameters, freed of offset and slope, span a space of few dimensions. Data and
 grid are projected into it once. A coarse grid, as one matrix product, gives each voxel its start; Levenberg-Marquardt
-steps on the fine grid, whose values, slopes and inner products are tables, go on from there to places between the nodes.
-With `neighbourhood_mm`, delay and dispersion are then drawn towards their mean among the neighbours, which share an
-artery. The shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one under which
-its voxels are likeliest.
+steps on the fine grid, whose values, slopes and inner products are tables, go on from there to places between the
+nodes. With `neighbourhood_mm`, delay and dispersion are then drawn towards their mean among the neighbours, which share
+an artery. The shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one under
+which its voxels are likeliest.
 """
 
 import dataclasses
@@ -54,13 +54,14 @@ class FitSettings:
     """What the fit assumes.
 
     Attributes:
-      transit_shape: of the gamma-distributed transit times; 1 is the exponential residue. 0 = that of `SHAPES` which suits
-        the exam best.
+      transit_shape: of the gamma-distributed transit times; 1 is the exponential residue. 0 = that of `SHAPES` which
+        suits the exam best.
       dispersion: whether dispersion is fitted; without it the kernel is thin.
       delay_range: first and last delay, s; negative ones since the measured artery may fill late.
       delay_seconds, delay_spread: prior mean and standard deviation of the delay, s; hardly a restriction.
       mtt_seconds, mtt_spread: prior median, s, and standard deviation of ln MTT; grey matter to penumbra.
-      dispersion_seconds, dispersion_spread: likewise of the kernel's scale, whose mean travelling time is three times it.
+      dispersion_seconds, dispersion_spread: likewise of the kernel's scale, whose mean travelling time is three times
+        it.
       neighbour_delay_spread: how far a voxel's delay is expected to lie from the mean of its neighbours, s.
       neighbour_dispersion_spread: likewise ln dispersion.
     """
@@ -154,15 +155,30 @@ def fit(
         spread = np.float32([settings.neighbour_delay_spread, spread[1], settings.neighbour_dispersion_spread])
         refine = lambda data, place, means: _refine(data, place, means, tables, spread)  # noqa: E731
         place, amplitude, gain, times = in_blocks(refine, data, place, means)
-    return Fitted(amplitude * noise, place[:, 0], np.exp(place[:, 1]), np.exp(place[:, 2]), times[:, 0], times[:, 1],
-                  settings.transit_shape)
+    return Fitted(
+        amplitude * noise,
+        place[:, 0],
+        np.exp(place[:, 1]),
+        np.exp(place[:, 2]),
+        times[:, 0],
+        times[:, 1],
+        settings.transit_shape,
+    )
 
 
 def likeliest_shape(
-    tissue: np.ndarray, arterial: np.ndarray, frame_seconds: float, noise: np.ndarray, first_frame: int, settings: FitSettings,
+    tissue: np.ndarray,
+    arterial: np.ndarray,
+    frame_seconds: float,
+    noise: np.ndarray,
+    first_frame: int,
+    settings: FitSettings,
     courses: np.ndarray | None = None,
 ) -> float:
-    """The shape among `SHAPES` under which the curves are likeliest: trimmed mean of the log posterior over some of them."""
+    """The shape among `SHAPES` under which the curves are likeliest.
+
+    Trimmed mean of the log posterior over some of them.
+    """
     some = slice(None, None, max(len(tissue) // SHAPE_VOXELS, 1))
     mean, spread = _prior(settings)
 
@@ -204,7 +220,11 @@ def continuous_curve(arterial: np.ndarray, frame_seconds: float) -> Callable[[np
 
 
 def build_dictionary(
-    arterial: np.ndarray, frame_seconds: float, first_frame: int, settings: FitSettings, courses: np.ndarray | None = None,
+    arterial: np.ndarray,
+    frame_seconds: float,
+    first_frame: int,
+    settings: FitSettings,
+    courses: np.ndarray | None = None,
     every: int = 1,
 ) -> Dictionary:
     """Tables of the fit for one arterial curve; arguments as in `fit`. The grid has every so many-th node."""
@@ -216,8 +236,13 @@ def build_dictionary(
     delay, log_mtt, log_dispersion = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
     # Negative delays: the arterial curve is read so much earlier, and everything comes so much later.
     curve = continuous_curve(np.asarray(arterial, np.float64), frame_seconds)
-    unit = Perfusion(np.ones((len(delay), 1)), np.exp(log_mtt)[:, None], delay - first, np.exp(log_dispersion),
-                     settings.transit_shape)
+    unit = Perfusion(
+        np.ones((len(delay), 1)),
+        np.exp(log_mtt)[:, None],
+        delay - first,
+        np.exp(log_dispersion),
+        settings.transit_shape,
+    )
     curves, ttp = kinetics.tissue_concentration_and_ttp(lambda t: curve(np.asarray(t) - first), unit, seconds)
     tmax = kinetics.residue_peak_seconds(unit) + first
 
@@ -245,7 +270,7 @@ def build_dictionary(
 
 
 def free_of_line(seconds: np.ndarray, courses: np.ndarray | None = None) -> np.ndarray:
-    """(time, time) projection that takes a constant, a straight line and further courses (time, course) out of a curve."""
+    """(time, time) projection that takes a constant, a line and further courses (time, course) out of a curve."""
     columns = np.stack([np.ones_like(seconds), seconds - seconds.mean()], axis=1)
     if courses is not None:
         columns = np.concatenate([columns, courses], axis=1)
@@ -256,8 +281,10 @@ def free_of_line(seconds: np.ndarray, courses: np.ndarray | None = None) -> np.n
 
 def _slopes(values: np.ndarray) -> list[np.ndarray]:
     """Slopes along the first three axes, per node."""
-    return [np.gradient(values, axis=axis, edge_order=2) if values.shape[axis] > 2 else np.zeros_like(values)
-            for axis in range(3)]
+    return [
+        np.gradient(values, axis=axis, edge_order=2) if values.shape[axis] > 2 else np.zeros_like(values)
+        for axis in range(3)
+    ]
 
 
 @jax.jit
@@ -326,12 +353,16 @@ def _refine(data, place, means, tables, spread):
             # Normal equations of flow and place; flow is eliminated.
             slope = with_curve[:, 1:]
             squared = (flow * flow)[:, None, None]
-            curvature = tables.products[node][:, 1:, 1:] - slope[:, :, None] * slope[:, None, :] / curve_curve[:, None, None]
+            curvature = (
+                tables.products[node][:, 1:, 1:] - slope[:, :, None] * slope[:, None, :] / curve_curve[:, None, None]
+            )
             curvature = squared * curvature + jnp.diag(precision[0])[None]
             gradient = flow[:, None] * (with_data[:, 1:] - flow[:, None] * slope) - precision * (position - centre)
             better = value > best.value
             here = _Best(value, position, curvature, gradient)
-            best = jax.tree.map(lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), here, best)
+            best = jax.tree.map(
+                lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), here, best
+            )
             damping = jnp.where(better, damping * LESS_DAMPING, damping * MORE_DAMPING)
             damped = best.curvature * (1.0 + damping[:, None, None] * jnp.eye(3)[None])
             move = jnp.clip(_solved(damped, best.gradient), -LARGEST_STEP, LARGEST_STEP) * fitted

@@ -1,7 +1,8 @@
 """From scanner signal to ΔR2*: transient frames, baseline, bolus.
 
 Words: *transient frames* are the first ones, before the longitudinal magnetisation is steady; the *baseline* is what
-follows until the bolus arrives; the *peak* is the frame of the deepest signal. Frames count from the first acquired one.
+follows until the bolus arrives; the *peak* is the frame of the deepest signal. Frames count from the first acquired
+one.
 """
 
 import dataclasses
@@ -77,8 +78,10 @@ def find_bolus(mean_curve: np.ndarray) -> BolusTiming:
     most = min(MAX_TRANSIENT_FRAMES, arrival - MIN_BASELINE_FRAMES)
     transient = _leading(np.abs(curve[:arrival] - steady) > tolerance, max(most, 0))
     if arrival - transient < MIN_BASELINE_FRAMES:
-        raise NoBolusError(f"the bolus arrives in frame {arrival}: expected at least {MIN_BASELINE_FRAMES} steady frames "
-                           "before it; give the series from its first frame.")
+        raise NoBolusError(
+            f"the bolus arrives in frame {arrival}: expected at least {MIN_BASELINE_FRAMES} steady frames "
+            "before it; give the series from its first frame."
+        )
     # Arteries fill before the mean shows it: the last frame before arrival is left out where there are enough.
     end = arrival - 1 if arrival - transient > 4 else arrival
     return BolusTiming(transient, transient, end, peak)
@@ -96,14 +99,23 @@ def _passage(curve: np.ndarray, calm: np.ndarray, first: int) -> tuple[int, int,
     if drop >= max(MIN_DROP * level, MIN_DROP_OVER_NOISE * noise) and recovery >= max(MIN_RECOVERY * drop, 4 * noise):
         return peak, arrival, noise, None
     if np.quantile(curve, 0.95) - level > 2 * max(drop, MIN_DROP * level):
-        reason = (f"no bolus in {curve.shape[0]} frames: the mean signal rises instead of falling; give the whole series."
-                  if curve.shape[0] < FEW_FRAMES else
-                  "no bolus: the mean signal rises instead of falling (CT or DCE?); give a DSC-MRI series.")
+        reason = (
+            f"no bolus in {curve.shape[0]} frames: the mean signal rises instead of falling; give the whole series."
+            if curve.shape[0] < FEW_FRAMES
+            else "no bolus: the mean signal rises instead of falling (CT or DCE?); give a DSC-MRI series."
+        )
         return peak, arrival, noise, reason
-    return peak, arrival, noise, (
-        f"no bolus: the mean signal falls by {100 * max(drop, 0) / level:.1f} % and comes back by "
-        f"{100 * max(recovery, 0) / level:.1f} %, with noise of {100 * noise / level:.1f} %; check that this is the "
-        "perfusion series and not cut short.")
+    return (
+        peak,
+        arrival,
+        noise,
+        (
+            f"no bolus: the mean signal falls by {100 * max(drop, 0) / level:.1f} % and comes back by "
+            f"{100 * max(recovery, 0) / level:.1f} %, with noise of {100 * noise / level:.1f} %; check that this is "
+            "the "
+            "perfusion series and not cut short."
+        ),
+    )
 
 
 def _leading(condition: np.ndarray, most: int) -> int:

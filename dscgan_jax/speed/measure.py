@@ -1,12 +1,13 @@
 """How fast a config is on this machine: the step, the batches, whole exams, conventional maps, and how cost grows.
 
-`run` gives one JSON record; `benchmark_page` turns records into tables. Untrained weights and drawn exams stand for real
-ones: speed knows no difference. What cannot be measured here is null, never estimated.
+`run` gives one JSON record; `benchmark_page` turns records into tables. Untrained weights and drawn exams stand for
+real ones: speed knows no difference. What cannot be measured here is null, never estimated.
 """
 
 import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -56,7 +57,9 @@ PIPELINE_SUBJECTS, PIPELINE_SLICES = 3, 8
 Record = dict[str, Any]
 
 
-def run(config: ml_collections.ConfigDict, parts: Sequence[str] = PARTS, repeats: int = 20, command: str = "") -> Record:
+def run(
+    config: ml_collections.ConfigDict, parts: Sequence[str] = PARTS, repeats: int = 20, command: str = ""
+) -> Record:
     """Measures.
 
     Args:
@@ -70,11 +73,20 @@ def run(config: ml_collections.ConfigDict, parts: Sequence[str] = PARTS, repeats
     """
     settings.check(config)
     if unknown := set(parts) - {*PARTS, *OPTIONAL_PARTS}:
-        raise InputError(f"--parts={','.join(sorted(unknown))}: unknown; known are {', '.join((*PARTS, *OPTIONAL_PARTS))}.")
+        raise InputError(
+            f"--parts={','.join(sorted(unknown))}: unknown; known are {', '.join((*PARTS, *OPTIONAL_PARTS))}."
+        )
     pipeline.check_batch_size(config.train.batch_size, jax.device_count(), config.train.accumulate)
     few = max(2, repeats // 4)
-    record = {"schema": SCHEMA, "command": command, "hardware": hardware(), "versions": versions(),
-              "load_before": os.getloadavg()[0], "config": sizes(config), "counted": dataclasses.asdict(count(config))}
+    record = {
+        "schema": SCHEMA,
+        "command": command,
+        "hardware": hardware(),
+        "versions": versions(),
+        "load_before": os.getloadavg()[0],
+        "config": sizes(config),
+        "counted": dataclasses.asdict(count(config)),
+    }
     with train.out_of_memory_named(config), tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         if "step" in parts:  # first, so that the peak of the device's memory is its own
@@ -113,9 +125,15 @@ def hardware() -> Record:
     """The machine, without its name."""
     device = jax.devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
-    return {"backend": device.platform, "device": processor() if device.platform == "cpu" else device.device_kind,
-            "devices": jax.device_count(), "device_bytes": limit, "cores": os.cpu_count(),
-            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "machine": platform.machine()}
+    return {
+        "backend": device.platform,
+        "device": processor() if device.platform == "cpu" else device.device_kind,
+        "devices": jax.device_count(),
+        "device_bytes": limit,
+        "cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "machine": platform.machine(),
+    }
 
 
 def processor() -> str:
@@ -141,8 +159,14 @@ def versions() -> dict[str, str | None]:
 
 def sizes(config: ml_collections.ConfigDict) -> Record:
     """What of a config decides its speed."""
-    return {"model": settings.to_json(config.model), "train": settings.to_json(config.train), "size": config.data.size,
-            "frames": config.data.frames, "signal": config.data.signal, "target": list(config.target)}
+    return {
+        "model": settings.to_json(config.model),
+        "train": settings.to_json(config.train),
+        "size": config.data.size,
+        "frames": config.data.frames,
+        "signal": config.data.signal,
+        "target": list(config.target),
+    }
 
 
 def count(config: ml_collections.ConfigDict) -> counting.Count:
@@ -155,6 +179,7 @@ def count(config: ml_collections.ConfigDict) -> counting.Count:
 
 def timed(work: Callable[[], Any], repeats: int) -> Record:
     """The first call, then the median of the repeats, s; whatever `work` returns is waited for."""
+
     def once() -> float:
         begin = time.perf_counter()
         jax.block_until_ready(work())
@@ -166,15 +191,20 @@ def timed(work: Callable[[], Any], repeats: int) -> Record:
 
 def spread(seconds: list[float]) -> Record:
     """Median and extremes."""
-    return {"median": statistics.median(seconds), "fastest": min(seconds), "slowest": max(seconds), "repeats": len(seconds)}
+    return {
+        "median": statistics.median(seconds),
+        "fastest": min(seconds),
+        "slowest": max(seconds),
+        "repeats": len(seconds),
+    }
 
 
 def ratios(mine: list[list[float]] | None, theirs: list[list[float]] | None) -> dict[str, float | None]:
-    """Seconds of two sides that took turns, by rounds -> medians over all rounds, their ratio, the extremes of single rounds.
+    """Medians of two sides that took turns, their ratio and the extremes of single rounds, from seconds by rounds.
 
     A ratio above 1 says that mine is faster. A side that could not run is None.
     """
-    medians = [statistics.median(sum(rounds, [])) if rounds else None for rounds in (mine, theirs)]
+    medians = [statistics.median(itertools.chain(*rounds)) if rounds else None for rounds in (mine, theirs)]
     row = {"jax_seconds": medians[0], "torch_seconds": medians[1], "ratio": None}
     if not mine or not theirs:
         return row
@@ -190,8 +220,8 @@ def matrix_side() -> int:
 def yardsticks() -> dict[str, tuple[Callable[[], Any], int]]:
     """What one device can do: name -> (work, its amount).
 
-    `float32` and `bfloat16` (accelerators alone: a CPU emulates it) are square matrix products, in operations; `bandwidth` is
-    `a + s b` on vectors far larger than any cache, in bytes read and written.
+    `float32` and `bfloat16` (accelerators alone: a CPU emulates it) are square matrix products, in operations;
+    `bandwidth` is `a + s b` on vectors far larger than any cache, in bytes read and written.
     """
     accelerator, side = jax.default_backend() != "cpu", matrix_side()
     calls = 10 if accelerator else 1  # several at once: what a device does while the host is not in its way
@@ -199,7 +229,9 @@ def yardsticks() -> dict[str, tuple[Callable[[], Any], int]]:
 
     def multiply(dtype: Any) -> tuple[Callable[[], Any], int]:
         # Random values: a matrix of ones draws less power, and a GPU then clocks higher than it does in real work.
-        left, right = (jax.random.normal(jax.random.key(seed), (side, side), jnp.float32).astype(dtype) for seed in (0, 1))
+        left, right = (
+            jax.random.normal(jax.random.key(seed), (side, side), jnp.float32).astype(dtype) for seed in (0, 1)
+        )
         return lambda: [product(left, right) for _ in range(calls)], calls * 2 * side**3
 
     add = jax.jit(lambda a, b: a + 0.5 * b, donate_argnums=0)
@@ -250,9 +282,16 @@ def fractions_of_peak(flops_per_second: float, peaks: Record, devices: int = 1) 
 
 def scaling_of(config: ml_collections.ConfigDict) -> Scaling:
     """Made-up ranges: what a training set would say."""
-    source = {"raw": Limits(0.0, 2000.0), "relative": Limits(0.0, 2.0), "delta_r2star": Limits(-10.0, 60.0)}[config.data.signal]
-    return Scaling(config.data.signal, source, tuple(config.target),
-                   tuple(Limits(*map(float, MAPS[name].window)) for name in config.target), config.data.ranges == "percentile")
+    source = {"raw": Limits(0.0, 2000.0), "relative": Limits(0.0, 2.0), "delta_r2star": Limits(-10.0, 60.0)}[
+        config.data.signal
+    ]
+    return Scaling(
+        config.data.signal,
+        source,
+        tuple(config.target),
+        tuple(Limits(*map(float, MAPS[name].window)) for name in config.target),
+        config.data.ranges == "percentile",
+    )
 
 
 def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
@@ -261,26 +300,40 @@ def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
     n, side = config.train.batch_size, config.data.size
     return {
         "dsc": random.integers(500, 1500, (n, config.data.frames, side, side), np.int16),
-        "dsc_scale": np.ones(n, np.float32), "baseline_begin": np.zeros(n, np.int32), "baseline_end": np.full(n, 8, np.int32),
-        "brain_signal": np.full(n, 1000, np.float32), "echo_seconds": np.full(n, 0.03, np.float32),
-        "maps": random.random((n, side, side, len(MAP_NAMES)), np.float32), "has_map": np.ones((n, len(MAP_NAMES)), bool),
+        "dsc_scale": np.ones(n, np.float32),
+        "baseline_begin": np.zeros(n, np.int32),
+        "baseline_end": np.full(n, 8, np.int32),
+        "brain_signal": np.full(n, 1000, np.float32),
+        "echo_seconds": np.full(n, 0.03, np.float32),
+        "maps": random.random((n, side, side, len(MAP_NAMES)), np.float32),
+        "has_map": np.ones((n, len(MAP_NAMES)), bool),
         "mask": np.ones((n, side, side), bool),
     }
 
 
 def training_step(config: ml_collections.ConfigDict, networks: Any, optimisers: Any) -> Any:
     """The step as `train` runs it."""
-    return jax.jit(functools.partial(
-        steps.train_step, networks=networks, optimisers=optimisers, scaling=scaling_of(config),
-        objective=config.loss.objective, l1_weight=config.loss.l1_weight,
-        accumulate=config.train.accumulate), donate_argnums=0, compiler_options=steps.compiler_options())
+    return jax.jit(
+        functools.partial(
+            steps.train_step,
+            networks=networks,
+            optimisers=optimisers,
+            scaling=scaling_of(config),
+            objective=config.loss.objective,
+            l1_weight=config.loss.l1_weight,
+            accumulate=config.train.accumulate,
+        ),
+        donate_argnums=0,
+        compiler_options=steps.compiler_options(),
+    )
 
 
 def measure_step(config: ml_collections.ConfigDict, repeats: int) -> Record:
     """One training step, again and again on one batch that lies on the device, in turns with the yardsticks."""
     mesh = sharding.data_mesh()
-    networks, optimisers, current = state.create(config.model, config.train, frames=config.data.frames,
-                                                 n_targets=len(config.target), seed=0, total_steps=1000)
+    networks, optimisers, current = state.create(
+        config.model, config.train, frames=config.data.frames, n_targets=len(config.target), seed=0, total_steps=1000
+    )
     parameters = {name: state.parameter_count(getattr(current, name)) for name in ("generator", "discriminator")}
     current = sharding.place_state(current, mesh)
     batch = sharding.place_batch(synthetic_batch(config), mesh)
@@ -304,18 +357,26 @@ def measure_step(config: ml_collections.ConfigDict, repeats: int) -> Record:
     counted = n * count(config).training
     n_bytes = analysis.get("bytes accessed")
     return {
-        "batch_size": n, "compile_seconds": compile_seconds, "seconds": seconds, "slices_per_second": n / median,
-        "parameters": parameters, "counted_flops": counted,
-        "traced_flops": traced, "counted_over_traced": counted / traced,
+        "batch_size": n,
+        "compile_seconds": compile_seconds,
+        "seconds": seconds,
+        "slices_per_second": n / median,
+        "parameters": parameters,
+        "counted_flops": counted,
+        "traced_flops": traced,
+        "counted_over_traced": counted / traced,
         # Before compilation: a compiled program calls libraries for its products, which the analysis cannot look into.
         "xla_flops": before_compiling.get("flops"),
         "counted_over_xla": counted / before_compiling["flops"] if before_compiling.get("flops") else None,
-        "flops_per_second": counted / median, "fraction_of_peak": fractions_of_peak(counted / median, peaks, mesh.size),
-        "xla_bytes": n_bytes, "bytes_per_second": n_bytes / median if n_bytes else None,
+        "flops_per_second": counted / median,
+        "fraction_of_peak": fractions_of_peak(counted / median, peaks, mesh.size),
+        "xla_bytes": n_bytes,
+        "bytes_per_second": n_bytes / median if n_bytes else None,
         "fraction_of_bandwidth": n_bytes / median / peaks["bandwidth"] if n_bytes else None,
         "temporary_bytes": getattr(memory, "temp_size_in_bytes", None),
         "device_peak_bytes": stats.get("peak_bytes_in_use"),
-        "resident_peak_bytes": resident, "peaks": peaks,
+        "resident_peak_bytes": resident,
+        "peaks": peaks,
         "minutes_of_paper": PAPER_EPOCHS * math.ceil(PAPER_EXAMS * EXAM_SLICES / n) * median / 60,
     }
 
@@ -349,13 +410,25 @@ def with_fields(config: ml_collections.ConfigDict, **fields: Any) -> ml_collecti
 
 def measure_pipeline(config: ml_collections.ConfigDict, folder: pathlib.Path, n_batches: int) -> Record:
     """Slices/s of the training batches, on the device where the step wants them, from each place they may lie in."""
-    config = with_fields(config, **{
-        "data.cache_dir": str(folder / "cache"), "data.slices": 0, "data.layout": "bids", "phantom.preset": "acute",
-        "phantom.subjects": PIPELINE_SUBJECTS, "phantom.slices": PIPELINE_SLICES, "phantom.size": max(config.data.size, 32)})
+    config = with_fields(
+        config,
+        **{
+            "data.cache_dir": str(folder / "cache"),
+            "data.slices": 0,
+            "data.layout": "bids",
+            "phantom.preset": "acute",
+            "phantom.subjects": PIPELINE_SUBJECTS,
+            "phantom.slices": PIPELINE_SLICES,
+            "phantom.size": max(config.data.size, 32),
+        },
+    )
     config.data.root = str(phantom_exams.phantom_folder(config, folder))
     builder, mesh = data_builder.prepared(config, progress=False), sharding.data_mesh()
-    places = {"device": {"data.on_device": "always"}, "memory": {"data.on_device": "never", "data.memory_mib": 1 << 20},
-              "disk": {"data.on_device": "never", "data.memory_mib": 0}}
+    places = {
+        "device": {"data.on_device": "always"},
+        "memory": {"data.on_device": "never", "data.memory_mib": 1 << 20},
+        "disk": {"data.on_device": "never", "data.memory_mib": 0},
+    }
     rates = {}
     for place, fields in places.items():
         feed = train.data_feed(with_fields(config, **fields), builder, mesh, 0)
@@ -382,23 +455,33 @@ def draw_exam(config: ml_collections.ConfigDict, folder: pathlib.Path) -> layout
 
 def first_slices(exam: layouts.Exam, n: int) -> layouts.Exam:
     """The same exam with fewer slices."""
-    return dataclasses.replace(exam, series=exam.series[:, :, :n], mask=exam.mask[:, :, :n],
-                               maps={name: volume[:, :, :n] for name, volume in exam.maps.items()})
+    return dataclasses.replace(
+        exam,
+        series=exam.series[:, :, :n],
+        mask=exam.mask[:, :, :n],
+        maps={name: volume[:, :, :n] for name, volume in exam.maps.items()},
+    )
 
 
 def write_untrained(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """A checkpoint of drawn weights."""
-    current = state.create(config.model, config.train, frames=config.data.frames, n_targets=len(config.target), seed=0,
-                           total_steps=1)[2]
-    record = {"config": settings.to_json(config), "scaling": scaling_of(config).to_json(),
-              "data": {"source": "none", "fingerprint": "", "n_train": 0}, "software": versions()}
+    current = state.create(
+        config.model, config.train, frames=config.data.frames, n_targets=len(config.target), seed=0, total_steps=1
+    )[2]
+    record = {
+        "config": settings.to_json(config),
+        "scaling": scaling_of(config).to_json(),
+        "data": {"source": "none", "fingerprint": "", "n_train": 0},
+        "software": versions(),
+    }
     checkpoints = Checkpoints(workdir, 1)
     checkpoints.save(current, record, 1.0)
     checkpoints.close()
 
 
-def predictor_of(config: ml_collections.ConfigDict, targets: Sequence[str], folder: pathlib.Path
-                 ) -> tuple[Predictor, pathlib.Path]:
+def predictor_of(
+    config: ml_collections.ConfigDict, targets: Sequence[str], folder: pathlib.Path
+) -> tuple[Predictor, pathlib.Path]:
     """An untrained predictor of these maps for exams with any number of slices, and its work directory."""
     config = with_fields(config, **{"data.slices": 0})
     config.target = tuple(targets)
@@ -413,7 +496,9 @@ def norms_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
     return ("batch", "running") if config.model.norm == "batch" else ("batch",)
 
 
-def measure_inference(config: ml_collections.ConfigDict, exam: layouts.Exam, folder: pathlib.Path, repeats: int) -> Record:
+def measure_inference(
+    config: ml_collections.ConfigDict, exam: layouts.Exam, folder: pathlib.Path, repeats: int
+) -> Record:
     """An exam of 21 slices: series in memory -> maps in memory, cold (with compilation) and warm; one map, five maps.
 
     `preparation` is what of that the host does before the network.
@@ -422,23 +507,40 @@ def measure_inference(config: ml_collections.ConfigDict, exam: layouts.Exam, fol
     rows: Record = {"slices": EXAM_SLICES, "size": config.data.size}
     for name, targets in (("one_map", tuple(config.target)[:1]), ("five_maps", MAP_NAMES)):
         predictor, _ = predictor_of(config, targets, folder)
-        rows[name] = {norm: timed(lambda p=predictor, n=norm: p.predict(exam, n).scaled, repeats) for norm in norms_of(config)}
+        rows[name] = {
+            norm: timed(lambda p=predictor, n=norm: p.predict(exam, n).scaled, repeats) for norm in norms_of(config)
+        }
     rows["preparation"] = timed(lambda: preparation.prepare(exam, predictor.preparation).dsc, repeats)
     return rows
 
 
 def measure_start(config: ml_collections.ConfigDict, files: layouts.SubjectFiles, folder: pathlib.Path) -> Record:
-    """`--mode=predict` with five maps from its start to files on disk, in a process of its own: with an empty cache of compiled
-    programs, then with the one that it left."""
+    """`--mode=predict` with five maps from its start to files on disk, in a process of its own.
+
+    With an empty cache of compiled programs, then with the one that it left.
+    """
     _, workdir = predictor_of(config, MAP_NAMES, folder)
-    command = [sys.executable, "-m", "dscgan_jax.main", "--mode=predict", f"--workdir={workdir}", f"--input={files.series}",
-               f"--output={folder / 'maps'}", f"--config.data.cache_dir={folder / 'predict_cache'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "dscgan_jax.main",
+        "--mode=predict",
+        f"--workdir={workdir}",
+        f"--input={files.series}",
+        f"--output={folder / 'maps'}",
+        f"--config.data.cache_dir={folder / 'predict_cache'}",
+    ]
     starts = []
     for _ in range(2):
         begin = time.perf_counter()
         # This process may hold most of a GPU's memory already.
-        done = subprocess.run(command, capture_output=True, text=True, check=False,
-                              env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"})
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        )
         starts.append(time.perf_counter() - begin)
         if done.returncode:
             raise InputError(f"--mode=predict failed: {' '.join(done.stderr.split())[-300:]}")
@@ -446,67 +548,96 @@ def measure_start(config: ml_collections.ConfigDict, files: layouts.SubjectFiles
 
 
 def measure_temporal_stack(config: ml_collections.ConfigDict, repeats: int) -> Record | None:
-    """The temporal stack alone, without gradients, on one batch, in turns with the yardsticks. None for a plain U-Net."""
+    """The temporal stack alone, without gradients, on one batch, in turns with the yardsticks.
+
+    None for a plain U-Net.
+    """
     counted = config.train.batch_size * count(config).temporal
     if not counted:
         return None
     networks, variables, _ = state.build(config.model, config.data.frames, len(config.target), 0)
-    series = jax.random.uniform(jax.random.key(0), (config.train.batch_size, config.data.frames, config.data.size,
-                                                    config.data.size), minval=-1.0)
+    series = jax.random.uniform(
+        jax.random.key(0),
+        (config.train.batch_size, config.data.frames, config.data.size, config.data.size),
+        minval=-1.0,
+    )
 
     @functools.partial(jax.jit, static_argnames="mode", compiler_options=steps.compiler_options())
     def features(variables: state.Variables, series: jax.Array, mode: str) -> jax.Array:
         return nnx.merge(networks.generator, variables["params"], variables["stats"]).temporal(
-            series, mode, jnp.dtype(networks.compute))
+            series, mode, jnp.dtype(networks.compute)
+        )
 
     rows: Record = {"batch_size": config.train.batch_size, "counted_flops": counted}
     for norm in norms_of(config):
         seconds, peaks = beside_yardsticks(lambda norm=norm: features(variables, series, norm), repeats)
-        rows[norm] = {"seconds": seconds, "peaks": peaks,
-                      "fraction_of_peak": fractions_of_peak(counted / seconds["median"], peaks)}
+        rows[norm] = {
+            "seconds": seconds,
+            "peaks": peaks,
+            "fraction_of_peak": fractions_of_peak(counted / seconds["median"], peaks),
+        }
     return rows
 
 
-def measure_deconvolution(exam: layouts.Exam, files: layouts.SubjectFiles, repeats: int,
-                          methods: Sequence[str] = DECONVOLUTIONS) -> Record:
-    """Series in memory -> conventional maps in memory, with the exam's own arterial curve; with and without compilation."""
+def measure_deconvolution(
+    exam: layouts.Exam, files: layouts.SubjectFiles, repeats: int, methods: Sequence[str] = DECONVOLUTIONS
+) -> Record:
+    """Series in memory -> conventional maps in memory, with the exam's own arterial curve.
+
+    With and without compilation.
+    """
     given = deconvolve.given_of(exam, deconvolve.FROM_FOLDER, own_aif=files.aif)
 
     def maps(method: str) -> list[np.ndarray]:
         return list(deconvolve.deconvolve_exam(exam, deconvolve.Settings(method=method), given).volumes.values())
 
-    return {"exam": list(exam.series.shape),
-            "methods": {method: timed(lambda method=method: maps(method), repeats) for method in methods}}
+    return {
+        "exam": list(exam.series.shape),
+        "methods": {method: timed(lambda method=method: maps(method), repeats) for method in methods},
+    }
 
 
 # --- How cost grows ------------------------------------------------------------------------------------------------
 
 
 def measure_linear(config: ml_collections.ConfigDict, exam: layouts.Exam, folder: pathlib.Path, repeats: int) -> Record:
-    """Seconds at three sizes each: slices of a predicted exam, frames of a step (both warm), exams of a set to prepare."""
+    """Seconds at three sizes each.
+
+    Slices of a predicted exam, frames of a step (both warm), exams of a set to prepare.
+    """
     predictor, _ = predictor_of(config, tuple(config.target)[:1], folder)
 
     rows = {"slices": [], "frames": [], "subjects": []}
     for n in SLICE_COUNTS:
         part = first_slices(exam, n)
-        rows["slices"].append({"n": n, "seconds": timed(lambda part=part: predictor.predict(part).scaled, repeats)["median"]})
+        rows["slices"].append(
+            {"n": n, "seconds": timed(lambda part=part: predictor.predict(part).scaled, repeats)["median"]}
+        )
     for frames in FRAME_COUNTS:
         step = measure_step(with_fields(config, **{"data.frames": frames}), repeats)
-        rows["frames"].append({"n": frames, "seconds": step["seconds"]["median"], "counted_flops": step["counted_flops"]})
+        rows["frames"].append(
+            {"n": frames, "seconds": step["seconds"]["median"], "counted_flops": step["counted_flops"]}
+        )
     drawn = phantom.draw_phantom("acute", (2024, 2), size=max(config.data.size, 32), slices=PIPELINE_SLICES)
     for n in SUBJECT_COUNTS:
         root = folder / f"{n}-exams"
         for number in range(n):
             phantom_exams.write_exam(root, f"sub-{number:04d}", drawn)
-        (root / "participants.tsv").write_text("participant_id\tsplit\n" + "".join(
-            f"sub-{number:04d}\ttrain\n" for number in range(n)), encoding="utf-8")
+        (root / "participants.tsv").write_text(
+            "participant_id\tsplit\n" + "".join(f"sub-{number:04d}\ttrain\n" for number in range(n)), encoding="utf-8"
+        )
         caches = iter(range(repeats + 1))
 
         def prepare(n: int = n, root: pathlib.Path = root, caches: Iterator[int] = caches) -> None:
             fresh = folder / f"{n}-prepared-{next(caches)}"
-            data_builder.prepared(with_fields(config, **{"data.root": str(root), "data.layout": "bids", "data.slices": 0,
-                                                         "data.cache_dir": str(fresh)}), for_training=False,
-                                  progress=False)
+            data_builder.prepared(
+                with_fields(
+                    config,
+                    **{"data.root": str(root), "data.layout": "bids", "data.slices": 0, "data.cache_dir": str(fresh)},
+                ),
+                for_training=False,
+                progress=False,
+            )
 
         rows["subjects"].append({"n": n, "seconds": timed(prepare, repeats)["median"]})
     return {what: [{**row, "seconds_each": row["seconds"] / row["n"]} for row in of] for what, of in rows.items()}

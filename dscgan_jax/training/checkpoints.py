@@ -26,8 +26,9 @@ _ITEMS = (*_NETWORKS, "optimisers", "loop")
 
 def software_versions() -> dict[str, str | None]:
     """Versions and the git commit of the code that runs (None outside a checkout)."""
-    versions: dict[str, str | None] = {name: importlib.metadata.version(name) for name in
-                                       ("dscgan_jax", "jax", "flax", "optax", "orbax-checkpoint")}
+    versions: dict[str, str | None] = {
+        name: importlib.metadata.version(name) for name in ("dscgan_jax", "jax", "flax", "optax", "orbax-checkpoint")
+    }
     versions["git"] = git_commit()
     return versions
 
@@ -37,7 +38,9 @@ def git_commit() -> str | None:
     root = pathlib.Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+        ).stdout.strip()
 
     try:
         if pathlib.Path(git("rev-parse", "--show-toplevel") or "/").resolve() != root:
@@ -57,7 +60,10 @@ def digest(tree: Any) -> str:
 
 
 class Checkpoints:
-    """The checkpoints of one work directory; all processes save and restore them together, unless one opens them `alone`."""
+    """The checkpoints of one work directory.
+
+    All processes save and restore them together, unless one opens them `alone`.
+    """
 
     def __init__(self, workdir: pathlib.Path | str, keep: int = 2, alone: bool = False):
         self.folder = (pathlib.Path(workdir) / "checkpoints").absolute()
@@ -69,7 +75,8 @@ class Checkpoints:
                 best_mode="min",
                 # max_to_keep with best_fn would delete the latest step as soon as it is not among the best.
                 preservation_policy=preservation_policy.AnyPreservationPolicy(
-                    [preservation_policy.LatestN(keep), best]),
+                    [preservation_policy.LatestN(keep), best]
+                ),
                 create=not alone,  # who reads alone finds the folder there
                 multiprocessing_options=_this_process() if alone else ocp.options.MultiprocessingOptions(),
             ),
@@ -100,8 +107,12 @@ class Checkpoints:
         targets = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in _items(like).items()}
         with _readable(self.folder, step):
             restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
-        return like.replace(generator=restored["generator"], discriminator=restored["discriminator"],
-                            **restored["optimisers"], **restored["loop"])
+        return like.replace(
+            generator=restored["generator"],
+            discriminator=restored["discriminator"],
+            **restored["optimisers"],
+            **restored["loop"],
+        )
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
@@ -121,8 +132,10 @@ def choose_step(workdir: pathlib.Path | str, which: str = "best") -> int:
     """
     folder = (pathlib.Path(workdir) / "checkpoints").absolute()
     if not folder.is_dir():
-        raise InputError(f"{workdir} holds no checkpoints; expected {folder.name}/<step>/ as training leaves them. "
-                         "Give the --workdir of a trained run.")
+        raise InputError(
+            f"{workdir} holds no checkpoints; expected {folder.name}/<step>/ as training leaves them. "
+            "Give the --workdir of a trained run."
+        )
     checkpoints = Checkpoints(workdir, alone=True)
     try:
         manager = checkpoints._manager
@@ -135,8 +148,10 @@ def choose_step(workdir: pathlib.Path | str, which: str = "best") -> int:
             best = manager.best_step()
             return steps[-1] if best is None else best
         if not which.isdigit() or int(which) not in steps:
-            raise InputError(f"--step={which}: {folder} holds the steps {', '.join(map(str, steps))}; "
-                             "give one of them, best or latest.")
+            raise InputError(
+                f"--step={which}: {folder} holds the steps {', '.join(map(str, steps))}; "
+                "give one of them, best or latest."
+            )
         return int(which)
     finally:
         checkpoints.close()
@@ -153,8 +168,9 @@ def load_generator(workdir: pathlib.Path | str, step: int, like: Any) -> Any:
     folder = (pathlib.Path(workdir) / "checkpoints").absolute()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=_this_process())
     with _readable(folder, step), ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as reader:
-        return reader.restore(folder / str(step) / "generator",
-                              args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
+        return reader.restore(
+            folder / str(step) / "generator", args=ocp.args.StandardRestore(jax.tree.map(_abstract, like))
+        )
 
 
 def load_record(workdir: pathlib.Path | str, step: int) -> dict[str, Any]:
@@ -168,8 +184,11 @@ def load_record(workdir: pathlib.Path | str, step: int) -> dict[str, Any]:
 
 def _this_process() -> ocp.options.MultiprocessingOptions:
     """Reading without the other processes, which may be elsewhere."""
-    return ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()},
-                                              barrier_sync_key_prefix=f"alone{jax.process_index()}")
+    return ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(),
+        active_processes={jax.process_index()},
+        barrier_sync_key_prefix=f"alone{jax.process_index()}",
+    )
 
 
 def _items(state: GanState) -> dict[str, Any]:
@@ -198,5 +217,7 @@ class _readable:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         if error is not None and isinstance(error, Exception) and not isinstance(error, InputError):
             first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-            raise InputError(f"checkpoint {self._where} cannot be read: files are missing or damaged ({first[:160]}). "
-                             "Remove that folder and rerun: the run resumes from the checkpoint before it.") from error
+            raise InputError(
+                f"checkpoint {self._where} cannot be read: files are missing or damaged ({first[:160]}). "
+                "Remove that folder and rerun: the run resumes from the checkpoint before it."
+            ) from error

@@ -1,7 +1,7 @@
 """Several processes that train as one: how they meet, who speaks, and what is tried before anything long starts.
 
-Words: the *lead* is process 0, which alone draws, prepares, prints, logs and evaluates; the others are its *peers*. All of
-them see the same files: the work directory and the cache lie on a shared file system.
+Words: the *lead* is process 0, which alone draws, prepares, prints, logs and evaluates; the others are its *peers*. All
+of them see the same files: the work directory and the cache lie on a shared file system.
 """
 
 import contextlib
@@ -25,7 +25,9 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.training import sharding
 
 WAIT_SECONDS = 300.0  # for peers to come, and for all devices to add up one number
-_LONG_SECONDS = 7 * 24 * 3600  # while the lead prepares or evaluates, its peers wait; should it die, the runtime ends them
+_LONG_SECONDS = (
+    7 * 24 * 3600
+)  # while the lead prepares or evaluates, its peers wait; should it die, the runtime ends them
 _LEAD_LINGERS_SECONDS = 2.0  # its end aborts its peers: those that fail alike shall have told it
 
 
@@ -36,8 +38,14 @@ class Stuck(InputError):
     """An error after which a thread still hangs in the runtime, so that the process cannot end in the ordinary way."""
 
 
-def initialize(*, automatic: bool, coordinator: str | None, processes: int | None, process: int | None,
-               wait_seconds: float = WAIT_SECONDS) -> None:
+def initialize(
+    *,
+    automatic: bool,
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
+    wait_seconds: float = WAIT_SECONDS,
+) -> None:
     """Joins the other processes; must come before the first use of a device. Does nothing where no flag asks for it.
 
     Args:
@@ -67,29 +75,40 @@ def initialize(*, automatic: bool, coordinator: str | None, processes: int | Non
             how["coordinator_bind_address"] = coordinator  # not for other machines
     where = f"{processes} processes at {coordinator}" if coordinator else "other processes of this job"
     try:
-        _within(wait_seconds, lambda: (jax.distributed.initialize(**how), jax.process_index()),  # their devices meet too
-                f"the {where} did not all come within {wait_seconds:g} s. Start every one with the same --coordinator and "
-                "--processes and with its own --process, look at the output of the others, and let the machines reach "
-                "each other on that port.")
+        _within(
+            wait_seconds,
+            lambda: (jax.distributed.initialize(**how), jax.process_index()),  # their devices meet too
+            f"the {where} did not all come within {wait_seconds:g} s. Start every one with the same --coordinator and "
+            "--processes and with its own --process, look at the output of the others, and let the machines reach "
+            "each other on that port.",
+        )
     except InputError:
         raise
-    except Exception as error:  # a missing driver is an AssertionError; whatever it is, an ordinary end would wait for others
+    except (
+        Exception
+    ) as error:  # a missing driver is an AssertionError; whatever it is, an ordinary end would wait for others
         if automatic and "defined" in str(error):
-            raise InputError("--distributed=auto found neither Slurm, Open MPI nor a TPU pod; start with launch/slurm.py or "
-                             "launch/tpu.py, or give --coordinator, --processes and --process.") from error
+            raise InputError(
+                "--distributed=auto found neither Slurm, Open MPI nor a TPU pod; start with launch/slurm.py or "
+                "launch/tpu.py, or give --coordinator, --processes and --process."
+            ) from error
         raise Stuck(f"the processes could not meet: {_first_line(error) or type(error).__name__}.") from error
     _joined = True
 
 
 def _check_meeting_point(coordinator: str | None, processes: int | None, process: int | None) -> None:
     if coordinator is None or processes is None or process is None:
-        raise InputError("several processes need --coordinator=HOST:PORT, --processes=N and --process=I together; "
-                         "Slurm, Open MPI and TPU pods need --distributed=auto alone.")
+        raise InputError(
+            "several processes need --coordinator=HOST:PORT, --processes=N and --process=I together; "
+            "Slurm, Open MPI and TPU pods need --distributed=auto alone."
+        )
     host, colon, port = coordinator.rpartition(":")
     if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
         raise InputError(f"--coordinator={coordinator}: expected HOST:PORT of process 0, for example node1:29400.")
     if not 0 <= process < processes:
-        raise InputError(f"--process={process} of --processes={processes}: it must be at least 0 and below their number.")
+        raise InputError(
+            f"--process={process} of --processes={processes}: it must be at least 0 and below their number."
+        )
     if process == 0:
         _check_free(host, int(port))
 
@@ -101,8 +120,10 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host if _is_loopback(f"{host}:{port}") else "", port))
         except OSError as error:
-            raise InputError(f"--coordinator: port {port} cannot be opened here ({error.strerror}); give another, the same "
-                             "to all processes.") from error
+            raise InputError(
+                f"--coordinator: port {port} cannot be opened here ({error.strerror}); give another, the same "
+                "to all processes."
+            ) from error
 
 
 def _is_loopback(coordinator: str) -> bool:
@@ -122,7 +143,9 @@ def is_lead() -> bool:
 
 def silent_unless_lead() -> contextlib.AbstractContextManager[Any]:
     """Within it, peers print nothing; errors go to stderr and are seen."""
-    return contextlib.nullcontext() if is_lead() else contextlib.redirect_stdout(open(os.devnull, "w", encoding="utf-8"))
+    return (
+        contextlib.nullcontext() if is_lead() else contextlib.redirect_stdout(open(os.devnull, "w", encoding="utf-8"))
+    )
 
 
 def barrier(name: str) -> None:
@@ -175,11 +198,18 @@ def check_devices_reduce(mesh: jax.sharding.Mesh, timeout_seconds: float = WAIT_
     """
     n_devices, expected = mesh.size, mesh.size * (mesh.size + 1) // 2
     what = f"{n_devices} {mesh.devices.flat[0].platform} devices of {jax.process_count()} processes"
-    look = ("Look at the output of every process and whether each sees its devices (nvidia-smi), whether another program holds "
-            "one, and whether the machines reach each other (NCCL_SOCKET_IFNAME names the network, NCCL_DEBUG=INFO tells more).")
+    look = (
+        "Look at the output of every process and whether each sees its devices (nvidia-smi), whether another program "
+        "holds "
+        "one, and whether the machines reach each other (NCCL_SOCKET_IFNAME names the network, NCCL_DEBUG=INFO tells "
+        "more)."
+    )
     try:
-        got = _within(timeout_seconds, lambda: _sum_of_numbers(mesh),
-                      f"the {what} did not add up one number within {timeout_seconds:g} s. {look}")
+        got = _within(
+            timeout_seconds,
+            lambda: _sum_of_numbers(mesh),
+            f"the {what} did not add up one number within {timeout_seconds:g} s. {look}",
+        )
     except RuntimeError as error:
         raise InputError(f"the {what} cannot add up one number: {_first_line(error)}. {look}") from error
     if got != expected:
@@ -201,8 +231,10 @@ def check_same_everywhere(text: str) -> None:
     digests = _gathered(np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint64))
     others = np.flatnonzero((digests != digests[0]).any(axis=1))
     if others.size:
-        raise InputError(f"process {others[0]} was started with another config, work directory or version of the code than "
-                         "process 0; give all of them the same command but for --process.")
+        raise InputError(
+            f"process {others[0]} was started with another config, work directory or version of the code than "
+            "process 0; give all of them the same command but for --process."
+        )
 
 
 def check_shared(folder: pathlib.Path) -> None:
@@ -223,14 +255,19 @@ def check_shared(folder: pathlib.Path) -> None:
     if not everywhere(seen):
         with contextlib.suppress(OSError):
             (folder / name).unlink(missing_ok=True)
-        raise InputError(f"{folder.absolute()} is not the same folder for all processes; give a --workdir (and "
-                         "--config.data.cache_dir) on a file system that all machines share.")
+        raise InputError(
+            f"{folder.absolute()} is not the same folder for all processes; give a --workdir (and "
+            "--config.data.cache_dir) on a file system that all machines share."
+        )
     if is_lead():
         (folder / name).unlink(missing_ok=True)
 
 
 def leave(line: str) -> NoReturn:
-    """Ends the process with an error line at once, whatever still hangs; the runtime then ends those that wait for it."""
+    """Ends the process with an error line at once, whatever still hangs.
+
+    The runtime then ends those that wait for it.
+    """
     sys.stdout.flush()
     print(line, file=sys.stderr, flush=True)
     if has_joined() and is_lead():

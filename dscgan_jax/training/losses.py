@@ -53,7 +53,8 @@ def abs_error_and_count(fake: Array, target: Array, has_map: Array) -> tuple[Arr
 def l1(fake: Array, target: Array, has_map: Array, expected_count: Array | None = None) -> Array:
     """Mean absolute error over all values present in the batch; 0 for a batch without any. Shapes as above.
 
-    `expected_count`, for a part of a batch, is what to divide by: the whole batch's count over the number of parts, so that
+    `expected_count`, for a part of a batch, is what to divide by: the whole batch's count over the number of parts, so
+      that
     the mean over the parts is the batch's.
     """
     error, count = abs_error_and_count(fake, target, has_map)

@@ -9,8 +9,8 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # glibc's names, from its m
 def keep_freed_memory() -> None:
     """Tells glibc to keep freed memory for the next step instead of giving it back; does nothing with another library.
 
-    A training step on a CPU allocates some hundred MiB in large arrays and frees them again. By default each comes new from
-    the system, page by page, which took a sixth of a step.
+    A training step on a CPU allocates some hundred MiB in large arrays and frees them again. By default each comes new
+    from the system, page by page, which took a sixth of a step.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt

@@ -48,8 +48,10 @@ def load(slices: pipeline.Slices, mesh: Mesh, *, read_threads: int) -> Arrays:
     for first in range(0, len(slices), BLOCK):
         block = pipeline.stacked(itertools.islice(examples, BLOCK))
         whole = jax.block_until_ready(whole or _zeros(block, len(slices), mesh))  # at most one block is on its way
-        block = {name: jax.make_array_from_process_local_data(everywhere, values, values.shape)
-                 for name, values in block.items()}
+        block = {
+            name: jax.make_array_from_process_local_data(everywhere, values, values.shape)
+            for name, values in block.items()
+        }
         whole = fill(whole, block, np.int32(first))
     return jax.block_until_ready(whole)
 
@@ -94,12 +96,15 @@ def compiled(mesh: Mesh, *, batch_size: int, seed: int, n_slices: int):
         chosen = jax.lax.dynamic_slice_in_dim(order, first, batch_size)
         return {name: values.at[chosen].get(mode="promise_in_bounds") for name, values in arrays.items()}
 
-    return jax.jit(draw, out_shardings=sharding.replicated(mesh)), jax.jit(gather, out_shardings=sharding.split_batch(mesh))
+    return jax.jit(draw, out_shardings=sharding.replicated(mesh)), jax.jit(
+        gather, out_shardings=sharding.split_batch(mesh)
+    )
 
 
 def _zeros(block: dict[str, np.ndarray], n_slices: int, mesh: Mesh) -> Arrays:
     def zeros():
         return {name: jnp.zeros((n_slices, *values.shape[1:]), values.dtype) for name, values in block.items()}
+
     return jax.jit(zeros, out_shardings=sharding.replicated(mesh))()
 
 

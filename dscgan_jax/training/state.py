@@ -32,8 +32,8 @@ class Optimisers(NamedTuple):
 class Networks:
     """Structure of generator and discriminator; hashable.
 
-    With `compute` = `bfloat16` the layers compute in it; parameters, statistics, the temporal stack's first convolution, the
-    generator's last one, outputs and losses stay as they are.
+    With `compute` = `bfloat16` the layers compute in it; parameters, statistics, the temporal stack's first
+    convolution, the generator's last one, outputs and losses stay as they are.
     """
 
     generator: nnx.GraphDef
@@ -77,11 +77,18 @@ class GanState:
 
 def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
     """The generator that `config.model` describes, with drawn weights."""
-    common = {"depth": model.depth, "norm": model.norm, "upsample": model.upsample, "scheme": model.init, "rng": rng,
-                  "bias_before_norm": model.bias_before_norm}
+    common = {
+        "depth": model.depth,
+        "norm": model.norm,
+        "upsample": model.upsample,
+        "scheme": model.init,
+        "rng": rng,
+        "bias_before_norm": model.bias_before_norm,
+    }
     if model.generator == "temporal":
-        return generators.TemporalGenerator(n_targets, width=model.width, unet_width=model.unet_width,
-                                            lean=model.lean, **common)
+        return generators.TemporalGenerator(
+            n_targets, width=model.width, unet_width=model.unet_width, lean=model.lean, **common
+        )
     return generators.UNetGenerator(frames, n_targets, width=model.width, **common)
 
 
@@ -90,8 +97,9 @@ def build_discriminator(model: Any, frames: int, n_targets: int, rng: np.random.
     common = {"width": model.discriminator_width, "norm": model.norm, "scheme": model.init, "rng": rng}
     if model.discriminator == "whole":
         return discriminator.WholeDiscriminator(frames + n_targets, **common)
-    return discriminator.PatchDiscriminator(frames, n_targets, layers=model.discriminator_layers,
-                                            bias_before_norm=model.bias_before_norm, **common)
+    return discriminator.PatchDiscriminator(
+        frames, n_targets, layers=model.discriminator_layers, bias_before_norm=model.bias_before_norm, **common
+    )
 
 
 def build(model: Any, frames: int, n_targets: int, seed: int | None) -> tuple[Networks, Variables, Variables]:
@@ -130,8 +138,9 @@ def make_optimisers(train: Any, total_steps: int) -> Optimisers:
     return Optimisers(adam(train.learning_rate), adam(train.discriminator_learning_rate))
 
 
-def create(model: Any, train: Any, *, frames: int, n_targets: int, seed: int,
-           total_steps: int) -> tuple[Networks, Optimisers, GanState]:
+def create(
+    model: Any, train: Any, *, frames: int, n_targets: int, seed: int, total_steps: int
+) -> tuple[Networks, Optimisers, GanState]:
     """Networks, optimisers and the state before the first step.
 
     Args:
@@ -143,9 +152,14 @@ def create(model: Any, train: Any, *, frames: int, n_targets: int, seed: int,
     """
     networks, variables_g, variables_d = build(model, frames, n_targets, seed)
     optimisers = make_optimisers(train, total_steps)
-    state = GanState(step=jnp.zeros((), jnp.int32), key=jax.random.key(seed), generator=variables_g,
-                     discriminator=variables_d, opt_g=jax.jit(optimisers.generator.init)(variables_g["params"]),
-                     opt_d=jax.jit(optimisers.discriminator.init)(variables_d["params"]))
+    state = GanState(
+        step=jnp.zeros((), jnp.int32),
+        key=jax.random.key(seed),
+        generator=variables_g,
+        discriminator=variables_d,
+        opt_g=jax.jit(optimisers.generator.init)(variables_g["params"]),
+        opt_d=jax.jit(optimisers.discriminator.init)(variables_d["params"]),
+    )
     return networks, optimisers, state
 
 

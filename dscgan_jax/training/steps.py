@@ -1,7 +1,7 @@
 """One training step and one prediction, as pure functions; the loop jits them once.
 
-    step = functools.partial(train_step, networks=..., optimisers=..., scaling=..., objective=..., l1_weight=...)
-    step = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
+step = functools.partial(train_step, networks=..., optimisers=..., scaling=..., objective=..., l1_weight=...)
+step = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
 """
 
 from typing import Any
@@ -25,18 +25,39 @@ ABSENT = -1.0  # what both a real and a fake map hold where an exam lacks that m
 
 
 def compiler_options() -> dict[str, int]:
-    """What `jax.jit` shall tell XLA: on a CPU, to take its widest vectors (a training step at width 16 became 8 % faster)."""
+    """What `jax.jit` shall tell XLA.
+
+    On a CPU, to take its widest vectors (a training step at width 16 became 8 % faster).
+    """
     return WIDE_VECTORS if jax.default_backend() == "cpu" else {}
 
 
-def train_step(state: GanState, batch: Batch, *, networks: Networks, optimisers: Optimisers, scaling: Scaling,
-               objective: str, l1_weight: float, accumulate: int = 1) -> tuple[GanState, Scalars]:
+def train_step(
+    state: GanState,
+    batch: Batch,
+    *,
+    networks: Networks,
+    optimisers: Optimisers,
+    scaling: Scaling,
+    objective: str,
+    l1_weight: float,
+    accumulate: int = 1,
+) -> tuple[GanState, Scalars]:
     """One update of both networks from a batch of `data.pipeline`; see `gan_step`."""
     series = scaling.scaled_series(batch)
     target = scaling.scaled_maps(batch["maps"])
     has_map = batch["has_map"][:, jnp.array(map_indices(scaling.targets))]
-    return gan_step(state, series, target, has_map, networks=networks, optimisers=optimisers, objective=objective,
-                    l1_weight=l1_weight, accumulate=accumulate)
+    return gan_step(
+        state,
+        series,
+        target,
+        has_map,
+        networks=networks,
+        optimisers=optimisers,
+        objective=objective,
+        l1_weight=l1_weight,
+        accumulate=accumulate,
+    )
 
 
 def predict_step(variables: Variables, batch: Batch, *, networks: Networks, scaling: Scaling, mode: str) -> Array:
@@ -55,16 +76,43 @@ def predict_step(variables: Variables, batch: Batch, *, networks: Networks, scal
     return networks.generate(variables, scaling.scaled_series(batch), mode)[0]
 
 
-def gan_step(state: GanState, series: Array, target: Array, has_map: Array, *, networks: Networks, optimisers: Optimisers,
-             objective: str, l1_weight: float, accumulate: int = 1) -> tuple[GanState, Scalars]:
+def gan_step(
+    state: GanState,
+    series: Array,
+    target: Array,
+    has_map: Array,
+    *,
+    networks: Networks,
+    optimisers: Optimisers,
+    objective: str,
+    l1_weight: float,
+    accumulate: int = 1,
+) -> tuple[GanState, Scalars]:
     """One update of both networks from scaled arrays; arguments and scalars as in `gan_step_and_gradients`."""
-    return gan_step_and_gradients(state, series, target, has_map, networks=networks, optimisers=optimisers,
-                                  objective=objective, l1_weight=l1_weight, accumulate=accumulate)[:2]
+    return gan_step_and_gradients(
+        state,
+        series,
+        target,
+        has_map,
+        networks=networks,
+        optimisers=optimisers,
+        objective=objective,
+        l1_weight=l1_weight,
+        accumulate=accumulate,
+    )[:2]
 
 
 def gan_step_and_gradients(
-    state: GanState, series: Array, target: Array, has_map: Array, *, networks: Networks,
-    optimisers: Optimisers, objective: str, l1_weight: float, accumulate: int = 1,
+    state: GanState,
+    series: Array,
+    target: Array,
+    has_map: Array,
+    *,
+    networks: Networks,
+    optimisers: Optimisers,
+    objective: str,
+    l1_weight: float,
+    accumulate: int = 1,
 ) -> tuple[GanState, Scalars, tuple[Any, Any]]:
     """One update of both networks (Isola et al. 2017; the order is that of Kossen et al. 2023).
 
@@ -80,7 +128,8 @@ def gan_step_and_gradients(
       networks, optimisers: static.
       objective: of `losses.OBJECTIVES`.
       l1_weight: lambda.
-      accumulate: parts that the batch is taken in, one behind the other, to save memory. The gradients are the mean over
+      accumulate: parts that the batch is taken in, one behind the other, to save memory. The gradients are the mean
+        over
         the parts, batch norms see one part at a time, and the generator runs twice: before the discriminator's update
         and after it.
 
@@ -89,7 +138,9 @@ def gan_step_and_gradients(
       `loss_d_fake`) / 2, which is what is minimised, `accuracy_real` and `accuracy_fake` of the discriminator before
       its update; gradients of generator and discriminator.
     """
-    present = has_map.sum() * (target.size // target.shape[0] // target.shape[-1]) / accumulate  # values in a part, on average
+    present = (
+        has_map.sum() * (target.size // target.shape[0] // target.shape[-1]) / accumulate
+    )  # values in a part, on average
     passes = _Passes(networks, objective, l1_weight, present)
     generator, discriminator = state.generator, state.discriminator
     batch = (series, target, has_map)
@@ -114,6 +165,7 @@ def gan_step_and_gradients(
         gradient_fake, stats_d, more = passes.improve(updated, batch, fake)
         (gradient_g,) = pull(gradient_fake)
     else:
+
         def improve_part(stats, part):
             fake, pull, _ = passes.generate(generator, part)
             gradient_fake, stats, scalars = passes.improve({**updated, "stats": stats}, part, fake)
@@ -123,9 +175,13 @@ def gan_step_and_gradients(
         gradient_g, more = jax.tree.map(lambda leaf: leaf.mean(0), of_parts)
 
     updates_g, opt_g = optimisers.generator.update(gradient_g, state.opt_g, generator["params"])
-    state = state.replace(step=state.step + 1, opt_g=opt_g, opt_d=opt_d,
-                          generator={"params": optax.apply_updates(generator["params"], updates_g), "stats": stats_g},
-                          discriminator={"params": updated["params"], "stats": stats_d})
+    state = state.replace(
+        step=state.step + 1,
+        opt_g=opt_g,
+        opt_d=opt_d,
+        generator={"params": optax.apply_updates(generator["params"], updates_g), "stats": stats_g},
+        discriminator={"params": updated["params"], "stats": stats_d},
+    )
     return state, scalars | more, (gradient_g, gradient_d)
 
 
@@ -142,8 +198,11 @@ class _Passes:
 
     def generate(self, generator: Variables, part: Part) -> tuple[Array, Any, Variables]:
         """The fake, the function that takes its gradient to the parameters', and the statistics afterwards."""
-        return jax.vjp(lambda params: self._networks.generate({**generator, "params": params}, part[0], "train"),
-                       generator["params"], has_aux=True)
+        return jax.vjp(
+            lambda params: self._networks.generate({**generator, "params": params}, part[0], "train"),
+            generator["params"],
+            has_aux=True,
+        )
 
     def judge(self, discriminator: Variables, part: Part, fake: Array) -> tuple[Any, Variables, Scalars]:
         """Gradient of the discriminator's loss on real and fake, its statistics afterwards, scalars."""
@@ -154,9 +213,13 @@ class _Passes:
             logits_fake, stats = self._networks.discriminate({"params": params, "stats": stats}, series, fake, "train")
             loss_real = losses.adversarial(logits_real, True, self._objective).mean()
             loss_fake = losses.adversarial(logits_fake, False, self._objective).mean()
-            scalars = {"loss_d_real": loss_real, "loss_d_fake": loss_fake, "loss_d": 0.5 * loss_real + 0.5 * loss_fake,
-                       "accuracy_real": losses.accuracy(logits_real, True).mean(),
-                       "accuracy_fake": losses.accuracy(logits_fake, False).mean()}
+            scalars = {
+                "loss_d_real": loss_real,
+                "loss_d_fake": loss_fake,
+                "loss_d": 0.5 * loss_real + 0.5 * loss_fake,
+                "accuracy_real": losses.accuracy(logits_real, True).mean(),
+                "accuracy_fake": losses.accuracy(logits_fake, False).mean(),
+            }
             return scalars["loss_d"], (stats, scalars)
 
         gradient, (stats, scalars) = jax.grad(loss, has_aux=True)(discriminator["params"])
@@ -164,6 +227,7 @@ class _Passes:
 
     def improve(self, discriminator: Variables, part: Part, fake: Array) -> tuple[Array, Variables, Scalars]:
         """Gradient of the generator's loss with respect to the fake, the discriminator's statistics, scalars."""
+
         def loss(fake):
             series, real, shown, has_map = self._maps(part, fake)
             logits, stats = self._networks.discriminate(discriminator, series, shown, "train")

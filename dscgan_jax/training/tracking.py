@@ -47,8 +47,10 @@ def check_finite(values: Mapping[str, float], step: int, since: int | None = Non
     bad = [f"{name} is {float(value)}" for name, value in values.items() if not math.isfinite(float(value))]
     if bad:
         where = f"at step {step}" if since is None else f"between steps {since} and {step}"
-        raise FloatingPointError(f"{', '.join(bad)} {where}: not finite. Training stops; checkpoints before it stay. Try a lower "
-                                 "config.train.learning_rate, and look for odd exams with --mode=check.")
+        raise FloatingPointError(
+            f"{', '.join(bad)} {where}: not finite. Training stops; checkpoints before it stay. Try a lower "
+            "config.train.learning_rate, and look for odd exams with --mode=check."
+        )
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -66,8 +68,10 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
             row = json.loads(line)
             row["step"] = int(row["step"])
         except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path}, line {number}: expected a JSON object with a step; the file is damaged. "
-                             "Remove the line or give another --workdir.") from error
+            raise InputError(
+                f"{path}, line {number}: expected a JSON object with a step; the file is damaged. "
+                "Remove the line or give another --workdir."
+            ) from error
         rows.append(row)
     return rows
 
@@ -82,7 +86,9 @@ class Tracker:
     """
 
     def __init__(self, workdir: pathlib.Path | str, start_step: int = 0):
-        from tensorboardX import SummaryWriter  # here, because it imports PyTorch where there is one: a second for every mode
+        from tensorboardX import (
+            SummaryWriter,
+        )  # here, because it imports PyTorch where there is one: a second for every mode
 
         workdir = pathlib.Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,13 @@ PAPER = [f"{generator}_{name}" for generator in ("temp", "pix2pix") for name in 
 
 
 def launch(script, *arguments):
-    return subprocess.run([sys.executable, str(ROOT / "launch" / script), *arguments], check=False, capture_output=True,
-                          text=True, env={"PATH": "/nowhere", "XLA_FLAGS": ""})
+    return subprocess.run(
+        [sys.executable, str(ROOT / "launch" / script), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/nowhere", "XLA_FLAGS": ""},
+    )
 
 
 def dry_run(script, *arguments):
@@ -22,22 +27,37 @@ def dry_run(script, *arguments):
 
 
 def test_local_launch_prints_environment_and_command():
-    printed = dry_run("local.py", "--workdir=runs/a b", "--gpus=0,2", "--deterministic", "--",
-                      "--config.train.batch_size=16")
+    printed = dry_run(
+        "local.py", "--workdir=runs/a b", "--gpus=0,2", "--deterministic", "--", "--config.train.batch_size=16"
+    )
     assert printed == (
         "JAX_PLATFORMS=cuda,cpu \\\n"
         "  XLA_PYTHON_CLIENT_MEM_FRACTION=0.9 \\\n"
         "  XLA_FLAGS='--xla_gpu_enable_latency_hiding_scheduler=true --xla_gpu_deterministic_ops=true' \\\n"
         "  CUDA_VISIBLE_DEVICES=0,2 \\\n"
-        "  python -m dscgan_jax.main --config=configs/temp_tmax.py '--workdir=runs/a b' --config.train.batch_size=16\n")
+        "  python -m dscgan_jax.main --config=configs/temp_tmax.py '--workdir=runs/a b' --config.train.batch_size=16\n"
+    )
 
 
 def test_slurm_launch_of_two_nodes_prints_its_script():
-    printed = dry_run("slurm.py", "--config=configs/temp_all.py:published", "--workdir=runs/a b", "--nodes=2",
-                      "--gpus_per_node=4", "--cpus_per_gpu=6", "--mem=200G", "--time=02:30:00", "--partition=gpu",
-                      "--account=stroke", "--environment=module load cuda", "--environment=source venv/bin/activate",
-                      "--memory_fraction=0.8", "--", "--config.train.batch_size=32",
-                      "--config.train.learning_rate_scaling=sqrt")
+    printed = dry_run(
+        "slurm.py",
+        "--config=configs/temp_all.py:published",
+        "--workdir=runs/a b",
+        "--nodes=2",
+        "--gpus_per_node=4",
+        "--cpus_per_gpu=6",
+        "--mem=200G",
+        "--time=02:30:00",
+        "--partition=gpu",
+        "--account=stroke",
+        "--environment=module load cuda",
+        "--environment=source venv/bin/activate",
+        "--memory_fraction=0.8",
+        "--",
+        "--config.train.batch_size=32",
+        "--config.train.learning_rate_scaling=sqrt",
+    )
     assert printed == (
         "#!/bin/bash\n"
         "#SBATCH --job-name=temp_all-published\n"
@@ -61,7 +81,8 @@ def test_slurm_launch_of_two_nodes_prints_its_script():
         "export JAX_LOCAL_DEVICE_IDS=0,1,2,3\n"
         'srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 python -m dscgan_jax.main '
         "--config=configs/temp_all.py:published '--workdir=runs/a b' --distributed=auto --config.train.batch_size=32 "
-        "--config.train.learning_rate_scaling=sqrt\n")
+        "--config.train.learning_rate_scaling=sqrt\n"
+    )
 
 
 def test_slurm_launch_of_the_papers_ten_models_prints_an_array_job():
@@ -87,7 +108,8 @@ def test_slurm_launch_of_the_papers_ten_models_prints_an_array_job():
         f"names=({' '.join(PAPER)})\n"
         'srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 python -m dscgan_jax.main '
         '"--config=${configs[$SLURM_ARRAY_TASK_ID]}" --workdir=runs/"${names[$SLURM_ARRAY_TASK_ID]}" '
-        "--config.train.epochs=50\n")
+        "--config.train.epochs=50\n"
+    )
 
 
 def test_the_last_task_of_the_array_runs_the_last_model(tmp_path):
@@ -95,10 +117,22 @@ def test_the_last_task_of_the_array_runs_the_last_model(tmp_path):
     (tmp_path / "srun").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     (tmp_path / "srun").chmod(0o755)
     script = dry_run("slurm.py", "--array=paper:demo", "--workdir=my runs")
-    done = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True,
-                          env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "9", "SLURM_CPUS_PER_TASK": "8"})
-    assert done.stdout.splitlines() == ["--cpus-per-task=8", "--kill-on-bad-exit=1", "python", "-m", "dscgan_jax.main",
-                                        "--config=configs/pix2pix_ttp.py:demo", "--workdir=my runs/pix2pix_ttp-demo"]
+    done = subprocess.run(
+        ["bash", "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "9", "SLURM_CPUS_PER_TASK": "8"},
+    )
+    assert done.stdout.splitlines() == [
+        "--cpus-per-task=8",
+        "--kill-on-bad-exit=1",
+        "python",
+        "-m",
+        "dscgan_jax.main",
+        "--config=configs/pix2pix_ttp.py:demo",
+        "--workdir=my runs/pix2pix_ttp-demo",
+    ]
 
 
 def test_the_papers_ten_models_are_shipped():
@@ -106,30 +140,42 @@ def test_the_papers_ten_models_are_shipped():
 
 
 def test_tpu_launch_prints_the_command_of_a_slice():
-    printed = dry_run("tpu.py", "--name=slice", "--zone=us-central2-b", "--project=stroke", "--workdir=/mnt/runs/a b",
-                      "--folder=code/dscgan_jax", "--environment=source venv/bin/activate", "--",
-                      "--config.train.batch_size=32")
+    printed = dry_run(
+        "tpu.py",
+        "--name=slice",
+        "--zone=us-central2-b",
+        "--project=stroke",
+        "--workdir=/mnt/runs/a b",
+        "--folder=code/dscgan_jax",
+        "--environment=source venv/bin/activate",
+        "--",
+        "--config.train.batch_size=32",
+    )
     assert printed == (
         "gcloud compute tpus tpu-vm ssh slice --worker=all --zone=us-central2-b --project=stroke "
         "'--command=cd code/dscgan_jax && source venv/bin/activate && JAX_PLATFORMS=tpu,cpu python3 -m dscgan_jax.main "
         "--config=configs/temp_tmax.py '\"'\"'--workdir=/mnt/runs/a b'\"'\"' --distributed=auto "
-        "--config.train.batch_size=32'\n")
+        "--config.train.batch_size=32'\n"
+    )
 
 
 def test_tpu_launch_prints_the_command_of_one_machine():
     assert dry_run("tpu.py", "--local", "--workdir=runs/x") == (
-        "JAX_PLATFORMS=tpu,cpu \\\n"
-        "  python -m dscgan_jax.main --config=configs/temp_tmax.py --workdir=runs/x\n")
+        "JAX_PLATFORMS=tpu,cpu \\\n  python -m dscgan_jax.main --config=configs/temp_tmax.py --workdir=runs/x\n"
+    )
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["slurm.py"], "there is no sbatch here"),
-    (["slurm.py", "--array=paper", "--config=configs/temp_all.py"], "leave --config out"),
-    (["slurm.py", "--array=paper,configs/temp_cbf.py"], "names temp_cbf twice"),
-    (["tpu.py", "--name=a", "--zone=b", "--workdir=/mnt/c"], "there is no gcloud here"),
-    (["tpu.py", "--name=a", "--zone=b"], "needs --name, --zone and --workdir"),
-    (["tpu.py"], "give either --local"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["slurm.py"], "there is no sbatch here"),
+        (["slurm.py", "--array=paper", "--config=configs/temp_all.py"], "leave --config out"),
+        (["slurm.py", "--array=paper,configs/temp_cbf.py"], "names temp_cbf twice"),
+        (["tpu.py", "--name=a", "--zone=b", "--workdir=/mnt/c"], "there is no gcloud here"),
+        (["tpu.py", "--name=a", "--zone=b"], "needs --name, --zone and --workdir"),
+        (["tpu.py"], "give either --local"),
+    ],
+)
 def test_a_launch_that_cannot_be_says_so_in_one_line(arguments, words):
     done = launch(*arguments)
     assert done.returncode == 1 and not done.stdout

@@ -16,8 +16,15 @@ from dscgan_jax.training import checkpoints
 def world(tmp_path_factory):
     """Phantom exams, a trained tiny run and room for broken copies."""
     folder = tmp_path_factory.mktemp("world")
-    runs.main("--mode=phantom", f"--output={folder / 'exams'}", "--preset=acute", "--subjects=5", "--size=32",
-              "--slices=2", check=True)
+    runs.main(
+        "--mode=phantom",
+        f"--output={folder / 'exams'}",
+        "--preset=acute",
+        "--subjects=5",
+        "--size=32",
+        "--slices=2",
+        check=True,
+    )
     done = runs.main(*runs.overrides(folder / "exams", folder / "cache"), f"--workdir={folder / 'run'}", check=True)
     return folder, done.stdout
 
@@ -47,8 +54,11 @@ def exams_copy(world, tmp_path):
 
 
 def predict(world, tmp_path, series, **more):
-    return [["--mode=predict", f"--workdir={world[0] / 'run'}", f"--input={series}", f"--output={tmp_path / 'out'}"],
-            tmp_path / "out", more]
+    return [
+        ["--mode=predict", f"--workdir={world[0] / 'run'}", f"--input={series}", f"--output={tmp_path / 'out'}"],
+        tmp_path / "out",
+        more,
+    ]
 
 
 def prepare(world, tmp_path, root, **changes):
@@ -132,8 +142,11 @@ def absent_folder(world, tmp_path):
 
 
 def full_disk(world, tmp_path):
-    return [["--mode=phantom", f"--output={tmp_path / 'drawn'}", "--subjects=3", "--size=32", "--slices=2"],
-            tmp_path / "drawn", {"file_limit": 20}], "disk"
+    return [
+        ["--mode=phantom", f"--output={tmp_path / 'drawn'}", "--subjects=3", "--size=32", "--slices=2"],
+        tmp_path / "drawn",
+        {"file_limit": 20},
+    ], "disk"
 
 
 def full_disk_while_training(world, tmp_path):
@@ -150,7 +163,9 @@ def full_disk_while_predicting(world, tmp_path):
 
 
 def typo_in_a_config_field(world, tmp_path):
-    return prepare(world, tmp_path, world[0] / "exams", train__batchsize=8), "no field batchsize; did you mean batch_size?"
+    return prepare(
+        world, tmp_path, world[0] / "exams", train__batchsize=8
+    ), "no field batchsize; did you mean batch_size?"
 
 
 def nonsense_in_a_config_field(world, tmp_path):
@@ -170,14 +185,21 @@ def unknown_flag(world, tmp_path):
 
 
 def workdir_of_another_config(world, tmp_path):
-    return [[*runs.overrides(world[0] / "exams", world[0] / "cache", model__width=3), f"--workdir={world[0] / 'run'}"],
-            world[0] / "run", {}], "config.model.width"
+    return [
+        [*runs.overrides(world[0] / "exams", world[0] / "cache", model__width=3), f"--workdir={world[0] / 'run'}"],
+        world[0] / "run",
+        {},
+    ], "config.model.width"
 
 
 def absent_checkpoint(world, tmp_path):
     (tmp_path / "run").mkdir()
-    arguments = ["--mode=predict", f"--workdir={tmp_path / 'run'}", f"--input={series_of(world)}",
-                 f"--output={tmp_path / 'out'}"]
+    arguments = [
+        "--mode=predict",
+        f"--workdir={tmp_path / 'run'}",
+        f"--input={series_of(world)}",
+        f"--output={tmp_path / 'out'}",
+    ]
     return [arguments, tmp_path / "out", {}], "checkpoint"
 
 
@@ -201,8 +223,11 @@ def batch_that_does_not_fit(world, tmp_path):
 
 def deconvolve(world, tmp_path, series, *more):
     mask = series_of(world).with_name("sub-0001_mask.nii.gz")
-    return [["--mode=deconvolve", f"--input={series}", f"--output={tmp_path / 'out'}", f"--mask={mask}", *more],
-            tmp_path / "out", {}]
+    return [
+        ["--mode=deconvolve", f"--input={series}", f"--output={tmp_path / 'out'}", f"--mask={mask}", *more],
+        tmp_path / "out",
+        {},
+    ]
 
 
 def changed_curve(world, tmp_path, change):
@@ -243,7 +268,11 @@ def unknown_scale(world, tmp_path):
 
 
 def deconvolution_of_nothing(world, tmp_path):
-    return [["--mode=deconvolve", f"--output={tmp_path / 'out'}"], tmp_path / "out", {}], "--input=FILE or --config.data.root=DIR"
+    return [
+        ["--mode=deconvolve", f"--output={tmp_path / 'out'}"],
+        tmp_path / "out",
+        {},
+    ], "--input=FILE or --config.data.root=DIR"
 
 
 def full_disk_while_deconvolving(world, tmp_path):
@@ -252,14 +281,44 @@ def full_disk_while_deconvolving(world, tmp_path):
     return [arguments, output, {"file_limit": 1}], "disk"
 
 
-CASES = [three_dimensional_series, truncated_series, series_that_is_no_nifti, absent_series, all_nan_exam, all_zero_exam,
-         too_few_frames, no_bolus, no_frame_length, map_on_another_grid, missing_map, subject_in_two_splits, empty_folder,
-         absent_folder, full_disk, full_disk_while_predicting,
-         full_disk_while_training, negative_seed, typo_in_a_config_field, nonsense_in_a_config_field,
-         unknown_config, unknown_variant, unknown_flag, workdir_of_another_config, absent_checkpoint,
-         half_deleted_checkpoint, loss_that_is_not_finite, batch_that_does_not_fit, arterial_curve_of_another_length,
-         arterial_curve_of_another_time_step, arterial_mask_outside_the_brain, absent_arterial_curve,
-         deconvolution_without_bolus, unknown_scale, deconvolution_of_nothing, full_disk_while_deconvolving]
+CASES = [
+    three_dimensional_series,
+    truncated_series,
+    series_that_is_no_nifti,
+    absent_series,
+    all_nan_exam,
+    all_zero_exam,
+    too_few_frames,
+    no_bolus,
+    no_frame_length,
+    map_on_another_grid,
+    missing_map,
+    subject_in_two_splits,
+    empty_folder,
+    absent_folder,
+    full_disk,
+    full_disk_while_predicting,
+    full_disk_while_training,
+    negative_seed,
+    typo_in_a_config_field,
+    nonsense_in_a_config_field,
+    unknown_config,
+    unknown_variant,
+    unknown_flag,
+    workdir_of_another_config,
+    absent_checkpoint,
+    half_deleted_checkpoint,
+    loss_that_is_not_finite,
+    batch_that_does_not_fit,
+    arterial_curve_of_another_length,
+    arterial_curve_of_another_time_step,
+    arterial_mask_outside_the_brain,
+    absent_arterial_curve,
+    deconvolution_without_bolus,
+    unknown_scale,
+    deconvolution_of_nothing,
+    full_disk_while_deconvolving,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
@@ -279,8 +338,13 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(world, tmp_path, case):
 def test_the_whole_path_leaves_everything_that_was_promised(world):
     folder, printed = world
     run = folder / "run"
-    for path in ("config.json", "metrics.jsonl", "report.html", "evaluation/test/subjects.csv",
-                 "evaluation/test/summary.json"):
+    for path in (
+        "config.json",
+        "metrics.jsonl",
+        "report.html",
+        "evaluation/test/subjects.csv",
+        "evaluation/test/summary.json",
+    ):
         assert (run / path).stat().st_size > 0, path
     assert list((run / "samples").glob("*.png")) and list((run / "checkpoints").iterdir())
     assert list(run.glob("events.*"))
@@ -290,8 +354,13 @@ def test_the_whole_path_leaves_everything_that_was_promised(world):
 
 
 def test_predict_keeps_grid_and_name_of_the_series(world, tmp_path):
-    runs.main("--mode=predict", f"--workdir={world[0] / 'run'}", f"--input={series_of(world)}",
-              f"--output={tmp_path / 'maps'}", check=True)
+    runs.main(
+        "--mode=predict",
+        f"--workdir={world[0] / 'run'}",
+        f"--input={series_of(world)}",
+        f"--output={tmp_path / 'maps'}",
+        check=True,
+    )
     series, tmax = nibabel.load(series_of(world)), nibabel.load(tmp_path / "maps" / "sub-0001_tmax.nii.gz")
     np.testing.assert_allclose(tmax.affine, series.affine, atol=1e-5)
     assert tmax.shape == series.shape[:3]
@@ -300,8 +369,13 @@ def test_predict_keeps_grid_and_name_of_the_series(world, tmp_path):
 
 
 def test_a_real_exam_becomes_a_map(world, real_exam, tmp_path):
-    runs.main("--mode=predict", f"--workdir={world[0] / 'run'}", f"--input={real_exam}",
-              f"--output={tmp_path / 'maps'}", check=True)
+    runs.main(
+        "--mode=predict",
+        f"--workdir={world[0] / 'run'}",
+        f"--input={real_exam}",
+        f"--output={tmp_path / 'maps'}",
+        check=True,
+    )
     tmax = nibabel.load(tmp_path / "maps" / "sub-moyamoya_tmax.nii.gz")
     assert tmax.shape == (128, 128, 1)
     assert np.isfinite(tmax.get_fdata()).all() and np.ptp(tmax.get_fdata()) > 0
@@ -319,16 +393,27 @@ def test_a_real_exam_is_deconvolved_without_any_help(real_exam, tmp_path):
 def test_network_baselines_and_nulls_stand_in_one_table(world, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(world[0] / "run", run)
-    done = runs.main("--mode=evaluate", f"--workdir={run}", f"--config.data.root={world[0] / 'exams'}",
-                     f"--config.data.cache_dir={world[0] / 'cache'}", "--config.evaluate.baselines=('parametric','csvd')",
-                     "--config.conventional.aif=files", check=True)
+    done = runs.main(
+        "--mode=evaluate",
+        f"--workdir={run}",
+        f"--config.data.root={world[0] / 'exams'}",
+        f"--config.data.cache_dir={world[0] / 'cache'}",
+        "--config.evaluate.baselines=('parametric','csvd')",
+        "--config.conventional.aif=files",
+        check=True,
+    )
     results = json.loads((run / "evaluation/test/summary.json").read_text())["results"]
     assert list(results) == ["network_batch", "network_running", "parametric", "csvd", "blank", "null_median"]
     errors = {source: result["tmax"]["brain"]["mae"]["mean"] for source, result in results.items()}
     assert errors["parametric"] < min(errors["csvd"], errors["null_median"], errors["network_batch"])
     # Without the fields on the command line the stored config says what stands there.
     shutil.copytree(world[0] / "run", tmp_path / "plain")
-    runs.main("--mode=evaluate", f"--workdir={tmp_path / 'plain'}", f"--config.data.cache_dir={world[0] / 'cache'}", check=True)
+    runs.main(
+        "--mode=evaluate",
+        f"--workdir={tmp_path / 'plain'}",
+        f"--config.data.cache_dir={world[0] / 'cache'}",
+        check=True,
+    )
     stored = json.loads((tmp_path / "plain/evaluation/test/summary.json").read_text())["results"]
     assert list(stored) == ["network_batch", "network_running", "blank", "null_median"]
     summary = json.loads((run / "evaluation/test/summary.json").read_text())
@@ -341,8 +426,13 @@ def test_anybodys_maps_are_scored_by_the_same_code(world, tmp_path):
     folder.mkdir()
     for path in (world[0] / "exams").rglob("*_tmax.nii.gz"):
         shutil.copy(path, folder)
-    runs.main("--mode=evaluate", f"--maps={folder}", f"--workdir={tmp_path / 'run'}",
-              *runs.exam_overrides(world[0] / "exams", world[0] / "cache"), check=True)
+    runs.main(
+        "--mode=evaluate",
+        f"--maps={folder}",
+        f"--workdir={tmp_path / 'run'}",
+        *runs.exam_overrides(world[0] / "exams", world[0] / "cache"),
+        check=True,
+    )
     summary = json.loads((tmp_path / "run/evaluation/theirs-test/summary.json").read_text())
     assert summary["results"]["theirs"]["tmax"]["brain"]["mae"]["mean"] == pytest.approx(0, abs=1e-6)
 
@@ -382,13 +472,20 @@ def test_check_says_what_is_usable(world, tmp_path):
 def test_maps_are_scored_where_nobody_is_there_to_train_on(world, tmp_path):
     root = exams_copy(world, tmp_path)
     lines = (root / "participants.tsv").read_text().splitlines()
-    (root / "participants.tsv").write_text("\n".join([lines[0], *[line.split("\t")[0] + "\ttest" for line in lines[1:]]]))
+    (root / "participants.tsv").write_text(
+        "\n".join([lines[0], *[line.split("\t")[0] + "\ttest" for line in lines[1:]]])
+    )
     folder = tmp_path / "theirs"
     folder.mkdir()
     for path in root.rglob("*_cbf.nii.gz"):
         shutil.copy(path, folder)
-    runs.main("--mode=evaluate", f"--maps={folder}", f"--workdir={tmp_path / 'run'}",
-              *runs.exam_overrides(root, world[0] / "cache"), check=True)
+    runs.main(
+        "--mode=evaluate",
+        f"--maps={folder}",
+        f"--workdir={tmp_path / 'run'}",
+        *runs.exam_overrides(root, world[0] / "cache"),
+        check=True,
+    )
     summary = json.loads((tmp_path / "run/evaluation/theirs-test/summary.json").read_text())
     assert len(summary["subjects"]) == 5 and set(summary["results"]) == {"theirs", "blank"}
     assert summary["results"]["theirs"]["cbf"]["brain"]["mae"]["mean"] == pytest.approx(0, abs=1e-6)

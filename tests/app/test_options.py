@@ -24,76 +24,120 @@ def fields_of(config, path=""):
             yield path + name
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    # flags
-    (["--mode=phantom", "--output=x", "--aif=auto"], "--aif is given, which --mode=phantom does not read; leave it out (--aif "
-                                                     "is read by --mode=deconvolve)."),
-    (["--mode=phantom", "--output=x", "--tr=2"], "--tr is given"),
-    (["--mode=benchmark", "--te=0.03"], "--te is given"),
-    (["--mode=train", "--input=x"], "is read by --mode=predict, --mode=deconvolve)"),
-    (["--mode=train", "--subjects=9"], "give --config.phantom.subjects="),
-    (["--mode=train", "--method=csvd"], "give --config.evaluate.baselines="),
-    (["--mode=train", "--motion=rigid"], "give --config.data.motion="),
-    (["--mode=prepare", "--workdir=x"], "--workdir is given"),
-    (["--mode=check", "--config.data.root=x", "--output=y"], "--output is given"),
-    (["--mode=predict", "--mask=x"], "is read by --mode=deconvolve --input)"),
-    (["--mode=predict", "--split=test"], "is read by --mode=evaluate)"),
-    (["--mode=predict", "--maps=x"], "is read by --mode=evaluate --maps, --mode=evaluate --maps --workdir)"),
-    (["--mode=deconvolve", "--config.data.root=x", "--output=y", "--mask=z"], "--mask is given, which --mode=deconvolve "
-                                                                              "--config.data.root does not read"),
-    (["--mode=deconvolve", "--input=x", "--output=y", "--step=3"], "--step is given"),
-    (["--mode=evaluate", "--maps=x", "--config.data.root=y", "--step=latest"], "is read by --mode=evaluate, --mode=predict)"),
-    (["--mode=evaluate", "--aif=files"], "give --config.conventional.aif="),
-    (["--mode=phantom", "--output=x", "--accept=frame_order"], "--accept is given"),
-    (["--mode=prepare", "--processes=2", "--process=0"], "--mode=prepare runs in one process; leave out --processes, --process."),
-    (["--mode=predict", "--wait_seconds=3"], "is read by --mode=train)"),
-    (["--mode=train", "--repeats=3"], "is read by --mode=benchmark)"),
-    # fields
-    (["--mode=phantom", "--output=x", "--config.phantom.preset=chronic"], "give --preset="),
-    (["--mode=phantom", "--output=x", "--config.seed=3"], "give --seed="),
-    (["--mode=predict", "--config.data.size=64"], "does not read: the run's own is used; leave it out (--config.data.size is "
-                                                  "read by --mode=train, --mode=prepare, --mode=evaluate --maps, "
-                                                  "--mode=benchmark)."),
-    (["--mode=predict", "--config.conventional.motion=rigid"], "give --motion="),
-    (["--mode=evaluate", "--config.train.batch_size=2"], "the run's own is used"),
-    (["--mode=evaluate", "--config.evaluate.norm_at_test=running"], "the run's own is used"),
-    (["--mode=evaluate", "--config.conventional.method=osvd"], "give --config.evaluate.baselines="),
-    (["--mode=evaluate", "--maps=x", "--config.data.root=y", "--config.evaluate.baselines=('csvd',)"], "evaluate.baselines"),
-    (["--mode=prepare", "--config.model.width=3"], "--config.model.width is given, which --mode=prepare does not read"),
-    (["--mode=prepare", "--config.train={'steps': 3}"], "--config.train.steps is given"),
-    (["--mode=check", "--config.data.root=x", "--config.target=('cbf',)"], "--config.target is given"),
-    (["--mode=deconvolve", "--input=x", "--output=y", "--config.data.motion=rigid"], "give --motion="),
-    (["--mode=deconvolve", "--input=x", "--output=y", "--config.evaluate.baselines=('osvd',)"], "give --method="),
-    (["--mode=deconvolve", "--input=x", "--output=y", "--config.data.layout=bids"], "--config.data.layout is given"),
-    (["--mode=benchmark", "--config.train.epochs=3"], "--config.train.epochs is given"),
-    (["--noconfig.model.bias_before_norm", "--mode=prepare"], "--config.model.bias_before_norm is given"),
-    # combinations
-    (["--config.data.frame_seconds=2.0"], "config.data.time_mode is stretch"),
-    (["--config.data.lead_seconds=9.0"], "config.data.time_mode is stretch"),
-    (["--config.data.layout=isles2017"], "no config.data.root is given"),
-    (["--mode=evaluate", "--config.data.layout=bids"], "no config.data.root is given"),
-    (["--config.data.root=x", "--config.phantom.subjects=9"], "the exams come from config.data.root"),
-    (["--config.data.on_device=always", "--config.data.memory_mib=9"], "config.data.on_device is always"),
-    (["--config=configs/pix2pix_tmax.py", "--config.model.unet_width=4"], "config.model.generator is unet"),
-    (["--config.model.discriminator=whole", "--config.model.discriminator_layers=3"], "config.model.discriminator is whole"),
-    (["--config.model.norm=instance", "--config.evaluate.norm_at_test=running"], "config.model.norm is instance"),
-    (["--config.train.learning_rate_batch=8"], "config.train.learning_rate_scaling is none"),
-    (["--config.train.epochs=3", "--config.train.steps=9"], "--config.train.steps=0"),
-    ([DEMO, "--config.train.epochs=3"], "--config.train.steps=0"),
-    (["--config.evaluate.baselines=('csvd',)", "--config.conventional.oscillation=0.1"], "set it to osvd"),
-    (["--config.evaluate.baselines=()", "--config.conventional.aif=files"], "config.evaluate.baselines is empty"),
-    (["--mode=deconvolve", "--input=x", "--output=y", "--config.conventional.cut=0.2"],
-     "--config.conventional.cut is given, which nothing reads: config.conventional.method is parametric; set it to csvd or ssvd"),
-    (["--mode=deconvolve", "--input=x", "--output=y", "--method=osvd", "--config.conventional.dispersion=False"], "parametric"),
-    # the same twice
-    (["--config.data.root=x", "--tr=2", "--config.data.tr_seconds=1.5"], "--tr and --config.data.tr_seconds say the same"),
-    (["--mode=deconvolve", "--input=x", "--output=y", "--motion=none", "--config.conventional.motion=rigid"], "say the same"),
-    (["--mode=predict", "--motion=none", "--config.data.motion=rigid"], "say the same"),
-    # values
-    (["--mode=predict", "--accept=nonsense"], "--accept=nonsense: no exam is refused for that"),
-    (["--mode=predict", "--workdir=~nosuchuser/run"], "--workdir=~nosuchuser/run: the home folder is not known"),
-    (["--config.data.root=~nosuchuser/exams"], "--config.data.root=~nosuchuser/exams: the home folder is not known"),
-], ids=lambda value: " ".join(value) if isinstance(value, list) else None)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        # flags
+        (
+            ["--mode=phantom", "--output=x", "--aif=auto"],
+            "--aif is given, which --mode=phantom does not read; leave it out (--aif is read by --mode=deconvolve).",
+        ),
+        (["--mode=phantom", "--output=x", "--tr=2"], "--tr is given"),
+        (["--mode=benchmark", "--te=0.03"], "--te is given"),
+        (["--mode=train", "--input=x"], "is read by --mode=predict, --mode=deconvolve)"),
+        (["--mode=train", "--subjects=9"], "give --config.phantom.subjects="),
+        (["--mode=train", "--method=csvd"], "give --config.evaluate.baselines="),
+        (["--mode=train", "--motion=rigid"], "give --config.data.motion="),
+        (["--mode=prepare", "--workdir=x"], "--workdir is given"),
+        (["--mode=check", "--config.data.root=x", "--output=y"], "--output is given"),
+        (["--mode=predict", "--mask=x"], "is read by --mode=deconvolve --input)"),
+        (["--mode=predict", "--split=test"], "is read by --mode=evaluate)"),
+        (["--mode=predict", "--maps=x"], "is read by --mode=evaluate --maps, --mode=evaluate --maps --workdir)"),
+        (
+            ["--mode=deconvolve", "--config.data.root=x", "--output=y", "--mask=z"],
+            "--mask is given, which --mode=deconvolve --config.data.root does not read",
+        ),
+        (["--mode=deconvolve", "--input=x", "--output=y", "--step=3"], "--step is given"),
+        (
+            ["--mode=evaluate", "--maps=x", "--config.data.root=y", "--step=latest"],
+            "is read by --mode=evaluate, --mode=predict)",
+        ),
+        (["--mode=evaluate", "--aif=files"], "give --config.conventional.aif="),
+        (["--mode=phantom", "--output=x", "--accept=frame_order"], "--accept is given"),
+        (
+            ["--mode=prepare", "--processes=2", "--process=0"],
+            "--mode=prepare runs in one process; leave out --processes, --process.",
+        ),
+        (["--mode=predict", "--wait_seconds=3"], "is read by --mode=train)"),
+        (["--mode=train", "--repeats=3"], "is read by --mode=benchmark)"),
+        # fields
+        (["--mode=phantom", "--output=x", "--config.phantom.preset=chronic"], "give --preset="),
+        (["--mode=phantom", "--output=x", "--config.seed=3"], "give --seed="),
+        (
+            ["--mode=predict", "--config.data.size=64"],
+            "does not read: the run's own is used; leave it out (--config.data.size is "
+            "read by --mode=train, --mode=prepare, --mode=evaluate --maps, "
+            "--mode=benchmark).",
+        ),
+        (["--mode=predict", "--config.conventional.motion=rigid"], "give --motion="),
+        (["--mode=evaluate", "--config.train.batch_size=2"], "the run's own is used"),
+        (["--mode=evaluate", "--config.evaluate.norm_at_test=running"], "the run's own is used"),
+        (["--mode=evaluate", "--config.conventional.method=osvd"], "give --config.evaluate.baselines="),
+        (
+            ["--mode=evaluate", "--maps=x", "--config.data.root=y", "--config.evaluate.baselines=('csvd',)"],
+            "evaluate.baselines",
+        ),
+        (
+            ["--mode=prepare", "--config.model.width=3"],
+            "--config.model.width is given, which --mode=prepare does not read",
+        ),
+        (["--mode=prepare", "--config.train={'steps': 3}"], "--config.train.steps is given"),
+        (["--mode=check", "--config.data.root=x", "--config.target=('cbf',)"], "--config.target is given"),
+        (["--mode=deconvolve", "--input=x", "--output=y", "--config.data.motion=rigid"], "give --motion="),
+        (["--mode=deconvolve", "--input=x", "--output=y", "--config.evaluate.baselines=('osvd',)"], "give --method="),
+        (
+            ["--mode=deconvolve", "--input=x", "--output=y", "--config.data.layout=bids"],
+            "--config.data.layout is given",
+        ),
+        (["--mode=benchmark", "--config.train.epochs=3"], "--config.train.epochs is given"),
+        (["--noconfig.model.bias_before_norm", "--mode=prepare"], "--config.model.bias_before_norm is given"),
+        # combinations
+        (["--config.data.frame_seconds=2.0"], "config.data.time_mode is stretch"),
+        (["--config.data.lead_seconds=9.0"], "config.data.time_mode is stretch"),
+        (["--config.data.layout=isles2017"], "no config.data.root is given"),
+        (["--mode=evaluate", "--config.data.layout=bids"], "no config.data.root is given"),
+        (["--config.data.root=x", "--config.phantom.subjects=9"], "the exams come from config.data.root"),
+        (["--config.data.on_device=always", "--config.data.memory_mib=9"], "config.data.on_device is always"),
+        (["--config=configs/pix2pix_tmax.py", "--config.model.unet_width=4"], "config.model.generator is unet"),
+        (
+            ["--config.model.discriminator=whole", "--config.model.discriminator_layers=3"],
+            "config.model.discriminator is whole",
+        ),
+        (["--config.model.norm=instance", "--config.evaluate.norm_at_test=running"], "config.model.norm is instance"),
+        (["--config.train.learning_rate_batch=8"], "config.train.learning_rate_scaling is none"),
+        (["--config.train.epochs=3", "--config.train.steps=9"], "--config.train.steps=0"),
+        ([DEMO, "--config.train.epochs=3"], "--config.train.steps=0"),
+        (["--config.evaluate.baselines=('csvd',)", "--config.conventional.oscillation=0.1"], "set it to osvd"),
+        (["--config.evaluate.baselines=()", "--config.conventional.aif=files"], "config.evaluate.baselines is empty"),
+        (
+            ["--mode=deconvolve", "--input=x", "--output=y", "--config.conventional.cut=0.2"],
+            "--config.conventional.cut is given, which nothing reads: config.conventional.method is parametric; set "
+            "it to csvd or ssvd",
+        ),
+        (
+            ["--mode=deconvolve", "--input=x", "--output=y", "--method=osvd", "--config.conventional.dispersion=False"],
+            "parametric",
+        ),
+        # the same twice
+        (
+            ["--config.data.root=x", "--tr=2", "--config.data.tr_seconds=1.5"],
+            "--tr and --config.data.tr_seconds say the same",
+        ),
+        (
+            ["--mode=deconvolve", "--input=x", "--output=y", "--motion=none", "--config.conventional.motion=rigid"],
+            "say the same",
+        ),
+        (["--mode=predict", "--motion=none", "--config.data.motion=rigid"], "say the same"),
+        # values
+        (["--mode=predict", "--accept=nonsense"], "--accept=nonsense: no exam is refused for that"),
+        (["--mode=predict", "--workdir=~nosuchuser/run"], "--workdir=~nosuchuser/run: the home folder is not known"),
+        (
+            ["--config.data.root=~nosuchuser/exams"],
+            "--config.data.root=~nosuchuser/exams: the home folder is not known",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
 def test_what_nobody_reads_is_one_line(arguments, words):
     with pytest.raises(InputError) as error:
         read(*arguments)
@@ -101,33 +145,75 @@ def test_what_nobody_reads_is_one_line(arguments, words):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--config.data.time_mode=seconds", "--config.data.frame_seconds=2.0", "--config.data.lead_seconds=9.0"],
-    [DEMO, "--config.data.time_mode=stretch", "--config.data.lead_seconds=0"],
-    [DEMO, "--config.train.steps=0", "--config.train.epochs=3"],
-    ["--config.data.root=x", "--config.data.layout=isles2017", "--tr=1.5", "--accept=frame_order"],
-    ["--config.train.learning_rate_scaling=sqrt", "--config.train.learning_rate_batch=8"],
-    ["--mode=predict", "--input=x", "--output=y", "--motion=rigid", "--config.evaluate.norm_at_test=running",
-     "--config.data.cache_dir=z", "--te=0.03", "--step=latest"],
-    ["--mode=evaluate", "--workdir=x", "--split=train", "--config.data.root=y", "--config.data.layout=bids", "--tr=2",
-     "--config.evaluate.baselines=('csvd',)", "--config.conventional.aif=files", "--config.conventional.cut=0.2"],
-    ["--mode=evaluate", "--maps=x", "--config.data.root=y", "--config.data.size=64", "--config.data.signal=relative"],
-    ["--mode=deconvolve", "--input=x", "--output=y", "--method=csvd", "--config.conventional.cut=0.2", "--mask=z",
-     "--motion=none"],
-    ["--mode=deconvolve", "--config.data.root=x", "--output=y", "--aif=files", "--accept=frame_order"],
-    ["--mode=phantom", "--output=x", "--seed=3", "--config.data.split_fractions=(0.5,0.25,0.25)"],
-], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config.data.time_mode=seconds", "--config.data.frame_seconds=2.0", "--config.data.lead_seconds=9.0"],
+        [DEMO, "--config.data.time_mode=stretch", "--config.data.lead_seconds=0"],
+        [DEMO, "--config.train.steps=0", "--config.train.epochs=3"],
+        ["--config.data.root=x", "--config.data.layout=isles2017", "--tr=1.5", "--accept=frame_order"],
+        ["--config.train.learning_rate_scaling=sqrt", "--config.train.learning_rate_batch=8"],
+        [
+            "--mode=predict",
+            "--input=x",
+            "--output=y",
+            "--motion=rigid",
+            "--config.evaluate.norm_at_test=running",
+            "--config.data.cache_dir=z",
+            "--te=0.03",
+            "--step=latest",
+        ],
+        [
+            "--mode=evaluate",
+            "--workdir=x",
+            "--split=train",
+            "--config.data.root=y",
+            "--config.data.layout=bids",
+            "--tr=2",
+            "--config.evaluate.baselines=('csvd',)",
+            "--config.conventional.aif=files",
+            "--config.conventional.cut=0.2",
+        ],
+        [
+            "--mode=evaluate",
+            "--maps=x",
+            "--config.data.root=y",
+            "--config.data.size=64",
+            "--config.data.signal=relative",
+        ],
+        [
+            "--mode=deconvolve",
+            "--input=x",
+            "--output=y",
+            "--method=csvd",
+            "--config.conventional.cut=0.2",
+            "--mask=z",
+            "--motion=none",
+        ],
+        ["--mode=deconvolve", "--config.data.root=x", "--output=y", "--aif=files", "--accept=frame_order"],
+        ["--mode=phantom", "--output=x", "--seed=3", "--config.data.split_fractions=(0.5,0.25,0.25)"],
+    ],
+    ids=" ".join,
+)
 def test_what_somebody_reads_passes(arguments):
     read(*arguments)
 
 
 def test_fields_that_a_config_file_writes_are_no_overrides():
-    given, config = read("--mode=phantom", DEMO, "--output=x")  # the demo says something of phantom, data, model, loss, train
+    given, config = read(
+        "--mode=phantom", DEMO, "--output=x"
+    )  # the demo says something of phantom, data, model, loss, train
     assert given.fields == frozenset() and config.train.steps == 800
 
 
 def test_maps_with_a_run_take_everything_from_the_run(tmp_path):
-    arguments = ["--mode=evaluate", "--maps=x", "--config.data.root=y", f"--workdir={tmp_path}", "--config.data.size=64"]
+    arguments = [
+        "--mode=evaluate",
+        "--maps=x",
+        "--config.data.root=y",
+        f"--workdir={tmp_path}",
+        "--config.data.size=64",
+    ]
     assert read(*arguments)[0].reader == options.MAPS  # only a place for the records
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(InputError, match="evaluate --maps --workdir does not read: the run's own is used"):
@@ -135,13 +221,36 @@ def test_maps_with_a_run_take_everything_from_the_run(tmp_path):
 
 
 def test_flags_go_into_the_fields_that_they_stand_for():
-    given, config = read("--mode=deconvolve", "--input=x", "--output=y", "--tr=2", "--te=0.03", "--accept=frame_order,truncated",
-                         "--method=osvd", "--scale=none", "--motion=rigid")
-    assert (config.data.tr_seconds, config.data.te_seconds, config.data.accept) == (2.0, 0.03, ("frame_order", "truncated"))
-    assert (config.conventional.method, config.conventional.scale, config.conventional.motion) == ("osvd", "none", "rigid")
+    given, config = read(
+        "--mode=deconvolve",
+        "--input=x",
+        "--output=y",
+        "--tr=2",
+        "--te=0.03",
+        "--accept=frame_order,truncated",
+        "--method=osvd",
+        "--scale=none",
+        "--motion=rigid",
+    )
+    assert (config.data.tr_seconds, config.data.te_seconds, config.data.accept) == (
+        2.0,
+        0.03,
+        ("frame_order", "truncated"),
+    )
+    assert (config.conventional.method, config.conventional.scale, config.conventional.motion) == (
+        "osvd",
+        "none",
+        "rigid",
+    )
     assert config.data.motion == "none"
-    assert given.all_fields == {"data.tr_seconds", "data.te_seconds", "data.accept", "conventional.method",
-                                "conventional.scale", "conventional.motion"}
+    assert given.all_fields == {
+        "data.tr_seconds",
+        "data.te_seconds",
+        "data.accept",
+        "conventional.method",
+        "conventional.scale",
+        "conventional.motion",
+    }
     given, config = read("--mode=predict", "--motion=rigid")
     assert config.data.motion == "rigid" and given.all_fields == {"data.motion"}
 
@@ -172,7 +281,9 @@ def documented_commands():
     """Every command line in README and docs, and those that the launch scripts and benchmarks give to the program."""
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = path.read_text(encoding="utf-8")
-        found = re.findall(r"python -m dscgan_jax\.main ([^\n`]*)", text) + re.findall(r"^\| `(--[^|]*)` \|", text, re.M)
+        found = re.findall(r"python -m dscgan_jax\.main ([^\n`]*)", text) + re.findall(
+            r"^\| `(--[^|]*)` \|", text, re.M
+        )
         for line in found:
             for one in re.split(r"`, `", line):
                 yield one.split("  #")[0].replace("[", "").replace("]", "").rstrip(".;")

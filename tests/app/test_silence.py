@@ -1,4 +1,7 @@
-"""Nothing wrong in silence: an exam with known truth is spoiled, and comes out right, told or refused; never wrong and unsaid."""
+"""Nothing wrong in silence: an exam with known truth is spoiled, and comes out right, told or refused.
+
+Never wrong and unsaid.
+"""
 
 import gzip
 import json
@@ -48,7 +51,11 @@ class Spoiled:
 
     def write(self) -> None:
         nifti.write_volume(
-            self.path, np.nan_to_num(self.series, nan=-7777), self.affine, frame_seconds=self.frame_seconds, sidecar=self.sidecar
+            self.path,
+            np.nan_to_num(self.series, nan=-7777),
+            self.affine,
+            frame_seconds=self.frame_seconds,
+            sidecar=self.sidecar,
         )
         if np.isnan(self.series).any():  # the writer refuses what is not finite
             image = gzip.decompress(self.path.read_bytes())
@@ -74,7 +81,9 @@ class Spoiled:
         """The one line that refuses it; nothing is written."""
         self.write()
         with pytest.raises(InputError) as refused:
-            deconvolve.deconvolve_file(self.path, self.out, SVD, aif=str(self.aif), overrules=exams.Overrules(**overrules))
+            deconvolve.deconvolve_file(
+                self.path, self.out, SVD, aif=str(self.aif), overrules=exams.Overrules(**overrules)
+            )
         assert not snapshot(self.out)
         text = str(refused.value)
         assert "\n" not in text and str(self.path.parent) in text
@@ -100,7 +109,7 @@ SLICE, FRAME = (slice(None), slice(None), 3), 30
 
 
 @pytest.mark.parametrize(
-    "where, value",
+    ("where", "value"),
     [
         ((*SLICE, FRAME), 0.0),  # one slice of one frame
         ((slice(None), slice(None), slice(3, None), -1), 0.0),  # the scan stopped in the last frame
@@ -164,7 +173,7 @@ def test_a_copy_in_between_is_told(spoiled):
 
 
 @pytest.mark.parametrize(
-    "sidecar, header, words",
+    ("sidecar", "header", "words"),
     [
         ({"RepetitionTime": 0.065}, 2.22, ["0.065", "2.22", "--tr=SECONDS"]),  # of a slice or shot
         ({"RepetitionTime": 0.065}, 0.0, ["0.065", "--tr=SECONDS"]),
@@ -188,7 +197,7 @@ def test_a_frame_length_that_cannot_be_is_refused_with_the_way_out(spoiled, side
 
 
 @pytest.mark.parametrize(
-    "sidecar, header, name",
+    ("sidecar", "header", "name"),
     [
         ({"RepetitionTime": 2_220_000}, 2.22, "frame_length_unit"),
         ({"RepetitionTime": 2220}, 0.0, "frame_length_unit"),
@@ -255,7 +264,7 @@ def test_a_head_that_jumps_is_realigned_or_told(spoiled, clean, exam):
     assert told.severity == "warning" and told.value == pytest.approx(7.5, abs=0.5) and told.flag == "--motion=rigid"
 
 
-@pytest.mark.parametrize("frame, factor", [(34, 0.7), (45, 1.3), (40, 0.85)])
+@pytest.mark.parametrize(("frame", "factor"), [(34, 0.7), (45, 1.3), (40, 0.85)])
 def test_steps_of_the_gain_are_taken_back(spoiled, clean, exam, frame, factor):
     spoiled.series[..., frame:] *= factor
     maps, findings = spoiled.maps()
@@ -344,7 +353,9 @@ def test_check_and_sidecar_tell_the_same(exam, tmp_path):
     (perf / "sub-1_dsc.nii.gz").unlink()
     (perf / "sub-1_dsc.nii").write_bytes(header[:352] + volume.tobytes(order="F"))
     [row] = layouts.check(tmp_path, "bids")
-    _, findings = deconvolve.deconvolve_file(perf / "sub-1_dsc.nii", tmp_path / "out", SVD, aif=str(perf / "sub-1_aif.tsv"))
+    _, findings = deconvolve.deconvolve_file(
+        perf / "sub-1_dsc.nii", tmp_path / "out", SVD, aif=str(perf / "sub-1_aif.tsv")
+    )
     stored = json.loads((tmp_path / "out" / "sub-1_tmax.json").read_text())["Findings"]
     assert "signal_missing" in names(row.details["findings"]) & names(findings) & {record["Name"] for record in stored}
     assert "missing" in (tmp_path / "out" / "sub-1_qc.html").read_text()

@@ -60,7 +60,11 @@ def series_of(folder):
 
 
 def test_maps_are_scored_on_the_grid_of_the_run_and_its_weights_stay_closed(world, tmp_path, monkeypatch):
-    """The command line's config is the paper's: 128 pixels, 80 stretched frames, raw signal. The run's is the demo's."""
+    """The command line's config is the paper's: 128 pixels, 80 stretched frames, raw signal.
+
+    The run's is the demo's.
+    """
+
     def closed(*_, **__):
         raise AssertionError("weights were read")
 
@@ -70,7 +74,9 @@ def test_maps_are_scored_on_the_grid_of_the_run_and_its_weights_stay_closed(worl
     run("--mode=evaluate", f"--maps={world / 'exams'}", f"--workdir={world / 'run'}", *where(world))
     assert len(told) == 1  # the only exam of the test split
     records = world / "run" / "evaluation"
-    protocols = [json.loads((records / name / "summary.json").read_text())["protocol"] for name in ("test", "exams-test")]
+    protocols = [
+        json.loads((records / name / "summary.json").read_text())["protocol"] for name in ("test", "exams-test")
+    ]
     assert protocols[0] == protocols[1]
 
 
@@ -94,8 +100,9 @@ def test_a_run_holds_its_directory_until_it_is_scored(world, monkeypatch):
     held = []
     monkeypatch.setattr(workflow, "_train", lambda config, workdir: held.append((workdir / train.LOCK_FILE).is_file()))
     config = temp_tmax.get_config("demo")
-    config.update_from_flattened_dict({**runs.TINY, "train.steps": 1, "data.root": str(world / "exams"),
-                                       "data.cache_dir": str(world / "cache")})
+    config.update_from_flattened_dict(
+        {**runs.TINY, "train.steps": 1, "data.root": str(world / "exams"), "data.cache_dir": str(world / "cache")}
+    )
     workflow.train_and_evaluate(config, str(world / "run"))
     assert held == [True] and not (world / "run" / train.LOCK_FILE).exists()
 
@@ -104,11 +111,18 @@ class Reached(Exception):
     """What a test wanted to see was reached."""
 
 
-@pytest.mark.parametrize(("given", "norm", "motion"), [
-    ([], "batch", "none"), (["--config.evaluate.norm_at_test=running"], "running", "none"),
-    (["--motion=rigid"], "batch", "rigid"),
-    (["--config.data.motion=rigid", "--config.evaluate.norm_at_test=batch"], "batch", "rigid")])
-def test_predict_takes_the_norm_at_test_and_the_motion_that_are_given(world, tmp_path, monkeypatch, given, norm, motion):
+@pytest.mark.parametrize(
+    ("given", "norm", "motion"),
+    [
+        ([], "batch", "none"),
+        (["--config.evaluate.norm_at_test=running"], "running", "none"),
+        (["--motion=rigid"], "batch", "rigid"),
+        (["--config.data.motion=rigid", "--config.evaluate.norm_at_test=batch"], "batch", "rigid"),
+    ],
+)
+def test_predict_takes_the_norm_at_test_and_the_motion_that_are_given(
+    world, tmp_path, monkeypatch, given, norm, motion
+):
     real, seen = preparation.prepare, []
 
     def prepare(exam, settings):
@@ -122,7 +136,13 @@ def test_predict_takes_the_norm_at_test_and_the_motion_that_are_given(world, tmp
     monkeypatch.setattr(predict.preparation, "prepare", prepare)
     monkeypatch.setattr(predict.Predictor, "_step", step)
     with pytest.raises(Reached):
-        run("--mode=predict", f"--workdir={world / 'run'}", f"--input={series_of(world)}", f"--output={tmp_path}", *given)
+        run(
+            "--mode=predict",
+            f"--workdir={world / 'run'}",
+            f"--input={series_of(world)}",
+            f"--output={tmp_path}",
+            *given,
+        )
     assert seen == [motion, norm]
 
 
@@ -152,6 +172,7 @@ def test_what_the_command_line_says_of_the_exams_overrules_the_run():
 @pytest.fixture
 def no_home(monkeypatch):
     """A user whom the system does not know, as containers have them."""
+
     def unknown(_):
         raise KeyError("no such user")
 
@@ -163,14 +184,32 @@ def no_home(monkeypatch):
 
 def test_without_a_home_folder_whatever_needs_no_cache_works(world, tmp_path, no_home):
     run("--mode=check", f"--config.data.root={world / 'exams'}")
-    run("--mode=predict", f"--workdir={world / 'run'}", f"--input={series_of(world)}", f"--output={tmp_path / 'predicted'}")
-    run("--mode=deconvolve", f"--input={series_of(world)}", f"--output={tmp_path / 'maps'}", "--method=csvd", "--aif=files")
-    assert (tmp_path / "predicted" / "sub-0001_tmax.nii.gz").is_file() and (tmp_path / "maps" / "sub-0001_tmax.nii.gz").is_file()
+    run(
+        "--mode=predict",
+        f"--workdir={world / 'run'}",
+        f"--input={series_of(world)}",
+        f"--output={tmp_path / 'predicted'}",
+    )
+    run(
+        "--mode=deconvolve",
+        f"--input={series_of(world)}",
+        f"--output={tmp_path / 'maps'}",
+        "--method=csvd",
+        "--aif=files",
+    )
+    assert (tmp_path / "predicted" / "sub-0001_tmax.nii.gz").is_file() and (
+        tmp_path / "maps" / "sub-0001_tmax.nii.gz"
+    ).is_file()
 
 
 def test_without_a_home_folder_and_a_name_exams_are_prepared_into_a_given_cache(world, tmp_path, no_home):
-    run("--mode=prepare", DEMO, "--config.data.size=32", f"--config.data.root={world / 'exams'}",
-        f"--config.data.cache_dir={tmp_path}")
+    run(
+        "--mode=prepare",
+        DEMO,
+        "--config.data.size=32",
+        f"--config.data.root={world / 'exams'}",
+        f"--config.data.cache_dir={tmp_path}",
+    )
     assert list(tmp_path.rglob("dataset_info.json"))
 
 
@@ -178,7 +217,9 @@ def test_without_a_home_folder_and_a_name_exams_are_prepared_into_a_given_cache(
 def test_without_a_home_folder_the_cache_must_be_named(world, tmp_path, no_home, arguments):
     given = [f"--config.data.root={world / 'exams'}" if argument == "EXAMS" else argument for argument in arguments]
     workdir = [] if "--mode=prepare" in arguments else [f"--workdir={tmp_path / 'run'}", "--config.train.batch_size=4"]
-    with pytest.raises(InputError, match=r"^--config\.data\.cache_dir=~/\.cache/dscgan_jax: the home folder is not known"):
+    with pytest.raises(
+        InputError, match=r"^--config\.data\.cache_dir=~/\.cache/dscgan_jax: the home folder is not known"
+    ):
         run(DEMO, *given, *workdir)
     assert not list(tmp_path.iterdir())
 
@@ -192,9 +233,13 @@ def test_a_home_folder_of_nobody_is_named_with_its_flag(world, tmp_path, flag):
 
 def test_python_takes_paths_as_text(world, tmp_path):
     maps, _ = predict.predict_file(str(world / "run"), str(series_of(world)), str(tmp_path / "predicted"))
-    paths, _ = deconvolve.deconvolve_file(str(series_of(world)), str(tmp_path / "maps"), deconvolve.Settings(method="csvd"),
-                                          aif=str(series_of(world).with_name("sub-0001_aif.tsv")),
-                                          mask=str(series_of(world).with_name("sub-0001_mask.nii.gz")))
+    paths, _ = deconvolve.deconvolve_file(
+        str(series_of(world)),
+        str(tmp_path / "maps"),
+        deconvolve.Settings(method="csvd"),
+        aif=str(series_of(world).with_name("sub-0001_aif.tsv")),
+        mask=str(series_of(world).with_name("sub-0001_mask.nii.gz")),
+    )
     assert all(path.is_file() for path in (*maps, *paths))
     sidecar = json.loads((tmp_path / "predicted" / "sub-0001_tmax.json").read_text())
     assert (sidecar["Settings"]["norm_at_test"], sidecar["Settings"]["motion"]) == ("batch", "none")
@@ -204,12 +249,17 @@ def test_python_takes_paths_as_text(world, tmp_path):
 
 
 def test_one_exam_tells_each_finding_the_worst_first_and_offers_only_flags_that_are_read(capsys):
-    found = [Finding("noisy", "note", "noise of 3 %", 0.03),
-             Finding("motion", "warning", "it moved by 4 mm", 4.0, "--motion=rigid"),
-             Finding("mask_from_signal", "note", "the mask was found", None, "--mask=FILE")]
+    found = [
+        Finding("noisy", "note", "noise of 3 %", 0.03),
+        Finding("motion", "warning", "it moved by 4 mm", 4.0, "--motion=rigid"),
+        Finding("mask_from_signal", "note", "the mask was found", None, "--mask=FILE"),
+    ]
     workflow.print_findings(found, options.PREDICT)
-    assert capsys.readouterr().out.splitlines() == ["warning: it moved by 4 mm [--motion=rigid]", "note: noise of 3 %",
-                                                    "note: the mask was found"]
+    assert capsys.readouterr().out.splitlines() == [
+        "warning: it moved by 4 mm [--motion=rigid]",
+        "note: noise of 3 %",
+        "note: the mask was found",
+    ]
     workflow.print_findings(found, options.ONE_FILE)
     assert capsys.readouterr().out.splitlines()[2] == "note: the mask was found [--mask=FILE]"
 
@@ -222,7 +272,10 @@ def test_a_flag_is_offered_as_the_mode_reads_it():
 
 
 def test_a_folder_tells_its_warnings_by_subject_and_counts_its_notes(capsys):
-    note, warning = Finding("noisy", "note", "noise of 3 %", 0.03), Finding("motion", "warning", "it moved by 4 mm", 4.0)
+    note, warning = (
+        Finding("noisy", "note", "noise of 3 %", 0.03),
+        Finding("motion", "warning", "it moved by 4 mm", 4.0),
+    )
     workflow.print_folder_findings({"sub-1": [note, warning, warning], "sub-2": [note], "sub-3": []}, options.FOLDER)
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "sub-1: warning: it moved by 4 mm"

@@ -1,4 +1,4 @@
-"""Batches: the same from memory and from disk, from the start and from any step, each slice as often as it should be."""
+"""Batches: the same from memory and from disk, from the start and from any step, each slice as often as due."""
 
 import inspect
 import itertools
@@ -56,9 +56,16 @@ def test_a_batch_holds_the_fields_of_the_contract(data_set):
     (batch,) = _batches(data_set, 1)
     shapes = {name: (values.shape, values.dtype.name) for name, values in batch.items()}
     assert shapes == {
-        "dsc": ((4, 64, 16, 16), "int16"), "dsc_scale": ((4,), "float32"), "maps": ((4, 16, 16, 5), "float32"),
-        "has_map": ((4, 5), "bool"), "mask": ((4, 16, 16), "bool"), "baseline_begin": ((4,), "int32"),
-        "baseline_end": ((4,), "int32"), "brain_signal": ((4,), "float32"), "echo_seconds": ((4,), "float32")}
+        "dsc": ((4, 64, 16, 16), "int16"),
+        "dsc_scale": ((4,), "float32"),
+        "maps": ((4, 16, 16, 5), "float32"),
+        "has_map": ((4, 5), "bool"),
+        "mask": ((4, 16, 16), "bool"),
+        "baseline_begin": ((4,), "int32"),
+        "baseline_end": ((4,), "int32"),
+        "brain_signal": ((4,), "float32"),
+        "echo_seconds": ((4,), "float32"),
+    }
     assert set(pipeline.network_inputs(batch)) == set(pipeline.INPUT_FIELDS)
 
 
@@ -94,8 +101,10 @@ def test_each_epoch_sees_every_slice_once_in_a_fresh_order(data_set):
 @pytest.mark.parametrize("process_count", [2, 4])
 def test_the_shares_of_all_processes_one_behind_the_other_are_the_batch(data_set, process_count, memory_mib):
     whole = _batches(data_set, 6, memory_mib=memory_mib)
-    shares = [_batches(data_set, 6, memory_mib=memory_mib, process_index=index, process_count=process_count)
-              for index in range(process_count)]
+    shares = [
+        _batches(data_set, 6, memory_mib=memory_mib, process_index=index, process_count=process_count)
+        for index in range(process_count)
+    ]
     for batch, *parts in zip(whole, *shares, strict=True):
         _assert_equal(batch, {name: np.concatenate([part[name] for part in parts]) for name in batch})
 
@@ -112,26 +121,43 @@ def test_no_slice_is_lost_or_doubled_in_any_epoch(n_slices, batch_size, process_
 
 def test_the_order_is_fixed_for_good():
     """Another order would make another run of every run that resumes."""
-    assert [pipeline.BatchOrder(0, 7, 4)(step).tolist() for step in (0, 1, 1000)] == [[0, 2, 4, 1], [5, 3, 6, 0], [4, 2, 6, 5]]
+    assert [pipeline.BatchOrder(0, 7, 4)(step).tolist() for step in (0, 1, 1000)] == [
+        [0, 2, 4, 1],
+        [5, 3, 6, 0],
+        [4, 2, 6, 5],
+    ]
     assert pipeline.BatchOrder(1, 7, 4)(0).tolist() == [6, 1, 2, 4]
 
 
 def test_evaluation_sees_each_slice_exactly_once_and_marks_the_padding(data_set):
     batches = list(pipeline.evaluation_batches(data_set, "test", batch_size=4, read_threads=2))
     assert [len(batch["dsc"]) for batch in batches] == [4, 4]
-    seen = Counter((subject, int(number)) for batch in batches
-                   for subject, number, padding in zip(batch["subject"], batch["slice_index"], batch["is_padding"], strict=True)
-                   if not padding)
+    seen = Counter(
+        (subject, int(number))
+        for batch in batches
+        for subject, number, padding in zip(batch["subject"], batch["slice_index"], batch["is_padding"], strict=True)
+        if not padding
+    )
     assert seen == {("sub-0002", number): 1 for number in range(5)}
     assert batches[1]["is_padding"].tolist() == [False, True, True, True]
-    shares = [list(pipeline.evaluation_batches(data_set, "test", batch_size=4, process_index=index, process_count=2))
-              for index in (0, 1)]
-    assert sorted(int(n) for share in shares for b in share for n in b["slice_index"][~b["is_padding"]]) == list(range(5))
+    shares = [
+        list(pipeline.evaluation_batches(data_set, "test", batch_size=4, process_index=index, process_count=2))
+        for index in (0, 1)
+    ]
+    assert sorted(int(n) for share in shares for b in share for n in b["slice_index"][~b["is_padding"]]) == list(
+        range(5)
+    )
 
 
 def test_evaluation_reads_each_slice_once_and_keeps_nothing(data_set):
     assert set(inspect.signature(pipeline.evaluation_batches).parameters) == {
-        "builder", "split", "batch_size", "read_threads", "process_index", "process_count"}
+        "builder",
+        "split",
+        "batch_size",
+        "read_threads",
+        "process_index",
+        "process_count",
+    }
 
 
 def test_an_empty_split_has_no_evaluation_batches_and_no_training(data_set, monkeypatch):

@@ -31,7 +31,11 @@ def cohort(tmp_path_factory):
 
 def test_each_slice_is_one_example_and_holds_what_preparation_made(cohort):
     config, built = cohort
-    assert {name: split.num_examples for name, split in built.info.splits.items()} == {"train": 6, "validation": 3, "test": 3}
+    assert {name: split.num_examples for name, split in built.info.splits.items()} == {
+        "train": 6,
+        "validation": 3,
+        "test": 3,
+    }
     example = built.as_data_source("test")[1]
     files = layouts.find_subjects(config.data.root, "bids")[2]
     expected = preparation.prepare(layouts.load_exam(files), preparation.PreparationSettings.from_config(config.data))
@@ -48,13 +52,21 @@ def test_each_slice_is_one_example_and_holds_what_preparation_made(cohort):
 def test_ranges_are_those_of_the_training_subjects_alone(cohort):
     _, built = cohort
     metadata = built.info.metadata
-    assert metadata["splits"] == {"sub-0001": "train", "sub-0002": "validation", "sub-0003": "test", "sub-0004": "train"}
+    assert metadata["splits"] == {
+        "sub-0001": "train",
+        "sub-0002": "validation",
+        "sub-0003": "test",
+        "sub-0004": "train",
+    }
     train = [fake_arrays(seed=seed) for seed in (1, 4)]
     series = np.concatenate([series[mask] for series, _, mask in train])
     tmax = np.concatenate([maps["tmax"][mask] for _, maps, mask in train])
     np.testing.assert_allclose(metadata["ranges"]["percentile"]["raw"], np.percentile(series, (0.1, 99.9)))
     np.testing.assert_allclose(metadata["ranges"]["percentile"]["tmax"], [0, np.percentile(tmax, 99.9)], rtol=1e-6)
-    assert metadata["ranges"]["published"]["raw"] == [min(s.min() for s, _, _ in train), max(s.max() for s, _, _ in train)]
+    assert metadata["ranges"]["published"]["raw"] == [
+        min(s.min() for s, _, _ in train),
+        max(s.max() for s, _, _ in train),
+    ]
     assert metadata["medians"]["tmax"] == pytest.approx(np.median(tmax))
     assert metadata["clipped"]["raw"] == pytest.approx(0.002, abs=5e-4)
     for kind in ("percentile", "published"):
@@ -82,7 +94,8 @@ def test_other_settings_files_or_splits_make_another_data_set(tmp_path):
     folders.append(builder.prepared(config, progress=False).data_dir)
     assert len(set(folders)) == 5
     assert builder.prepared(config, progress=False).info.metadata["splits"] == layouts.assign_splits(
-        layouts.find_subjects(root, "bids"), config.data.split_fractions, config.seed)
+        layouts.find_subjects(root, "bids"), config.data.split_fractions, config.seed
+    )
 
 
 def test_missing_maps_are_marked_and_excluded_subjects_recorded(tmp_path):
@@ -92,7 +105,9 @@ def test_missing_maps_are_marked_and_excluded_subjects_recorded(tmp_path):
     built = prepared_of(root, tmp_path / "cache")
     has_ttp = [bool(example["has_map"][4]) for example in built.as_data_source("train")]
     assert has_ttp == [True] * 3 + [False] * 3
-    assert built.info.metadata["excluded"] == [{"subject": "sub-0003", "reason": "split is exclude in participants.tsv"}]
+    assert built.info.metadata["excluded"] == [
+        {"subject": "sub-0003", "reason": "split is exclude in participants.tsv"}
+    ]
     assert built.info.splits["test"].num_examples == 0  # an empty test split is allowed
 
 
@@ -107,7 +122,9 @@ def test_a_target_that_nobody_of_a_split_has_is_refused_before_anything_long(tmp
 
 def test_training_needs_subjects_to_choose_on(tmp_path):
     root = write_fake_cohort(tmp_path / "root", 2, ("train", "test"))
-    with pytest.raises(InputError, match="no subject is in the validation split, on which the best checkpoint is chosen"):
+    with pytest.raises(
+        InputError, match="no subject is in the validation split, on which the best checkpoint is chosen"
+    ):
         prepared_of(root, tmp_path / "cache")
 
 
@@ -119,7 +136,9 @@ def test_exams_that_are_only_scored_need_neither_training_nor_targets(tmp_path):
         assert built.info.splits["test"].num_examples == 6 and built.info.splits["train"].num_examples == 0
         metadata = built.info.metadata
         assert set(metadata["medians"].values()) == set(metadata["clipped"].values()) == {None}
-        assert {limits for kind in ("percentile", "published") for limits in metadata["ranges"][kind].values()} == {None}
+        assert {limits for kind in ("percentile", "published") for limits in metadata["ranges"][kind].values()} == {
+            None
+        }
         assert set(metadata["ranges"]["percentile"]) == set(metadata["ranges"]["published"]) == {*SIGNALS, *MAP_NAMES}
     with pytest.raises(InputError, match="no subject is in the training split"):
         builder.prepared(config, progress=False)
@@ -143,7 +162,9 @@ def test_another_grid_is_found_before_anything_is_prepared(tmp_path, monkeypatch
     root = write_fake_cohort(tmp_path / "root", 3)
     nifti.write_volume(root / "sub-0003" / "perf" / "sub-0003_cbv.nii.gz", np.ones((16, 16, 4)), AFFINE)
     monkeypatch.setattr(preparation, "prepare", lambda *_: pytest.fail("prepared an exam"))
-    with pytest.raises(InputError, match=r"sub-0003_cbv.* the grid of the series \(16, 16, 3\), the file has \(16, 16, 4\)"):
+    with pytest.raises(
+        InputError, match=r"sub-0003_cbv.* the grid of the series \(16, 16, 3\), the file has \(16, 16, 4\)"
+    ):
         prepared_of(root, tmp_path / "cache")
 
 
@@ -158,8 +179,14 @@ def test_too_little_disk_is_said_beforehand(tmp_path, monkeypatch):
 
 def _run(script, *arguments):
     """Runs a script in another process, with this folder's helpers."""
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)], cwd=TESTS, check=False,
-                          capture_output=True, text=True, env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}", "PATH": "/usr/bin:/bin"})
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        cwd=TESTS,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}", "PATH": "/usr/bin:/bin"},
+    )
 
 
 KILLED = """
@@ -206,7 +233,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     root = write_fake_cohort(tmp_path / "root", 3)
     done = _run(FULL, root, tmp_path / "cache")
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("dscgan_jax.errors.InputError") and "the disk is full" in done.stderr
+    assert (
+        done.stderr.strip().splitlines()[-1].startswith("dscgan_jax.errors.InputError")
+        and "the disk is full" in done.stderr
+    )
     assert _leftovers(tmp_path / "cache") == []
 
 
@@ -214,8 +244,17 @@ def test_two_builds_at_once_make_one_data_set(tmp_path):
     root = write_fake_cohort(tmp_path / "root", 3)
     script = "import sys; from exams import prepared_of; print(prepared_of(*sys.argv[1:]).data_dir)"
     command = [sys.executable, "-c", script, str(root), str(tmp_path / "cache")]
-    both = [subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                             env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}", "PATH": "/usr/bin:/bin"}) for _ in range(2)]
+    both = [
+        subprocess.Popen(
+            command,
+            cwd=TESTS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"PYTHONPATH": f"{TESTS}:{TESTS.parent}", "PATH": "/usr/bin:/bin"},
+        )
+        for _ in range(2)
+    ]
     said = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert said[0][0] == said[1][0] and list((tmp_path / "cache").rglob("incomplete.*")) == []

@@ -33,6 +33,7 @@ def _series(change):
     def break_it(folder):
         series, _, _ = fake_arrays()
         _rewrite(folder, "dsc", change(series), frame_seconds=1.5)
+
     return break_it
 
 
@@ -60,8 +61,14 @@ BAD_EXAMS = {
     "CT": (_series(lambda s: np.where(s > 100, 2000 - s[..., 5:6] * 0 - s, s)), "rises instead of falling"),
     "a map on another grid": (_map_on_another_grid, r"_tmax\.nii\.gz: expected the grid of the series \(16, 16, 3\)"),
     "a map elsewhere": (_map_elsewhere, r"_tmax\.nii\.gz: the file lies up to 5\.0 mm away"),
-    "a truncated map": (lambda f: truncate(f / "sub-0001_tmax.nii.gz"), r"_tmax\.nii\.gz: the compressed file is cut off"),
-    "a map of zeros": (lambda f: _rewrite(f, "tmax", np.zeros((16, 16, 3))), r"_tmax\.nii\.gz: the tmax map .* zero everywhere"),
+    "a truncated map": (
+        lambda f: truncate(f / "sub-0001_tmax.nii.gz"),
+        r"_tmax\.nii\.gz: the compressed file is cut off",
+    ),
+    "a map of zeros": (
+        lambda f: _rewrite(f, "tmax", np.zeros((16, 16, 3))),
+        r"_tmax\.nii\.gz: the tmax map .* zero everywhere",
+    ),
     "an empty mask": (lambda f: _rewrite(f, "mask", np.zeros((16, 16, 3))), r"_mask\.nii\.gz: expected a brain"),
     "no frame length": (_no_frame_length, r"_dsc\.nii\.gz: the frame length is unknown"),
     "no series": (lambda f: (f / "sub-0001_dsc.nii.gz").unlink(), r"_dsc\.nii\.gz: no such file"),
@@ -98,7 +105,12 @@ def test_a_few_bad_values_are_repaired_and_recorded(tmp_path):
     assert exam.maps["tmax"][0, 0, 0] == exam.maps["tmax"][8, 8, 1] == 0
     np.testing.assert_array_equal(exam.maps["tmax"][8, 9], maps["tmax"][8, 9])
     assert {finding.short() for finding in exam.findings} == {
-        "signal_missing=65", "signal_negative=1", "map_not_finite=1", "map_fill_value=-30", "mask_without_values=1"}
+        "signal_missing=65",
+        "signal_negative=1",
+        "map_not_finite=1",
+        "map_fill_value=-30",
+        "mask_without_values=1",
+    }
 
 
 def _without_tmax(share, value):

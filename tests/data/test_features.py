@@ -16,8 +16,18 @@ from dscgan_jax.phantom.exam import draw_phantom
 
 
 def exam_of(series, mask, affine=AFFINE, frame_seconds=FRAME_SECONDS):
-    return Exam("sub-1", series, affine, frame_seconds, ECHO_SECONDS, {}, mask, "file",
-                find_bolus(series[mask].mean(axis=0, dtype=np.float64)), ())
+    return Exam(
+        "sub-1",
+        series,
+        affine,
+        frame_seconds,
+        ECHO_SECONDS,
+        {},
+        mask,
+        "file",
+        find_bolus(series[mask].mean(axis=0, dtype=np.float64)),
+        (),
+    )
 
 
 def phantom_exam(number, preset="acute", slices=3):
@@ -39,9 +49,26 @@ def test_each_feature_is_the_number_by_which_the_exam_was_made():
     mask = np.repeat(mask[..., None], 4, axis=2)
     rng = np.random.default_rng(0)
     series = np.where(mask[..., None], curve, 100.0) + rng.normal(0, 20, (*mask.shape, 60))
-    found = features_of(Exam("sub-1", series.astype(np.float32), np.diag([4.0, 4.0, 6.0, 1.0]), 2.0, 0.03, {}, mask, "file",
-                             BolusTiming(1, 1, 15, 25), ()))
-    assert (found.frame_seconds, found.duration_seconds, found.before_bolus_seconds, found.voxel_mm) == (2.0, 120.0, 30.0, 4.0)
+    found = features_of(
+        Exam(
+            "sub-1",
+            series.astype(np.float32),
+            np.diag([4.0, 4.0, 6.0, 1.0]),
+            2.0,
+            0.03,
+            {},
+            mask,
+            "file",
+            BolusTiming(1, 1, 15, 25),
+            (),
+        )
+    )
+    assert (found.frame_seconds, found.duration_seconds, found.before_bolus_seconds, found.voxel_mm) == (
+        2.0,
+        120.0,
+        30.0,
+        4.0,
+    )
     assert found.fall == pytest.approx(1 - np.exp(-0.5), rel=0.02)
     assert found.pass_seconds == pytest.approx(2 * 2 * sigma * np.sqrt(2 * np.log(1 / 0.7)), rel=0.05)
     assert found.signal_to_noise == pytest.approx(50, rel=0.1)
@@ -53,7 +80,9 @@ def test_the_way_an_exam_is_stored_does_not_change_its_features():
     phantom = draw_phantom("acute", (12, 3), size=32, slices=3)
     series = phantom.series.astype(np.float32)
     swap = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])  # stored (y, z, x)
-    turned = exam_of(series.transpose(1, 2, 0, 3), phantom.mask.transpose(1, 2, 0), phantom.affine @ swap, phantom.frame_seconds)
+    turned = exam_of(
+        series.transpose(1, 2, 0, 3), phantom.mask.transpose(1, 2, 0), phantom.affine @ swap, phantom.frame_seconds
+    )
     plain = exam_of(series, phantom.mask, phantom.affine, phantom.frame_seconds)
     for name, value in dataclasses.asdict(features_of(turned)).items():  # which voxels are taken depends on their order
         assert value == pytest.approx(getattr(features_of(plain), name), rel=0.05), name
@@ -71,10 +100,19 @@ def test_other_exams_of_the_same_protocol_are_not_warned_of(known):
     assert not unlike(features_of(phantom_exam(150, slices=1)), known)
 
 
-@pytest.mark.parametrize(("what", "words"), [
-    ("stripped", "signal around the brain over the brain's"), ("coarse", "voxel size in the slice"),
-    ("long_frames", "frame length"), ("short_frames", "duration"), ("ct", "fall of the brain's signal"),
-    ("noisy", "signal over noise"), ("later", "time before the bolus"), ("zoomed", "area of brain")])
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("stripped", "signal around the brain over the brain's"),
+        ("coarse", "voxel size in the slice"),
+        ("long_frames", "frame length"),
+        ("short_frames", "duration"),
+        ("ct", "fall of the brain's signal"),
+        ("noisy", "signal over noise"),
+        ("later", "time before the bolus"),
+        ("zoomed", "area of brain"),
+    ],
+)
 def test_an_exam_unlike_the_training_exams_is_named_with_value_and_range(known, what, words):
     exam = phantom_exam(7)
     resting = np.median(exam.series[..., 1:6], axis=-1, keepdims=True)

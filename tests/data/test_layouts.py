@@ -34,7 +34,9 @@ def test_a_bids_folder_gives_its_subjects_in_order_with_all_files(tmp_path):
 def test_a_subject_in_two_rows_or_an_unknown_split_is_refused(tmp_path):
     write_fake_exam(tmp_path)
     _write_table(tmp_path, ("participant_id", "split"), ("sub-0001", "train"), ("sub-0001", "test"))
-    with pytest.raises(InputError, match=r"participants\.tsv: subject sub-0001 stands in two rows \(split test and train\)"):
+    with pytest.raises(
+        InputError, match=r"participants\.tsv: subject sub-0001 stands in two rows \(split test and train\)"
+    ):
         layouts.find_subjects(tmp_path, "bids")
     _write_table(tmp_path, ("participant_id", "split"), ("sub-0001", "val"))
     with pytest.raises(InputError, match="split 'val'; it must be train, validation, test or exclude"):
@@ -46,8 +48,14 @@ def test_a_subject_in_two_rows_or_an_unknown_split_is_refused(tmp_path):
 
 def test_ids_without_sub_and_headers_in_capitals_keep_their_splits(tmp_path):
     write_fake_cohort(tmp_path, 3)
-    _write_table(tmp_path, (" Participant_ID", "Age", "Split "), ("0001", "40", "test"), ("sub-0002", "41", "train"),
-                 ("0003 ", "42", "validation"), ("", "", "train"))
+    _write_table(
+        tmp_path,
+        (" Participant_ID", "Age", "Split "),
+        ("0001", "40", "test"),
+        ("sub-0002", "41", "train"),
+        ("0003 ", "42", "validation"),
+        ("", "", "train"),
+    )
     assert [files.split for files in layouts.find_subjects(tmp_path, "bids")] == ["test", "train", "validation"]
     _write_table(tmp_path, ("participant_id", "split"), ("0001", "train"), ("sub-0001", "test"))
     with pytest.raises(InputError, match="subject sub-0001 stands in two rows"):
@@ -58,7 +66,9 @@ def test_a_table_of_other_people_is_refused(tmp_path):
     write_fake_exam(tmp_path)
     _write_table(tmp_path, ("participant_id", "split"), ("patient-1", "test"))
     for find in (layouts.find_subjects, layouts.check):
-        with pytest.raises(InputError, match=r"participants\.tsv: no row .* the table has patient-1, the folder has sub-0001"):
+        with pytest.raises(
+            InputError, match=r"participants\.tsv: no row .* the table has patient-1, the folder has sub-0001"
+        ):
             find(tmp_path, "bids")
 
 
@@ -76,7 +86,9 @@ def test_a_listed_subject_without_folder_is_refused_unless_excluded(tmp_path, sp
 def test_a_folder_without_series_is_refused_unless_excluded_and_check_lists_it(tmp_path, inner):
     write_fake_exam(tmp_path)
     (tmp_path / "sub-0009" / inner).mkdir(parents=True)
-    with pytest.raises(InputError, match=r"sub-0009_dsc\.nii\.gz: no such file.*ses-\*\) are not read; split=exclude") as caught:
+    with pytest.raises(
+        InputError, match=r"sub-0009_dsc\.nii\.gz: no such file.*ses-\*\) are not read; split=exclude"
+    ) as caught:
         layouts.find_subjects(tmp_path, "bids")
     rows = layouts.check(tmp_path, "bids")
     assert [(row.subject, row.usable) for row in rows] == [("sub-0001", True), ("sub-0009", False)]
@@ -117,8 +129,10 @@ def test_the_papers_proportions_are_drawn_once_by_subject():
     assert splits != layouts.assign_splits(subjects, (0.70, 0.10, 0.20), seed=1)
 
 
-@pytest.mark.parametrize(("n_subjects", "expected"), [(1, [1, 0, 0]), (2, [1, 0, 1]), (3, [1, 1, 1]), (4, [2, 1, 1]),
-                                                      (5, [3, 1, 1]), (10, [7, 1, 2])])
+@pytest.mark.parametrize(
+    ("n_subjects", "expected"),
+    [(1, [1, 0, 0]), (2, [1, 0, 1]), (3, [1, 1, 1]), (4, [2, 1, 1]), (5, [3, 1, 1]), (10, [7, 1, 2])],
+)
 def test_no_split_is_empty_while_there_are_subjects(n_subjects, expected):
     splits = layouts.assign_splits(_named(*[None] * n_subjects), (0.70, 0.10, 0.20), seed=3)
     assert [list(splits.values()).count(name) for name in layouts.SPLITS] == expected
@@ -129,7 +143,10 @@ def test_a_split_without_fraction_stays_empty():
 
 
 def test_given_splits_are_taken_and_half_given_ones_refused():
-    assert layouts.assign_splits(_named("test", "train", "exclude"), (1, 0, 0), 0) == {"sub-0000": "test", "sub-0001": "train"}
+    assert layouts.assign_splits(_named("test", "train", "exclude"), (1, 0, 0), 0) == {
+        "sub-0000": "test",
+        "sub-0001": "train",
+    }
     with pytest.raises(InputError, match="for 1 of 2 subjects, none for sub-0001"):
         layouts.assign_splits(_named("train", None), (1, 0, 0), 0)
     with pytest.raises(InputError, match="no subject is in the training split"):
@@ -155,13 +172,18 @@ def test_check_tells_what_is_usable_and_what_looks_like_another_unit(tmp_path):
     assert "the tmax map has a median of 30" in text and "where s is expected: ms instead of s?" in text
     assert "sub-0002  NOT USABLE" in text and "to go on all the same: --accept=map_unit" in text
     assert "warning: the cbf map has a median of 7" in text and "where ml/100g/min is expected: x 10?" in text
-    assert "sub-0003  usable      16 x 16 x 3, 64 frames of 1.5 s, TE 30 ms, maps: cbf cbv mtt tmax ttp, mask: file" in text
+    assert (
+        "sub-0003  usable      16 x 16 x 3, 64 frames of 1.5 s, TE 30 ms, maps: cbf cbv mtt tmax ttp, mask: file"
+        in text
+    )
     assert text.endswith("1 of 4 subjects usable; set the others to exclude in participants.tsv or mend them.")
 
 
 def test_check_reports_splits_that_are_half_given(tmp_path):
     write_fake_cohort(tmp_path, 3)
-    _write_table(tmp_path, ("participant_id", "split"), ("sub-0001", "train"), ("sub-0002", ""), ("sub-0003", "exclude"))
+    _write_table(
+        tmp_path, ("participant_id", "split"), ("sub-0001", "train"), ("sub-0002", ""), ("sub-0003", "exclude")
+    )
     first, second, third = layouts.check(tmp_path, "bids")
     assert first.usable and third.usable
     assert not second.usable and "gives a split for 1 of 2 subjects, none for sub-0002" in second.reason
@@ -172,13 +194,22 @@ def _write_isles(root, subject, prefix, shape, frames, ending=".nii", block=1):
     small = fake_arrays((shape[0] // block, shape[1] // block, shape[2]), frames)
     series, mask = (small[index].repeat(block, 0).repeat(block, 1) for index in (0, 2))
     maps = {name: values.repeat(block, 0).repeat(block, 1) for name, values in small[1].items()}
-    volumes = {"MR_4DPWI": series[:, :, :, None, :], "MR_rCBF": maps["cbf"], "MR_rCBV": maps["cbv"], "MR_MTT": maps["mtt"],
-               "MR_Tmax": np.where(mask, maps["tmax"], -30.0), "MR_TTP": maps["ttp"], "OT": mask * 1.0, "MR_ADC": mask * 700.0}
+    volumes = {
+        "MR_4DPWI": series[:, :, :, None, :],
+        "MR_rCBF": maps["cbf"],
+        "MR_rCBV": maps["cbv"],
+        "MR_MTT": maps["mtt"],
+        "MR_Tmax": np.where(mask, maps["tmax"], -30.0),
+        "MR_TTP": maps["ttp"],
+        "OT": mask * 1.0,
+        "MR_ADC": mask * 700.0,
+    }
     for number, (token, data) in enumerate(volumes.items()):
         name = f"{prefix}.Brain.XX.O.{token}.{127014 + number}"
         (root / subject / name).mkdir(parents=True)
-        nifti.write_volume(root / subject / name / (name + ending), np.rint(data), np.diag([-1.25, -1.25, 5.0, 1.0]),
-                           dtype=np.int16)
+        nifti.write_volume(
+            root / subject / name / (name + ending), np.rint(data), np.diag([-1.25, -1.25, 5.0, 1.0]), dtype=np.int16
+        )
     return maps, mask
 
 
@@ -187,9 +218,11 @@ def test_isles_2017_folders_go_from_files_to_a_restored_map(tmp_path):
     shape = (192, 192, 19)
     maps, mask = _write_isles(root, "training_1", "VSD", shape, 40, block=8)
     _write_isles(root, "training_43", "SMIR", (16, 16, 3), 40, ".nii.gz")
-    for folder, name in (("__MACOSX/training_1", "VSD.Brain.XX.O.MR_4DPWI.1.nii"),  # what zips from a Mac carry
-                         ("training_1/__MACOSX", "VSD.Brain.XX.O.MR_Tmax.1.nii"),
-                         ("training_1/x", "._VSD.Brain.XX.O.MR_Tmax.1.nii")):
+    for folder, name in (
+        ("__MACOSX/training_1", "VSD.Brain.XX.O.MR_4DPWI.1.nii"),  # what zips from a Mac carry
+        ("training_1/__MACOSX", "VSD.Brain.XX.O.MR_Tmax.1.nii"),
+        ("training_1/x", "._VSD.Brain.XX.O.MR_Tmax.1.nii"),
+    ):
         (root / folder).mkdir(parents=True)
         (root / folder / name).write_bytes(b"junk")
 
@@ -297,4 +330,6 @@ def test_an_unfetched_inherited_sidecar_is_named(tmp_path):
 def _write_series(folder, frame_seconds):
     """Another header beside the same sidecars."""
     series, _, _ = fake_arrays()
-    nifti.write_volume(folder / f"{folder.parent.name}_dsc.nii.gz", series, AFFINE, dtype=np.int16, frame_seconds=frame_seconds)
+    nifti.write_volume(
+        folder / f"{folder.parent.name}_dsc.nii.gz", series, AFFINE, dtype=np.int16, frame_seconds=frame_seconds
+    )

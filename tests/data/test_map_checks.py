@@ -38,8 +38,22 @@ def world(name="tmax"):
 
 
 @pytest.mark.parametrize("with_mask", [True, False])
-@pytest.mark.parametrize("name, fill", [("tmax", 9999), ("tmax", -9999), ("tmax", -1), ("tmax", 99), ("ttp", 4095), ("ttp", -1),
-                                        ("cbf", 65535), ("cbf", -1), ("cbv", 255), ("mtt", 999), ("mtt", -1)])
+@pytest.mark.parametrize(
+    ("name", "fill"),
+    [
+        ("tmax", 9999),
+        ("tmax", -9999),
+        ("tmax", -1),
+        ("tmax", 99),
+        ("ttp", 4095),
+        ("ttp", -1),
+        ("cbf", 65535),
+        ("cbf", -1),
+        ("cbv", 255),
+        ("mtt", 999),
+        ("mtt", -1),
+    ],
+)
 def test_a_value_that_recurs_far_from_all_others_is_no_value(name, fill, with_mask):
     values, mask, some = world(name)
     clean = values.copy()
@@ -80,13 +94,17 @@ def test_air_that_is_clipped_as_high_as_a_lesion_does_not_take_the_lesion_away()
 
 @pytest.mark.parametrize("value", [1e30, 500.0, -1e30])
 def test_a_voxel_that_no_tissue_is_leaves_the_mask(value):
-    values, mask, some = world()
+    values, mask, _some = world()
     here = np.zeros_like(mask)
     here[12, 12, 1] = True
     values[here] = value
     checked, findings = judged({"tmax": values}, mask)
     np.testing.assert_array_equal(checked.mask, mask & ~here)
-    assert findings[0].name == "map_impossible" and findings[0].value == pytest.approx(value) and checked.maps["tmax"].max() < 6
+    assert (
+        findings[0].name == "map_impossible"
+        and findings[0].value == pytest.approx(value)
+        and checked.maps["tmax"].max() < 6
+    )
 
 
 def test_many_different_impossible_values_leave_the_mask_too():
@@ -97,10 +115,19 @@ def test_many_different_impossible_values_leave_the_mask_too():
     assert findings[0].short() == "map_impossible=257" and "8 values of the tmax map" in findings[0].text
 
 
-@pytest.mark.parametrize("name, factor, words", [
-    ("tmax", 1000, "ms instead of s"), ("tmax", 1 / 60, "minutes instead of s"), ("ttp", 1000, "ms instead of s"),
-    ("ttp", 1 / 60, "minutes instead of s"), ("mtt", 1000, "ms instead of s"), ("mtt", 1 / 60, "minutes instead of s"),
-    ("cbf", 100, "x 100"), ("cbv", 1000, "another unit or scale")])
+@pytest.mark.parametrize(
+    ("name", "factor", "words"),
+    [
+        ("tmax", 1000, "ms instead of s"),
+        ("tmax", 1 / 60, "minutes instead of s"),
+        ("ttp", 1000, "ms instead of s"),
+        ("ttp", 1 / 60, "minutes instead of s"),
+        ("mtt", 1000, "ms instead of s"),
+        ("mtt", 1 / 60, "minutes instead of s"),
+        ("cbf", 100, "x 100"),
+        ("cbv", 1000, "another unit or scale"),
+    ],
+)
 def test_a_map_in_another_unit_is_an_error_that_guesses_it(name, factor, words):
     for rounded in (False, True) if factor > 1 else (False,):
         values, mask, _ = world(name)
@@ -108,19 +135,25 @@ def test_a_map_in_another_unit_is_an_error_that_guesses_it(name, factor, words):
         values = np.rint(values) if rounded else values
         checked, findings = judged({name: values}, mask)
         (finding,) = [finding for finding in findings if finding.name == "map_unit"]
-        assert finding.severity == "error" and f"the {name} map has a median of" in finding.text and words in finding.text
+        assert (
+            finding.severity == "error" and f"the {name} map has a median of" in finding.text and words in finding.text
+        )
         np.testing.assert_array_equal(checked.maps[name], values)  # for who accepts it
 
 
-@pytest.mark.parametrize("name, factor, words", [("cbf", 0.01, "ml/g/min"), ("cbv", 0.01, "ml/g instead"), ("cbf", 20, "x 10")])
+@pytest.mark.parametrize(
+    ("name", "factor", "words"), [("cbf", 0.01, "ml/g/min"), ("cbv", 0.01, "ml/g instead"), ("cbf", 20, "x 10")]
+)
 def test_flow_and_volume_that_may_be_relative_are_only_warned_of(name, factor, words):
     values, mask, _ = world(name)
     _, findings = judged({name: np.float32(factor) * values}, mask)
-    assert [(finding.name, finding.severity) for finding in findings] == [("map_unit", "warning")] and words in findings[0].text
+    assert [(finding.name, finding.severity) for finding in findings] == [
+        ("map_unit", "warning")
+    ] and words in findings[0].text
 
 
 def test_a_map_that_is_the_same_everywhere_is_an_error_also_with_a_few_bad_voxels():
-    _, mask, some = world()
+    _, mask, _some = world()
     constant = np.where(mask, np.float32(3), np.float32(0))
     speckled = constant.copy()
     speckled[12, 12, 1] = 1e30
@@ -134,10 +167,16 @@ def test_maps_that_saturate_or_have_few_levels_are_taken_as_they_are():
     values, mask, some = world()
     ill = np.where(mask, np.float32(3) * values, 0)
     failed = np.where(some, np.float32(40), 3 * values)  # our own fit ends at 40 s where it fails
-    maps = {"clipped at 12": np.minimum(ill, 12), "clipped at 6": np.minimum(ill, 6), "whole numbers": np.rint(ill),
-            "some -1 among whole numbers": np.where(some, np.float32(-1), np.rint(ill)), "three levels": np.rint(ill / 5) * 5,
-            "cut off below 4": np.where(ill > 4, ill, 0), "around zero": np.where(mask, values - 3, 0),
-            "at the fit's end": failed}
+    maps = {
+        "clipped at 12": np.minimum(ill, 12),
+        "clipped at 6": np.minimum(ill, 6),
+        "whole numbers": np.rint(ill),
+        "some -1 among whole numbers": np.where(some, np.float32(-1), np.rint(ill)),
+        "three levels": np.rint(ill / 5) * 5,
+        "cut off below 4": np.where(ill > 4, ill, 0),
+        "around zero": np.where(mask, values - 3, 0),
+        "at the fit's end": failed,
+    }
     for kind, tmax in maps.items():
         checked, findings = judged({"tmax": tmax.astype(np.float32)}, mask)
         assert findings == (), kind
@@ -159,9 +198,12 @@ def phantoms():
     return drawn
 
 
-WAYS = {"as drawn": lambda name, values: values, "whole numbers": lambda name, values: np.rint(values),
-        "clipped": lambda name, values: np.minimum(values, {"tmax": 12, "mtt": 20}.get(name, 1e9)),
-        "not scaled": lambda name, values: values * (2.6 if name in ("cbf", "cbv") else 1)}
+WAYS = {
+    "as drawn": lambda name, values: values,
+    "whole numbers": lambda name, values: np.rint(values),
+    "clipped": lambda name, values: np.minimum(values, {"tmax": 12, "mtt": 20}.get(name, 1e9)),
+    "not scaled": lambda name, values: values * (2.6 if name in ("cbf", "cbv") else 1),
+}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -177,21 +219,33 @@ def test_no_phantom_is_odd_by_itself_or_beside_the_others(phantoms, way):
     assert unlike_others(few) == {}
 
 
-@pytest.mark.parametrize("factor, severity", [(1000, "error"), (1 / 60, "error"), (100, "error"), (5, "warning")])
+@pytest.mark.parametrize(("factor", "severity"), [(1000, "error"), (1 / 60, "error"), (100, "error"), (5, "warning")])
 @pytest.mark.parametrize("name", MAP_NAMES)
 def test_a_map_in_another_unit_than_the_others_is_named_with_both_values(phantoms, name, factor, severity):
     numbers = {subject: numbers_of(maps, mask) for subject, (maps, mask, _) in list(phantoms.items())[:8]}
     # The most usual of them, so that it is the factor alone that decides.
     usual = sorted(numbers, key=lambda subject: numbers[subject][name].spread)[4]
     one = numbers[usual][name]
-    numbers[usual] = numbers[usual] | {name: map_checks.MapNumbers(*(factor * value for value in dataclasses.astuple(one)))}
+    numbers[usual] = numbers[usual] | {
+        name: map_checks.MapNumbers(*(factor * value for value in dataclasses.astuple(one)))
+    }
     found = unlike_others(numbers)
-    assert [(finding.name, finding.severity) for finding in found[usual]] == [("map_unlike_others", severity)] and len(found) == 1
+    assert [(finding.name, finding.severity) for finding in found[usual]] == [("map_unlike_others", severity)] and len(
+        found
+    ) == 1
     assert f"the {name} map is" in found[usual][0].text and f"{factor * one.median:.4g}" in found[usual][0].text
 
 
-@pytest.mark.parametrize("name, other, severity", [("tmax", "ttp", "error"), ("ttp", "tmax", "error"), ("cbf", "cbv", "error"),
-                                                   ("cbv", "cbf", "error"), ("mtt", "ttp", "warning")])
+@pytest.mark.parametrize(
+    ("name", "other", "severity"),
+    [
+        ("tmax", "ttp", "error"),
+        ("ttp", "tmax", "error"),
+        ("cbf", "cbv", "error"),
+        ("cbv", "cbf", "error"),
+        ("mtt", "ttp", "warning"),
+    ],
+)
 def test_the_file_of_another_map_is_told(phantoms, name, other, severity):
     numbers = {subject: numbers_of(maps, mask) for subject, (maps, mask, _) in list(phantoms.items())[:8]}
     numbers["acute3"] = numbers["acute3"] | {name: numbers["acute3"][other]}
@@ -205,11 +259,16 @@ def test_a_top_that_would_be_the_networks_range_is_an_error_and_three_exams_are_
     some = np.zeros_like(mask)
     some.flat[np.flatnonzero(mask)[::200]] = True
     spoiled = {**maps, "tmax": np.where(some, np.float32(90) + maps["tmax"], maps["tmax"])}
-    numbers = {subject: numbers_of(*phantoms[subject][:2]) for subject in subjects} | {subjects[2]: numbers_of(spoiled, mask)}
+    numbers = {subject: numbers_of(*phantoms[subject][:2]) for subject in subjects} | {
+        subjects[2]: numbers_of(spoiled, mask)
+    }
     (finding,) = unlike_others(numbers)[subjects[2]]
     assert finding.severity == "error" and "the range of the network would be this exam's" in finding.text
     assert unlike_others({subject: numbers[subject] for subject in subjects[:3]}) == {}
-    one_voxel = {**maps, "tmax": np.where(np.arange(mask.size).reshape(mask.shape) == np.flatnonzero(mask)[3], 90, maps["tmax"])}
+    one_voxel = {
+        **maps,
+        "tmax": np.where(np.arange(mask.size).reshape(mask.shape) == np.flatnonzero(mask)[3], 90, maps["tmax"]),
+    }
     assert unlike_others(numbers | {subjects[2]: numbers_of(one_voxel, mask)}) == {}
 
 
@@ -245,7 +304,10 @@ def _counted(some):
 
 def _about_maps(metadata):
     """{subject: findings about its maps} of a prepared data set, as JSON records."""
-    told = {subject: [one for one in found if one["Name"].startswith("map_")] for subject, found in metadata["findings"].items()}
+    told = {
+        subject: [one for one in found if one["Name"].startswith("map_")]
+        for subject, found in metadata["findings"].items()
+    }
     return {subject: found for subject, found in told.items() if found}
 
 
@@ -282,7 +344,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_a_map_that_would_be_learned_wrongly_stops_preparation_before_a_series_is_read(clean, tmp_path, monkeypatch, kind):
+def test_a_map_that_would_be_learned_wrongly_stops_preparation_before_a_series_is_read(
+    clean, tmp_path, monkeypatch, kind
+):
     change, name = REFUSED[kind]
     root = shutil.copytree(clean[0], tmp_path / "root")
     _spoil(root, 3, change)
@@ -301,18 +365,24 @@ def test_check_says_the_same_of_each_subject(clean, tmp_path):
     assert [row.usable for row in rows] == [False] * 5 + [True] * 3
     for row, (_, name) in zip(rows[:5], REFUSED.values(), strict=True):
         assert "the tmax map" in row.reason and f"--accept={name}" in row.reason
-    assert "sub-0004  NOT USABLE  sub-0004: the tmax map is 10 times as high as those of the other" in layouts.format_check(rows)
+    assert (
+        "sub-0004  NOT USABLE  sub-0004: the tmax map is 10 times as high as those of the other"
+        in layouts.format_check(rows)
+    )
 
 
-def test_who_accepts_an_unlike_map_gets_it_with_the_finding_recorded_and_excluded_ones_are_not_compared(clean, tmp_path):
+def test_who_accepts_an_unlike_map_gets_it_with_the_finding_recorded_and_excluded_ones_are_not_compared(
+    clean, tmp_path
+):
     root = shutil.copytree(clean[0], tmp_path / "root")
     for number in (3, 4):
         _spoil(root, number, lambda v, brain, some: v * 10)
     table = root / "participants.tsv"
     table.write_text(table.read_text().replace("sub-0004\ttrain", "sub-0004\texclude"))
     told = _about_maps(prepared_of(root, tmp_path / "cache", accept=("map_unlike_others",)).info.metadata)
-    assert [(subject, one["Name"], one["Accepted"], one["Severity"]) for subject, found in told.items() for one in found] == [
-        ("sub-0003", "map_unlike_others", True, "warning")]
+    assert [
+        (subject, one["Name"], one["Accepted"], one["Severity"]) for subject, found in told.items() for one in found
+    ] == [("sub-0003", "map_unlike_others", True, "warning")]
     rows = layouts.check(root, "bids", layouts.Overrules(accept=("map_unlike_others",)))
     told = {row.subject: {one.name for one in row.details["findings"]} for row in rows}
     assert [subject for subject, names in told.items() if "map_unlike_others" in names] == ["sub-0003"]

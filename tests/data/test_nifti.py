@@ -89,10 +89,22 @@ def test_a_map_stored_with_an_empty_time_axis_is_three_dimensional(tmp_path):
     assert nifti.read_volume(_store(tmp_path / "a.nii", _series((5, 4, 3, 1))), 3).data.shape == (5, 4, 3)
 
 
-@pytest.mark.parametrize(("units", "zoom", "seconds"), [
-    (("mm", "sec"), 2.0, 2.0), (("mm", "msec"), 1500.0, 1.5), (("mm", "sec"), 1500.0, 1500.0), (("mm", "usec"), 1.5e6, 1.5),
-    (("unknown", "unknown"), 1390.0, 1390.0), (("mm", "hz"), 2.0, None), (("mm", "ppm"), 2.0, None),
-    (("mm", "msec"), 1.0, None), (("mm", "sec"), 1.0, 1.0), (("unknown", "unknown"), 1.0, None), (("mm", "sec"), 0.0, None)])
+@pytest.mark.parametrize(
+    ("units", "zoom", "seconds"),
+    [
+        (("mm", "sec"), 2.0, 2.0),
+        (("mm", "msec"), 1500.0, 1.5),
+        (("mm", "sec"), 1500.0, 1500.0),
+        (("mm", "usec"), 1.5e6, 1.5),
+        (("unknown", "unknown"), 1390.0, 1390.0),
+        (("mm", "hz"), 2.0, None),
+        (("mm", "ppm"), 2.0, None),
+        (("mm", "msec"), 1.0, None),
+        (("mm", "sec"), 1.0, 1.0),
+        (("unknown", "unknown"), 1.0, None),
+        (("mm", "sec"), 0.0, None),
+    ],
+)
 def test_frame_length_of_the_header(tmp_path, units, zoom, seconds):
     volume = nifti.read_volume(_store(tmp_path / "a.nii", _series(), units=units, zooms=(2, 2, 5, zoom)), 4)
     assert volume.frame_seconds == (None if seconds is None else pytest.approx(seconds))
@@ -112,14 +124,30 @@ def _damaged_files(folder):
     flipped = bytearray(packed)
     flipped[len(packed) // 2] ^= 0xFF
     return {
-        "cut.nii.gz": packed[: len(packed) // 2], "cut_in_checksum.nii.gz": packed[:-4], "flipped.nii.gz": bytes(flipped),
-        "cut.nii": plain[: len(plain) // 2], "empty.nii": b"", "text.nii.gz": b"these are words, not voxels" * 40,
-        "no_header.nii": b"\x00" * 2000, "header_only.nii": plain[:352],
+        "cut.nii.gz": packed[: len(packed) // 2],
+        "cut_in_checksum.nii.gz": packed[:-4],
+        "flipped.nii.gz": bytes(flipped),
+        "cut.nii": plain[: len(plain) // 2],
+        "empty.nii": b"",
+        "text.nii.gz": b"these are words, not voxels" * 40,
+        "no_header.nii": b"\x00" * 2000,
+        "header_only.nii": plain[:352],
     }
 
 
-@pytest.mark.parametrize("name", ["cut.nii.gz", "cut_in_checksum.nii.gz", "flipped.nii.gz", "cut.nii", "empty.nii",
-                                  "text.nii.gz", "no_header.nii", "header_only.nii"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cut.nii.gz",
+        "cut_in_checksum.nii.gz",
+        "flipped.nii.gz",
+        "cut.nii",
+        "empty.nii",
+        "text.nii.gz",
+        "no_header.nii",
+        "header_only.nii",
+    ],
+)
 def test_a_damaged_file_is_named_in_one_line(tmp_path, name):
     (tmp_path / name).write_bytes(_damaged_files(tmp_path)[name])
     with pytest.raises(InputError, match=name) as caught:
@@ -184,15 +212,33 @@ def test_an_oblique_affine_keeps_its_angles():
     np.testing.assert_array_equal(affine[:3, :3], OBLIQUE[:3, :3] * [-1, 1, 1])
 
 
-FIELDS = {"dim": (40, "<i2"), "datatype": (70, "<i2"), "pixdim": (76, "<f4"), "vox_offset": (108, "<f4"),
-          "scl_slope": (112, "<f4"), "scl_inter": (116, "<f4"), "xyzt_units": (123, "<u1"), "qform_code": (252, "<i2"),
-          "sform_code": (254, "<i2"), "quatern_b": (256, "<f4"), "qoffset_x": (268, "<f4"), "srow_x": (280, "<f4"),
-          "srow_y": (296, "<f4"), "srow_z": (312, "<f4"), "magic": (344, "S4")}  # where NIfTI-1 keeps what
+FIELDS = {
+    "dim": (40, "<i2"),
+    "datatype": (70, "<i2"),
+    "pixdim": (76, "<f4"),
+    "vox_offset": (108, "<f4"),
+    "scl_slope": (112, "<f4"),
+    "scl_inter": (116, "<f4"),
+    "xyzt_units": (123, "<u1"),
+    "qform_code": (252, "<i2"),
+    "sform_code": (254, "<i2"),
+    "quatern_b": (256, "<f4"),
+    "qoffset_x": (268, "<f4"),
+    "srow_x": (280, "<f4"),
+    "srow_y": (296, "<f4"),
+    "srow_z": (312, "<f4"),
+    "magic": (344, "S4"),
+}  # where NIfTI-1 keeps what
 
 
 def _patched(path, data=None, *, affine=OBLIQUE, dtype=np.int16, tail=b"", cut=0, **fields):
-    """A small good file with fields of its header overwritten byte by byte: `pixdim_3=0` is the fourth number of pixdim."""
-    nifti.write_volume(path.with_name("good.nii"), _series() if data is None else data, affine, dtype=dtype, frame_seconds=1.5)
+    """A small good file with fields of its header overwritten byte by byte.
+
+    `pixdim_3=0` is the fourth number of pixdim.
+    """
+    nifti.write_volume(
+        path.with_name("good.nii"), _series() if data is None else data, affine, dtype=dtype, frame_seconds=1.5
+    )
     content = bytearray(path.with_name("good.nii").read_bytes())
     for field, value in fields.items():
         name, _, index = (field, "", "0") if field in FIELDS else field.rpartition("_")
@@ -251,10 +297,16 @@ def test_every_size_of_header_byte_order_and_type_is_read(tmp_path, kind, order,
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_a_header_that_promises_fewer_voxels_than_there_are_is_refused(tmp_path, ending):
     surplus = 4 * 3 * 12 * 2
-    _refused(_patched(tmp_path / ("a" + ending), dim_1=4),
-             rf"says 4 x 4 x 3 x 12 voxels of 2 bytes, the file holds {surplus} bytes more than that: header and data contradict")
+    _refused(
+        _patched(tmp_path / ("a" + ending), dim_1=4),
+        rf"says 4 x 4 x 3 x 12 voxels of 2 bytes, the file holds {surplus} bytes more than that: header and data "
+        r"contradict",
+    )
     _refused(_patched(tmp_path / ("b" + ending), dim_4=11), f"holds {5 * 4 * 3 * 2} bytes more")
-    _refused(_patched(tmp_path / ("c" + ending), datatype=2), f"voxels of 1 bytes, the file holds {5 * 4 * 3 * 12} bytes more")
+    _refused(
+        _patched(tmp_path / ("c" + ending), datatype=2),
+        f"voxels of 1 bytes, the file holds {5 * 4 * 3 * 12} bytes more",
+    )
     _refused(_patched(tmp_path / ("d" + ending), tail=b"\n"), "holds 1 bytes more")
 
 
@@ -349,18 +401,34 @@ def test_metres_and_microns_become_millimetres(tmp_path, code, factor, unit):
     for name, fields in {"sform.nii": {}, "qform.nii": {"sform_code": 0}}.items():
         volume = nifti.read_volume(_patched(tmp_path / name, affine=affine, xyzt_units=code | 8, **fields), 4)
         np.testing.assert_allclose(volume.affine[:3, 3], OBLIQUE[:3, 3], rtol=1e-5)
-        np.testing.assert_allclose(np.linalg.norm(volume.affine, axis=0)[:3], np.linalg.norm(OBLIQUE, axis=0)[:3], rtol=1e-5)
+        np.testing.assert_allclose(
+            np.linalg.norm(volume.affine, axis=0)[:3], np.linalg.norm(OBLIQUE, axis=0)[:3], rtol=1e-5
+        )
         assert _names(volume)[-1] == ("spatial_unit", "note") and volume.findings[-1].value == unit
 
 
 def test_a_unit_that_makes_impossible_voxels_is_refused(tmp_path):
     _refused(_patched(tmp_path / "a.nii", affine=np.diag([2.0, 2, 5, 1]), xyzt_units=9), "edge of 2000 mm .unit: metre")
-    _refused(_patched(tmp_path / "b.nii", affine=np.diag([2.0, 2, 5, 1]), xyzt_units=11), "edge of 0.002 mm .unit: micron")
+    _refused(
+        _patched(tmp_path / "b.nii", affine=np.diag([2.0, 2, 5, 1]), xyzt_units=11), "edge of 0.002 mm .unit: micron"
+    )
 
 
-@pytest.mark.parametrize("fields", [
-    {"srow_x": 1e20}, {"srow_z_2": 1e20}, {"srow_y_3": 1e20}, {"srow_y_3": np.nan}, {"srow_x_1": np.inf},
-    {"pixdim_3": 1e-6}, {"pixdim_3": 1e10}, {"pixdim_1": np.inf}, {"srow_x": [0, 0, 0]}, {"srow_y": [1e-4, 1e-4, 1e-4]}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"srow_x": 1e20},
+        {"srow_z_2": 1e20},
+        {"srow_y_3": 1e20},
+        {"srow_y_3": np.nan},
+        {"srow_x_1": np.inf},
+        {"pixdim_3": 1e-6},
+        {"pixdim_3": 1e10},
+        {"pixdim_1": np.inf},
+        {"srow_x": [0, 0, 0]},
+        {"srow_y": [1e-4, 1e-4, 1e-4]},
+    ],
+)
 def test_voxels_of_an_impossible_size_or_place_are_refused(tmp_path, fields):
     _refused(_patched(tmp_path / "a.nii", affine=np.diag([2.0, 2, 5, 1]), **fields), "affine|pixdim")
 
@@ -391,14 +459,18 @@ def test_edges_that_contradict_the_sform_are_found(tmp_path):
     assert _names(volume) == [("voxel_size", "warning")]
     assert "2 x 2 x 5 mm" in volume.findings[0].text and "2 x 2 x 6 mm" in volume.findings[0].text
     assert _names(nifti.read_volume(_patched(tmp_path / "b.nii", affine=affine, pixdim_1=1, qform_code=0), 4)) == [
-        ("voxel_size", "warning")]
+        ("voxel_size", "warning")
+    ]
     assert not nifti.read_volume(_patched(tmp_path / "c.nii", affine=affine, pixdim_3=5.2, qform_code=0), 4).findings
 
 
 @pytest.mark.parametrize("fields", [{"qoffset_x": 27.0}, {"quatern_b": [1.0, 0.0, 0.0]}, {"srow_x": [1.9, 0.2, 0.1]}])
 def test_two_places_for_the_same_voxel_are_found(tmp_path, fields):
     volume = nifti.read_volume(_patched(tmp_path / "a.nii", **fields), 4)
-    assert _names(volume) == [("orientation_unknown", "warning")] and "sform and qform place a corner" in volume.findings[0].text
+    assert (
+        _names(volume) == [("orientation_unknown", "warning")]
+        and "sform and qform place a corner" in volume.findings[0].text
+    )
 
 
 def test_places_within_one_voxel_are_the_same(tmp_path):
@@ -410,14 +482,21 @@ def test_places_within_one_voxel_are_the_same(tmp_path):
 def test_no_orientation_is_found(tmp_path, codes):
     path = _patched(tmp_path / "a.nii", affine=np.diag([2.0, 2, 5, 1]), qform_code=codes[0], sform_code=codes[1])
     volume = nifti.read_volume(path, 4)
-    assert _names(volume) == [("orientation_unknown", "warning")] and "left and right are not known" in volume.findings[0].text
-    np.testing.assert_array_equal(volume.affine, [[-2, 0, 0, 4], [0, 2, 0, -3], [0, 0, 5, -5], [0, 0, 0, 1]])  # as NiBabel's
+    assert (
+        _names(volume) == [("orientation_unknown", "warning")]
+        and "left and right are not known" in volume.findings[0].text
+    )
+    np.testing.assert_array_equal(
+        volume.affine, [[-2, 0, 0, 4], [0, 2, 0, -3], [0, 0, 5, -5], [0, 0, 0, 1]]
+    )  # as NiBabel's
 
 
 @pytest.mark.parametrize("affine", [np.eye(4), np.diag([-1.0, -1, 1, 1])])
 def test_an_affine_that_says_nothing_is_found(tmp_path, affine):
     volume = nifti.read_volume(_patched(tmp_path / "a.nii", affine=affine), 4)
-    assert _names(volume) == [("voxel_size", "warning")] and "1 x 1 x 1 mm without a position" in volume.findings[0].text
+    assert (
+        _names(volume) == [("voxel_size", "warning")] and "1 x 1 x 1 mm without a position" in volume.findings[0].text
+    )
 
 
 def test_a_qform_without_its_sign_is_right_handed(tmp_path):
@@ -458,7 +537,9 @@ def test_a_time_that_is_none_is_unknown(tmp_path, time):
 def test_time_of_the_header_is_given_as_stored(tmp_path):
     volume = nifti.read_volume(_patched(tmp_path / "a.nii", pixdim_4=1500, xyzt_units=18), 4)
     assert (volume.header_time, volume.time_unit, volume.frame_seconds) == (1500, 1e-3, 1.5)
-    volume = nifti.read_volume(_patched(tmp_path / "b.nii", dim=[5, 5, 4, 3, 1, 12], pixdim_4=[1, 2.5], xyzt_units=2), 4)
+    volume = nifti.read_volume(
+        _patched(tmp_path / "b.nii", dim=[5, 5, 4, 3, 1, 12], pixdim_4=[1, 2.5], xyzt_units=2), 4
+    )
     assert (volume.header_time, volume.time_unit) == (2.5, None)
     nifti.write_volume(tmp_path / "c.nii", np.ones((3, 3, 3)), OBLIQUE)
     assert nifti.read_volume(tmp_path / "c.nii", 3).header_time is None
@@ -477,7 +558,10 @@ def test_a_slope_of_zero_scales_nothing(tmp_path):
 
 
 def test_values_that_scaling_carries_beyond_float32_are_refused(tmp_path):
-    _refused(_patched(tmp_path / "a.nii", dtype=np.float32, data=_series() * 1e20, scl_slope=1e20), "scl_slope 1e.20 .*beyond")
+    _refused(
+        _patched(tmp_path / "a.nii", dtype=np.float32, data=_series() * 1e20, scl_slope=1e20),
+        "scl_slope 1e.20 .*beyond",
+    )
     _refused(_patched(tmp_path / "b.nii", scl_slope=1e29), "scl_slope 1e.29 .*beyond 1e.30")
     _refused(_patched(tmp_path / "c.nii", scl_slope=1e-40), "scl_slope in the header is 9.99995e-41")
     volume = nifti.read_volume(_patched(tmp_path / "d.nii", scl_slope=1e26), 4)
@@ -489,8 +573,9 @@ def test_a_scaling_that_was_never_set_scales_nothing(tmp_path):
     np.testing.assert_array_equal(volume.data, _series())
 
 
-@pytest.mark.parametrize(("code", "told"), [
-    (0, "real numbers"), (32, "complex64"), (128, "real numbers"), (999, "datatype.*999")])
+@pytest.mark.parametrize(
+    ("code", "told"), [(0, "real numbers"), (32, "complex64"), (128, "real numbers"), (999, "datatype.*999")]
+)
 def test_a_datatype_that_is_no_real_number_is_refused(tmp_path, code, told):
     _refused(_patched(tmp_path / "a.nii", datatype=code), told)
 
@@ -512,7 +597,12 @@ def deep():
 
 
 def test_time_as_third_axis_is_refused(tmp_path, deep):
-    for name, part in {"all": np.s_[:], "first": np.s_[..., :12], "slices": np.s_[:, :, ::2], "few": np.s_[:, :, 8:14]}.items():
+    for name, part in {
+        "all": np.s_[:],
+        "first": np.s_[..., :12],
+        "slices": np.s_[:, :, ::2],
+        "few": np.s_[:, :, 8:14],
+    }.items():
         nifti.write_volume(tmp_path / f"{name}.nii", np.swapaxes(deep[0][part], 2, 3), deep[1])
         _refused(tmp_path / f"{name}.nii", r"third axis seems to be time \(x, y, time, slice\).*reorder")
 
@@ -539,8 +629,18 @@ def test_many_slices_or_few_frames_raise_no_alarm(tmp_path, deep):
     fake = fake_arrays((16, 16, 16))[0]
     alike = np.broadcast_to(fake[:, :, 8:9], fake.shape)
     in_turn = series * np.where(np.arange(series.shape[-1]) % 2, 0.3, 1.0)  # two echoes
-    for data in (series, series[..., :10], series[..., :15], series[..., bolus - 5 : bolus + 6], fake, fake[..., :12], alike,
-                 in_turn, np.where(series < 50, np.nan, series), np.zeros((8, 8, 20, 20))):
+    for data in (
+        series,
+        series[..., :10],
+        series[..., :15],
+        series[..., bolus - 5 : bolus + 6],
+        fake,
+        fake[..., :12],
+        alike,
+        in_turn,
+        np.where(series < 50, np.nan, series),
+        np.zeros((8, 8, 20, 20)),
+    ):
         nifti._check_time_last("a.nii", np.asfortranarray(data, np.float32))
 
 
@@ -557,15 +657,20 @@ def test_looking_for_time_takes_no_time():
     assert (time.perf_counter() - started) / 3 < 0.3  # ten times what it takes
 
 
-@pytest.mark.parametrize("content", ["\ufeff{\"Site\": \"Zürich\", \"RepetitionTime\": 1.5}".encode(),
-                                     "{\"Site\": \"Zürich\", \"RepetitionTime\": 1.5}".encode("utf-16"),
-                                     "{\"Site\": \"Zürich\", \"RepetitionTime\": 1.5}".encode("latin-1")])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '\ufeff{"Site": "Zürich", "RepetitionTime": 1.5}'.encode(),
+        '{"Site": "Zürich", "RepetitionTime": 1.5}'.encode("utf-16"),
+        '{"Site": "Zürich", "RepetitionTime": 1.5}'.encode("latin-1"),
+    ],
+)
 def test_a_sidecar_in_another_encoding_is_read(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     assert nifti.read_sidecar(tmp_path / "a.json") == {"Site": "Zürich", "RepetitionTime": 1.5}
     found = Findings()
     nifti.read_sidecar(tmp_path / "a.json", found)
-    assert [finding.name for finding in found.listed()] == ["sidecar_encoding"] * content.startswith(b"{\"Site\": \"Z\xfc")
+    assert [finding.name for finding in found.listed()] == ["sidecar_encoding"] * content.startswith(b'{"Site": "Z\xfc')
 
 
 def test_a_pointer_in_place_of_a_sidecar_is_named(tmp_path):
@@ -574,8 +679,18 @@ def test_a_pointer_in_place_of_a_sidecar_is_named(tmp_path):
         nifti.read_sidecar(tmp_path / "a.json")
 
 
-@pytest.mark.parametrize("content", [
-    b"[" * 100_000, b'{"a":' * 100_000, b'{"RepetitionTime": 1' + b"0" * 5000 + b"}", b"", b"NaN", b"\xff\xfe{", bytes(100)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"RepetitionTime": 1' + b"0" * 5000 + b"}",
+        b"",
+        b"NaN",
+        b"\xff\xfe{",
+        bytes(100),
+    ],
+)
 def test_a_sidecar_that_cannot_be_read_is_named_in_one_line(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.json") as caught:
@@ -612,7 +727,9 @@ def test_a_link_whose_data_were_not_fetched_is_named_with_its_target(tmp_path):
     (tmp_path / "b.nii.gz").symlink_to("b.nii.gz")
     for read in (nifti.present, nifti.read_shape, lambda path: nifti.read_volume(path, 4)):
         for name in ("a.nii.gz", "b.nii.gz"):
-            with pytest.raises(InputError, match=rf"{name}: a symbolic link to .*gz, .*not fetched.*datalad get.*annex get"):
+            with pytest.raises(
+                InputError, match=rf"{name}: a symbolic link to .*gz, .*not fetched.*datalad get.*annex get"
+            ):
                 read(tmp_path / name)
     with pytest.raises(InputError, match=r"a\.json: a symbolic link to .*datalad get"):
         nifti.read_sidecar(tmp_path / "a.json")
@@ -625,8 +742,9 @@ def test_present_is_a_file_or_a_link_to_one(tmp_path):
     assert not nifti.present(tmp_path) and not nifti.present(tmp_path / "absent.nii")
 
 
-@pytest.mark.parametrize("content", [
-    b"/annex/objects/MD5E-s1.nii.gz\n", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"])
+@pytest.mark.parametrize(
+    "content", [b"/annex/objects/MD5E-s1.nii.gz\n", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"]
+)
 def test_a_pointer_in_place_of_the_data_is_named(tmp_path, content):
     (tmp_path / "a.nii.gz").write_bytes(content)
     _refused(tmp_path / "a.nii.gz", "a pointer, its data were not fetched")

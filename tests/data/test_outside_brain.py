@@ -40,8 +40,18 @@ def exam_of(phantom, series=None, mask=None, source="file"):
     """The exam of a phantom, with another series or mask where given; its bolus is found anew."""
     series = phantom.series.astype(np.float32) if series is None else series
     mask = phantom.mask if mask is None else mask
-    return Exam("sub-1", series, phantom.affine, phantom.frame_seconds, phantom.echo_seconds, {}, mask, source,
-                find_bolus(series[mask].mean(axis=0, dtype=np.float64)), ())
+    return Exam(
+        "sub-1",
+        series,
+        phantom.affine,
+        phantom.frame_seconds,
+        phantom.echo_seconds,
+        {},
+        mask,
+        source,
+        find_bolus(series[mask].mean(axis=0, dtype=np.float64)),
+        (),
+    )
 
 
 def lone(phantom, series):
@@ -77,8 +87,9 @@ def changed(phantom, places, how):
         "constant": np.where(places["air"][..., None], np.float32(strength), series),
         "noise": np.where(places["air"][..., None], noise, series),
         "empty": np.where(places["air"][..., None], np.float32(0), series),
-        "bright spots": np.where((places["air"] & (rng.random(places["air"].shape) < 0.005))[..., None], np.float32(1e4 * np.pi),
-                                 series),
+        "bright spots": np.where(
+            (places["air"] & (rng.random(places["air"].shape) < 0.005))[..., None], np.float32(1e4 * np.pi), series
+        ),
     }[how]
 
 
@@ -116,7 +127,9 @@ def test_of_a_stripped_exam_the_same_brain_is_shown_but_for_its_rim_of_fluid(pha
     stripped = prepare(lone(phantom, phantom.series * places["brain"][..., None].astype(np.float32)), ZERO)
     assert (plain.brain ^ stripped.brain).sum() < 0.03 * plain.brain.sum()  # measured: 1.5-2.7 %
     assert (phantom.mask & ~stripped.brain).sum() < 0.002 * phantom.mask.sum()
-    both = nearest_on_network(plain.brain & stripped.brain & places["brain"], plain.grid)  # filled dents were stripped too
+    both = nearest_on_network(
+        plain.brain & stripped.brain & places["brain"], plain.grid
+    )  # filled dents were stripped too
     shown = [np.moveaxis(relative(one), 1, -1)[both] for one in (plain, stripped)]
     np.testing.assert_allclose(shown[0], shown[1], rtol=0.02, atol=2e-3)
 
@@ -166,11 +179,17 @@ def test_another_word_is_refused():
 
 
 def test_the_air_is_hidden_by_default_but_not_from_the_published_network_nor_from_older_ones(tmp_path):
-    assert [default.get_config(variant).data.outside_brain for variant in (None, "demo", "published")] == ["zero", "zero", "keep"]
+    assert [default.get_config(variant).data.outside_brain for variant in (None, "demo", "published")] == [
+        "zero",
+        "zero",
+        "keep",
+    ]
     older = settings.to_json(temp_tmax.get_config("demo"))
     del older["data"]["outside_brain"]
     assert settings.from_json(older, default.get_config()).data.outside_brain == "keep"
-    with pytest.raises(InputError, match=r"data.outside_brain='keep', this one has 'zero'; .*--config.data.outside_brain=keep"):
+    with pytest.raises(
+        InputError, match=r"data.outside_brain='keep', this one has 'zero'; .*--config.data.outside_brain=keep"
+    ):
         settings.check_same_run(older, temp_tmax.get_config("demo"), tmp_path)
     as_before = temp_tmax.get_config("demo")
     as_before.data.outside_brain = "keep"

@@ -22,11 +22,15 @@ OBLIQUE = np.array([[-1.9, 0.3, 0.1, 20.0], [0.3, 2.4, -0.8, -15.0], [0.1, 0.8, 
 
 def _exam(shape=(16, 16, 3), affine=AFFINE, frames=64, **changes):
     series, maps, mask = fake_arrays(shape, frames, **changes)
-    return Exam("sub-1", series, affine, FRAME_SECONDS, ECHO_SECONDS, maps, mask, "file", find_bolus(series[mask].mean(0)), ())
+    return Exam(
+        "sub-1", series, affine, FRAME_SECONDS, ECHO_SECONDS, maps, mask, "file", find_bolus(series[mask].mean(0)), ()
+    )
 
 
 def shorts(prepared):
-    return [finding.short() for finding in prepared.findings if finding.name != "motion"]  # too few voxels to look for it
+    return [
+        finding.short() for finding in prepared.findings if finding.name != "motion"
+    ]  # too few voxels to look for it
 
 
 def _network(prepared):
@@ -43,6 +47,7 @@ def _predict(exam, settings=OTHER):
 
 def _stored(exam, axes, signs):
     """The same exam with its axes permuted and flipped, and the affine that keeps every voxel where it is."""
+
     def change(array):
         moved = array.transpose(*axes, *range(3, array.ndim))
         return moved[tuple(slice(None, None, sign) for sign in signs)]
@@ -52,8 +57,13 @@ def _stored(exam, axes, signs):
     for new, (old, sign) in enumerate(zip(axes, signs, strict=True)):
         old_from_new[old, new] = sign
         old_from_new[old, 3] = 0 if sign > 0 else exam.mask.shape[old] - 1
-    stored = dataclasses.replace(exam, series=change(exam.series), mask=change(exam.mask), affine=exam.affine @ old_from_new,
-                                 maps={name: change(values) for name, values in exam.maps.items()})
+    stored = dataclasses.replace(
+        exam,
+        series=change(exam.series),
+        mask=change(exam.mask),
+        affine=exam.affine @ old_from_new,
+        maps={name: change(values) for name, values in exam.maps.items()},
+    )
     return stored, change
 
 
@@ -91,11 +101,19 @@ def test_an_affine_turned_by_quarters_turns_the_prediction_with_it(quarter_turns
     def rotate(array, turns):  # (x, y, ...) by quarters in the plane; x points left in AFFINE
         return np.rot90(array, turns, axes=(0, 1))
 
-    really_turned = dataclasses.replace(exam, series=rotate(exam.series, -quarter_turns), mask=rotate(exam.mask, -quarter_turns),
-                                        maps={name: rotate(values, -quarter_turns) for name, values in exam.maps.items()})
+    really_turned = dataclasses.replace(
+        exam,
+        series=rotate(exam.series, -quarter_turns),
+        mask=rotate(exam.mask, -quarter_turns),
+        maps={name: rotate(values, -quarter_turns) for name, values in exam.maps.items()},
+    )
     settings = dataclasses.replace(OTHER, size=12)
-    np.testing.assert_allclose(_predict(said_to_be_turned, settings), rotate(_predict(really_turned, settings), quarter_turns),
-                               rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(
+        _predict(said_to_be_turned, settings),
+        rotate(_predict(really_turned, settings), quarter_turns),
+        rtol=1e-5,
+        atol=1e-3,
+    )
 
 
 def test_row_zero_is_the_front_of_the_head_and_column_zero_the_patients_right():
@@ -113,8 +131,9 @@ def test_on_an_identical_grid_nothing_changes():
     assert prepared.dsc_scale == 1.0 and prepared.dsc.dtype == np.int16 and prepared.dsc.shape == (3, 64, 16, 16)
     back = restore(prepared.dsc.transpose(0, 2, 3, 1), prepared.grid)
     np.testing.assert_array_equal(back, exam.series)
-    np.testing.assert_array_equal(restore(prepared.maps, prepared.grid),
-                                  np.stack([exam.maps[name] for name in MAP_NAMES], axis=-1))
+    np.testing.assert_array_equal(
+        restore(prepared.maps, prepared.grid), np.stack([exam.maps[name] for name in MAP_NAMES], axis=-1)
+    )
     np.testing.assert_array_equal(restore(prepared.mask[..., None], prepared.grid)[..., 0] > 0.5, exam.mask)
     assert prepared.has_map.all() and prepared.frame_seconds == 1.5 and prepared.echo_seconds == ECHO_SECONDS
     assert (prepared.baseline_begin, prepared.baseline_end) == (exam.timing.baseline_begin, exam.timing.baseline_end)
@@ -153,8 +172,12 @@ def test_a_map_may_reach_beyond_the_mask():
 
 def test_a_rectangular_field_of_view_is_padded_to_a_square_in_millimetres():
     shape, affine = (16, 8, 1), np.diag([2.0, 3.0, 5.0, 1.0])  # 32 mm x 24 mm
-    stacked, _, mask, grid = prepare_maps({"cbf": np.ones(shape, np.float32)}, np.ones(shape, bool), affine,
-                                          PreparationSettings(32, 0, 64, "stretch", 1.5, "keep"))
+    stacked, _, mask, grid = prepare_maps(
+        {"cbf": np.ones(shape, np.float32)},
+        np.ones(shape, bool),
+        affine,
+        PreparationSettings(32, 0, 64, "stretch", 1.5, "keep"),
+    )
     assert grid.field_of_view_mm == 32
     assert mask[0, 4:28].all() and not mask[0, :4].any() and not mask[0, 28:].any()
     np.testing.assert_allclose(stacked[0, 4:28, :, 0], 1)
@@ -171,8 +194,9 @@ def test_a_matrix_with_an_even_margin_is_only_padded_not_interpolated():
 
 def test_interpolation_weights_by_hand():
     np.testing.assert_allclose(resampling_matrix(2, 1.0, 4, 0.5), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
-    np.testing.assert_allclose(resampling_matrix(4, 1.0, 2, 2.0),
-                               [[3 / 7, 3 / 7, 1 / 7, 0], [0, 1 / 7, 3 / 7, 3 / 7]], rtol=1e-6)
+    np.testing.assert_allclose(
+        resampling_matrix(4, 1.0, 2, 2.0), [[3 / 7, 3 / 7, 1 / 7, 0], [0, 1 / 7, 3 / 7, 3 / 7]], rtol=1e-6
+    )
     np.testing.assert_allclose(resampling_matrix(2, 1.0, 4, 1.0), [[0, 0], [1, 0], [0, 1], [0, 0]])
     assert resampling_matrix(5, 1.2, 5, 1.2) is None
 
@@ -186,8 +210,9 @@ def test_sampling_down_does_not_alias():
 def test_stretching_keeps_the_first_and_the_last_frame_and_reads_between():
     exam = _exam(frames=40, transient=0)
     ramp = np.broadcast_to(np.arange(40, dtype=np.float32) * 100, exam.series.shape)
-    prepared = prepare(dataclasses.replace(exam, series=ramp, timing=BolusTiming(0, 4, 12, 20)),
-                       dataclasses.replace(SAME, frames=79))
+    prepared = prepare(
+        dataclasses.replace(exam, series=ramp, timing=BolusTiming(0, 4, 12, 20)), dataclasses.replace(SAME, frames=79)
+    )
     curve = prepared.dsc[1, :, 8, 8] * prepared.dsc_scale
     np.testing.assert_allclose(curve, np.arange(79) * 50, atol=0.2)
     assert prepared.frame_seconds == pytest.approx(0.75)
@@ -216,7 +241,9 @@ def test_held_transients_become_the_first_steady_frame_and_time_zero_stays(frame
     assert exam.timing.transient_frames == 1 and shorts(held) == ["transients_held=1"] and shorts(kept) == []
     first_steady = exam.series[::-1, ::-1].transpose(2, 3, 1, 0)[:, 1, :, ::-1]  # LAS -> (slice, row, col)
     np.testing.assert_allclose(held.dsc[:, 0] * held.dsc_scale, first_steady, atol=0.05)
-    np.testing.assert_allclose(held.dsc[:, frames // 2] * held.dsc_scale, kept.dsc[:, frames // 2] * kept.dsc_scale, atol=0.1)
+    np.testing.assert_allclose(
+        held.dsc[:, frames // 2] * held.dsc_scale, kept.dsc[:, frames // 2] * kept.dsc_scale, atol=0.1
+    )
 
 
 def test_int16_is_finer_than_the_noise_and_a_wild_voxel_does_not_spoil_it():
@@ -257,7 +284,9 @@ def test_a_brain_lost_between_the_pixels_is_refused():
         prepare(dataclasses.replace(_exam(), mask=mask), dataclasses.replace(SAME, size=3))
 
 
-@pytest.mark.parametrize(("field", "value"), [("time_mode", "warp"), ("transients", "drop"), ("frames", 1), ("size", 0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("time_mode", "warp"), ("transients", "drop"), ("frames", 1), ("size", 0)]
+)
 def test_nonsense_settings_are_refused(field, value):
     with pytest.raises(InputError, match="config.data"):
         dataclasses.replace(SAME, **{field: value})
@@ -282,8 +311,9 @@ def test_realignment_works_in_ras_and_comes_back_to_the_exams_axes(monkeypatch):
     def realign(given, given_affine):
         seen.append((given, given_affine))
         moved = np.arange(given.shape[-1]) > 40
-        return motion.Realignment(mended, np.tile(np.eye(4), (64, 1, 1)), np.zeros((64, 3)), np.zeros((64, 3)), np.zeros(3),
-                                  moved, False)
+        return motion.Realignment(
+            mended, np.tile(np.eye(4), (64, 1, 1)), np.zeros((64, 3)), np.zeros((64, 3)), np.zeros(3), moved, False
+        )
 
     monkeypatch.setattr(preparation.motion, "realign", realign)
     rigid = dataclasses.replace(SAME, motion="rigid")
@@ -298,8 +328,15 @@ def test_realignment_works_in_ras_and_comes_back_to_the_exams_axes(monkeypatch):
 
 def test_an_exam_that_lies_still_is_prepared_as_it_is(monkeypatch):
     exam = _exam()
-    still = motion.Realignment(exam.series, np.tile(np.eye(4), (64, 1, 1)), np.zeros((64, 3)), np.zeros((64, 3)), np.zeros(3),
-                               np.zeros(64, bool), False)
+    still = motion.Realignment(
+        exam.series,
+        np.tile(np.eye(4), (64, 1, 1)),
+        np.zeros((64, 3)),
+        np.zeros((64, 3)),
+        np.zeros(3),
+        np.zeros(64, bool),
+        False,
+    )
     monkeypatch.setattr(preparation.motion, "realign", lambda series, affine: still)
     assert preparation.realigned(exam) is exam
 

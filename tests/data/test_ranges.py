@@ -22,12 +22,15 @@ def test_the_measured_signal_is_the_one_the_device_computes(built, signal):
     slices = [dict(example) for example in built.as_data_source("train")]
     series = np.stack([one["dsc"] * np.float32(one["dsc_scale"]) for one in slices])
     fields = ("baseline_begin", "baseline_end", "brain_signal", "echo_seconds")
-    converted = np.asarray(convert_signal(series, *(np.array([one[name] for one in slices]) for name in fields), signal))
+    converted = np.asarray(
+        convert_signal(series, *(np.array([one[name] for one in slices]) for name in fields), signal)
+    )
     low, high = built.info.metadata["ranges"]["published"][signal]
     np.testing.assert_allclose([converted.min(), converted.max()], [low, high], rtol=2e-5, atol=1e-5)
     inside = np.moveaxis(converted, 1, -1)[np.stack([one["mask"] for one in slices]).astype(bool)]
-    np.testing.assert_allclose(np.percentile(inside, (0.1, 99.9)), built.info.metadata["ranges"]["percentile"][signal],
-                               rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        np.percentile(inside, (0.1, 99.9)), built.info.metadata["ranges"]["percentile"][signal], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_large_cohort_is_sampled_and_the_sample_is_close(monkeypatch, tmp_path):

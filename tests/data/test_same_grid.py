@@ -1,4 +1,7 @@
-"""Whether a file lies on the grid of the series: the same voxels in any order pass, everything else is refused by name."""
+"""Whether a file lies on the grid of the series.
+
+The same voxels in any order pass, everything else is refused by name.
+"""
 
 import numpy as np
 import pytest
@@ -27,8 +30,9 @@ def turned(axes, flips):
     return values, affine
 
 
-@pytest.mark.parametrize("axes, flips", [((0, 1, 2), ()), ((0, 1, 2), (0,)), ((0, 1, 2), (1, 2)), ((1, 0, 2), (0,)),
-                                         ((2, 0, 1), (0, 2))])
+@pytest.mark.parametrize(
+    ("axes", "flips"), [((0, 1, 2), ()), ((0, 1, 2), (0,)), ((0, 1, 2), (1, 2)), ((1, 0, 2), (0,)), ((2, 0, 1), (0, 2))]
+)
 def test_the_same_voxels_in_another_order_are_turned(tmp_path, axes, flips):
     np.testing.assert_array_equal(read(tmp_path, *turned(axes, flips)), VALUES)
 
@@ -39,7 +43,9 @@ def test_an_oblique_grid_that_was_rounded_is_the_same(tmp_path):
     oblique = AFFINE.copy()
     oblique[:3, :3] = turn @ AFFINE[:3, :3]
     for nudge in (-1e-5, 1e-5):
-        np.testing.assert_array_equal(read(tmp_path, VALUES, oblique + nudge * np.eye(4), series_affine=oblique), VALUES)
+        np.testing.assert_array_equal(
+            read(tmp_path, VALUES, oblique + nudge * np.eye(4), series_affine=oblique), VALUES
+        )
 
 
 def _moved(**changes):
@@ -49,10 +55,16 @@ def _moved(**changes):
     return affine
 
 
-@pytest.mark.parametrize("affine, apart", [
-    (AFFINE @ np.diag([1.25, 1.25, 1, 1]), "6.4 mm"),  # voxels of 2.25 mm: only the entry differs by less than 0.5
-    (_moved(origin=((0, 3), 60.0)), "50.0 mm"), (_moved(half=((1, 3), -8.1)), "0.9 mm"),
-    (_moved(flip=((0, 0), 1.8)), "19.8 mm"), (_moved(slices=((2, 2), 4.6)), "1.2 mm")])
+@pytest.mark.parametrize(
+    ("affine", "apart"),
+    [
+        (AFFINE @ np.diag([1.25, 1.25, 1, 1]), "6.4 mm"),  # voxels of 2.25 mm: only the entry differs by less than 0.5
+        (_moved(origin=((0, 3), 60.0)), "50.0 mm"),
+        (_moved(half=((1, 3), -8.1)), "0.9 mm"),
+        (_moved(flip=((0, 0), 1.8)), "19.8 mm"),
+        (_moved(slices=((2, 2), 4.6)), "1.2 mm"),
+    ],
+)
 def test_another_place_or_voxel_size_is_refused_with_the_distance(tmp_path, affine, apart):
     with pytest.raises(InputError, match=rf"mask\.nii\.gz: the file lies up to {apart} away from the series") as caught:
         read(tmp_path, VALUES, affine)
@@ -60,5 +72,7 @@ def test_another_place_or_voxel_size_is_refused_with_the_distance(tmp_path, affi
 
 
 def test_another_shape_is_refused_with_both(tmp_path):
-    with pytest.raises(InputError, match=r"\.nii\.gz: expected the grid of the series \(12, 10, 4\), the file has \(12, 10, 3\)"):
+    with pytest.raises(
+        InputError, match=r"\.nii\.gz: expected the grid of the series \(12, 10, 4\), the file has \(12, 10, 3\)"
+    ):
         read(tmp_path, VALUES[..., :3], AFFINE)

@@ -8,8 +8,16 @@ from hypothesis import given, strategies
 from dscgan_jax.data.scaling import Limits, Scaling, convert_signal, to_network, to_physical
 from dscgan_jax.errors import InputError
 
-RANGES = {"percentile": {"relative": [0.2, 1.2], "delta_r2star": [-5.0, 30.0], "raw": [0.0, 900.0], "tmax": [0.0, 12.0],
-                         "cbf": [0.0, 100.0], "ttp": None}}
+RANGES = {
+    "percentile": {
+        "relative": [0.2, 1.2],
+        "delta_r2star": [-5.0, 30.0],
+        "raw": [0.0, 900.0],
+        "tmax": [0.0, 12.0],
+        "cbf": [0.0, 100.0],
+        "ttp": None,
+    }
+}
 
 
 @given(low=strategies.floats(-100, 100), width=strategies.floats(0.1, 1000), share=strategies.floats(-1, 2))
@@ -28,8 +36,12 @@ def _series(values):
     return jnp.asarray(values, jnp.float32)[None, :, None, None]  # (slice, time, row, col)
 
 
-ONE = {"baseline_begin": jnp.array([1]), "baseline_end": jnp.array([3]), "brain_signal": jnp.array([100.0]),
-       "echo_seconds": jnp.array([0.03])}
+ONE = {
+    "baseline_begin": jnp.array([1]),
+    "baseline_end": jnp.array([3]),
+    "brain_signal": jnp.array([100.0]),
+    "echo_seconds": jnp.array([0.03]),
+}
 
 
 def test_relative_signal_is_one_before_the_bolus_and_leaves_transient_frames_out_of_s0():
@@ -63,8 +75,11 @@ def test_maps_are_picked_by_name_clipped_and_come_back_in_units():
 
 def test_a_batch_of_counts_becomes_scaled_signal():
     scaling = Scaling.from_ranges(RANGES, "relative", ("tmax",), "percentile")
-    batch = {"dsc": jnp.asarray([2000, 1000, 1000, 700], jnp.int16)[None, :, None, None], "dsc_scale": jnp.array([0.1]),
-             **ONE}
+    batch = {
+        "dsc": jnp.asarray([2000, 1000, 1000, 700], jnp.int16)[None, :, None, None],
+        "dsc_scale": jnp.array([0.1]),
+        **ONE,
+    }
     np.testing.assert_allclose(scaling.scaled_series(batch).ravel(), [1, 0.6, 0.6, 0.0], atol=1e-5)
 
 
@@ -73,10 +88,13 @@ def test_a_scaling_survives_json():
     assert Scaling.from_json(scaling.to_json()) == scaling
 
 
-@pytest.mark.parametrize(("targets", "kind", "words"), [
-    (("ttp",), "percentile", "no ttp"),
-    (("tmax",), "published", "holds percentile"),
-])
+@pytest.mark.parametrize(
+    ("targets", "kind", "words"),
+    [
+        (("ttp",), "percentile", "no ttp"),
+        (("tmax",), "published", "holds percentile"),
+    ],
+)
 def test_a_range_that_was_not_measured_is_an_error(targets, kind, words):
     with pytest.raises(InputError, match=words):
         Scaling.from_ranges(RANGES, "relative", targets, kind)

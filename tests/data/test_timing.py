@@ -24,18 +24,27 @@ def volume(header_time=None, time_unit=1.0) -> nifti.Volume:
 
 def read(sidecar=None, header=None, **given) -> tuple[timing.Timing, Findings]:
     found = Findings()
-    return timing.read_timing(header or volume(), sidecar or {}, found, n_frames=12, series=SERIES, sidecar_name="sub-1_dsc.json",
-                              **given), found
+    return timing.read_timing(
+        header or volume(), sidecar or {}, found, n_frames=12, series=SERIES, sidecar_name="sub-1_dsc.json", **given
+    ), found
 
 
 def told(found: Findings, severity: str) -> list[str]:
     return [finding.name for finding in found.listed() if finding.severity == severity]
 
 
-@pytest.mark.parametrize("value, seconds, name", [
-    (1.5, 1.5, None), ("1.5", 1.5, None), (" 1.5 ", 1.5, None), (0.2, 0.2, None), (10.0, 10.0, None),
-    (1500, 1.5, "frame_length_unit"), (1_500_000, 1.5, "frame_length_unit"),
-])
+@pytest.mark.parametrize(
+    ("value", "seconds", "name"),
+    [
+        (1.5, 1.5, None),
+        ("1.5", 1.5, None),
+        (" 1.5 ", 1.5, None),
+        (0.2, 0.2, None),
+        (10.0, 10.0, None),
+        (1500, 1.5, "frame_length_unit"),
+        (1_500_000, 1.5, "frame_length_unit"),
+    ],
+)
 def test_a_repetition_time_is_read_in_the_unit_that_makes_it_one(value, seconds, name):
     found_timing, found = read({"RepetitionTime": value})
     assert found_timing.frame_seconds == pytest.approx(seconds)
@@ -54,11 +63,20 @@ def test_what_is_no_number_is_refused_by_field_and_value(value):
         read({"RepetitionTime": value})
 
 
-@pytest.mark.parametrize("sidecar, header, refused", [
-    (1.5, volume(1.5), False), (1.5, volume(1500.0, 1e-3), False), (1.5, volume(1.52), False),
-    (1.5, volume(2.0), True), (1.5, volume(3.0), True), (0.75, volume(1.5), True),
-    (1.5, volume(1.0), False), (1.5, volume(1.0, None), False), (1.5, volume(), False),  # placeholders say nothing
-])
+@pytest.mark.parametrize(
+    ("sidecar", "header", "refused"),
+    [
+        (1.5, volume(1.5), False),
+        (1.5, volume(1500.0, 1e-3), False),
+        (1.5, volume(1.52), False),
+        (1.5, volume(2.0), True),
+        (1.5, volume(3.0), True),
+        (0.75, volume(1.5), True),
+        (1.5, volume(1.0), False),
+        (1.5, volume(1.0, None), False),
+        (1.5, volume(), False),  # placeholders say nothing
+    ],
+)
 def test_sidecar_and_header_must_agree(sidecar, header, refused):
     found_timing, found = read({"RepetitionTime": sidecar}, header)
     assert found_timing.frame_seconds == sidecar and (told(found, "error") == ["frame_length"]) == refused
@@ -78,7 +96,7 @@ def test_a_header_alone_is_noted_and_a_placeholder_alone_doubted():
             read(header=header)
 
 
-@pytest.mark.parametrize("value, seconds", [(0.03, 0.03), (30, 0.03), ("0.03", 0.03), (30_000, 0.03)])
+@pytest.mark.parametrize(("value", "seconds"), [(0.03, 0.03), (30, 0.03), ("0.03", 0.03), (30_000, 0.03)])
 def test_an_echo_time_is_read_in_the_unit_that_makes_it_one(value, seconds):
     assert read({"RepetitionTime": 1.5, "EchoTime": value})[0].echo_seconds == pytest.approx(seconds)
 
@@ -97,10 +115,16 @@ def test_equal_volume_timing_is_a_frame_length():
     assert found_timing.frame_seconds == pytest.approx(1.5) and found_timing.equal and found.listed() == ()
 
 
-@pytest.mark.parametrize("times, words", [
-    ([0, 1, 2], "list of 12 times"), ("0 1 2", "list of 12 times"), ([0.0] * 12, "does not increase"),
-    ([*range(11), 5], "does not increase"), ([*range(11), "x"], "VolumeTiming is 'x'"),
-])
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ([0, 1, 2], "list of 12 times"),
+        ("0 1 2", "list of 12 times"),
+        ([0.0] * 12, "does not increase"),
+        ([*range(11), 5], "does not increase"),
+        ([*range(11), "x"], "VolumeTiming is 'x'"),
+    ],
+)
 def test_a_volume_timing_that_is_none_is_refused(times, words):
     with pytest.raises(InputError, match=words):
         read({"VolumeTiming": times})
@@ -131,23 +155,35 @@ def test_a_series_with_equal_frames_is_the_same_array():
 # ------------------------------------------------------------------------------------------------ more of each kind
 
 
-@pytest.mark.parametrize("sidecar, header, values", [
-    ({"RepetitionTime": 0.065}, 2.22, ("0.065", "of one slice or shot?", "2.22")),
-    ({"RepetitionTime": 0.3}, 2.22, ("0.3", "of one slice or shot?", "2.22")),
-    ({"RepetitionTime": 2.22}, 0.065, ("2.22", "0.065")), ({"RepetitionTime": 2.22}, 1e8, ("2.22", "1e+08")),
-    ({"RepetitionTime": 1500}, 3.0, ("1.5", "3")), ({"VolumeTiming": EQUAL}, 2.0, ("VolumeTiming", "1.5", "2")),
-    ({"VolumeTiming": EQUAL, "RepetitionTime": 2.0}, None, ("VolumeTiming", "1.5", "RepetitionTime", "2")),
-    ({"VolumeTiming": UNEQUAL}, 4.5, ("VolumeTiming", "4.5")),
-])
+@pytest.mark.parametrize(
+    ("sidecar", "header", "values"),
+    [
+        ({"RepetitionTime": 0.065}, 2.22, ("0.065", "of one slice or shot?", "2.22")),
+        ({"RepetitionTime": 0.3}, 2.22, ("0.3", "of one slice or shot?", "2.22")),
+        ({"RepetitionTime": 2.22}, 0.065, ("2.22", "0.065")),
+        ({"RepetitionTime": 2.22}, 1e8, ("2.22", "1e+08")),
+        ({"RepetitionTime": 1500}, 3.0, ("1.5", "3")),
+        ({"VolumeTiming": EQUAL}, 2.0, ("VolumeTiming", "1.5", "2")),
+        ({"VolumeTiming": EQUAL, "RepetitionTime": 2.0}, None, ("VolumeTiming", "1.5", "RepetitionTime", "2")),
+        ({"VolumeTiming": UNEQUAL}, 4.5, ("VolumeTiming", "4.5")),
+    ],
+)
 def test_a_contradiction_is_one_error_with_both_values_and_the_way_out(sidecar, header, values):
     (error,) = [finding for finding in read(sidecar, volume(header))[1].listed() if finding.severity == "error"]
     assert (error.name, error.flag) == ("frame_length", "--tr=SECONDS") and all(value in error.text for value in values)
 
 
-@pytest.mark.parametrize("sidecar", [
-    {"RepetitionTime": 0.065}, {"RepetitionTime": 1.5}, {"RepetitionTime": True}, {"RepetitionTime": 1e30}, {"VolumeTiming": [1]},
-    {"VolumeTiming": EQUAL},
-])
+@pytest.mark.parametrize(
+    "sidecar",
+    [
+        {"RepetitionTime": 0.065},
+        {"RepetitionTime": 1.5},
+        {"RepetitionTime": True},
+        {"RepetitionTime": 1e30},
+        {"VolumeTiming": [1]},
+        {"VolumeTiming": EQUAL},
+    ],
+)
 def test_whatever_the_files_hold_the_given_frame_length_counts_with_a_note_where_nothing_agrees(sidecar):
     when, found = read(sidecar, volume(2.22), frame_seconds=2.0)
     assert when.frame_seconds == 2.0 and when.equal
@@ -155,7 +191,9 @@ def test_whatever_the_files_hold_the_given_frame_length_counts_with_a_note_where
     assert read(sidecar, volume(2.0), frame_seconds=2.0)[1].listed() == ()
 
 
-@pytest.mark.parametrize("value, severity", [(200, "note"), (10_000, "note"), (1390, "note"), (2_220_000, "warning")])
+@pytest.mark.parametrize(
+    ("value", "severity"), [(200, "note"), (10_000, "note"), (1390, "note"), (2_220_000, "warning")]
+)
 def test_another_unit_is_told_wherever_it_stands(value, severity):
     for when, found in (read({"RepetitionTime": value}), read(frame_seconds=value), read(header=volume(float(value)))):
         assert 0.2 <= when.frame_seconds <= 10 and told(found, severity)[0] == "frame_length_unit"
@@ -169,11 +207,17 @@ def test_the_unit_of_the_header_is_no_finding():
     assert read({"RepetitionTime": 1.5}, volume(1.0, 1e-3))[1].listed() == ()
 
 
-@pytest.mark.parametrize("name, sidecar, value", [
-    ("frame_length", {"RepetitionTime": 0.065}, 0.065), ("frame_length", {"RepetitionTime": 25}, 25),
-    ("echo_time", {"RepetitionTime": 1.5, "EchoTime": 0.5}, 0.5), ("frame_length", {"RepetitionTime": 1e30}, None),
-    ("frame_length", {"RepetitionTime": -1}, None), ("echo_time", {"RepetitionTime": 1.5, "EchoTime": 0}, None),
-])
+@pytest.mark.parametrize(
+    ("name", "sidecar", "value"),
+    [
+        ("frame_length", {"RepetitionTime": 0.065}, 0.065),
+        ("frame_length", {"RepetitionTime": 25}, 25),
+        ("echo_time", {"RepetitionTime": 1.5, "EchoTime": 0.5}, 0.5),
+        ("frame_length", {"RepetitionTime": 1e30}, None),
+        ("frame_length", {"RepetitionTime": -1}, None),
+        ("echo_time", {"RepetitionTime": 1.5, "EchoTime": 0}, None),
+    ],
+)
 def test_an_accepted_error_is_taken_unless_nothing_can_be_computed_with_it(name, sidecar, value):
     found = Findings((name,))
     arguments = dict(n_frames=12, series=SERIES, sidecar_name="sub-1_dsc.json")
@@ -205,9 +249,14 @@ def test_steps_that_jitter_are_equal_and_their_mean_counts():
     assert when.frame_seconds == pytest.approx(1.5, abs=2e-3) and when.equal and found.listed() == ()
 
 
-@pytest.mark.parametrize("times, step", [
-    (UNEQUAL, 1.0), ([1000 * time for time in UNEQUAL], 1.0),  # milliseconds
-    (np.cumsum([7.0] + [2.0] * 6 + [4.0] * 5).tolist(), 2.0)])
+@pytest.mark.parametrize(
+    ("times", "step"),
+    [
+        (UNEQUAL, 1.0),
+        ([1000 * time for time in UNEQUAL], 1.0),  # milliseconds
+        (np.cumsum([7.0] + [2.0] * 6 + [4.0] * 5).tolist(), 2.0),
+    ],
+)
 def test_unequal_frames_begin_at_zero_end_within_the_exam_and_agree_with_any_step_in_the_header(times, step):
     for header in (None, 1.0, step, 1.5 * step, 3.0 if step == 1 else 4.0):
         when, found = read({"VolumeTiming": times}, volume(header))
@@ -229,9 +278,16 @@ def test_unequal_frames_do_not_become_very_many(steps):
     assert timing.resampled(np.zeros((1, 1, 1, 12), np.float32), when).shape[-1] <= 4 * 12 and when.frame_seconds >= 0.2
 
 
-@pytest.mark.parametrize("times, words", [
-    ([*range(11), None], "VolumeTiming is None"), ([*range(11), 10**400], "expected a number"), ([*range(11), 1e6], "a gap of"),
-    ({"a": 1}, "list of 12 times"), ([*range(11), True], "VolumeTiming is True")])
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ([*range(11), None], "VolumeTiming is None"),
+        ([*range(11), 10**400], "expected a number"),
+        ([*range(11), 1e6], "a gap of"),
+        ({"a": 1}, "list of 12 times"),
+        ([*range(11), True], "VolumeTiming is True"),
+    ],
+)
 def test_a_volume_timing_with_other_things_in_it_is_refused(times, words):
     with pytest.raises(InputError, match=rf"sub-1_dsc\.json: VolumeTiming.*{words}|{words}"):
         read({"VolumeTiming": times})

@@ -54,8 +54,10 @@ def test_metrics_equal_those_of_the_published_implementation(golden):
 
 def test_subjects_are_means_of_slices_as_in_the_published_evaluation(golden):
     reference = np.load(golden / "metrics_reference.npz")
-    records = [metrics.scaled_record(reference["prediction"][mine], reference["target"][mine])
-               for mine in (reference["patient"] == 0, reference["patient"] == 1)]
+    records = [
+        metrics.scaled_record(reference["prediction"][mine], reference["target"][mine])
+        for mine in (reference["patient"] == 0, reference["patient"] == 1)
+    ]
     columns = ("mse", "nrmse", "psnr", "ssim", "mae")
     table = np.array([[record[name] for name in columns] for record in records])
     np.testing.assert_allclose(table, reference["patient_means"], atol=1e-6)
@@ -68,15 +70,23 @@ def test_identical_slices_leave_psnr_to_the_others(slices):
     half[0] = measured[0]
     assert metrics.scaled_record(measured, measured)["psnr"] is None
     assert metrics.scaled_record(half, measured)["psnr"] == pytest.approx(
-        metrics.scaled_record(predicted[1:], measured[1:])["psnr"])
+        metrics.scaled_record(predicted[1:], measured[1:])["psnr"]
+    )
 
 
 def test_perfect_prediction_has_no_error():
     brain = brain_of()
     tmax = np.where(brain, np.arange(brain.size).reshape(brain.shape) % 13, 0.0)
     record = metrics.brain_record(tmax, tmax, brain, 12.0)
-    assert record == {"mae": 0, "rmse": 0, "bias": 0, "pearson_r": pytest.approx(1), "ssim": pytest.approx(1),
-                      "scale": pytest.approx(1), "mae_after_scale": pytest.approx(0, abs=1e-12)}
+    assert record == {
+        "mae": 0,
+        "rmse": 0,
+        "bias": 0,
+        "pearson_r": pytest.approx(1),
+        "ssim": pytest.approx(1),
+        "scale": pytest.approx(1),
+        "mae_after_scale": pytest.approx(0, abs=1e-12),
+    }
     assert metrics.overlap_record(tmax, tmax, brain, 6.0, 1.0)["dice"] == 1
 
 
@@ -122,8 +132,10 @@ def test_brain_ssim_is_the_mean_of_the_map_over_the_mask():
     brain = brain_of((20, 18, 2))
     measured, predicted = random.uniform(0, 12, (2, *brain.shape))
     cut = [np.where(brain, values, 0) for values in (measured, predicted)]
-    maps = [skimage_metrics.structural_similarity(cut[0][..., z], cut[1][..., z], data_range=12.0, full=True)[1]
-            for z in range(2)]
+    maps = [
+        skimage_metrics.structural_similarity(cut[0][..., z], cut[1][..., z], data_range=12.0, full=True)[1]
+        for z in range(2)
+    ]
     expected = np.stack(maps, axis=-1)[brain].mean()
     assert metrics.brain_record(predicted, measured, brain, 12.0)["ssim"] == pytest.approx(expected, abs=1e-9)
 
@@ -150,7 +162,10 @@ def test_overlap_of_half_a_lesion():
     measured[:4] = 7  # 32 voxels
     predicted[2:6] = 9  # 32 voxels, 16 of them shared
     assert metrics.overlap_record(predicted, measured, brain, 6.0, 0.02) == {
-        "dice": 0.5, "volume_predicted_ml": pytest.approx(0.64), "volume_reference_ml": pytest.approx(0.64)}
+        "dice": 0.5,
+        "volume_predicted_ml": pytest.approx(0.64),
+        "volume_reference_ml": pytest.approx(0.64),
+    }
 
 
 def test_exactly_six_seconds_is_not_above_six():

@@ -47,10 +47,13 @@ def write_exam(root, subject, maps, truth=None):
         nifti.write_volume(folder / f"{subject}_{name}.nii.gz", values, AFFINE)
     if truth is not None:
         (folder / f"{subject}_truth.json").write_text(json.dumps(truth))
-    return SubjectFiles(subject, folder / f"{subject}_dsc.nii.gz",
-                        maps={name: folder / f"{subject}_{name}.nii.gz" for name in maps},
-                        mask=folder / f"{subject}_mask.nii.gz",
-                        truth=folder / f"{subject}_truth.json" if truth is not None else None)
+    return SubjectFiles(
+        subject,
+        folder / f"{subject}_dsc.nii.gz",
+        maps={name: folder / f"{subject}_{name}.nii.gz" for name in maps},
+        mask=folder / f"{subject}_mask.nii.gz",
+        truth=folder / f"{subject}_truth.json" if truth is not None else None,
+    )
 
 
 def write_maps(folder, maps, affine=AFFINE):
@@ -62,22 +65,36 @@ def write_maps(folder, maps, affine=AFFINE):
 
 
 def score(exams, sources, out, **changes):
-    settings = {"split": "test", "preparation": SETTINGS, "scaling": SCALING, "medians": MEDIANS, "checkpoint": None,
-                "data": DATA, "out": out, "progress": False, "software": {"dscgan_jax": "0", "jax": "0", "git": None}}
+    settings = {
+        "split": "test",
+        "preparation": SETTINGS,
+        "scaling": SCALING,
+        "medians": MEDIANS,
+        "checkpoint": None,
+        "data": DATA,
+        "out": out,
+        "progress": False,
+        "software": {"dscgan_jax": "0", "jax": "0", "git": None},
+    }
     return evaluate.score(exams, [*sources, *evaluate.NULLS], **{**settings, **changes})
 
 
 def rows_of(out, **where):
-    return [row for row in records.read_subjects(out / "subjects.csv")
-            if all(row[name] == value for name, value in where.items())]
+    return [
+        row
+        for row in records.read_subjects(out / "subjects.csv")
+        if all(row[name] == value for name, value in where.items())
+    ]
 
 
 @pytest.fixture(scope="module")
 def exams(tmp_path_factory):
     """sub-1 has a lesion, sub-2 has none; only sub-1 comes from the phantom."""
     root = tmp_path_factory.mktemp("exams")
-    return [write_exam(root, "sub-1", {"tmax": tmax_map()}, {"moved": True, "truncated": False}),
-            write_exam(root, "sub-2", {"tmax": tmax_map(lesion=2.0)})]
+    return [
+        write_exam(root, "sub-1", {"tmax": tmax_map()}, {"moved": True, "truncated": False}),
+        write_exam(root, "sub-2", {"tmax": tmax_map(lesion=2.0)}),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -85,21 +102,27 @@ def scored(exams, tmp_path_factory):
     """Two folders: one perfect, one that is a second late everywhere in the brain."""
     folder = tmp_path_factory.mktemp("scored")
     truth = {("sub-1", "tmax"): tmax_map(), ("sub-2", "tmax"): tmax_map(lesion=2.0)}
-    sources = [write_maps(folder / "perfect", truth),
-               write_maps(folder / "late", {key: values + BRAIN for key, values in truth.items()})]
+    sources = [
+        write_maps(folder / "perfect", truth),
+        write_maps(folder / "late", {key: values + BRAIN for key, values in truth.items()}),
+    ]
     return score(exams, sources, folder / "out"), folder / "out"
 
 
 def test_there_is_a_row_for_each_subject_source_and_map(scored):
     rows = rows_of(scored[1])
     assert [(row["subject"], row["source"], row["map"]) for row in rows] == [
-        (subject, source, "tmax") for subject in ("sub-1", "sub-2")
-        for source in ("perfect", "late", "blank", "null_median")]
+        (subject, source, "tmax")
+        for subject in ("sub-1", "sub-2")
+        for source in ("perfect", "late", "blank", "null_median")
+    ]
     header = (scored[1] / "subjects.csv").read_text().splitlines()[0]
-    assert header.startswith("subject,split,source,map,unit,n_slices,n_brain_voxels,mask_source,scaled_mae,scaled_mse,"
-                             "scaled_nrmse,scaled_ssim,scaled_psnr,brain_mae,brain_rmse,brain_bias,brain_pearson_r,"
-                             "brain_ssim,brain_scale,brain_mae_after_scale,clipped_fraction,dice_over_4s,"
-                             "volume_predicted_over_4s_ml,volume_reference_over_4s_ml,dice_over_6s,")
+    assert header.startswith(
+        "subject,split,source,map,unit,n_slices,n_brain_voxels,mask_source,scaled_mae,scaled_mse,"
+        "scaled_nrmse,scaled_ssim,scaled_psnr,brain_mae,brain_rmse,brain_bias,brain_pearson_r,"
+        "brain_ssim,brain_scale,brain_mae_after_scale,clipped_fraction,dice_over_4s,"
+        "volume_predicted_over_4s_ml,volume_reference_over_4s_ml,dice_over_6s,"
+    )
     assert header.endswith("volume_reference_over_10s_ml,moved,truncated,seconds_predict")
 
 
@@ -164,11 +187,33 @@ def test_summary_is_recomputed_from_the_subjects_alone(scored):
 
 def test_summary_has_the_agreed_fields_and_no_nan(scored):
     summary, out = scored
-    assert list(summary) == ["schema_version", "created", "software", "split", "subjects", "excluded", "findings", "checkpoint",
-                             "config_sha256", "data", "protocol", "results", "wall_seconds"]
-    assert summary["protocol"] == {"rows": 20, "cols": 20, "slices": 3, "frames": 64, "time_mode": "stretch",
-                                   "signal": "relative", "ranges": "percentile", "data_range": 2.0, "ssim_window": 7,
-                                   "mask_source": "file"}
+    assert list(summary) == [
+        "schema_version",
+        "created",
+        "software",
+        "split",
+        "subjects",
+        "excluded",
+        "findings",
+        "checkpoint",
+        "config_sha256",
+        "data",
+        "protocol",
+        "results",
+        "wall_seconds",
+    ]
+    assert summary["protocol"] == {
+        "rows": 20,
+        "cols": 20,
+        "slices": 3,
+        "frames": 64,
+        "time_mode": "stretch",
+        "signal": "relative",
+        "ranges": "percentile",
+        "data_range": 2.0,
+        "ssim_window": 7,
+        "mask_source": "file",
+    }
     late = summary["results"]["late"]
     assert set(late) == {"tmax", "hypoperfusion"} and late["tmax"]["unit"] == "s"
     assert set(late["tmax"]["scaled"]) == {"mae", "mse", "nrmse", "ssim", "psnr"}
@@ -188,10 +233,20 @@ def test_means_count_each_subject_once(scored):
 
 def test_pooled_dice_takes_all_voxels_as_one_subject():
     columns = records.overlap_columns(6.0)
-    rows = [dict.fromkeys(records.COLUMNS) | {"source": "a", "map": "tmax", "unit": "s", "mask_source": "file",
-                                              "subject": str(i), columns["dice"]: dice,
-                                              columns["volume_predicted_ml"]: vp, columns["volume_reference_ml"]: vr}
-            for i, (dice, vp, vr) in enumerate([(0.5, 10.0, 30.0), (1.0, 2.0, 2.0), (None, 0.0, 0.0), (0.0, 0.0, 4.0)])]
+    rows = [
+        dict.fromkeys(records.COLUMNS)
+        | {
+            "source": "a",
+            "map": "tmax",
+            "unit": "s",
+            "mask_source": "file",
+            "subject": str(i),
+            columns["dice"]: dice,
+            columns["volume_predicted_ml"]: vp,
+            columns["volume_reference_ml"]: vr,
+        }
+        for i, (dice, vp, vr) in enumerate([(0.5, 10.0, 30.0), (1.0, 2.0, 2.0), (None, 0.0, 0.0), (0.0, 0.0, 4.0)])
+    ]
     for row in rows:
         row |= {name: 0.0 for threshold in (4, 8, 10) for name in records.overlap_columns(threshold).values()}
     run = dict.fromkeys(("created", "software", "split", "checkpoint", "config_sha256", "data", "wall_seconds"))
@@ -231,11 +286,14 @@ def test_a_folder_of_other_things_is_refused(exams, tmp_path):
         score(exams, [evaluate.Source("other", tmp_path / "other")], tmp_path / "out")
 
 
-@pytest.mark.parametrize("values, affine, message", [
-    (np.zeros((8, 20, 3)), AFFINE, r"sub-1_tmax.nii.gz: expected the grid of the series \(16, 20, 3\)"),
-    (tmax_map(), np.diag([2.0, 2.0, 6.0, 1.0]), "sub-1_tmax.nii.gz: the file lies up to 2.0 mm away"),
-    (np.where(LESION, np.nan, tmax_map()), AFFINE, "sub-1_tmax.nii.gz: 32 values inside the brain mask of sub-1"),
-])
+@pytest.mark.parametrize(
+    ("values", "affine", "message"),
+    [
+        (np.zeros((8, 20, 3)), AFFINE, r"sub-1_tmax.nii.gz: expected the grid of the series \(16, 20, 3\)"),
+        (tmax_map(), np.diag([2.0, 2.0, 6.0, 1.0]), "sub-1_tmax.nii.gz: the file lies up to 2.0 mm away"),
+        (np.where(LESION, np.nan, tmax_map()), AFFINE, "sub-1_tmax.nii.gz: 32 values inside the brain mask of sub-1"),
+    ],
+)
 def test_a_map_that_cannot_be_scored_is_named(exams, tmp_path, values, affine, message):
     mine = write_maps(tmp_path / "mine", {("sub-1", "tmax"): values}, affine)
     with pytest.raises(InputError, match=message):
@@ -253,11 +311,21 @@ def test_a_map_without_reference_is_not_scored_and_one_without_range_has_no_scal
     root = tmp_path / "exams"
     flow = np.where(BRAIN, np.where(np.arange(20)[:, None] % 2, 30.0, 50.0), 0.0)  # 40 on average
     both = write_exam(root, "sub-3", {"tmax": tmax_map(), "cbf": flow})
-    mine = write_maps(tmp_path / "mine", {("sub-1", "tmax"): tmax_map(), ("sub-1", "cbf"): flow,
-                                          ("sub-3", "tmax"): tmax_map(), ("sub-3", "cbf"): flow / 2})
+    mine = write_maps(
+        tmp_path / "mine",
+        {
+            ("sub-1", "tmax"): tmax_map(),
+            ("sub-1", "cbf"): flow,
+            ("sub-3", "tmax"): tmax_map(),
+            ("sub-3", "cbf"): flow / 2,
+        },
+    )
     score([exams[0], both], [mine], tmp_path / "out")
     assert [(row["subject"], row["map"]) for row in rows_of(tmp_path / "out", source="mine")] == [
-        ("sub-1", "tmax"), ("sub-3", "cbf"), ("sub-3", "tmax")]
+        ("sub-1", "tmax"),
+        ("sub-3", "cbf"),
+        ("sub-3", "tmax"),
+    ]
     row = rows_of(tmp_path / "out", source="mine", map="cbf")[0]
     assert row["scaled_ssim"] is None and row["clipped_fraction"] is None and row["dice_over_6s"] is None
     assert row["brain_mae"] == 20 and row["brain_scale"] == 2 and row["brain_mae_after_scale"] == 0
@@ -266,8 +334,12 @@ def test_a_map_without_reference_is_not_scored_and_one_without_range_has_no_scal
 
 def test_a_network_is_scored_by_what_it_said_before_its_maps_were_written(exams, tmp_path):
     mine = write_maps(tmp_path / "network_batch", {("sub-1", "tmax"): tmax_map()})
-    np.savez(tmp_path / "network_batch" / "sub-1_scaled.npz", scaled=np.full((3, 20, 20, 1), -1, np.float32),
-             targets=np.array(["tmax"]), seconds=0.5)
+    np.savez(
+        tmp_path / "network_batch" / "sub-1_scaled.npz",
+        scaled=np.full((3, 20, 20, 1), -1, np.float32),
+        targets=np.array(["tmax"]),
+        seconds=0.5,
+    )
     checkpoint = {"step": 7, "selected_by": "best", "sha256": "0"}
     summary = score(exams[:1], [mine], tmp_path / "run", checkpoint=checkpoint)
     score(exams[:1], [mine], tmp_path / "maps")
@@ -301,8 +373,10 @@ def test_records_of_another_version_are_refused(tmp_path):
 
 
 def test_notable_subjects_are_ordered_by_their_error():
-    rows = [{"source": "a", "map": "tmax", "subject": f"sub-{i}", "brain_mae": error}
-            for i, error in enumerate((3.0, 1.0, 2.0, 5.0, 4.0))]
+    rows = [
+        {"source": "a", "map": "tmax", "subject": f"sub-{i}", "brain_mae": error}
+        for i, error in enumerate((3.0, 1.0, 2.0, 5.0, 4.0))
+    ]
     assert pictures.notable_subjects(rows, "a", "tmax") == {"best": "sub-1", "median": "sub-0", "worst": "sub-3"}
     assert pictures.notable_subjects(rows[:2], "a", "tmax") == {"best": "sub-1", "worst": "sub-0"}
     assert pictures.notable_subjects(rows[:1], "a", "tmax") == {"best": "sub-0"}

@@ -85,8 +85,15 @@ def test_sample_panel_writes_a_png_and_returns_its_picture(tmp_path):
     brain, tmax = head()
     series = np.stack([np.where(brain, level, 5.0) for level in (500, 300, 480)])[None]
     maps = np.stack([tmax * 4, tmax], axis=-1)[None]
-    rgb = figures.sample_panel(tmp_path / "samples" / "step-1.png", series=series, predicted=maps, reference=maps,
-                               targets=("cbf", "tmax"), titles=["sub-1, slice 4"], brain=brain[None])
+    rgb = figures.sample_panel(
+        tmp_path / "samples" / "step-1.png",
+        series=series,
+        predicted=maps,
+        reference=maps,
+        targets=("cbf", "tmax"),
+        titles=["sub-1, slice 4"],
+        brain=brain[None],
+    )
     assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and rgb.std() > 0
     assert (tmp_path / "samples" / "step-1.png").read_bytes().startswith(b"\x89PNG")
 
@@ -105,7 +112,11 @@ def test_curves_are_grouped_and_the_chosen_step_is_marked():
     rows.append({"step": 3, "validation_brain_mae_tmax": 0.9, "validation_error": 0.08})
     figure = figures.curves_figure(rows, chosen_step=3)
     assert [axis.get_title(loc="left") for axis in figure.axes] == [
-        "generator loss", "discriminator loss", "discriminator accuracy", "validation"]
+        "generator loss",
+        "discriminator loss",
+        "discriminator accuracy",
+        "validation",
+    ]
     loss, *_, validation = figure.axes
     assert loss.lines[0].get_xdata().tolist() == [1, 2, 3] and loss.lines[0].get_ydata().tolist() == [1, 1 / 2, 1 / 3]
     assert validation.lines[0].get_label() == "brain MAE of Tmax [s]"
@@ -139,7 +150,9 @@ def test_the_arterial_figure_shows_the_curve_and_its_voxels_where_they_lie():
     figure = figures.arterial_figure(seconds, arterial, tissue, "mM", np.ones(voxels.shape), voxels, transient_frames=2)
     curve, first, second = figure.axes
     np.testing.assert_array_equal(curve.lines[0].get_ydata(), arterial)
-    assert max(curve.lines[1].get_ydata()) == pytest.approx(arterial.max())  # as high as the artery, to compare the shapes
+    assert max(curve.lines[1].get_ydata()) == pytest.approx(
+        arterial.max()
+    )  # as high as the artery, to compare the shapes
     assert (first.get_title(), second.get_title()) == ("slice 1: 2 voxels", "slice 3: 1 voxel")
     rows, cols = np.nonzero(figures.axial(voxels, 1))
     np.testing.assert_array_equal(first.collections[0].get_offsets(), np.stack([cols, rows], axis=1))

@@ -46,8 +46,9 @@ def mask_of(root, subject="sub-0001"):
 def written(exams, tmp_path_factory):
     """One file's maps by the parametric fit with the true arterial curve."""
     folder = tmp_path_factory.mktemp("maps")
-    paths, notes = deconvolve.deconvolve_file(series_of(exams), folder, Settings(), aif=str(curve_of(exams)),
-                                              mask=mask_of(exams))
+    paths, notes = deconvolve.deconvolve_file(
+        series_of(exams), folder, Settings(), aif=str(curve_of(exams)), mask=mask_of(exams)
+    )
     return folder, paths, notes
 
 
@@ -92,8 +93,9 @@ def test_the_sidecar_holds_units_settings_and_every_constant(written):
 
 
 def test_the_written_arterial_curve_can_be_given_again(exams, written, tmp_path):
-    deconvolve.deconvolve_file(series_of(exams), tmp_path, Settings(), aif=str(written[0] / "sub-0001_aif.tsv"),
-                               mask=mask_of(exams))
+    deconvolve.deconvolve_file(
+        series_of(exams), tmp_path, Settings(), aif=str(written[0] / "sub-0001_aif.tsv"), mask=mask_of(exams)
+    )
     np.testing.assert_allclose(volume(tmp_path, "tmax").data, volume(written[0], "tmax").data, atol=0.02)
 
 
@@ -102,10 +104,20 @@ def test_an_exam_stored_in_other_axes_gives_the_same_maps(exams, written, tmp_pa
     series = nifti.read_volume(series_of(exams), dims=4)
     mask = nifti.read_volume(mask_of(exams), dims=3)
     flip = series.affine @ np.array([[0, -1, 0, series.data.shape[0] - 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    nifti.write_volume(turned, series.data.transpose(1, 0, 2, 3)[:, ::-1], flip, dtype=np.int16, frame_seconds=2.22,
-                       sidecar=nifti.read_sidecar(nifti.sidecar_path(series_of(exams))))
-    nifti.write_volume(tmp_path / "mask.nii.gz", mask.data.transpose(1, 0, 2)[:, ::-1].astype(np.uint8), flip, dtype=np.uint8)
-    deconvolve.deconvolve_file(turned, tmp_path / "maps", Settings(), aif=str(curve_of(exams)), mask=tmp_path / "mask.nii.gz")
+    nifti.write_volume(
+        turned,
+        series.data.transpose(1, 0, 2, 3)[:, ::-1],
+        flip,
+        dtype=np.int16,
+        frame_seconds=2.22,
+        sidecar=nifti.read_sidecar(nifti.sidecar_path(series_of(exams))),
+    )
+    nifti.write_volume(
+        tmp_path / "mask.nii.gz", mask.data.transpose(1, 0, 2)[:, ::-1].astype(np.uint8), flip, dtype=np.uint8
+    )
+    deconvolve.deconvolve_file(
+        turned, tmp_path / "maps", Settings(), aif=str(curve_of(exams)), mask=tmp_path / "mask.nii.gz"
+    )
     again = nifti.to_canonical(volume(tmp_path / "maps", "tmax").data, flip)[0]
     first = volume(written[0], "tmax")
     np.testing.assert_allclose(again, nifti.to_canonical(first.data, first.affine)[0], atol=1e-3)
@@ -115,8 +127,9 @@ def test_a_given_arterial_mask_wins_and_is_written(exams, tmp_path):
     brain = nifti.read_volume(mask_of(exams), dims=3)
     arteries = early_voxels(exams).astype(np.uint8)
     nifti.write_volume(tmp_path / "arteries.nii.gz", arteries, brain.affine, dtype=np.uint8)
-    deconvolve.deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif=str(tmp_path / "arteries.nii.gz"),
-                               mask=mask_of(exams))
+    deconvolve.deconvolve_file(
+        series_of(exams), tmp_path / "maps", SVD, aif=str(tmp_path / "arteries.nii.gz"), mask=mask_of(exams)
+    )
     np.testing.assert_array_equal(volume(tmp_path / "maps", "aifmask").data, arteries)
     assert json.loads((tmp_path / "maps/sub-0001_tmax.json").read_text())["ArterialInput"]["Source"] == "mask"
 
@@ -136,7 +149,9 @@ def test_a_mask_of_the_air_is_refused_and_one_that_reaches_into_it_is_told(exams
     air[:4] = 1
     for name, mask in (("away", away), ("air", air)):
         nifti.write_volume(tmp_path / f"{name}.nii.gz", mask, brain.affine, dtype=np.uint8)
-    _, notes = deconvolve.deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "away.nii.gz")
+    _, notes = deconvolve.deconvolve_file(
+        series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "away.nii.gz"
+    )
     assert any("another exam" in note.text for note in notes)
     with pytest.raises(InputError, match="no signal"):
         deconvolve.deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "air.nii.gz")
@@ -152,7 +167,12 @@ def test_the_brain_is_looked_for_once(exams, tmp_path, monkeypatch):
 
 def test_the_page_tells_volumes_the_arterial_input_and_doubts(written, exams, tmp_path):
     page = (written[0] / "sub-0001_qc.html").read_text()
-    assert "&gt; 6 s" in page and "given as a curve" in page and "k_tissue = 87" in page and "research use only" in page.lower()
+    assert (
+        "&gt; 6 s" in page
+        and "given as a curve" in page
+        and "k_tissue = 87" in page
+        and "research use only" in page.lower()
+    )
     deconvolve.deconvolve_file(series_of(exams), tmp_path, SVD, aif=str(curve_of(exams)), mask=mask_of(exams))
     assert "SVD methods peaks late" in (tmp_path / "sub-0001_qc.html").read_text()
 
@@ -163,13 +183,16 @@ def test_without_an_echo_time_units_are_relative_and_it_is_said(exams, tmp_path)
     nifti.sidecar_path(lone).write_text(json.dumps({"RepetitionTime": 2.22}))
     affine = nifti.read_volume(mask_of(exams), dims=3).affine
     nifti.write_volume(tmp_path / "arteries.nii.gz", early_voxels(exams).astype(np.uint8), affine, dtype=np.uint8)
-    _, notes = deconvolve.deconvolve_file(lone, tmp_path / "maps", SVD, aif=str(tmp_path / "arteries.nii.gz"),
-                                          mask=mask_of(exams))
+    _, notes = deconvolve.deconvolve_file(
+        lone, tmp_path / "maps", SVD, aif=str(tmp_path / "arteries.nii.gz"), mask=mask_of(exams)
+    )
     assert any("echo time" in note.text for note in notes)
     assert json.loads((tmp_path / "maps/sub-0001_cbf.json").read_text())["Units"] == "relative"
     assert json.loads((tmp_path / "maps/sub-0001_tmax.json").read_text())["Units"] == "s"
     scaled = dataclasses.replace(SVD, scale="reference_wm")
-    deconvolve.deconvolve_file(lone, tmp_path / "maps", scaled, aif=str(tmp_path / "arteries.nii.gz"), mask=mask_of(exams))
+    deconvolve.deconvolve_file(
+        lone, tmp_path / "maps", scaled, aif=str(tmp_path / "arteries.nii.gz"), mask=mask_of(exams)
+    )
     record = json.loads((tmp_path / "maps/sub-0001_cbf.json").read_text())
     assert record["Units"] == MAPS["cbf"].unit and record["ReferenceWhiteMatterCbf"] == 22.0
 
@@ -194,14 +217,18 @@ def test_a_folder_without_maps_becomes_one_that_can_be_trained_on(exams, tmp_pat
         builder.prepared(config_of(bare, tmp_path / "cache"), progress=False)
     taught = tmp_path / "taught"
     counted = []
-    refused, notes = deconvolve.deconvolve_folder(folder_config(), layouts.find_subjects(bare, "bids"), taught, "files",
-                                                  counted.append)
+    refused, notes = deconvolve.deconvolve_folder(
+        folder_config(), layouts.find_subjects(bare, "bids"), taught, "files", counted.append
+    )
     assert refused == {} and set(notes) == {"sub-0001", "sub-0002", "sub-0003"} and counted == [1, 1, 1]
     found = layouts.find_subjects(taught, "bids")
     assert [set(files.maps) for files in found] == [set(MAP_NAMES)] * 3 and all(files.mask for files in found)
     assert {files.subject: files.split for files in found} == {
-        files.subject: files.split for files in layouts.find_subjects(exams, "bids")}
-    assert builder.prepared(config_of(taught, tmp_path / "cache"), progress=False).info.splits["train"].num_examples == 3
+        files.subject: files.split for files in layouts.find_subjects(exams, "bids")
+    }
+    assert (
+        builder.prepared(config_of(taught, tmp_path / "cache"), progress=False).info.splits["train"].num_examples == 3
+    )
 
 
 def test_a_folder_goes_on_where_it_was_and_whatever_decides_the_maps_makes_them_anew(exams, tmp_path):
@@ -225,7 +252,9 @@ def test_a_folder_goes_on_where_it_was_and_whatever_decides_the_maps_makes_them_
     assert other_cut > slower
     shutil.copy(curve_of(exams, "sub-0002"), tmp_path / "kept")
     lines = curve_of(root).read_text().splitlines()
-    curve_of(root).write_text("\n".join([lines[0], *(f"{line.split()[0]}\t{2 * float(line.split()[1])}" for line in lines[1:])]))
+    curve_of(root).write_text(
+        "\n".join([lines[0], *(f"{line.split()[0]}\t{2 * float(line.split()[1])}" for line in lines[1:])])
+    )
     other_curve = made(echo_seconds=0.06, conventional={"cut": 0.3})
     assert other_curve > other_cut
     (out / "sub-0001/perf/sub-0001_conventional.json").unlink()  # as after a kill
@@ -236,7 +265,9 @@ def test_an_exam_that_cannot_be_used_is_left_out_and_excluded(exams, tmp_path):
     root = tmp_path / "exams"
     shutil.copytree(exams, root)
     curve_of(root, "sub-0002").unlink()
-    refused, _ = deconvolve.deconvolve_folder(folder_config(), layouts.find_subjects(root, "bids"), tmp_path / "new", "files")
+    refused, _ = deconvolve.deconvolve_folder(
+        folder_config(), layouts.find_subjects(root, "bids"), tmp_path / "new", "files"
+    )
     assert set(refused) == {"sub-0002"} and "aif.tsv" in refused["sub-0002"]
     splits = {files.subject: files.split for files in layouts.find_subjects(tmp_path / "new", "bids")}
     assert "sub-0002" not in splits and "sub-0002\texclude" in (tmp_path / "new/participants.tsv").read_text()
@@ -266,10 +297,20 @@ def test_a_folder_is_not_written_into_itself_nor_served_by_one_curve(exams, tmp_
 
 def test_every_field_of_the_config_reaches_the_settings():
     config = default.get_config()
-    config.conventional.update(method="osvd", scale="1.5", motion="rigid", tmax_offset="healthy", cut=0.07, oscillation=0.05,
-                               neighbourhood_mm=3.0, transit_shape=1.0, dispersion=False)
-    assert deconvolve.settings_of(config) == Settings("osvd", 1.5, "rigid", "healthy", 0.07, 0.05, 3.0,
-                                                      FitSettings(transit_shape=1.0, dispersion=False))
+    config.conventional.update(
+        method="osvd",
+        scale="1.5",
+        motion="rigid",
+        tmax_offset="healthy",
+        cut=0.07,
+        oscillation=0.05,
+        neighbourhood_mm=3.0,
+        transit_shape=1.0,
+        dispersion=False,
+    )
+    assert deconvolve.settings_of(config) == Settings(
+        "osvd", 1.5, "rigid", "healthy", 0.07, 0.05, 3.0, FitSettings(transit_shape=1.0, dispersion=False)
+    )
     assert deconvolve.settings_of(default.get_config()) == Settings()
 
 
@@ -303,7 +344,9 @@ def test_a_table_that_is_no_arterial_curve_says_what_is_expected(tmp_path, conte
 def test_a_row_of_an_arterial_table_that_is_no_number_is_named(tmp_path, text):
     path = tmp_path / "aif.tsv"
     path.write_text(f"time_seconds\tconcentration_mM\n0\t1\n1.5\t{text}\n3\t2\n")
-    with pytest.raises(InputError, match=r"aif\.tsv: expected a tab-separated table .* row 2 has '.*' as concentration_mM"):
+    with pytest.raises(
+        InputError, match=r"aif\.tsv: expected a tab-separated table .* row 2 has '.*' as concentration_mM"
+    ):
         deconvolve.read_curve(path)
     path.write_text("time_seconds\tconcentration_mM\n0\t1\n1.5\t-2.5e-1\n3.\t.5\n")
     np.testing.assert_allclose(deconvolve.read_curve(path), [[0, 1.5, 3], [1, -0.25, 0.5]])

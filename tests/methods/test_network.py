@@ -1,4 +1,7 @@
-"""What a network says of an exam, and what it says about itself: on three tiny phantom exams and weights that learned nothing."""
+"""What a network says of an exam, and what it says about itself.
+
+On three tiny phantom exams and weights that learned nothing.
+"""
 
 import dataclasses
 import json
@@ -24,8 +27,9 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     phantom_exams.write_cohort(folder / "exams", preset="acute", subjects=3, seed=6, size=32, slices=2)
     config = temp_tmax.get_config("demo")
-    config.update_from_flattened_dict({**runs.TINY, "train.steps": 1, "data.root": str(folder / "exams"),
-                                       "data.cache_dir": str(folder / "cache")})
+    config.update_from_flattened_dict(
+        {**runs.TINY, "train.steps": 1, "data.root": str(folder / "exams"), "data.cache_dir": str(folder / "cache")}
+    )
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(train, "compiled_within_memory", config_reads.StepThatOnlyCounts)
         train.train(config, folder / "run", *workflow.prepare(config))
@@ -47,7 +51,9 @@ def names(prediction):
 
 
 def test_maps_do_not_depend_on_the_air_and_are_zero_outside_the_brain(predictor, exam):
-    found = brain.without_notches(brain.brain_mask(exam.series, exam.affine).brain, np.linalg.norm(exam.affine[:3, :3], axis=0))
+    found = brain.without_notches(
+        brain.brain_mask(exam.series, exam.affine).brain, np.linalg.norm(exam.affine[:3, :3], axis=0)
+    )
     air = ~found & (exam.series[..., 1:6].mean(axis=-1) < 0.2 * exam.series[exam.mask].mean())
     noisy = dataclasses.replace(exam, series=np.where(air[..., None], np.float32(100), exam.series))
     assert (noisy.series != exam.series).sum() > 10_000
@@ -61,7 +67,9 @@ def test_a_network_that_sees_the_air_says_so(predictor, exam):
     predictor.preparation = dataclasses.replace(predictor.preparation, outside_brain="keep")
     prediction = predictor.predict(exam)
     warned = [finding for finding in prediction.findings if finding.name == "air_reaches_network"]
-    assert [finding.severity for finding in warned] == ["warning"] and "config.data.outside_brain=zero" in warned[0].text
+    assert [finding.severity for finding in warned] == ["warning"] and "config.data.outside_brain=zero" in warned[
+        0
+    ].text
     assert prediction.volumes["tmax"].all()
 
 
@@ -80,10 +88,14 @@ def test_a_checkpoint_from_before_sees_the_air_and_is_not_asked_what_it_was_trai
     assert "air_reaches_network" in told and "unlike_training" not in told
 
 
-def test_an_exam_unlike_the_training_exams_is_told_of_and_a_stripped_one_where_that_reaches_the_network(predictor, exam):
+def test_an_exam_unlike_the_training_exams_is_told_of_and_a_stripped_one_where_that_reaches_the_network(
+    predictor, exam
+):
     slow = predictor.predict(dataclasses.replace(exam, frame_seconds=6.0))
-    assert any(finding.name == "unlike_training" and "frame length in s 6 (training 2.22 to 2.22)" in finding.text
-               for finding in slow.findings)
+    assert any(
+        finding.name == "unlike_training" and "frame length in s 6 (training 2.22 to 2.22)" in finding.text
+        for finding in slow.findings
+    )
     inside = brain.brain_mask(exam.series, exam.affine).brain
     stripped = dataclasses.replace(exam, series=exam.series * inside[..., None])
     assert "unlike_training" not in names(predictor.predict(stripped))
@@ -94,8 +106,12 @@ def test_an_exam_unlike_the_training_exams_is_told_of_and_a_stripped_one_where_t
 def test_a_sidecar_tells_what_trained_the_network_and_what_used_it(world, tmp_path, monkeypatch):
     trained = predict.Predictor(world / "run").record["software"]
     monkeypatch.setattr(checkpoints, "software_versions", lambda: {"dscgan_jax": "of tomorrow"})
-    paths, _ = predict.predict_file(str(world / "run"), str(world / "exams" / "sub-0001" / "perf" / "sub-0001_dsc.nii.gz"),
-                                    str(tmp_path / "maps"), motion="rigid")
+    paths, _ = predict.predict_file(
+        str(world / "run"),
+        str(world / "exams" / "sub-0001" / "perf" / "sub-0001_dsc.nii.gz"),
+        str(tmp_path / "maps"),
+        motion="rigid",
+    )
     record = json.loads((tmp_path / "maps" / paths[0].name.replace(".nii.gz", ".json")).read_text())
     assert record["TrainingSoftware"] == trained and record["Software"] == {"dscgan_jax": "of tomorrow"}
     assert record["Settings"]["motion"] == "rigid" and record["Settings"]["outside_brain"] == "zero"

@@ -22,10 +22,16 @@ def logits_shape(network, rows, cols):
     return jax.eval_shape(lambda series, maps: network(series, maps, "batch"), *inputs).shape
 
 
-@pytest.mark.parametrize(("layers", "rows", "cols", "shape"), [
-    (2, 128, 128, (2, 30, 30, 1)), (3, 128, 128, (2, 14, 14, 1)), (2, 64, 64, (2, 14, 14, 1)),
-    (2, 64, 48, (2, 14, 10, 1)), (1, 16, 16, (2, 6, 6, 1)),
-])
+@pytest.mark.parametrize(
+    ("layers", "rows", "cols", "shape"),
+    [
+        (2, 128, 128, (2, 30, 30, 1)),
+        (3, 128, 128, (2, 14, 14, 1)),
+        (2, 64, 64, (2, 14, 14, 1)),
+        (2, 64, 48, (2, 14, 10, 1)),
+        (1, 16, 16, (2, 6, 6, 1)),
+    ],
+)
 def test_patch_logits_have_the_published_size(layers, rows, cols, shape):
     assert logits_shape(patch(layers), rows, cols) == shape
 

@@ -52,41 +52,56 @@ def published(**fields):
     return {"bias_before_norm": True, "init": "published"} | fields
 
 
-@pytest.mark.parametrize(("fields", "count"), [
-    (published(generator="temporal", depth=6), 13_244_449),
-    (published(generator="temporal", depth=7), 14_031_393),
-    (published(generator="temporal", depth=6, upsample="resize"), 12_750_001),
-    (published(generator="temporal", depth=7, upsample="resize"), 13_307_697),
-    (published(generator="temporal", depth=6, width=64), 4_751_329),
-    (published(generator="temporal", depth=6, norm="instance"), 13_235_937),
-    (published(generator="unet", depth=6), 117_095_681),
-    (published(generator="unet", depth=7), 167_431_425),
-    (published(generator="unet", depth=6, upsample="resize"), 85_442_945),
-    (published(generator="unet", depth=7, upsample="resize"), 121_099_649),
-    (published(generator="unet", depth=6, norm="instance"), 117_091_073),
-    # 16 (C w + [190 + 64 (L-4) + 128 (L-5)] w^2) + 32 w + 1 + 2 w (29 + 16 (L-5)), and the temporal 680 n^2 + 97 n
-    (published(generator="unet", depth=5, width=16), 16 * (80 * 16 + 254 * 256) + 32 * 16 + 1 + 32 * 29),
-    (published(generator="temporal", depth=5, width=8),
-     680 * 64 + 97 * 8 + 16 * (64 * 16 + 254 * 256) + 32 * 16 + 1 + 32 * 29),
-])
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        (published(generator="temporal", depth=6), 13_244_449),
+        (published(generator="temporal", depth=7), 14_031_393),
+        (published(generator="temporal", depth=6, upsample="resize"), 12_750_001),
+        (published(generator="temporal", depth=7, upsample="resize"), 13_307_697),
+        (published(generator="temporal", depth=6, width=64), 4_751_329),
+        (published(generator="temporal", depth=6, norm="instance"), 13_235_937),
+        (published(generator="unet", depth=6), 117_095_681),
+        (published(generator="unet", depth=7), 167_431_425),
+        (published(generator="unet", depth=6, upsample="resize"), 85_442_945),
+        (published(generator="unet", depth=7, upsample="resize"), 121_099_649),
+        (published(generator="unet", depth=6, norm="instance"), 117_091_073),
+        # 16 (C w + [190 + 64 (L-4) + 128 (L-5)] w^2) + 32 w + 1 + 2 w (29 + 16 (L-5)), and the temporal 680 n^2 + 97 n
+        (published(generator="unet", depth=5, width=16), 16 * (80 * 16 + 254 * 256) + 32 * 16 + 1 + 32 * 29),
+        (
+            published(generator="temporal", depth=5, width=8),
+            680 * 64 + 97 * 8 + 16 * (64 * 16 + 254 * 256) + 32 * 16 + 1 + 32 * 29,
+        ),
+    ],
+)
 def test_generators_have_the_published_number_of_parameters(fields, count):
     assert state.parameter_count(abstract(80, 1, **fields)[0]) == count
 
 
-@pytest.mark.parametrize(("fields", "count"), [
-    (published(), 743_233),
-    (published(discriminator_layers=3), 2_845_505),
-    (published(norm="instance"), 742_849),
-    (published(discriminator="whole"), 4_766_913),
-])
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        (published(), 743_233),
+        (published(discriminator_layers=3), 2_845_505),
+        (published(norm="instance"), 742_849),
+        (published(discriminator="whole"), 4_766_913),
+    ],
+)
 def test_discriminators_have_the_published_number_of_parameters(fields, count):
     assert state.parameter_count(abstract(80, 1, **fields)[1]) == count
 
 
-@pytest.mark.parametrize(("generator", "depth", "frames", "rows", "cols", "n_targets"), [
-    ("temporal", 5, 64, 64, 64, 1), ("temporal", 6, 93, 128, 64, 5), ("temporal", 7, 127, 128, 128, 1),
-    ("temporal", 6, 80, 60, 77, 2), ("unet", 6, 93, 128, 64, 5), ("unet", 7, 80, 100, 128, 1),
-])
+@pytest.mark.parametrize(
+    ("generator", "depth", "frames", "rows", "cols", "n_targets"),
+    [
+        ("temporal", 5, 64, 64, 64, 1),
+        ("temporal", 6, 93, 128, 64, 5),
+        ("temporal", 7, 127, 128, 128, 1),
+        ("temporal", 6, 80, 60, 77, 2),
+        ("unet", 6, 93, 128, 64, 5),
+        ("unet", 7, 80, 100, 128, 1),
+    ],
+)
 def test_maps_have_the_grid_of_the_series(generator, depth, frames, rows, cols, n_targets):
     variables, _, networks = abstract(frames, n_targets, generator=generator, depth=depth, width=4)
     inputs = jax.ShapeDtypeStruct((2, frames, rows, cols), jnp.float32)
@@ -99,8 +114,9 @@ def test_maps_have_the_grid_of_the_series(generator, depth, frames, rows, cols, 
 def test_the_temporal_generator_names_the_frames_it_takes():
     variables, _, networks = abstract(50, 1, width=2)
     with pytest.raises(InputError, match="config.data.frames is 50"):
-        jax.eval_shape(lambda v, x: networks.generate(v, x, "batch"), variables,
-                       jax.ShapeDtypeStruct((1, 50, 64, 64), jnp.float32))
+        jax.eval_shape(
+            lambda v, x: networks.generate(v, x, "batch"), variables, jax.ShapeDtypeStruct((1, 50, 64, 64), jnp.float32)
+        )
 
 
 def test_padding_adds_air_around_the_grid_and_is_cropped_again():
@@ -140,7 +156,7 @@ def test_the_three_modes_differ_and_only_training_records():
 
 
 def test_instance_norm_needs_no_statistics():
-    networks, variables = tiny("instance")
+    _networks, variables = tiny("instance")
     assert variables["stats"] == {}
     maps, stats = generate("train", "instance")(variables, series())
     assert maps.shape == (2, 4, 4, 2) and stats == {}

@@ -72,12 +72,15 @@ def record_modules(network, entries, run):
             if id(module) in names:
                 seen[names[id(module)]] = output
             return output
+
         return recorded
 
-    with mock.patch.multiple(blocks.Conv, __call__=recording(blocks.Conv.__call__)), \
-         mock.patch.multiple(blocks.TransposedConv, __call__=recording(blocks.TransposedConv.__call__)), \
-         mock.patch.multiple(blocks.BatchNorm, __call__=recording(blocks.BatchNorm.__call__)), \
-         mock.patch.multiple(temporal.TemporalStack, __call__=recording(temporal.TemporalStack.__call__)):
+    with (
+        mock.patch.multiple(blocks.Conv, __call__=recording(blocks.Conv.__call__)),
+        mock.patch.multiple(blocks.TransposedConv, __call__=recording(blocks.TransposedConv.__call__)),
+        mock.patch.multiple(blocks.BatchNorm, __call__=recording(blocks.BatchNorm.__call__)),
+        mock.patch.multiple(temporal.TemporalStack, __call__=recording(temporal.TemporalStack.__call__)),
+    ):
         names[id(getattr(network, "temporal", None))] = "temporal"
         return run(), seen
 
@@ -204,14 +207,28 @@ def test_a_state_dict_comes_back_from_our_trees_unchanged_and_in_order(golden, f
         np.testing.assert_array_equal(back[name], value)
 
 
-@pytest.mark.parametrize(("generator", "norm", "upsample", "depth", "layers"), [
-    ("temporal", "batch", "transposed", 5, 2), ("temporal", "instance", "resize", 6, 3),
-    ("temporal", "batch", "resize", 7, 2), ("unet", "instance", "transposed", 6, 2), ("unet", "batch", "resize", 5, 3),
-])
+@pytest.mark.parametrize(
+    ("generator", "norm", "upsample", "depth", "layers"),
+    [
+        ("temporal", "batch", "transposed", 5, 2),
+        ("temporal", "instance", "resize", 6, 3),
+        ("temporal", "batch", "resize", 7, 2),
+        ("unet", "instance", "transposed", 6, 2),
+        ("unet", "batch", "resize", 5, 3),
+    ],
+)
 def test_every_variety_goes_to_the_published_names_and_back(generator, norm, upsample, depth, layers):
-    fields = {"generator": generator, "norm": norm, "upsample": upsample, "depth": depth,
-              "discriminator_layers": layers, "width": 2, "unet_width": 3, "discriminator_width": 2,
-              "bias_before_norm": True}
+    fields = {
+        "generator": generator,
+        "norm": norm,
+        "upsample": upsample,
+        "depth": depth,
+        "discriminator_layers": layers,
+        "width": 2,
+        "unet_width": 3,
+        "discriminator_width": 2,
+        "bias_before_norm": True,
+    }
     model = model_settings(fields)
     _, variables_g, variables_d = state.build(model, 93, 2, seed=0)
     entries_g, entries_d = convert.generator_entries(model), convert.discriminator_entries(model)
@@ -254,8 +271,13 @@ def checkpoint_model(path):
     model = model_settings(found.settings)
     networks = state.build(model, found.frames, found.n_targets, None)[0]
     entries = convert.generator_entries(model), convert.discriminator_entries(model)
-    return content, networks, entries, convert.from_published(content["generator_state_dict"], entries[0]), \
-        convert.from_published(content["discriminator_state_dict"], entries[1])
+    return (
+        content,
+        networks,
+        entries,
+        convert.from_published(content["generator_state_dict"], entries[0]),
+        convert.from_published(content["discriminator_state_dict"], entries[1]),
+    )
 
 
 @pytest.mark.parametrize("name", ["epoch1", "unet_epoch9"])  # zip form, older form
@@ -281,15 +303,25 @@ def test_a_restored_published_run_takes_the_published_next_step(golden):
     archive = np.load(golden / "expected_unet_epoch9.npz")
     content, networks, entries, variables_g, variables_d = checkpoint_model(golden / "unet_epoch9.pth")
     optimiser = optax.adam(content["lr_g"], b1=content["beta1_g"], b2=content["beta2_g"])
-    moments = [convert.adam_from_published(content[name], entry, optimiser.init(variables["params"]))
-               for name, entry, variables in (("gen_opt_state_dict", entries[0], variables_g),
-                                              ("discr_opt_state_dict", entries[1], variables_d))]
+    moments = [
+        convert.adam_from_published(content[name], entry, optimiser.init(variables["params"]))
+        for name, entry, variables in (
+            ("gen_opt_state_dict", entries[0], variables_g),
+            ("discr_opt_state_dict", entries[1], variables_d),
+        )
+    ]
     before = state.GanState(jnp.int32(2), jax.random.key(0), variables_g, variables_d, *moments)
-    step = functools.partial(steps.gan_step, networks=networks, optimisers=state.Optimisers(optimiser, optimiser),
-                             objective="published", l1_weight=1.0)
+    step = functools.partial(
+        steps.gan_step,
+        networks=networks,
+        optimisers=state.Optimisers(optimiser, optimiser),
+        objective="published",
+        l1_weight=1.0,
+    )
 
     after, scalars = jax.jit(step, compiler_options=FAST)(
-        before, archive["x"], np.moveaxis(archive["y"], 1, -1), np.ones((1, 1), bool))
+        before, archive["x"], np.moveaxis(archive["y"], 1, -1), np.ones((1, 1), bool)
+    )
 
     np.testing.assert_allclose(scalars["loss_g"], archive["next/loss_g"], atol=1e-5)
     np.testing.assert_allclose(scalars["loss_d"] / 2, archive["next/loss_d_reported"], atol=1e-5)

@@ -54,8 +54,9 @@ def test_pixels_do_not_mix():
 @pytest.mark.parametrize("frames", [2, 5, 6, 8, 13])
 def test_the_written_derivative_of_a_convolution_is_that_of_the_library(frames, backend, monkeypatch):
     def by_library(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel[None], (1, 2), [(0, 0), (1, 1)],
-                                            dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jax.lax.conv_general_dilated(
+            x, kernel[None], (1, 2), [(0, 0), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
 
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     rng = np.random.default_rng(0)
@@ -82,7 +83,9 @@ def plain_features(x, weights, axes):
     """The stack as one would write it: a library's convolution, mean and variance, automatic derivatives."""
     x = x[..., None]
     for kernel, bias, scale, shift in weights:
-        x = jax.lax.conv_general_dilated(x, kernel[None], (1, 2), [(0, 0), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = jax.lax.conv_general_dilated(
+            x, kernel[None], (1, 2), [(0, 0), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
         x = x + bias[None, None, None]
         whitened = (x - x.mean(axes, keepdims=True)) / jnp.sqrt(x.var(axes, keepdims=True) + 1e-5)
         x = blocks.leaky_relu(whitened * scale[None, None, None] + shift[None, None, None])
@@ -97,8 +100,10 @@ def test_the_stack_and_its_written_derivative_are_the_plain_ones(frames, per_sli
         axes = (1, 2) if per_slice else (0, 1, 2)
 
         def sides(function):
-            return jax.jit(jax.value_and_grad(lambda x, weights: (weight * function(x, weights)).sum(), (0, 1)),
-                           compiler_options=FAST)(x, weights)
+            return jax.jit(
+                jax.value_and_grad(lambda x, weights: (weight * function(x, weights)).sum(), (0, 1)),
+                compiler_options=FAST,
+            )(x, weights)
 
         ours = sides(lambda x, weights: time_passes.features(x, weights, per_slice, x.dtype, lean)[0])
         plain = sides(lambda x, weights: plain_features(x, weights, axes))

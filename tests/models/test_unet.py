@@ -10,8 +10,14 @@ from dscgan_jax.models import unet
 
 
 def make(depth, **other):
-    settings = {"width": 2, "norm": "batch", "upsample": "transposed", "bias_before_norm": False, "scheme": "pix2pix",
-                "rng": None} | other
+    settings = {
+        "width": 2,
+        "norm": "batch",
+        "upsample": "transposed",
+        "bias_before_norm": False,
+        "scheme": "pix2pix",
+        "rng": None,
+    } | other
     return unet.UNet(3, 1, depth=depth, **settings)
 
 
@@ -35,14 +41,17 @@ def test_norms_stand_where_the_published_network_has_them():
     assert norms == {f"down_norm{level}" for level in range(1, 5)} | {f"up_norm{level}" for level in range(1, 6)}
 
 
-@pytest.mark.parametrize(("norm", "upsample", "flag", "biased"), [
-    ("batch", "transposed", False, {"up0"}),
-    ("batch", "transposed", True, {"up0"}),
-    ("batch", "resize", False, {"up0"}),
-    ("batch", "resize", True, {"up0", "up1", "up2"}),
-    ("instance", "transposed", False, {"down0", "down2", "up0"}),
-    ("instance", "transposed", True, {"down0", "down1", "down2", "up0", "up1", "up2"}),
-])
+@pytest.mark.parametrize(
+    ("norm", "upsample", "flag", "biased"),
+    [
+        ("batch", "transposed", False, {"up0"}),
+        ("batch", "transposed", True, {"up0"}),
+        ("batch", "resize", False, {"up0"}),
+        ("batch", "resize", True, {"up0", "up1", "up2"}),
+        ("instance", "transposed", False, {"down0", "down2", "up0"}),
+        ("instance", "transposed", True, {"down0", "down1", "down2", "up0", "up1", "up2"}),
+    ],
+)
 def test_a_bias_in_front_of_a_norm_needs_the_flag(norm, upsample, flag, biased):
     network = make(3, norm=norm, upsample=upsample, bias_before_norm=flag)
     layers = {name: getattr(network, name) for name in vars(network) if name[:-1] in ("down", "up")}

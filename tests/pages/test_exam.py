@@ -18,7 +18,9 @@ SHAPE, FRAMES = (8, 8, 2), 30
 PARAMETRIC = dataclasses.asdict(Settings())
 
 
-def found(*, quality=0.9, baseline_end=10, over_noise=60.0, tmax=2.0, doubts=(), realignment=None, factor=1.0, shift=0.0):
+def found(
+    *, quality=0.9, baseline_end=10, over_noise=60.0, tmax=2.0, doubts=(), realignment=None, factor=1.0, shift=0.0
+):
     """Maps of one value each in half of a small volume."""
     tissue = np.zeros(SHAPE, bool)
     tissue[2:6] = True
@@ -27,8 +29,21 @@ def found(*, quality=0.9, baseline_end=10, over_noise=60.0, tmax=2.0, doubts=(),
     voxels[3, 4, 1] = True
     arterial = ArterialInput(curve, voxels, quality, "auto", (), 20.0, 28.0, 1.0, 8.0, 1)
     n_voxels = int(tissue.sum())
-    measured = Measured(tissue, "found", np.tile(0.1 * curve, (n_voxels, 1)), curve, np.ones(n_voxels), arterial,
-                        BolusTiming(2, 2, baseline_end, 15), realignment, np.array([2.0, 2.0, 5.0]), 2.0, over_noise, False, ())
+    measured = Measured(
+        tissue,
+        "found",
+        np.tile(0.1 * curve, (n_voxels, 1)),
+        curve,
+        np.ones(n_voxels),
+        arterial,
+        BolusTiming(2, 2, baseline_end, 15),
+        realignment,
+        np.array([2.0, 2.0, 5.0]),
+        2.0,
+        over_noise,
+        False,
+        (),
+    )
     values = {"cbf": 40.0, "cbv": 3.0, "mtt": 4.5, "tmax": tmax, "ttp": 30.0}
     maps = {name: np.where(tissue, np.float32(values[name]), np.float32(0)) for name in MAP_NAMES}
     return ConventionalMaps(maps, measured, factor, factor != 1.0, shift, 2.0, tuple(doubts))
@@ -36,8 +51,12 @@ def found(*, quality=0.9, baseline_end=10, over_noise=60.0, tmax=2.0, doubts=(),
 
 def page(result, tmp_path, settings=PARAMETRIC, findings=()):
     series = np.full((*SHAPE, FRAMES), 500.0, np.float32)
-    told = conventional.judge(result.measured, result.maps["tmax"][result.measured.tissue], Settings(settings["method"]))
-    qc.write(tmp_path, "sub-1", result, series, np.diag([2.0, 2.0, 5.0, 1.0]), settings, (*result.findings, *told, *findings))
+    told = conventional.judge(
+        result.measured, result.maps["tmax"][result.measured.tissue], Settings(settings["method"])
+    )
+    qc.write(
+        tmp_path, "sub-1", result, series, np.diag([2.0, 2.0, 5.0, 1.0]), settings, (*result.findings, *told, *findings)
+    )
     assert (tmp_path / "sub-1_maps.png").is_file() and (tmp_path / "sub-1_aif.png").is_file()
     return (tmp_path / "sub-1_qc.html").read_text()
 
@@ -49,14 +68,17 @@ def test_a_good_exam_raises_no_doubts_and_tells_volumes_and_medians(tmp_path):
     assert "CBF 40 ml/100g/min" in text and "found in 1 voxel;" in text and "quality 0.90 of 1" in text
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"quality": 0.3}, "arterial curve is doubtful (quality 0.30)"),
-    ({"baseline_end": 5}, "Only 3 steady frames"),
-    ({"over_noise": 12.0}, "12 times the noise"),
-    ({"tmax": -1.0}, "100 % of the tissue has a Tmax below 0"),
-    ({"doubts": [Finding("second_bolus", "warning", "the bolus is odd")]}, "<h2>Warnings</h2>"),
-    ({"doubts": [Finding("second_bolus", "warning", "the bolus is odd")]}, "The bolus is odd."),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"quality": 0.3}, "arterial curve is doubtful (quality 0.30)"),
+        ({"baseline_end": 5}, "Only 3 steady frames"),
+        ({"over_noise": 12.0}, "12 times the noise"),
+        ({"tmax": -1.0}, "100 % of the tissue has a Tmax below 0"),
+        ({"doubts": [Finding("second_bolus", "warning", "the bolus is odd")]}, "<h2>Warnings</h2>"),
+        ({"doubts": [Finding("second_bolus", "warning", "the bolus is odd")]}, "The bolus is odd."),
+    ],
+)
 def test_each_doubt_is_told(tmp_path, changes, words):
     text = page(found(**changes), tmp_path)
     assert words in text
@@ -73,7 +95,10 @@ def test_scale_repairs_and_motion_are_told(tmp_path):
     pose = np.zeros((FRAMES, 3))
     pose[20:] = 1.0
     moved = Realignment(np.zeros(1), np.tile(np.eye(4), (FRAMES, 1, 1)), pose, pose, np.zeros(3), pose[:, 0] > 0, False)
-    text = page(found(realignment=moved, factor=0.8), tmp_path,
-                findings=(Finding("signal_negative", "note", "3 values are negative", 3),))
+    text = page(
+        found(realignment=moved, factor=0.8),
+        tmp_path,
+        findings=(Finding("signal_negative", "note", "3 values are negative", 3),),
+    )
     assert "<h2>Motion</h2>" in text and "3 values are negative." in text
     assert "multiplied with 0.8 so that healthy white matter" in text

@@ -11,37 +11,80 @@ from dscgan_jax.evaluation import records
 from dscgan_jax.findings import Finding
 from dscgan_jax.pages import report
 
-RUN = {"created": "2025-03-04T05:06:07+00:00", "software": {"dscgan_jax": "0.1.0", "jax": "0.10.2", "git": None},
-       "split": "test", "excluded": [{"subject": "sub-9", "reason": "no <bolus>"}],
-       "findings": {"sub-1": [Finding("motion", "warning", "the head moved by <2 mm>").to_json(),
-                              Finding("noisy", "note", "nobody warns of it").to_json()]},
-       "checkpoint": {"step": 120, "selected_by": "best", "sha256": "abcdef0123456789"}, "config_sha256": None,
-       "data": {"source": "phantom exams", "fingerprint": "f00", "n_train": 3, "n_validation": 1, "n_test": 2},
-       "protocol": {"rows": 64, "cols": 64, "slices": 0, "frames": 80, "time_mode": "stretch", "signal": "raw",
-                    "ranges": "percentile", "data_range": 2.0, "ssim_window": 7}, "wall_seconds": 3.0}
+RUN = {
+    "created": "2025-03-04T05:06:07+00:00",
+    "software": {"dscgan_jax": "0.1.0", "jax": "0.10.2", "git": None},
+    "split": "test",
+    "excluded": [{"subject": "sub-9", "reason": "no <bolus>"}],
+    "findings": {
+        "sub-1": [
+            Finding("motion", "warning", "the head moved by <2 mm>").to_json(),
+            Finding("noisy", "note", "nobody warns of it").to_json(),
+        ]
+    },
+    "checkpoint": {"step": 120, "selected_by": "best", "sha256": "abcdef0123456789"},
+    "config_sha256": None,
+    "data": {"source": "phantom exams", "fingerprint": "f00", "n_train": 3, "n_validation": 1, "n_test": 2},
+    "protocol": {
+        "rows": 64,
+        "cols": 64,
+        "slices": 0,
+        "frames": 80,
+        "time_mode": "stretch",
+        "signal": "raw",
+        "ranges": "percentile",
+        "data_range": 2.0,
+        "ssim_window": 7,
+    },
+    "wall_seconds": 3.0,
+}
 
 
 def record(subject, source, mae, predicted_ml, dice, **changes):
     """A row of Tmax; the reference has 20 ml, sub-2 none."""
     reference_ml = 20.0 if subject == "sub-1" else 0.0
     row = dict.fromkeys(records.COLUMNS) | {
-        "subject": subject, "split": "test", "source": source, "map": "tmax", "unit": "s", "n_slices": 5,
-        "n_brain_voxels": 1234, "mask_source": "file", "brain_mae": mae, "brain_rmse": 2 * mae, "brain_bias": -mae,
-        "brain_pearson_r": None if source in report.NULLS else 0.9, "brain_ssim": 0.8, "scaled_ssim": 0.93,
-        "scaled_mae": 0.01, "scaled_mse": 0.001, "scaled_nrmse": 0.05, "scaled_psnr": 30.0, "clipped_fraction": 0.0,
-        "moved": False, "truncated": False}
+        "subject": subject,
+        "split": "test",
+        "source": source,
+        "map": "tmax",
+        "unit": "s",
+        "n_slices": 5,
+        "n_brain_voxels": 1234,
+        "mask_source": "file",
+        "brain_mae": mae,
+        "brain_rmse": 2 * mae,
+        "brain_bias": -mae,
+        "brain_pearson_r": None if source in report.NULLS else 0.9,
+        "brain_ssim": 0.8,
+        "scaled_ssim": 0.93,
+        "scaled_mae": 0.01,
+        "scaled_mse": 0.001,
+        "scaled_nrmse": 0.05,
+        "scaled_psnr": 30.0,
+        "clipped_fraction": 0.0,
+        "moved": False,
+        "truncated": False,
+    }
     for threshold in records.THRESHOLDS:
         columns = records.overlap_columns(threshold)
-        row |= {columns["dice"]: dice, columns["volume_predicted_ml"]: predicted_ml,
-                columns["volume_reference_ml"]: reference_ml}
+        row |= {
+            columns["dice"]: dice,
+            columns["volume_predicted_ml"]: predicted_ml,
+            columns["volume_reference_ml"]: reference_ml,
+        }
     return row | changes
 
 
 def rows(network_mae=0.5, **changes):
-    return [record("sub-1", "network_batch", network_mae, 18.0, 0.8, **changes),
-            record("sub-1", "blank", 3.0, 0.0, 0.0), record("sub-1", "null_median", 1.0, 0.0, 0.0),
-            record("sub-2", "network_batch", network_mae, 0.0, None), record("sub-2", "blank", 3.0, 0.0, None),
-            record("sub-2", "null_median", 1.0, 0.0, None)]
+    return [
+        record("sub-1", "network_batch", network_mae, 18.0, 0.8, **changes),
+        record("sub-1", "blank", 3.0, 0.0, 0.0),
+        record("sub-1", "null_median", 1.0, 0.0, 0.0),
+        record("sub-2", "network_batch", network_mae, 0.0, None),
+        record("sub-2", "blank", 3.0, 0.0, None),
+        record("sub-2", "null_median", 1.0, 0.0, None),
+    ]
 
 
 def write_run(workdir, of_subjects):
@@ -83,10 +126,23 @@ def test_the_table_shows_the_network_beside_both_nulls(summary):
     heads = [line for line in lines if line.startswith("Tmax")]
     assert "brain MAE" in heads[0] and "slice SSIM" in heads[0] and heads[1].startswith("Tmax > 6 s")
     network, blank, median = lines[1:4]
-    assert network.split() == ["network_batch", "0.50", "±", "0.00", "-0.50", "0.90", "0.80", "|", "0.930", "±",
-                               "0.000", "0.050", "30.0"]
+    assert network.split() == [
+        "network_batch",
+        "0.50",
+        "±",
+        "0.00",
+        "-0.50",
+        "0.90",
+        "0.80",
+        "|",
+        "0.930",
+        "±",
+        "0.000",
+        "0.050",
+        "30.0",
+    ]
     assert blank.split()[4:6] == ["-3.00", "–"] and median.split()[0] == "null_median"
-    overlap = next(line for line in lines[lines.index(heads[1]):] if line.startswith("network_batch"))
+    overlap = next(line for line in lines[lines.index(heads[1]) :] if line.startswith("network_batch"))
     assert overlap.split() == ["network_batch", "0.80", "0.80", "(1)", "1", "9.0", "10.0", "-1.0"]
 
 
@@ -110,17 +166,27 @@ def test_findings_say_the_margin_over_the_training_median(summary):
 
 def test_a_network_no_better_than_the_median_is_called_so():
     made = rows(network_mae=1.2)
-    assert any("no closer to the reference than the training median" in text
-               for text in report.warnings(records.summarise(made, RUN), made))
+    assert any(
+        "no closer to the reference than the training median" in text
+        for text in report.warnings(records.summarise(made, RUN), made)
+    )
     assert not any("no closer" in text for text in report.warnings(records.summarise(rows(), RUN), rows()))
 
 
 def test_what_a_reader_must_know_is_said_first():
     made = rows(moved=True, truncated=True, mask_source="maps", clipped_fraction=0.25)
     text = " ".join(report.warnings(records.summarise(made, RUN), made))
-    for words in ("Research use only", "digital phantom exams", "Only 2 subjects", "1 of 2 subjects moved", "sub-1",
-                  "ends early", "without a brain mask; the union of their maps", "25%, sub-1",
-                  "1 subject left out: sub-9"):
+    for words in (
+        "Research use only",
+        "digital phantom exams",
+        "Only 2 subjects",
+        "1 of 2 subjects moved",
+        "sub-1",
+        "ends early",
+        "without a brain mask; the union of their maps",
+        "25%, sub-1",
+        "1 subject left out: sub-9",
+    ):
         assert words in text
 
 
@@ -135,9 +201,17 @@ def test_the_page_is_one_well_formed_file_with_its_pictures_inside(tmp_path):
     assert page.open == []
     assert len(page.links) == 3 and all(link.startswith("data:image/png;base64,") for link in page.links)
     text = " ".join(page.texts)
-    for words in ("Tmax: 2 test subjects", "network (slice statistics)", "null: training median", "sub-2", "no <bolus>",
-                  "step 120, best, weights abcdef012345", "temporal generator, width 8", "jax 0.10.2",
-                  "2025-03-04 05:06"):
+    for words in (
+        "Tmax: 2 test subjects",
+        "network (slice statistics)",
+        "null: training median",
+        "sub-2",
+        "no <bolus>",
+        "step 120, best, weights abcdef012345",
+        "temporal generator, width 8",
+        "jax 0.10.2",
+        "2025-03-04 05:06",
+    ):
         assert words in text
     assert "None" not in text and "nan" not in re.findall(r"\w+", text)
 
@@ -145,9 +219,17 @@ def test_the_page_is_one_well_formed_file_with_its_pictures_inside(tmp_path):
 def test_a_page_without_training_or_pictures_leaves_those_sections_out(tmp_path):
     write_run(tmp_path, rows())
     titles = re.findall("<h2>(.*?)</h2>", report.write(tmp_path).read_text())
-    assert titles == ["In brief", "Read this first", "Exams with warnings", "Errors over subjects", "Hypoperfused tissue",
-                      "Agreement of volumes", "Every subject", "What was trained, on what, and how it was scored",
-                      "How to read the numbers"]
+    assert titles == [
+        "In brief",
+        "Read this first",
+        "Exams with warnings",
+        "Errors over subjects",
+        "Hypoperfused tissue",
+        "Agreement of volumes",
+        "Every subject",
+        "What was trained, on what, and how it was scored",
+        "How to read the numbers",
+    ]
 
 
 def test_maps_of_a_folder_get_a_page_too(tmp_path):

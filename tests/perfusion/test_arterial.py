@@ -17,10 +17,20 @@ FRAME, ECHO, FRAMES, NOISE = 1.5, 0.03, 50, 8.0
 SECONDS = FRAME * np.arange(FRAMES)
 TISSUE, ARTERY, LATE_ARTERY, VEIN, SATURATED, MOVED, AIR, MIXED, WIDE, ROUGH, STEP, AWAY = range(12)
 # Arrival s, rise s, height 1/s, S0
-KINDS = {TISSUE: (17.0, 8.0, 8.0, 1000.0), ARTERY: (15.0, 4.5, 40.0, 900.0), LATE_ARTERY: (20.0, 6.5, 40.0, 900.0),
-         VEIN: (19.0, 7.5, 45.0, 1000.0), SATURATED: (15.0, 4.5, 400.0, 900.0), MOVED: (15.0, 4.5, 40.0, 900.0),
-         AIR: (15.0, 4.5, 0.0, 20.0), MIXED: (16.0, 5.5, 40.0, 900.0), WIDE: (14.0, 9.0, 40.0, 900.0),
-         ROUGH: (15.0, 4.5, 40.0, 900.0), STEP: (15.0, 4.5, 40.0, 900.0), AWAY: (15.0, 4.5, 40.0, 900.0)}
+KINDS = {
+    TISSUE: (17.0, 8.0, 8.0, 1000.0),
+    ARTERY: (15.0, 4.5, 40.0, 900.0),
+    LATE_ARTERY: (20.0, 6.5, 40.0, 900.0),
+    VEIN: (19.0, 7.5, 45.0, 1000.0),
+    SATURATED: (15.0, 4.5, 400.0, 900.0),
+    MOVED: (15.0, 4.5, 40.0, 900.0),
+    AIR: (15.0, 4.5, 0.0, 20.0),
+    MIXED: (16.0, 5.5, 40.0, 900.0),
+    WIDE: (14.0, 9.0, 40.0, 900.0),
+    ROUGH: (15.0, 4.5, 40.0, 900.0),
+    STEP: (15.0, 4.5, 40.0, 900.0),
+    AWAY: (15.0, 4.5, 40.0, 900.0),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +44,8 @@ class World:
     def find(self, candidates=None, scale=1.0):
         everywhere = np.ones(self.kinds.shape, bool) if candidates is None else candidates
         return arterial.find_arterial_input(
-            scale * self.relaxation, everywhere, self.baseline, self.timing, FRAME, ECHO / scale)
+            scale * self.relaxation, everywhere, self.baseline, self.timing, FRAME, ECHO / scale
+        )
 
     def chosen(self, **keywords):
         return set(np.unique(self.kinds[self.find(**keywords).mask]))
@@ -42,7 +53,9 @@ class World:
 
 def _clean_curve(kind):
     arrival, rise, height, _ = KINDS[kind]
-    return height * (gamma_variate(SECONDS - arrival, rise, 3.0) + 0.1 * gamma_variate(SECONDS - arrival - 16, 2 * rise, 3.0))
+    return height * (
+        gamma_variate(SECONDS - arrival, rise, 3.0) + 0.1 * gamma_variate(SECONDS - arrival - 16, 2 * rise, 3.0)
+    )
 
 
 def _world(vessels, seed=0):
@@ -75,7 +88,9 @@ def world():
 
 @pytest.fixture(scope="module")
 def exam():
-    drawn = phantom.draw_phantom("acute", (7, 1), size=96, imperfections=dataclasses.replace(acquisition.REAL, motion=False))
+    drawn = phantom.draw_phantom(
+        "acute", (7, 1), size=96, imperfections=dataclasses.replace(acquisition.REAL, motion=False)
+    )
     series = drawn.series.astype(np.float32)
     candidates = drawn.mask | (drawn.shares["csf"] > 0.5) | (drawn.shares["artery"] > 0.1)
     timing = signal.find_bolus(series[candidates].mean(axis=0, dtype=np.float64))
@@ -105,7 +120,9 @@ def test_the_curve_of_the_arteries_is_found(world):
 
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_other_places_and_other_noise_give_arteries_too(seed):
-    assert _world({ARTERY: 12, LATE_ARTERY: 20, VEIN: 30, SATURATED: 10, MOVED: 20, AIR: 30}, seed=seed).chosen() == {ARTERY}
+    assert _world({ARTERY: 12, LATE_ARTERY: 20, VEIN: 30, SATURATED: 10, MOVED: 20, AIR: 30}, seed=seed).chosen() == {
+        ARTERY
+    }
 
 
 def test_the_choice_is_the_same_again_and_in_any_unit(world):
@@ -132,8 +149,13 @@ def test_voxels_outside_the_candidates_are_never_chosen(world):
 def test_saturated_arteries_are_mentioned_where_they_outnumber_the_others():
     found = _world({ARTERY: 6, SATURATED: 40}).find()
     assert set(np.unique(_world({ARTERY: 6, SATURATED: 40}).kinds[found.mask])) == {ARTERY}
-    assert "early voxels were not taken as arterial input because their signal falls to the noise floor" in found.findings[0].text
-    with pytest.raises(arterial.NoArterialInputError, match="in all .* noise floor; give the arterial curve with --aif=FILE"):
+    assert (
+        "early voxels were not taken as arterial input because their signal falls to the noise floor"
+        in found.findings[0].text
+    )
+    with pytest.raises(
+        arterial.NoArterialInputError, match="in all .* noise floor; give the arterial curve with --aif=FILE"
+    ):
         _world({SATURATED: 20}).find()
 
 
@@ -154,7 +176,8 @@ def test_an_exam_that_ends_within_the_arterial_passage_says_so():
     relaxation = np.broadcast_to(truth, (2, 2, 2, 17)).astype(np.float32)
     everywhere = np.ones((2, 2, 2), bool)
     found = arterial.arterial_input_from_mask(
-        relaxation, everywhere, everywhere, signal.BolusTiming(0, 0, 10, 13), FRAME, ECHO)
+        relaxation, everywhere, everywhere, signal.BolusTiming(0, 0, 10, 13), FRAME, ECHO
+    )
     assert any("ends before the first pass of the arterial curve does" in note.text for note in found.findings)
 
 
@@ -240,9 +263,16 @@ def test_a_useless_curve_is_refused():
         ((SECONDS, -curve), "positive concentration"),
         ((SECONDS * 1000, curve), "in steps of 1.5 s, it has steps of 1500, which look like ms"),
         ((SECONDS / 60, curve), "steps of 0.025, which look like minutes"),
-        ((SECONDS, curve * 1e30), r"in mM, with a peak of 0.01 to 200 mM, the peak is \d.*e\+31; no unit explains that"),
+        (
+            (SECONDS, curve * 1e30),
+            r"in mM, with a peak of 0.01 to 200 mM, the peak is \d.*e\+31; no unit explains that",
+        ),
         ((SECONDS, curve * 20), "look(s)? like µmol/l"),
-        ((SECONDS, curve / curve.max() * 0.005), "the peak is 0.005; this looks like mol/l, or like a normalised curve")]
+        (
+            (SECONDS, curve / curve.max() * 0.005),
+            "the peak is 0.005; this looks like mol/l, or like a normalised curve",
+        ),
+    ]
     for (seconds, concentration), message in refused:
         with pytest.raises(InputError, match=message):
             arterial.arterial_input_from_curve(seconds, concentration, FRAMES, FRAME)
@@ -253,9 +283,12 @@ def test_a_useless_curve_is_refused():
 
 def test_the_phantoms_arterial_curve_is_found(exam):
     drawn, relaxation, candidates, baseline, timing = exam
-    found = arterial.find_arterial_input(relaxation, candidates, baseline, timing, drawn.frame_seconds, drawn.echo_seconds)
+    found = arterial.find_arterial_input(
+        relaxation, candidates, baseline, timing, drawn.frame_seconds, drawn.echo_seconds
+    )
     truth = arterial.arterial_input_from_curve(
-        drawn.arterial_seconds, drawn.arterial_mm, len(drawn.arterial_mm), drawn.frame_seconds)
+        drawn.arterial_seconds, drawn.arterial_mm, len(drawn.arterial_mm), drawn.frame_seconds
+    )
     assert np.corrcoef(found.relaxation, truth.relaxation)[0, 1] >= 0.99
     assert (drawn.shares["artery"][found.mask] >= 0.3).mean() >= 0.9
     assert found.width_seconds == pytest.approx(truth.width_seconds, rel=0.15)

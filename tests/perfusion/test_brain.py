@@ -48,7 +48,9 @@ def _head(*more, noise=8.0):
     for number, (place, level, drop) in enumerate(parts, start=1):
         signal[place], depth[place], part[place] = level, drop, number
     rng = np.random.default_rng(0)
-    series = signal[..., None] * np.exp(-depth[..., None] * COURSE) + noise * rng.standard_normal((*signal.shape, FRAMES))
+    series = signal[..., None] * np.exp(-depth[..., None] * COURSE) + noise * rng.standard_normal(
+        (*signal.shape, FRAMES)
+    )
     return np.abs(series).astype(np.float32), part.astype(int)
 
 
@@ -222,9 +224,17 @@ def test_the_real_exam(real_exam):
 NOISE = np.abs(np.random.default_rng(0).normal(0, 10, (2, 32, 32, 4, 40))).sum(axis=0)
 
 
-@pytest.mark.parametrize("series", [
-    np.zeros((32, 32, 4, 40), np.int16), np.full((32, 32, 4, 40), 100, np.int16), NOISE, NOISE.astype(np.int16),
-    _head()[0][28:32, 28:32], np.pad(_head()[0][28:31, 28:31], ((20, 20), (20, 20), (0, 0), (0, 0)))])
+@pytest.mark.parametrize(
+    "series",
+    [
+        np.zeros((32, 32, 4, 40), np.int16),
+        np.full((32, 32, 4, 40), 100, np.int16),
+        NOISE,
+        NOISE.astype(np.int16),
+        _head()[0][28:32, 28:32],
+        np.pad(_head()[0][28:31, 28:31], ((20, 20), (20, 20), (0, 0), (0, 0))),
+    ],
+)
 def test_no_brain_is_refused_in_one_line(series):
     with pytest.raises(InputError, match=r"no brain found: .*; check") as error:
         brain_mask(series, AFFINE)

@@ -10,7 +10,15 @@ from scipy import ndimage
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import brain, conventional, kinetics, motion, parametric
-from dscgan_jax.perfusion.conventional import ConventionalMaps, Given, Measured, Settings, conventional_maps, invert, measure
+from dscgan_jax.perfusion.conventional import (
+    ConventionalMaps,
+    Given,
+    Measured,
+    Settings,
+    conventional_maps,
+    invert,
+    measure,
+)
 from dscgan_jax.perfusion.parametric import FitSettings
 from dscgan_jax.phantom.acquisition import IDEAL, REAL
 from dscgan_jax.phantom.exam import Phantom, draw_phantom
@@ -65,7 +73,9 @@ def with_artery(exam: Phantom, tissue: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """The series with an M1 of pure blood in 12 voxels within the tissue, and these voxels."""
     artery = np.zeros_like(tissue)
     artery[tuple(np.argwhere(tissue)[300:312].T)] = True
-    course = kinetics.signal_after(1.0, kinetics.relaxation_change(exam.arterial_mm, kinetics.K_BLOOD), exam.echo_seconds)
+    course = kinetics.signal_after(
+        1.0, kinetics.relaxation_change(exam.arterial_mm, kinetics.K_BLOOD), exam.echo_seconds
+    )
     series = exam.series.astype(np.float32)
     series[artery] = 1000.0 * course
     return series, artery
@@ -83,7 +93,9 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
 def differs(one: ConventionalMaps, other: ConventionalMaps, name: str) -> float:
     """Median change of a map over its median size."""
     tissue = other.measured.tissue
-    return float(np.median(np.abs(one.maps[name] - other.maps[name])[tissue]) / np.median(np.abs(other.maps[name][tissue])))
+    return float(
+        np.median(np.abs(one.maps[name] - other.maps[name])[tissue]) / np.median(np.abs(other.maps[name][tissue]))
+    )
 
 
 def assert_same(one: np.ndarray, other: np.ndarray):
@@ -167,24 +179,28 @@ def test_every_method_gives_the_same_five_maps(slab, method):
 # ------------------------------------------------------------------------------------------------- settings
 
 
-@pytest.mark.parametrize("change, base, name", [
-    ({"method": "osvd"}, {}, "cbf"),
-    ({"method": "csvd"}, {"method": "osvd"}, "cbf"),
-    ({"method": "ssvd"}, {"method": "csvd"}, "cbf"),
-    ({"scale": "none"}, {}, "cbf"),
-    ({"scale": 3.0}, {"scale": "none"}, "cbv"),
-    ({"tmax_offset": "healthy"}, {"method": "osvd"}, "tmax"),
-    ({"tmax_offset": "healthy"}, {}, "tmax"),
-    ({"cut": 0.3}, {"method": "csvd", "scale": "none"}, "cbf"),
-    ({"cut": 0.4}, {"method": "ssvd", "scale": "none"}, "cbf"),
-    ({"oscillation": 0.1}, {"method": "osvd", "scale": "none"}, "cbf"),
-    ({"neighbourhood_mm": 0.0}, {}, "tmax"),
-    ({"neighbourhood_mm": 20.0}, {}, "tmax"),
-    ({"fit": FitSettings(transit_shape=1.0)}, {"scale": "none"}, "cbf"),
-    ({"fit": FitSettings(transit_shape=2.0, dispersion=False)}, {}, "tmax"),
-    ({"fit": FitSettings(transit_shape=2.0, mtt_seconds=12.0, mtt_spread=0.1)}, {}, "mtt"),
-    ({"fit": FitSettings(transit_shape=2.0, neighbour_delay_spread=2.0)}, {}, "tmax"),
-], ids=lambda value: value if isinstance(value, str) else "".join(value))
+@pytest.mark.parametrize(
+    ("change", "base", "name"),
+    [
+        ({"method": "osvd"}, {}, "cbf"),
+        ({"method": "csvd"}, {"method": "osvd"}, "cbf"),
+        ({"method": "ssvd"}, {"method": "csvd"}, "cbf"),
+        ({"scale": "none"}, {}, "cbf"),
+        ({"scale": 3.0}, {"scale": "none"}, "cbv"),
+        ({"tmax_offset": "healthy"}, {"method": "osvd"}, "tmax"),
+        ({"tmax_offset": "healthy"}, {}, "tmax"),
+        ({"cut": 0.3}, {"method": "csvd", "scale": "none"}, "cbf"),
+        ({"cut": 0.4}, {"method": "ssvd", "scale": "none"}, "cbf"),
+        ({"oscillation": 0.1}, {"method": "osvd", "scale": "none"}, "cbf"),
+        ({"neighbourhood_mm": 0.0}, {}, "tmax"),
+        ({"neighbourhood_mm": 20.0}, {}, "tmax"),
+        ({"fit": FitSettings(transit_shape=1.0)}, {"scale": "none"}, "cbf"),
+        ({"fit": FitSettings(transit_shape=2.0, dispersion=False)}, {}, "tmax"),
+        ({"fit": FitSettings(transit_shape=2.0, mtt_seconds=12.0, mtt_spread=0.1)}, {}, "mtt"),
+        ({"fit": FitSettings(transit_shape=2.0, neighbour_delay_spread=2.0)}, {}, "tmax"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "".join(value),
+)
 def test_every_setting_has_an_effect(slab, change, base, name):
     one, other = invert(slab, chosen(**{**base, **change})), invert(slab, chosen(**base))
     assert differs(one, other, name) > 0.01
@@ -257,7 +273,9 @@ def test_the_setting_of_motion_reaches_the_measurement(exam, slab, monkeypatch):
     asked = []
     monkeypatch.setattr(motion, "realign", lambda series, affine: asked.append(series) or _still(series))
     given = dataclasses.replace(truth(exam), tissue=slab.tissue)
-    results = [conventional_maps(*arguments(exam), chosen(method="csvd", motion=how), given) for how in ("none", "rigid")]
+    results = [
+        conventional_maps(*arguments(exam), chosen(method="csvd", motion=how), given) for how in ("none", "rigid")
+    ]
     assert len(asked) == 1 and results[1].measured.realignment is not None
     np.testing.assert_array_equal(results[0].maps["tmax"], results[1].maps["tmax"])  # nothing moved
     assert not any("realigned" in note.text for note in results[1].findings)
@@ -265,20 +283,40 @@ def test_the_setting_of_motion_reaches_the_measurement(exam, slab, monkeypatch):
 
 def _still(series) -> motion.Realignment:
     count = series.shape[-1]
-    return motion.Realignment(series, np.tile(np.eye(4), (count, 1, 1)), np.zeros((count, 3)), np.zeros((count, 3)),
-                              np.zeros(3), np.zeros(count, bool), False)
+    return motion.Realignment(
+        series,
+        np.tile(np.eye(4), (count, 1, 1)),
+        np.zeros((count, 3)),
+        np.zeros((count, 3)),
+        np.zeros(3),
+        np.zeros(count, bool),
+        False,
+    )
 
 
 BAD = [
-    ("method", "tikhonov"), ("motion", "yes"), ("tmax_offset", "2"), ("scale", "auto"), ("scale", 0.0), ("scale", -1.0),
-    ("scale", float("nan")), ("scale", float("inf")), ("cut", -0.1), ("cut", 1.0), ("cut", float("nan")), ("oscillation", 0.0),
-    ("oscillation", float("nan")), ("neighbourhood_mm", -1.0), ("neighbourhood_mm", float("nan")),
-    ("fit", FitSettings(transit_shape=-1.0)), ("fit", FitSettings(transit_shape=float("nan"))),
+    ("method", "tikhonov"),
+    ("motion", "yes"),
+    ("tmax_offset", "2"),
+    ("scale", "auto"),
+    ("scale", 0.0),
+    ("scale", -1.0),
+    ("scale", float("nan")),
+    ("scale", float("inf")),
+    ("cut", -0.1),
+    ("cut", 1.0),
+    ("cut", float("nan")),
+    ("oscillation", 0.0),
+    ("oscillation", float("nan")),
+    ("neighbourhood_mm", -1.0),
+    ("neighbourhood_mm", float("nan")),
+    ("fit", FitSettings(transit_shape=-1.0)),
+    ("fit", FitSettings(transit_shape=float("nan"))),
     ("fit", FitSettings(transit_shape=float("inf"))),
 ]
 
 
-@pytest.mark.parametrize("name, value", BAD, ids=lambda value: getattr(value, "transit_shape", value))
+@pytest.mark.parametrize(("name", "value"), BAD, ids=lambda value: getattr(value, "transit_shape", value))
 def test_bad_settings_are_refused_in_one_line(name, value):
     with pytest.raises(InputError) as refused:
         Settings(**{name: value})
@@ -324,7 +362,9 @@ def test_a_given_arterial_mask_wins(exam):
 
 
 def test_a_curve_of_another_length_is_refused(exam):
-    given = dataclasses.replace(truth(exam), arterial_seconds=exam.arterial_seconds[:-1], arterial_mm=exam.arterial_mm[:-1])
+    given = dataclasses.replace(
+        truth(exam), arterial_seconds=exam.arterial_seconds[:-1], arterial_mm=exam.arterial_mm[:-1]
+    )
     with pytest.raises(InputError, match=f"each of the {len(exam.arterial_mm)} frames"):
         measure(*arguments(exam), given=given)
 
@@ -340,8 +380,10 @@ def test_an_exam_without_a_bolus_is_refused(exam):
 def test_without_echo_time_timing_stays_and_flow_is_relative(exam, slab):
     series, artery = with_artery(exam, slab.tissue)
     given = Given(tissue=slab.tissue, arterial_mask=artery)
-    known, unknown = (conventional_maps(series, exam.affine, exam.frame_seconds, te, chosen(scale="none"), given)
-                      for te in (exam.echo_seconds, float("nan")))
+    known, unknown = (
+        conventional_maps(series, exam.affine, exam.frame_seconds, te, chosen(scale="none"), given)
+        for te in (exam.echo_seconds, float("nan"))
+    )
     assert unknown.measured.relative and unknown.record()["RelativeUnits"]
     assert any("echo time is unknown" in note.text for note in unknown.findings)
     assert not any("echo time" in note.text for note in known.findings)
@@ -400,7 +442,9 @@ def dry(exam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     infarct = ndimage.binary_dilation(infarct, disc)
     series = exam.series.astype(np.float32)
     still = infarct | rim
-    series[still] = np.median(exam.series[exam.mask][:, 2:7]) * (1 + rng.normal(0, 0.02, (still.sum(), series.shape[-1])))
+    series[still] = np.median(exam.series[exam.mask][:, 2:7]) * (
+        1 + rng.normal(0, 0.02, (still.sum(), series.shape[-1]))
+    )
     return series, infarct, rim
 
 
@@ -416,6 +460,8 @@ def test_a_thin_rim_without_passage_is_no_tissue_and_a_wide_region_is(exam, dry,
 
 
 def test_a_given_mask_is_not_changed(exam, dry):
-    series, infarct, rim = dry
+    series, _infarct, rim = dry
     whole = exam.mask | rim
-    assert (measure(*arguments(exam, series), given=dataclasses.replace(truth(exam), tissue=whole)).tissue == whole).all()
+    assert (
+        measure(*arguments(exam, series), given=dataclasses.replace(truth(exam), tissue=whole)).tissue == whole
+    ).all()

@@ -111,7 +111,9 @@ def test_oscillation_index_by_hand():
     # Second differences: 0-4+1, 2-2+3, 1-6+1, 3-2+0: sizes 3, 3, 4, 1; their sum 11, over 6 values, over the peak of 3.
     wavy = np.array([0.0, 2.0, 1.0, 3.0, 1.0, 0.0])
     straight = np.arange(6.0)
-    np.testing.assert_allclose(deconvolution.oscillation_index(np.stack([wavy, 5 * wavy, straight])), [11 / 18, 11 / 18, 0])
+    np.testing.assert_allclose(
+        deconvolution.oscillation_index(np.stack([wavy, 5 * wavy, straight])), [11 / 18, 11 / 18, 0]
+    )
 
 
 # -------------------------------------------------------------------------------------- osvd against a loop
@@ -130,7 +132,7 @@ def cuts_by_loop(tissue: np.ndarray) -> np.ndarray:
     return chosen
 
 
-@pytest.mark.parametrize("snr, share", [(50, 0.97), (20, 0.95), (None, 1.0)])
+@pytest.mark.parametrize(("snr", "share"), [(50, 0.97), (20, 0.95), (None, 1.0)])
 def test_osvd_takes_the_cut_that_a_loop_over_all_cuts_takes(snr, share):
     tissue = curves(mixed(300), snr)
     chosen = cuts_by_loop(tissue)
@@ -148,8 +150,14 @@ def test_osvd_takes_the_cut_that_a_loop_over_all_cuts_takes(snr, share):
 def test_csvd_and_osvd_do_not_mind_when_the_arterial_curve_comes_and_ssvd_does():
     tissue = mixed(2000, seed=3, delay=(0.0, 6.0))
     measured = curves(tissue, snr=50)
-    bias = {method: [100 * (deconvolve_svd(measured, artery(FRAMES - shift), TR, method).cbf / tissue.voxel_cbf().mean()
-                            ).mean() - 100 for shift in (-3.0, -1.5, -0.7, 0.0, 0.7, 1.5, 3.0)] for method in METHODS}
+    bias = {
+        method: [
+            100 * (deconvolve_svd(measured, artery(FRAMES - shift), TR, method).cbf / tissue.voxel_cbf().mean()).mean()
+            - 100
+            for shift in (-3.0, -1.5, -0.7, 0.0, 0.7, 1.5, 3.0)
+        ]
+        for method in METHODS
+    }
     assert np.ptp(bias["csvd"]) <= 2.0
     assert np.ptp(bias["osvd"]) <= 2.0
     assert np.ptp(bias["ssvd"]) > 5.0
@@ -205,10 +213,15 @@ def test_every_setting_has_an_effect(noisy):
     assert differs(usual["csvd"], usual["osvd"]) and differs(usual["csvd"], usual["ssvd"])
     assert differs(usual["osvd"], usual["ssvd"])
     for method in ("ssvd", "csvd"):
-        np.testing.assert_array_equal(deconvolve_svd(noisy, artery(), TR, method, cut=CUT[method]).cbf, usual[method].cbf)
+        np.testing.assert_array_equal(
+            deconvolve_svd(noisy, artery(), TR, method, cut=CUT[method]).cbf, usual[method].cbf
+        )
         assert differs(deconvolve_svd(noisy, artery(), TR, method, cut=0.35), usual[method])
     assert differs(deconvolve_svd(noisy, artery(), TR, "osvd", oscillation=0.1), usual["osvd"])
-    slower, inside = deconvolve_svd(noisy, artery(), 2 * TR, "csvd"), np.abs(usual["csvd"].tmax) < 10  # not at a wild lag
+    slower, inside = (
+        deconvolve_svd(noisy, artery(), 2 * TR, "csvd"),
+        np.abs(usual["csvd"].tmax) < 10,
+    )  # not at a wild lag
     np.testing.assert_allclose(slower.tmax[inside], 2 * usual["csvd"].tmax[inside], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(slower.cbf[inside], 0.5 * usual["csvd"].cbf[inside], rtol=1e-4)
 
@@ -221,7 +234,9 @@ def test_the_peak_is_looked_for_at_lags_that_blood_can_have(noisy):
 
 
 def test_more_oscillation_means_more_flow(noisy):
-    flow = [np.median(deconvolve_svd(noisy, artery(), TR, "osvd", oscillation=limit).cbf) for limit in (0.01, 0.035, 0.12)]
+    flow = [
+        np.median(deconvolve_svd(noisy, artery(), TR, "osvd", oscillation=limit).cbf) for limit in (0.01, 0.035, 0.12)
+    ]
     assert flow[0] < flow[1] < flow[2]
 
 
@@ -253,8 +268,10 @@ def test_mtt_is_zero_where_nothing_flows_or_the_area_is_negative():
 @pytest.mark.parametrize("method", METHODS)
 def test_cbf_and_cbv_are_linear_in_the_curves(method, noisy):
     once = deconvolve_svd(noisy, artery(), TR, method)
-    for twice, factor in ((deconvolve_svd(2 * noisy, artery(), TR, method), 2.0),
-                          (deconvolve_svd(noisy, 2 * artery(), TR, method), 0.5)):
+    for twice, factor in (
+        (deconvolve_svd(2 * noisy, artery(), TR, method), 2.0),
+        (deconvolve_svd(noisy, 2 * artery(), TR, method), 0.5),
+    ):
         np.testing.assert_allclose(twice.cbf, factor * once.cbf, rtol=1e-4)
         np.testing.assert_allclose(twice.cbv, factor * once.cbv, rtol=1e-4)
         np.testing.assert_allclose(twice.tmax, once.tmax, atol=1e-3)

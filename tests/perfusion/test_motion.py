@@ -22,7 +22,9 @@ SHAPE = (48, 48, 12)
 def _textured_head():
     """A bright ellipsoid with structures of about 10 mm."""
     texture = ndimage.gaussian_filter(np.random.default_rng(3).standard_normal(SHAPE), (2.5, 2.5, 1.7))
-    place = (np.indices(SHAPE) - np.reshape((np.array(SHAPE) - 1) / 2, (3, 1, 1, 1))) / np.reshape([16, 18, 9], (3, 1, 1, 1))
+    place = (np.indices(SHAPE) - np.reshape((np.array(SHAPE) - 1) / 2, (3, 1, 1, 1))) / np.reshape(
+        [16, 18, 9], (3, 1, 1, 1)
+    )
     soft = ndimage.gaussian_filter((np.sum(place**2, axis=0) < 1).astype(float), 0.8)
     return 1000.0 * soft * (1.0 + 0.25 * texture / texture.std()).clip(0.2)
 
@@ -58,7 +60,9 @@ def jerks():
 
 @functools.cache
 def _phantom(moves):
-    return phantom.draw_phantom("acute", (200, 4), size=64, slices=8, imperfections=acquisition.Imperfections(motion=moves))
+    return phantom.draw_phantom(
+        "acute", (200, 4), size=64, slices=8, imperfections=acquisition.Imperfections(motion=moves)
+    )
 
 
 @functools.cache
@@ -73,7 +77,9 @@ def _residual(found, true, mask, affine):
     return np.linalg.norm((points @ np.swapaxes(found - true, 1, 2))[..., :3], axis=2).mean(axis=1)
 
 
-@pytest.mark.parametrize("number", range(len(POSES)), ids=[f"{'xyz'[a % 3]}-{'mm' if a < 3 else 'deg'}{v:+}" for a, v in POSES])
+@pytest.mark.parametrize(
+    "number", range(len(POSES)), ids=[f"{'xyz'[a % 3]}-{'mm' if a < 3 else 'deg'}{v:+}" for a, v in POSES]
+)
 def test_shifts_and_turns_of_both_signs_are_found(jerks, number):
     _, _, found = jerks
     axis, amount = POSES[number]

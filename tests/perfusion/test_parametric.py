@@ -30,8 +30,12 @@ def dispersed(count: int, seed: int = 0, delay=(-2.0, 8.0)) -> Perfusion:
     """Tissue of the default model, from fast to slow, some of it early."""
     rng = np.random.default_rng(seed)
     mtt, cbv = np.exp(rng.uniform(np.log(2.5), np.log(14), count)), rng.uniform(1.5, 5, count)
-    return Perfusion((60 * cbv / mtt)[:, None], mtt[:, None], rng.uniform(*delay, count), np.exp(
-        rng.uniform(np.log(0.1), np.log(0.9), count)))
+    return Perfusion(
+        (60 * cbv / mtt)[:, None],
+        mtt[:, None],
+        rng.uniform(*delay, count),
+        np.exp(rng.uniform(np.log(0.1), np.log(0.9), count)),
+    )
 
 
 def mixed(count: int, transit_shape: float = 1.0, seed: int = 0) -> Perfusion:
@@ -40,7 +44,9 @@ def mixed(count: int, transit_shape: float = 1.0, seed: int = 0) -> Perfusion:
     kind = rng.choice(4, count, p=[0.45, 0.4, 0.1, 0.05])
     cbf = np.array([60.0, 25.0, 20.0, 8.0])[kind] * (1 + 0.12 * rng.standard_normal(count))
     cbv = np.array([4.0, 2.0, 3.5, 1.2])[kind] * (1 + 0.08 * rng.standard_normal(count))
-    return Perfusion(cbf[:, None], (60 * cbv / cbf)[:, None], rng.uniform(0, 6, count), np.full(count, 1e-3), transit_shape)
+    return Perfusion(
+        cbf[:, None], (60 * cbv / cbf)[:, None], rng.uniform(0, 6, count), np.full(count, 1e-3), transit_shape
+    )
 
 
 def curves_and_ttp(tissue: Perfusion, artery=ARTERY) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +64,10 @@ def measured(clean: np.ndarray, drop: float = 0.32, snr: float = SNR, seed: int 
     signal = np.hypot(signal + rng.normal(0, 1 / snr, clean.shape), rng.normal(0, 1 / snr, clean.shape))
     baseline = signal[:, 1:10].mean(axis=1)
     relaxation = kinetics.relaxation_of(signal, baseline[:, None], echo)
-    return (np.float32(kinetics.concentration_of(relaxation)), np.float32(1 / snr / baseline / echo / kinetics.K_TISSUE))
+    return (
+        np.float32(kinetics.concentration_of(relaxation)),
+        np.float32(1 / snr / baseline / echo / kinetics.K_TISSUE),
+    )
 
 
 def fit(tissue, noise, settings=GAMMA, **how) -> parametric.Fitted:
@@ -66,8 +75,12 @@ def fit(tissue, noise, settings=GAMMA, **how) -> parametric.Fitted:
 
 
 def truth_of(tissue: Perfusion) -> dict[str, np.ndarray]:
-    return {"cbf": tissue.voxel_cbf(), "cbv": tissue.voxel_cbv(), "mtt": tissue.voxel_mtt(),
-            "tmax": kinetics.residue_peak_seconds(tissue)}
+    return {
+        "cbf": tissue.voxel_cbf(),
+        "cbv": tissue.voxel_cbv(),
+        "mtt": tissue.voxel_mtt(),
+        "tmax": kinetics.residue_peak_seconds(tissue),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -120,21 +133,28 @@ def test_errors_on_matched_curves_at_snr_50():
         assert np.abs(getattr(result, name) - truth_of(tissue)[name]).mean() <= limit
 
 
-@pytest.mark.parametrize("transit_shape, share", [(1.0, 0.4), (2.0, 0.5), (np.inf, 1.2)], ids=["exponential", "gamma", "box"])
+@pytest.mark.parametrize(
+    ("transit_shape", "share"), [(1.0, 0.4), (2.0, 0.5), (np.inf, 1.2)], ids=["exponential", "gamma", "box"]
+)
 def test_whatever_the_residue_the_fit_errs_less_than_csvd(transit_shape, share):
     """In CBF of a box about as much: the steepest gamma is no box."""
     tissue = mixed(2000, transit_shape)
     curves, noise = measured(curves_and_ttp(tissue)[0])
     fitted = fit(curves, noise, FitSettings()).deconvolved()  # finds the shape
     circular = deconvolution.deconvolve_svd(curves, ARTERY(FRAMES), TR, "csvd")
-    for name, truth, limit in (("cbv", tissue.voxel_cbv(), 0.5), ("mtt", tissue.voxel_mtt(), 0.8),
-                               ("cbf", tissue.voxel_cbf(), share)):
+    for name, truth, limit in (
+        ("cbv", tissue.voxel_cbv(), 0.5),
+        ("mtt", tissue.voxel_mtt(), 0.8),
+        ("cbf", tissue.voxel_cbf(), share),
+    ):
         ours, theirs = (np.abs(getattr(result, name) - truth).mean() for result in (fitted, circular))
         assert ours <= limit * theirs, name
 
 
-@pytest.mark.parametrize("transit_shape, allowed", [
-    (1.0, parametric.SHAPES[:2]), (2.0, (2.0,)), (3.0, (2.0, 3.0)), (np.inf, parametric.SHAPES[-2:])])
+@pytest.mark.parametrize(
+    ("transit_shape", "allowed"),
+    [(1.0, parametric.SHAPES[:2]), (2.0, (2.0,)), (3.0, (2.0, 3.0)), (np.inf, parametric.SHAPES[-2:])],
+)
 def test_the_likeliest_shape_is_that_of_the_tissue(transit_shape, allowed):
     """Or its neighbour towards the usual one, which a small gain does not leave."""
     curves, noise = measured(curves_and_ttp(mixed(1000, transit_shape, seed=7))[0])
@@ -236,13 +256,20 @@ def test_the_fit_is_the_maximum_of_the_posterior_that_levenberg_marquardt_finds(
     for voxel, (curve, sigma, place) in enumerate(zip(curves.astype(np.float64), noise, places)):
         starts = [place, *(np.append(place[0] + shift, MEAN[1:]) for shift in (-1.0, 1.0))]
         starts = [np.insert(start, [0, 3, 3], linear_part(curve, start)) for start in starts]
-        found = min((optimize.least_squares(misfit, start, misfit_slopes, method="lm", x_scale="jac", args=(curve, sigma))
-                     for start in starts), key=lambda answer: answer.cost)
+        found = min(
+            (
+                optimize.least_squares(misfit, start, misfit_slopes, method="lm", x_scale="jac", args=(curve, sigma))
+                for start in starts
+            ),
+            key=lambda answer: answer.cost,
+        )
         excess[voxel] = 0.5 * (misfit(starts[0], curve, sigma) ** 2).sum() - found.cost
         best[voxel] = found.x
     assert (excess > -1e-3).all()  # the reference is one
     assert np.quantile(excess, 0.95) < 0.1 and np.quantile(excess, 0.99) < 0.5
-    differences = np.column_stack([result.cbf / best[:, 0] - 1, places - best[:, 1:4]])  # CBF, delay, ln MTT, ln dispersion
+    differences = np.column_stack(
+        [result.cbf / best[:, 0] - 1, places - best[:, 1:4]]
+    )  # CBF, delay, ln MTT, ln dispersion
     assert (np.quantile(np.abs(differences), 0.95, axis=0) < [0.05, 0.25, 0.05, 0.25]).all()
 
 
@@ -331,7 +358,11 @@ def test_every_setting_is_tried():
     assert set(CHANGED) == {field.name for field in dataclasses.fields(FitSettings)}
 
 
-PLANE = {"mask": np.ones((10, 20, 1), bool), "voxel_mm": np.full(3, 2.0), "neighbourhood_mm": 5.0}  # of the patient's voxels
+PLANE = {
+    "mask": np.ones((10, 20, 1), bool),
+    "voxel_mm": np.full(3, 2.0),
+    "neighbourhood_mm": 5.0,
+}  # of the patient's voxels
 
 
 @pytest.fixture(scope="module")
@@ -342,7 +373,9 @@ def usual(patient) -> parametric.Fitted:
 @pytest.mark.parametrize("name", CHANGED)
 def test_every_setting_has_an_effect(patient, usual, name):
     changed = fit(*patient[1:], **PLANE, settings=dataclasses.replace(GAMMA, **{name: CHANGED[name]}))
-    changes = [np.median(np.abs(getattr(changed, key) / getattr(usual, key) - 1)) for key in ("delay", "mtt", "dispersion")]
+    changes = [
+        np.median(np.abs(getattr(changed, key) / getattr(usual, key) - 1)) for key in ("delay", "mtt", "dispersion")
+    ]
     assert max(changes) > 0.02
 
 
@@ -412,7 +445,9 @@ def test_the_arterial_curve_between_its_frames():
     curve = parametric.continuous_curve(ARTERY(FRAMES), TR)
     np.testing.assert_allclose(curve(FRAMES), ARTERY(FRAMES), atol=1e-12)
     between = FRAMES[:-1] + TR / 2
-    np.testing.assert_allclose(curve(between), ARTERY(between), atol=0.03 * ARTERY.peak_mm)  # a spline swings before a bend
+    np.testing.assert_allclose(
+        curve(between), ARTERY(between), atol=0.03 * ARTERY.peak_mm
+    )  # a spline swings before a bend
     assert curve(np.array([-0.1]))[0] == 0.0
     assert curve(np.array([500.0]))[0] == pytest.approx(ARTERY(FRAMES[-1:])[0])
 

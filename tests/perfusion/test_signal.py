@@ -49,9 +49,17 @@ def test_a_deeper_bolus_than_its_recirculation_is_taken():
     assert signal.find_bolus(curve).peak_frame == 14
 
 
-@pytest.mark.parametrize("curve", [
-    np.full(60, 1000.0), 1000 + np.random.default_rng(0).normal(0, 20, 60), np.linspace(1000, 930, 60),
-    np.where(np.arange(60) < 30, 1000.0, 700.0), np.random.default_rng(1).normal(1000, 1, 60), _curve()[:13]])
+@pytest.mark.parametrize(
+    "curve",
+    [
+        np.full(60, 1000.0),
+        1000 + np.random.default_rng(0).normal(0, 20, 60),
+        np.linspace(1000, 930, 60),
+        np.where(np.arange(60) < 30, 1000.0, 700.0),
+        np.random.default_rng(1).normal(1000, 1, 60),
+        _curve()[:13],
+    ],
+)
 def test_no_bolus_is_refused(curve):
     with pytest.raises(signal.NoBolusError, match="no bolus"):
         signal.find_bolus(curve)

@@ -24,8 +24,17 @@ SECONDS = {"first": 2.0, "median": 0.5, "fastest": 0.4, "slowest": 0.6, "repeats
 def tiny_config(**fields):
     config = default.get_config("demo")
     config.train.batch_size = 4  # one slice for each virtual device
-    return benchmark.with_fields(config, **{
-        "data.size": 32, "model.generator": "unet", "model.width": 2, "model.depth": 2, "model.discriminator_width": 2, **fields})
+    return benchmark.with_fields(
+        config,
+        **{
+            "data.size": 32,
+            "model.generator": "unet",
+            "model.width": 2,
+            "model.depth": 2,
+            "model.discriminator_width": 2,
+            **fields,
+        },
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,15 +52,41 @@ def record(small_yardsticks):
 
 
 def versus(**changes):
-    setting = {"size": 64, "frames": 80, "width": 16, "discriminator_width": 64, "depth": 6, "batch": 4, "compute": "float32",
-               "torch_compile": False}
-    row = {"what": "step, tuned", "jax_seconds": 0.5, "torch_seconds": 1.0, "ratio": 2.0, "ratio_lowest": 1.5,
-           "ratio_highest": 2.5, "jax_fraction_of_peak": 0.4, "torch_fraction_of_peak": 0.2}
+    setting = {
+        "size": 64,
+        "frames": 80,
+        "width": 16,
+        "discriminator_width": 64,
+        "depth": 6,
+        "batch": 4,
+        "compute": "float32",
+        "torch_compile": False,
+    }
+    row = {
+        "what": "step, tuned",
+        "jax_seconds": 0.5,
+        "torch_seconds": 1.0,
+        "ratio": 2.0,
+        "ratio_lowest": 1.5,
+        "ratio_highest": 2.5,
+        "jax_fraction_of_peak": 0.4,
+        "torch_fraction_of_peak": 0.2,
+    }
     hardware = {"backend": "cpu", "device": "a CPU", "cores": 2}
-    return {"schema": benchmark_page.VERSUS, "command": "a command", "hardware": hardware,
-            "versions": {"jax": "0"}, "torch": {"torch": "2", "threads": 2, "chosen": {"step_tuned": "contiguous"}},
-            "load_before": 0.0, "load_after": 0.0, "setting": setting, "comparisons": [row],
-            "peaks": {"float32": {"jax": 1e11, "torch": 1e11}}, "largest_difference": 1e-6, **changes}
+    return {
+        "schema": benchmark_page.VERSUS,
+        "command": "a command",
+        "hardware": hardware,
+        "versions": {"jax": "0"},
+        "torch": {"torch": "2", "threads": 2, "chosen": {"step_tuned": "contiguous"}},
+        "load_before": 0.0,
+        "load_after": 0.0,
+        "setting": setting,
+        "comparisons": [row],
+        "peaks": {"float32": {"jax": 1e11, "torch": 1e11}},
+        "largest_difference": 1e-6,
+        **changes,
+    }
 
 
 # --- Counting ------------------------------------------------------------------------------------------------------
@@ -68,14 +103,29 @@ def test_positions_are_those_of_the_published_tables():
     stack, image = counting.generator_layers(model, 80, 128, 1)
     assert [layer.positions // 128**2 for layer in stack] == [40, 20, 10, 5, 2, 1]
     assert [layer.positions for layer in image] == [side**2 for side in (64, 32, 16, 8, 4, 2, 2, 4, 8, 16, 32, 64)]
-    assert [layer.positions for layer in counting.discriminator_layers(model, 80, 128, 1)] == [64**2, 32**2, 31**2, 30**2]
+    assert [layer.positions for layer in counting.discriminator_layers(model, 80, 128, 1)] == [
+        64**2,
+        32**2,
+        31**2,
+        30**2,
+    ]
 
 
-@pytest.mark.parametrize("fields", [
-    {}, {"model.generator": "unet"}, {"model.upsample": "resize"}, {"model.depth": 3}, {"model.discriminator_layers": 3},
-    {"model.discriminator": "whole"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"model.generator": "unet"},
+        {"model.upsample": "resize"},
+        {"model.depth": 3},
+        {"model.discriminator_layers": 3},
+        {"model.discriminator": "whole"},
+    ],
+)
 def test_each_counted_layer_is_a_kernel_of_the_network(fields):
-    model = benchmark.with_fields(default.get_config(), **{"model.width": 4, "model.discriminator_width": 4, **fields}).model
+    model = benchmark.with_fields(
+        default.get_config(), **{"model.width": 4, "model.discriminator_width": 4, **fields}
+    ).model
     networks = jax.eval_shape(lambda: state.build(model, 80, 5, None)[1:])
     generator, discriminator = (variables["params"] for variables in networks)
     stack, image = counting.generator_layers(model, 80, 128, 5)
@@ -95,8 +145,11 @@ def test_each_counted_layer_is_a_kernel_of_the_network(fields):
 @pytest.mark.parametrize("upsample", [False, True])
 def test_a_layer_counts_what_xla_counts(upsample):
     common = {"bias": False, "scheme": "pix2pix", "rng": np.random.default_rng(0)}
-    layer = (blocks.TransposedConv(8, 16, **common) if upsample
-             else blocks.Conv(8, 16, size=4, stride=2, padding=1, **common))
+    layer = (
+        blocks.TransposedConv(8, 16, **common)
+        if upsample
+        else blocks.Conv(8, 16, size=4, stride=2, padding=1, **common)
+    )
     side = 64 if upsample else 128  # on the side with fewer pixels, all 16 taps meet each of 64 x 64
     analysis = jax.jit(lambda x: layer(x)).lower(jax.ShapeDtypeStruct((1, side, side, 8), jnp.float32)).cost_analysis()
     assert counting.Layer("layer", 16, 8, 16, 64**2).flops == pytest.approx(analysis["flops"], rel=0.05)
@@ -244,8 +297,7 @@ def test_a_demand_is_met_or_not_by_its_own_setting():
 
 def test_a_side_that_failed_is_not_measured_on_the_page():
     record = versus(comparisons=[{"what": "step, tuned", **benchmark.ratios([[1.0]], None)}])
-    assert benchmark_page.versus_rows(record) == [
-        ("step, tuned", "1 s", *[benchmark_page.ABSENT] * 5)]
+    assert benchmark_page.versus_rows(record) == [("step, tuned", "1 s", *[benchmark_page.ABSENT] * 5)]
 
 
 def test_other_files_of_the_folder_are_passed_over(tmp_path):

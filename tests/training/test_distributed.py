@@ -21,8 +21,8 @@ from dscgan_jax.training import distributed, sharding
 from dscgan_jax.training import loop as train
 
 STEPS = 4
-# Sums over devices are taken in another order: a few units in the last place of float32 (1.2e-7), which four small steps
-# of Adam leave so. A lost or doubled slice would move the losses by more than 1e-3.
+# Sums over devices are taken in another order: a few units in the last place of float32 (1.2e-7), which four small
+# steps of Adam leave so. A lost or doubled slice would move the losses by more than 1e-3.
 RTOL = 1e-5
 
 # What compiles quickly: that the temporal network is the same on several devices is seen in test_sharding.
@@ -47,16 +47,35 @@ workflow.train_and_evaluate(config, pathlib.Path("two"))
 
 def fields(world, **changes):
     """8 slices a step, of which 8 devices take one each; one checkpoint, at the last step."""
-    tiny = {name: value for name, value in runs.TINY.items() if name != "model.unet_width"}  # which the plain U-Net does not read
-    return {**tiny, **QUICK, "data.root": str(world / "exams"), "data.cache_dir": str(world / "cache"), "train.steps": STEPS,
-            "train.batch_size": 8, "train.checkpoint_every_epochs": 1000.0, **changes}
+    tiny = {
+        name: value for name, value in runs.TINY.items() if name != "model.unet_width"
+    }  # which the plain U-Net does not read
+    return {
+        **tiny,
+        **QUICK,
+        "data.root": str(world / "exams"),
+        "data.cache_dir": str(world / "cache"),
+        "train.steps": STEPS,
+        "train.batch_size": 8,
+        "train.checkpoint_every_epochs": 1000.0,
+        **changes,
+    }
 
 
 def start(world, line, devices):
     """A process of its own with virtual devices."""
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=world,
-                            env={**os.environ, "JAX_PLATFORMS": "cpu",
-                                 "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK_COMPILER}"})
+    return subprocess.Popen(
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=world,
+        env={
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK_COMPILER}",
+        },
+    )
 
 
 def free_port():
@@ -82,8 +101,9 @@ def world(tmp_path_factory):
     """All runs: `one` on one device; `two` in two processes with two devices each, interrupted after the second step;
     `eight` on eight devices until the third step, from which `eight-one` goes on with one."""
     folder = tmp_path_factory.mktemp("distributed")
-    phantom_exams.write_cohort(folder / "exams", preset="acute", subjects=4, seed=3, size=32, slices=3,
-                               split_fractions=(0.5, 0.25, 0.25))
+    phantom_exams.write_cohort(
+        folder / "exams", preset="acute", subjects=4, seed=3, size=32, slices=3, split_fractions=(0.5, 0.25, 0.25)
+    )
     config = temp_tmax.get_config("demo")
     config.update_from_flattened_dict(fields(folder))
     workflow.set_up(config)
@@ -91,15 +111,43 @@ def world(tmp_path_factory):
 
     eight = {"train.steps": STEPS - 1, "train.decay": "constant"}
     port = free_port()
-    line = ["--config=configs/temp_tmax.py:demo", *[f"--config.{name}={value}" for name, value in fields(
-        folder, **{"train.decay": "constant", "train.steps": STEPS - 2, "data.on_device": "always"}).items()], "--workdir=two"]
-    processes = [start(folder, [sys.executable, "-c", TWICE, f"--coordinator=127.0.0.1:{port}", "--processes=2",
-                                f"--process={index}", *line], 2) for index in range(2)]
-    processes.append(start(folder, [sys.executable, "-c", runs.DRIVER, json.dumps(fields(folder, **eight)),
-                                    str(folder / "eight")], 8))
+    line = [
+        "--config=configs/temp_tmax.py:demo",
+        *[
+            f"--config.{name}={value}"
+            for name, value in fields(
+                folder, **{"train.decay": "constant", "train.steps": STEPS - 2, "data.on_device": "always"}
+            ).items()
+        ],
+        "--workdir=two",
+    ]
+    processes = [
+        start(
+            folder,
+            [
+                sys.executable,
+                "-c",
+                TWICE,
+                f"--coordinator=127.0.0.1:{port}",
+                "--processes=2",
+                f"--process={index}",
+                *line,
+            ],
+            2,
+        )
+        for index in range(2)
+    ]
+    processes.append(
+        start(
+            folder, [sys.executable, "-c", runs.DRIVER, json.dumps(fields(folder, **eight)), str(folder / "eight")], 8
+        )
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharding, "data_mesh", lambda: jax.make_mesh(
-            (1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1]))
+        patch.setattr(
+            sharding,
+            "data_mesh",
+            lambda: jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1]),
+        )
         config.train.decay = "constant"
         train.train(config, folder / "one", *prepared)
         told = [process.communicate(timeout=300) for process in processes]
@@ -196,16 +244,21 @@ def test_a_folder_that_a_process_does_not_see_is_refused(tmp_path, monkeypatch):
     assert not list((tmp_path / "run").iterdir())
 
 
-@pytest.mark.parametrize(("values", "words"), [
-    ({"processes": 2}, "need --coordinator=HOST:PORT, --processes=N and --process=I together"),
-    ({"coordinator": "node1", "processes": 2, "process": 0}, "expected HOST:PORT"),
-    ({"coordinator": "node1:99999", "processes": 2, "process": 0}, "expected HOST:PORT"),
-    ({"coordinator": "node1:29400", "processes": 2, "process": 2}, "below their number"),
-    ({"automatic": True, "processes": 2}, "leave them out"),
-])
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"processes": 2}, "need --coordinator=HOST:PORT, --processes=N and --process=I together"),
+        ({"coordinator": "node1", "processes": 2, "process": 0}, "expected HOST:PORT"),
+        ({"coordinator": "node1:99999", "processes": 2, "process": 0}, "expected HOST:PORT"),
+        ({"coordinator": "node1:29400", "processes": 2, "process": 2}, "below their number"),
+        ({"automatic": True, "processes": 2}, "leave them out"),
+    ],
+)
 def test_values_that_make_no_sense_are_refused(values, words):
     with pytest.raises(InputError, match=words):
-        distributed.initialize(**{"automatic": False, "coordinator": None, "processes": None, "process": None, **values})
+        distributed.initialize(
+            **{"automatic": False, "coordinator": None, "processes": None, "process": None, **values}
+        )
 
 
 def test_a_port_that_is_taken_is_refused():
@@ -227,8 +280,12 @@ def test_one_process_alone_joins_nobody():
 
 def test_the_front_door_tells_in_one_line_who_is_missing(tmp_path):
     lines = {
-        "did not all come within 1 s": [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", "--process=1",
-                                        "--wait_seconds=1"],
+        "did not all come within 1 s": [
+            f"--coordinator=127.0.0.1:{free_port()}",
+            "--processes=2",
+            "--process=1",
+            "--wait_seconds=1",
+        ],
         "found neither Slurm, Open MPI nor a TPU pod": ["--distributed=auto"],
         "--mode=predict runs in one process": ["--mode=predict", "--processes=2"],
     }

@@ -27,8 +27,9 @@ from dscgan_jax.training import loop as train
 @pytest.fixture(scope="module")
 def exams(tmp_path_factory):
     root = tmp_path_factory.mktemp("exams") / "root"
-    phantom_exams.write_cohort(root, preset="acute", subjects=4, seed=3, size=32, slices=3,
-                               split_fractions=(0.5, 0.25, 0.25))
+    phantom_exams.write_cohort(
+        root, preset="acute", subjects=4, seed=3, size=32, slices=3, split_fractions=(0.5, 0.25, 0.25)
+    )
     return root
 
 
@@ -50,9 +51,13 @@ def config_of(exams, cache, **changes):
 def start(exams, cache, workdir, before="", **changes):
     """A training process of its own, which does `before` first."""
     settings = json.dumps(fields(exams, cache, **changes))
-    return subprocess.Popen([sys.executable, "-c", before + runs.DRIVER, settings, str(workdir)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    return subprocess.Popen(
+        [sys.executable, "-c", before + runs.DRIVER, settings, str(workdir)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
 
 
 def finish(process):
@@ -115,9 +120,12 @@ def killed_where(moment, exams, cache, workdir, **changes):
     assert process.returncode == -signal.SIGKILL, out + err
 
 
-@pytest.mark.parametrize(("moment", "folder_is_there"), [(AT_THE_FIRST_CHECKPOINT_FOLDER, True),
-                                                          (BEFORE_ANY_CHECKPOINT_FOLDER, False)])
-def test_a_run_that_was_killed_before_its_first_checkpoint_is_started_again(exams, cache, tmp_path, moment, folder_is_there):
+@pytest.mark.parametrize(
+    ("moment", "folder_is_there"), [(AT_THE_FIRST_CHECKPOINT_FOLDER, True), (BEFORE_ANY_CHECKPOINT_FOLDER, False)]
+)
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_started_again(
+    exams, cache, tmp_path, moment, folder_is_there
+):
     workdir = tmp_path / "run"
     killed_where(moment, exams, cache, workdir, **{"train.steps": 2})
     assert (workdir / "checkpoints").is_dir() == folder_is_there and (workdir / "config.json").is_file()
@@ -128,8 +136,16 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_is_started_again(exam
     assert not (workdir / train.LOCK_FILE).exists()
 
 
-@pytest.mark.parametrize("left", [{}, {".config.json.partial": "{"}, {"config.json": ""}, {"config.json": "[1"},
-                                  {"config.json": "3", ".config.json.partial": '{"seed'}])
+@pytest.mark.parametrize(
+    "left",
+    [
+        {},
+        {".config.json.partial": "{"},
+        {"config.json": ""},
+        {"config.json": "[1"},
+        {"config.json": "3", ".config.json.partial": '{"seed'},
+    ],
+)
 def test_what_a_kill_left_of_the_config_is_no_obstacle_while_no_checkpoint_is_finished(tmp_path, left):
     (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp-17").mkdir(parents=True)
     for name, text in left.items():
@@ -172,7 +188,13 @@ tracking.Tracker.log = log
     config = config_of(exams, cache, **{"train.steps": 4})
     with pytest.raises(InputError) as told:
         train.train(config, workdir, *workflow.prepare(config))
-    for word in (str(workdir), socket.gethostname(), f"process {first.pid}", time.strftime("since %Y-%m-%d"), "--workdir"):
+    for word in (
+        str(workdir),
+        socket.gethostname(),
+        f"process {first.pid}",
+        time.strftime("since %Y-%m-%d"),
+        "--workdir",
+    ):
         assert word in str(told.value)
     assert "\n" not in str(told.value)
     assert runs.snapshot(workdir) == before
@@ -234,7 +256,9 @@ def test_more_steps_continue_a_finished_run_wherever_the_slices_lie(exams, cache
     jax.tree.map(np.testing.assert_array_equal, weights(tmp_path / "whole")[1], weights(tmp_path / "halves")[1])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(exams, cache, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    exams, cache, tmp_path, monkeypatch
+):
     config = config_of(exams, cache, **{"train.steps": 8, "train.checkpoint_every_epochs": 1.0})
     real_step = train.steps.train_step
 
@@ -258,8 +282,11 @@ def test_a_run_does_not_continue_on_other_exams(exams, cache, tmp_path):
 
 
 def test_the_last_and_the_best_checkpoint_are_kept(exams, cache, tmp_path):
-    config = config_of(exams, cache, **{"train.steps": 10, "train.keep_checkpoints": 1,
-                                        "train.learning_rate": 0.02, "train.decay": "constant"})
+    config = config_of(
+        exams,
+        cache,
+        **{"train.steps": 10, "train.keep_checkpoints": 1, "train.learning_rate": 0.02, "train.decay": "constant"},
+    )
     train.train(config, tmp_path / "run", *workflow.prepare(config))
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     errors = {row["step"]: row["validation_error"] for row in rows if "validation_error" in row}
@@ -280,7 +307,9 @@ def test_a_damaged_checkpoint_is_named(exams, cache, tmp_path):
         train.train(config_of(exams, cache, **{"train.steps": 4}), tmp_path / "run", *workflow.prepare(config))
 
 
-def test_a_step_that_needs_more_memory_than_the_machine_has_is_refused_before_it_is_tried(exams, cache, tmp_path, monkeypatch):
+def test_a_step_that_needs_more_memory_than_the_machine_has_is_refused_before_it_is_tried(
+    exams, cache, tmp_path, monkeypatch
+):
     config = config_of(exams, cache, **{"train.steps": 2})
     builder, record = workflow.prepare(config)
     monkeypatch.setattr(train.os, "sysconf", lambda name: 1000)  # a machine of 1,000 pages of 1,000 bytes

@@ -51,12 +51,17 @@ def assert_equal(first, second):
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
-@pytest.mark.parametrize(("batch_size", "count", "n_devices"), [(4, 9, 4), (4, 9, 1), (16, 4, 4), (7, 4, 1), (1, 15, 1)])
+@pytest.mark.parametrize(
+    ("batch_size", "count", "n_devices"), [(4, 9, 4), (4, 9, 1), (16, 4, 4), (7, 4, 1), (1, 15, 1)]
+)
 def test_device_memory_and_disk_give_identical_batches(data_set, batch_size, count, n_devices):
     """Over more than two epochs of seven slices, with batches that straddle one epoch's end, or three."""
-    for device, memory, disk in zip(batches(data_set, count, n_devices, batch_size=batch_size, seed=5),
-                                    host_batches(data_set, count, batch_size=batch_size, seed=5, memory_mib=100),
-                                    host_batches(data_set, count, batch_size=batch_size, seed=5), strict=True):
+    for device, memory, disk in zip(
+        batches(data_set, count, n_devices, batch_size=batch_size, seed=5),
+        host_batches(data_set, count, batch_size=batch_size, seed=5, memory_mib=100),
+        host_batches(data_set, count, batch_size=batch_size, seed=5),
+        strict=True,
+    ):
         assert_equal(device, memory)
         assert_equal(memory, disk)
 
@@ -76,14 +81,18 @@ def test_the_slices_arrive_in_blocks_as_they_were_stored(data_set, monkeypatch):
     slices = pipeline.training_slices(data_set)
     assert_equal(arrays, pipeline.stacked(map(slices, range(7))))
     assert arrays["dsc"].dtype == np.int16
-    assert all(values.sharding.is_fully_replicated and len(values.sharding.device_set) == 4 for values in arrays.values())
+    assert all(
+        values.sharding.is_fully_replicated and len(values.sharding.device_set) == 4 for values in arrays.values()
+    )
     assert sum(values.nbytes for values in arrays.values()) == pipeline.training_bytes(data_set)
 
 
 def test_a_block_is_written_in_place(data_set):
-    arrays, mesh = loaded(data_set, 1)
+    arrays, _mesh = loaded(data_set, 1)
     block = jax.tree.map(lambda values: values[:2], arrays)
-    memory = jax.jit(resident.fill_block, donate_argnums=0).lower(arrays, block, np.int32(0)).compile().memory_analysis()
+    memory = (
+        jax.jit(resident.fill_block, donate_argnums=0).lower(arrays, block, np.int32(0)).compile().memory_analysis()
+    )
     assert memory.alias_size_in_bytes >= pipeline.training_bytes(data_set)
     assert memory.temp_size_in_bytes < arrays["dsc"][0].nbytes
 
@@ -92,7 +101,10 @@ def test_each_device_gathers_its_own_slices_alone(data_set):
     arrays, mesh = loaded(data_set)
     draw, gather = resident.compiled(mesh, batch_size=8, seed=0, n_slices=7)
     order = draw(np.int32(0))
-    programs = [draw.lower(np.int32(0)).compile().as_text(), gather.lower(arrays, order, np.int32(0)).compile().as_text()]
+    programs = [
+        draw.lower(np.int32(0)).compile().as_text(),
+        gather.lower(arrays, order, np.int32(0)).compile().as_text(),
+    ]
     assert not any(COLLECTIVE.search(program) for program in programs)
     assert "s16[2,64,16,16]" in programs[1] and "s16[8,64,16,16]" not in programs[1]
     batch = gather(arrays, order, np.int32(0))
@@ -123,25 +135,33 @@ def test_the_mode_is_chosen_by_what_fits(data_set):
 
     def chosen(mesh, wish):
         return train.fits_on_device(feed_of(data_set, on_device=wish)[0], data_set, mesh, 0)
+
     assert chosen(room, "auto") and chosen(room, "always") and not chosen(room, "never")
     assert not chosen(full, "auto")
-    with pytest.raises(InputError, match=r"data\.on_device=always: the training slices need 0\.3 MiB, .* room for 0\.0 MiB"):
+    with pytest.raises(
+        InputError, match=r"data\.on_device=always: the training slices need 0\.3 MiB, .* room for 0\.0 MiB"
+    ):
         chosen(full, "always")
     assert not chosen(sharding.data_mesh(), "auto"), "a CPU's memory is where the slices lie anyway"
     assert chosen(sharding.data_mesh(), "always")
 
 
-@pytest.mark.parametrize(("fields", "where"), [
-    ({"on_device": "always"}, "7 on each device (0.3 MiB)"),
-    ({"on_device": "never"}, "7 in memory (0.3 MiB)"),
-    ({"memory_mib": 0}, "7 on disk (0.3 MiB)"),
-])
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"on_device": "always"}, "7 on each device (0.3 MiB)"),
+        ({"on_device": "never"}, "7 in memory (0.3 MiB)"),
+        ({"memory_mib": 0}, "7 on disk (0.3 MiB)"),
+    ],
+)
 def test_the_feed_gives_the_same_placed_batches_from_everywhere(data_set, fields, where, capsys):
     config, mesh = feed_of(data_set, **fields)
     feed = train.data_feed(config, data_set, mesh, 2)
     for expected in host_batches(data_set, 7, start_step=2):
         batch = next(feed)
-        assert all(values.sharding.is_equivalent_to(sharding.split_batch(mesh), values.ndim) for values in batch.values())
+        assert all(
+            values.sharding.is_equivalent_to(sharding.split_batch(mesh), values.ndim) for values in batch.values()
+        )
         assert_equal(expected, batch)
     assert f"training slices: {where}" in capsys.readouterr().out
 

@@ -31,8 +31,12 @@ def arrays():
 @functools.cache
 def compiled_step():
     networks, optimisers, _ = created()
-    return jax.jit(functools.partial(steps.gan_step_and_gradients, networks=networks, optimisers=optimisers,
-                                     objective="logits", l1_weight=1.0), compiler_options=FAST)
+    return jax.jit(
+        functools.partial(
+            steps.gan_step_and_gradients, networks=networks, optimisers=optimisers, objective="logits", l1_weight=1.0
+        ),
+        compiler_options=FAST,
+    )
 
 
 @functools.cache
@@ -41,16 +45,23 @@ def one_step(n_devices, first=0, last=4):
     mesh = sharding.data_mesh(jax.devices()[:n_devices])
     batch = sharding.place_batch({name: array[first:last] for name, array in arrays().items()}, mesh)
     after, scalars, gradients = compiled_step()(
-        sharding.place_state(created()[2], mesh), batch["series"], batch["target"], batch["has_map"])
-    numbers = {"generator": after.generator, "discriminator": after.discriminator, "scalars": scalars,
-               "gradients": gradients}
+        sharding.place_state(created()[2], mesh), batch["series"], batch["target"], batch["has_map"]
+    )
+    numbers = {
+        "generator": after.generator,
+        "discriminator": after.discriminator,
+        "scalars": scalars,
+        "gradients": gradients,
+    }
     return jax.tree.map(np.asarray, numbers)
 
 
 def largest_share(one, other):
     """Largest difference of two trees, each leaf as a share of its largest value."""
+
     def share(a, b):
         return np.abs(a - b).max() / max(np.abs(a).max(), 1e-3)
+
     return max(jax.tree.leaves(jax.tree.map(share, one, other)))
 
 
@@ -62,8 +73,9 @@ def test_four_devices_make_the_update_of_one():
     for network in ("generator", "discriminator"):
         assert largest_share(one[network]["stats"], four[network]["stats"]) < 1e-5
         # Adam's first step is the rate whatever the gradient's size: rounding decides where that is zero.
-        apart = jax.tree.map(lambda a, b: (np.abs(a - b) > 1e-6).ravel(), one[network]["params"],
-                             four[network]["params"])
+        apart = jax.tree.map(
+            lambda a, b: (np.abs(a - b) > 1e-6).ravel(), one[network]["params"], four[network]["params"]
+        )
         assert np.concatenate(jax.tree.leaves(apart)).mean() < 0.005
 
 

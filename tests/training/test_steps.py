@@ -28,6 +28,7 @@ def model_settings(**fields):
 
 # --- Three steps from the golden start -----------------------------------------------------------------------------
 
+
 def biased(variance, count):
     """In place of `blocks.unbiased`: what most libraries record."""
     del count
@@ -47,12 +48,20 @@ def golden_networks():
 @functools.cache
 def compiled_step(objective, bits, variance):
     """Jitted step whose learning rate is an argument; `variance` is what the running variance is made of."""
+
     def step(before, series, target, rate):
         adam = optax.adam(rate, b1=0.5, b2=0.999)
         with mock.patch.object(blocks, "unbiased", variance):
             return steps.gan_step_and_gradients(
-                before, series, target, jnp.ones((2, 1), bool), networks=golden_networks()[0],
-                optimisers=state.Optimisers(adam, adam), objective=objective, l1_weight=1.0)
+                before,
+                series,
+                target,
+                jnp.ones((2, 1), bool),
+                networks=golden_networks()[0],
+                optimisers=state.Optimisers(adam, adam),
+                objective=objective,
+                l1_weight=1.0,
+            )
 
     return jax.jit(step, compiler_options=FAST)
 
@@ -66,32 +75,48 @@ def three_steps(golden: pathlib.Path, objective, bits=32, rate=1e-4, variance=bl
 
     def start(letter, entries):
         named = {entry.name: archive[f"init/{letter}/{entry.name}"] for entry in entries}
-        return jax.tree.map(lambda leaf: leaf.astype(precise) if leaf.dtype.kind == "f" else leaf,
-                            convert.from_published(named, entries))
+        return jax.tree.map(
+            lambda leaf: leaf.astype(precise) if leaf.dtype.kind == "f" else leaf,
+            convert.from_published(named, entries),
+        )
 
     found = {}
     with jax.enable_x64(bits == 64):
         variables_g, variables_d = start("g", entries_g), start("d", entries_d)
         adam = optax.adam(rate)
-        now = state.GanState(jnp.int32(0), jax.random.key(0), variables_g, variables_d,
-                             adam.init(variables_g["params"]), adam.init(variables_d["params"]))
+        now = state.GanState(
+            jnp.int32(0),
+            jax.random.key(0),
+            variables_g,
+            variables_d,
+            adam.init(variables_g["params"]),
+            adam.init(variables_d["params"]),
+        )
         scalars = []
         for index in range(3):
             x, y = (archive[name][index].astype(precise) for name in ("x", "y"))
             now, terms, gradients = compiled_step(objective, bits, variance)(now, x, np.moveaxis(y, 1, -1), rate)
             scalars.append(jax.tree.map(float, terms))
-            for letter, variables, gradient, entries in (("g", now.generator, gradients[0], entries_g),
-                                                         ("d", now.discriminator, gradients[1], entries_d)):
+            for letter, variables, gradient, entries in (
+                ("g", now.generator, gradients[0], entries_g),
+                ("d", now.discriminator, gradients[1], entries_d),
+            ):
                 for name, value in convert.to_published(variables, entries).items():
                     found[f"step{index + 1}/{letter}/{name}"] = value
                 if index == 0:
                     learned = [entry for entry in entries if entry.tree == "params"]
                     for name, value in convert.to_published({"params": gradient}, learned).items():
                         found[f"grad1/{letter}/{name}"] = value
-    for ours, theirs, factor in (("loss_d_real", "bce_real", 1), ("loss_d_fake", "bce_gen", 1),
-                                 ("loss_d_real", "loss_d_real", 0.5), ("loss_d_fake", "loss_d_gen", 0.5),
-                                 ("loss_d", "loss_d_reported", 0.5), ("loss_adversarial", "adv_loss", 1),
-                                 ("loss_l1", "l1_loss", 1), ("loss_g", "loss_g", 1)):
+    for ours, theirs, factor in (
+        ("loss_d_real", "bce_real", 1),
+        ("loss_d_fake", "bce_gen", 1),
+        ("loss_d_real", "loss_d_real", 0.5),
+        ("loss_d_fake", "loss_d_gen", 0.5),
+        ("loss_d", "loss_d_reported", 0.5),
+        ("loss_adversarial", "adv_loss", 1),
+        ("loss_l1", "l1_loss", 1),
+        ("loss_g", "loss_g", 1),
+    ):
         found[f"loss/{theirs}"] = np.array([factor * terms[ours] for terms in scalars])
     return found
 
@@ -135,12 +160,16 @@ def test_three_steps_agree_with_the_published_implementation(golden, objective):
     assert disagreements(three_steps(golden, objective), np.load(golden / FILES[objective])) == []
 
 
-@pytest.mark.parametrize(("other", "complaint"), [
-    ({"rate": 0.0}, "states after step 1"),
-    ({"objective": "logits"}, "losses"),
-    ({"objective": "logits"}, "gradient norms"),
-    ({"variance": biased}, "states after step 1"),
-], ids=["learning rate 0", "the other objective", "the other objective, gradients", "biased running variance"])
+@pytest.mark.parametrize(
+    ("other", "complaint"),
+    [
+        ({"rate": 0.0}, "states after step 1"),
+        ({"objective": "logits"}, "losses"),
+        ({"objective": "logits"}, "gradient norms"),
+        ({"variance": biased}, "states after step 1"),
+    ],
+    ids=["learning rate 0", "the other objective", "the other objective, gradients", "biased running variance"],
+)
 def test_the_comparison_fails_with(golden, other, complaint):
     found = three_steps(golden, **({"objective": "published"} | other))
     assert any(complaint in line for line in disagreements(found, np.load(golden / FILES["published"])))
@@ -175,8 +204,13 @@ def test_the_unpacking_defect_of_the_published_loop_is_not_reproduced(golden):
 # --- What the step promises ----------------------------------------------------------------------------------------
 
 TINY = {"width": 1, "unet_width": 2, "depth": 1, "discriminator_width": 2, "discriminator_layers": 1}
-SCALING = scaling.Scaling(signal="raw", source=scaling.Limits(0.0, 100.0), targets=("tmax", "cbf"),
-                          limits=(scaling.Limits(0.0, 10.0), scaling.Limits(0.0, 50.0)), clip=True)
+SCALING = scaling.Scaling(
+    signal="raw",
+    source=scaling.Limits(0.0, 100.0),
+    targets=("tmax", "cbf"),
+    limits=(scaling.Limits(0.0, 10.0), scaling.Limits(0.0, 50.0)),
+    clip=True,
+)
 
 
 @functools.cache
@@ -191,8 +225,15 @@ def tiny_step():
     networks, optimisers, _ = tiny()
 
     def step(before, batch, l1_weight):
-        after, scalars = steps.train_step(before, batch, networks=networks, optimisers=optimisers, scaling=SCALING,
-                                          objective="logits", l1_weight=l1_weight)
+        after, scalars = steps.train_step(
+            before,
+            batch,
+            networks=networks,
+            optimisers=optimisers,
+            scaling=SCALING,
+            objective="logits",
+            l1_weight=l1_weight,
+        )
         return after, scalars
 
     return jax.jit(step, compiler_options=FAST)
@@ -200,18 +241,33 @@ def tiny_step():
 
 def batch(seed=0):
     rng = np.random.default_rng(seed)
-    return {"dsc": rng.integers(0, 1000, (2, 64, 6, 6), np.int16), "dsc_scale": np.float32([0.1, 0.1]),
-            "maps": rng.uniform(0, 10, (2, 6, 6, 5)).astype(np.float32), "has_map": np.ones((2, 5), bool),
-            "mask": np.ones((2, 6, 6), bool), "baseline_begin": np.int32([1, 1]), "baseline_end": np.int32([8, 8]),
-            "brain_signal": np.float32([50.0, 50.0]), "echo_seconds": np.float32([0.03, 0.03])}
+    return {
+        "dsc": rng.integers(0, 1000, (2, 64, 6, 6), np.int16),
+        "dsc_scale": np.float32([0.1, 0.1]),
+        "maps": rng.uniform(0, 10, (2, 6, 6, 5)).astype(np.float32),
+        "has_map": np.ones((2, 5), bool),
+        "mask": np.ones((2, 6, 6), bool),
+        "baseline_begin": np.int32([1, 1]),
+        "baseline_end": np.int32([8, 8]),
+        "brain_signal": np.float32([50.0, 50.0]),
+        "echo_seconds": np.float32([0.03, 0.03]),
+    }
 
 
 def test_a_step_counts_itself_and_reports_every_term():
     after, scalars = tiny_step()(tiny()[2], batch(), 3.0)
 
     assert int(after.step) == 1
-    assert set(scalars) == {"loss_g", "loss_adversarial", "loss_l1", "loss_d", "loss_d_real", "loss_d_fake",
-                            "accuracy_real", "accuracy_fake"}
+    assert set(scalars) == {
+        "loss_g",
+        "loss_adversarial",
+        "loss_l1",
+        "loss_d",
+        "loss_d_real",
+        "loss_d_fake",
+        "accuracy_real",
+        "accuracy_fake",
+    }
     np.testing.assert_allclose(scalars["loss_g"], scalars["loss_adversarial"] + 3 * scalars["loss_l1"], rtol=1e-6)
     np.testing.assert_allclose(scalars["loss_d"], (scalars["loss_d_real"] + scalars["loss_d_fake"]) / 2, rtol=1e-6)
     assert 0 <= scalars["accuracy_real"] <= 1
@@ -235,8 +291,9 @@ def test_a_map_that_no_exam_has_sends_no_gradient_into_its_output():
     networks, optimisers, before = tiny()
     rng = np.random.default_rng(0)
     series, target = (rng.uniform(-1, 1, shape).astype(np.float32) for shape in ((2, 64, 6, 6), (2, 6, 6, 2)))
-    step = functools.partial(steps.gan_step_and_gradients, networks=networks, optimisers=optimisers, objective="logits",
-                             l1_weight=1.0)
+    step = functools.partial(
+        steps.gan_step_and_gradients, networks=networks, optimisers=optimisers, objective="logits", l1_weight=1.0
+    )
 
     _, _, (gradient, _) = jax.jit(step, compiler_options=FAST)(before, series, target, np.array([[True, False]] * 2))
 
@@ -267,8 +324,9 @@ def test_prediction_is_the_generator_on_the_scaled_series():
 
 def test_an_unknown_objective_is_refused():
     networks, optimisers, before = tiny()
-    step = functools.partial(steps.train_step, networks=networks, optimisers=optimisers, scaling=SCALING,
-                             objective="wgan", l1_weight=1.0)
+    step = functools.partial(
+        steps.train_step, networks=networks, optimisers=optimisers, scaling=SCALING, objective="wgan", l1_weight=1.0
+    )
     with pytest.raises(InputError, match="config.loss.objective is 'wgan'"):
         jax.eval_shape(step, before, batch())
 
@@ -280,13 +338,23 @@ def scaled_step(accumulate=1, **model):
     """State, scalars and gradients after one step of four scaled slices, and the program that made them."""
     config = default.get_config()
     config.model.update({**TINY, **model})
-    networks, optimisers, before = state.create(config.model, config.train, frames=64, n_targets=2, seed=0, total_steps=10)
+    networks, optimisers, before = state.create(
+        config.model, config.train, frames=64, n_targets=2, seed=0, total_steps=10
+    )
     rng = np.random.default_rng(0)
     series, target = (rng.uniform(-1, 1, shape).astype(np.float32) for shape in ((4, 64, 6, 6), (4, 6, 6, 2)))
     has_map = np.array([[True, True], [True, False], [True, True], [False, False]])  # parts: slices 0 and 2, 1 and 3
-    step = jax.jit(functools.partial(
-        steps.gan_step_and_gradients, networks=networks, optimisers=optimisers, objective="logits", l1_weight=1.0,
-        accumulate=accumulate), compiler_options=FAST).lower(before, series, target, has_map)
+    step = jax.jit(
+        functools.partial(
+            steps.gan_step_and_gradients,
+            networks=networks,
+            optimisers=optimisers,
+            objective="logits",
+            l1_weight=1.0,
+            accumulate=accumulate,
+        ),
+        compiler_options=FAST,
+    ).lower(before, series, target, has_map)
     return step.compile()(before, series, target, has_map), step.as_text()
 
 
@@ -314,5 +382,8 @@ def test_bfloat16_computes_in_sixteen_bits_and_keeps_everything_in_thirty_two(ge
     assert jax.tree.map(lambda leaf: leaf.dtype, after) == jax.tree.map(lambda leaf: leaf.dtype, exact)
     assert {scalar.dtype for scalar in rough_scalars.values()} == {np.dtype("float32")}
     np.testing.assert_allclose(rough_scalars["loss_l1"], scalars["loss_l1"], rtol=0.02)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.02, rtol=0.02),
-                 after.generator["stats"], exact.generator["stats"])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=0.02, rtol=0.02),
+        after.generator["stats"],
+        exact.generator["stats"],
+    )

@@ -21,17 +21,30 @@ def events(workdir):
     for path in sorted(workdir.glob("events.*")):
         content, at = path.read_bytes(), 0
         while at < len(content):
-            length = int.from_bytes(content[at:at + 8], "little")
-            found.append(Event.FromString(content[at + 12:at + 12 + length]))
+            length = int.from_bytes(content[at : at + 8], "little")
+            found.append(Event.FromString(content[at + 12 : at + 12 + length]))
             at += 12 + length + 4
     return found
 
 
-@pytest.mark.parametrize("step, every, last, due", [
-    (0, 5, 12, False), (1, 5, 12, False), (5, 5, 12, True), (6, 5, 12, False), (10, 5, 12, True), (11, 5, 12, False),
-    (12, 5, 12, True), (1, 1, 12, True), (1, 5, 1, True), (0, 1, 0, False), (7, 0, 12, False), (12, 0, 12, True),
-    (12, 100, 12, True),
-])
+@pytest.mark.parametrize(
+    ("step", "every", "last", "due"),
+    [
+        (0, 5, 12, False),
+        (1, 5, 12, False),
+        (5, 5, 12, True),
+        (6, 5, 12, False),
+        (10, 5, 12, True),
+        (11, 5, 12, False),
+        (12, 5, 12, True),
+        (1, 1, 12, True),
+        (1, 5, 1, True),
+        (0, 1, 0, False),
+        (7, 0, 12, False),
+        (12, 0, 12, True),
+        (12, 100, 12, True),
+    ],
+)
 def test_periods_count_complete_steps_and_always_include_the_last(step, every, last, due):
     assert tracking.is_due(step, every, last) is due
 
@@ -43,8 +56,10 @@ def test_negative_period_is_refused():
 
 def test_rows_are_sorted_json_without_a_clock(tmp_path):
     content = run(tmp_path, 2)
-    assert content == b'{"loss_d": 0.10000000149011612, "loss_g": 0.3333333333333333, "step": 1}\n' \
-                      b'{"loss_d": 0.20000000298023224, "loss_g": 0.16666666666666666, "step": 2}\n'
+    assert (
+        content == b'{"loss_d": 0.10000000149011612, "loss_g": 0.3333333333333333, "step": 1}\n'
+        b'{"loss_d": 0.20000000298023224, "loss_g": 0.16666666666666666, "step": 2}\n'
+    )
 
 
 def test_resumed_run_writes_the_same_bytes_as_one_that_never_stopped(tmp_path):

@@ -29,7 +29,10 @@ class Dip:
 
 
 def find_dip(mean: np.ndarray) -> Dip | None:
-    """The dip of (time,) mean signal that is deepest below what comes before *and* after it; None where nothing falls."""
+    """The dip of (time,) mean signal that is deepest below what comes before *and* after it.
+
+    None where nothing falls.
+    """
     calm = median_of_three(mean)
     depth = _below_both_sides(calm)
     bottom = 2 + int(np.argmax(depth[2:]))

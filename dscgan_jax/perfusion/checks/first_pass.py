@@ -1,6 +1,7 @@
 """What the first pass says of a series: whether the frame length fits, whether the exam shows it whole.
 
-Words: a *course* is a number for each frame; the *first pass* lasts from half of the mean ΔR2* peak to half of it again.
+Words: a *course* is a number for each frame; the *first pass* lasts from half of the mean ΔR2* peak to half of it
+again.
 """
 
 import dataclasses
@@ -12,13 +13,12 @@ from dscgan_jax.perfusion import signal
 from dscgan_jax.perfusion.checks.dip import crossing
 from dscgan_jax.perfusion.signal import BolusTiming
 
-# Full width at half maximum of the mean ΔR2* of tissue, s: 8.3 to 12.2 in 140 phantom exams. Arterial curves of 77 patients
-# (CT) are 7.3 to 25.1 s wide, and tissue is a few seconds wider.
+# Full width at half maximum of the mean ΔR2* of tissue, s: 8.3 to 12.2 in 140 phantom exams. Arterial curves of 77
+# patients (CT) are 7.3 to 25.1 s wide, and tissue is a few seconds wider.
 IMPOSSIBLE_WIDTH = (3.5, 45.0)
 UNUSUAL_WIDTH = (6.0, 32.0)
-SURE_SECONDS = (
-    35.0  # after the peak: tissue that is 12 s late with a transit time of 15 s has had its own peak, and half of its fall
-)
+# After the peak: tissue that is 12 s late with a transit time of 15 s has had its own peak, and half of its fall.
+SURE_SECONDS = 35.0
 LONG_SECONDS = 60.0  # after the peak: what is still high then has moved or drifted
 CUT_SECONDS = 15.0  # after the peak: where the mean has not fallen to half, the exam ends within the first pass
 HALF = 0.5  # of its own peak: a voxel whose curve ends higher was not seen to its end
@@ -56,7 +56,7 @@ def first_pass(curves: np.ndarray, timing: BolusTiming, frame_seconds: float) ->
     mean = change.mean(axis=0, dtype=np.float64)
     share = mean / max(float(mean[timing.peak_frame]), 1e-9)
     edges = [crossing(share, timing.peak_frame, HALF, step) for step in (-1, 1)]
-    seen = 0 < edges[0] and edges[1] < len(mean) - 1
+    seen = edges[0] > 0 and edges[1] < len(mean) - 1
     return FirstPass(
         (edges[1] - edges[0]) * frame_seconds if seen else float("nan"),
         (len(mean) - 1 - timing.peak_frame) * frame_seconds,
@@ -73,7 +73,9 @@ def _unfinished(change: np.ndarray, timing: BolusTiming) -> float:
     return float((smooth[visible, -1] > HALF * peak[visible]).mean()) if visible.any() else 0.0
 
 
-def check_first_pass(found_pass: FirstPass, frame_seconds: float, found: Findings, *, unsure_length: bool = False) -> None:
+def check_first_pass(
+    found_pass: FirstPass, frame_seconds: float, found: Findings, *, unsure_length: bool = False
+) -> None:
     """Tells what of a first pass is impossible or unusual.
 
     Args:
@@ -108,13 +110,19 @@ def _check_width(width: float, frame_seconds: float, found: Findings, unsure_len
     if unsure_length and not low <= width <= high:
         found.error(
             "frame_length",
-            f"{text}, which is too {'short' if width < low else 'long'}: the frame length in the header is only filled in",
+            f"{text}, which is too {'short' if width < low else 'long'}: the frame length in the header is only "
+            "filled in",
             round(frame_seconds, 4),
             "--tr=SECONDS",
         )
     elif not IMPOSSIBLE_WIDTH[0] <= width <= IMPOSSIBLE_WIDTH[1]:
         found.error(
-            "first_pass_width", f"{text}, which no bolus does: the frame length is wrong", round(width, 2), "--tr=SECONDS"
+            "first_pass_width",
+            f"{text}, which no bolus does: the frame length is wrong",
+            round(width, 2),
+            "--tr=SECONDS",
         )
     elif not low <= width <= high:
-        found.warning("first_pass_width", f"{text}, which is unusual: check the frame length", round(width, 2), "--tr=SECONDS")
+        found.warning(
+            "first_pass_width", f"{text}, which is unusual: check the frame length", round(width, 2), "--tr=SECONDS"
+        )

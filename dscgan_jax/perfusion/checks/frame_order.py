@@ -8,8 +8,8 @@ from dscgan_jax.perfusion.checks.dip import Dip, find_dip, median_of_three
 MAX_ROUGHNESS = 0.8  # squared steps over squared deviations (von Neumann): 0.05-0.45 in order, 2 shuffled
 SMOOTHER = 0.9  # path through the frames in another order over that in the given one: 1.05 and more in order
 MUCH_SMOOTHER = 0.75  # the same, whatever the gain does: one step of it makes no order better by so much
-# Of 140 phantom exams in order and reversed: recovery over fall 1.6-7 and 0.6-1.1, steepest fall over recovery 1.1-3.3 and
-# 0.1-0.6.
+# Of 140 phantom exams in order and reversed: recovery over fall 1.6-7 and 0.6-1.1, steepest fall over recovery 1.1-3.3
+# and 0.1-0.6.
 REVERSED = 1.35  # duration of the recovery over that of the fall
 REVERSED_STEEPNESS = 0.75  # steepest fall over steepest recovery
 SECOND_DIP = 0.5  # of the first dip: recirculation reaches a quarter
@@ -74,12 +74,17 @@ def check_order(curves: np.ndarray, gain: np.ndarray | None, found: Findings) ->
 def _blocks(curves: np.ndarray) -> np.ndarray:
     """(time, block) logarithm of the mean signal of 64 groups of neighbours, without their medians."""
     groups = np.array_split(np.arange(curves.shape[1]), min(64, curves.shape[1]))
-    level = np.log(np.maximum(np.stack([curves[:, group].mean(axis=1, dtype=np.float64) for group in groups], axis=1), 1e-6))
+    level = np.log(
+        np.maximum(np.stack([curves[:, group].mean(axis=1, dtype=np.float64) for group in groups], axis=1), 1e-6)
+    )
     return level - np.median(level, axis=0)
 
 
 def _better_order(blocks: np.ndarray, smoother: float) -> str | None:
-    """In which way the frames are out of order; None where no known order shortens the path to `smoother` of what it is."""
+    """In which way the frames are out of order.
+
+    None where no known order shortens the path to `smoother` of what it is.
+    """
     n_frames = len(blocks)
 
     def path(order: np.ndarray) -> float:
@@ -128,7 +133,9 @@ def _alternating(mean: np.ndarray) -> int | None:
         change = np.diff(np.log(np.maximum(rounds, 1e-6)), axis=1)  # (round, period - 1)
         typical = np.median(change, axis=0)
         again = np.log(np.maximum(rounds[1:, 0], 1e-6)) - np.log(np.maximum(rounds[:-1, -1], 1e-6))
-        falls = (np.sign(change) == np.sign(typical)).mean() > 0.9 and (np.sign(again) == -np.sign(typical.sum())).mean() > 0.9
+        falls = (np.sign(change) == np.sign(typical)).mean() > 0.9 and (
+            np.sign(again) == -np.sign(typical.sum())
+        ).mean() > 0.9
         if falls and np.abs(typical).min() > ALTERNATING:
             return period
     return None
@@ -178,13 +185,15 @@ def _second_bottom(mean: np.ndarray, dip: Dip) -> int | None:
             continue
         bottom = int(part[np.argmin(calm[part])])
         before, after = calm[max(part[0] - 1, 1) : bottom + 1].max(), calm[bottom : part[-1] + 2].max()
-        if min(before, after) - calm[bottom] > SECOND_DIP * dip.fall * min(1.0, calm[bottom] / max(mean[dip.bottom], 1e-6)):
+        if min(before, after) - calm[bottom] > SECOND_DIP * dip.fall * min(
+            1.0, calm[bottom] / max(mean[dip.bottom], 1e-6)
+        ):
             return bottom
     return None
 
 
 def _pattern_correlation(curves: np.ndarray, first: int, second: int) -> float:
-    """Correlation over groups of voxels of how far the signal falls at two frames, each against the frames before it."""
+    """Correlation over groups of voxels of how far the signal falls at two frames against the frames before each."""
     span = max(second - first, 4)
 
     def depth(bottom: int) -> np.ndarray:

@@ -2,10 +2,10 @@
 
 Words: the *depth* of a voxel is -ln(signal at the dip / signal before it).
 
-How a step of the gain is told from the bolus and from motion: the gain changes every voxel by the same factor, the bolus
-each by its depth, motion each by its own. The logarithm of the mean signal of groups of voxels is therefore explained,
-frame by frame, as g(t) - b(t) depth; a step in g that is abrupt, lasts and is the same in all groups and voxels is one of
-the gain.
+How a step of the gain is told from the bolus and from motion: the gain changes every voxel by the same factor, the
+bolus each by its depth, motion each by its own. The logarithm of the mean signal of groups of voxels is therefore
+explained, frame by frame, as g(t) - b(t) depth; a step in g that is abrupt, lasts and is the same in all groups and
+voxels is one of the gain.
 """
 
 import numpy as np
@@ -55,7 +55,9 @@ def _groups(curves: np.ndarray, dip: Dip) -> tuple[np.ndarray, np.ndarray]:
         for part in np.array_split(np.argsort(depth[region]), DEPTHS)
         if len(part)
     ]
-    logs = np.log(np.maximum(np.stack([curves[:, group].mean(axis=1, dtype=np.float64) for group in groups], axis=1), 1e-6))
+    logs = np.log(
+        np.maximum(np.stack([curves[:, group].mean(axis=1, dtype=np.float64) for group in groups], axis=1), 1e-6)
+    )
     return logs - logs[1 : _baseline_end(dip)].mean(axis=0), np.array([depth[group].mean() for group in groups])
 
 
@@ -119,7 +121,10 @@ def _lasting(gain: np.ndarray, bolus: np.ndarray, frame: int) -> float:
 
 
 def taken_back(curves: np.ndarray, gain: np.ndarray, found: Findings) -> bool:
-    """Whether the steps of `gain` (time,) can be taken back: not where they fall into the first pass, whose shape they hide."""
+    """Whether the steps of `gain` (time,) can be taken back.
+
+    Not where they fall into the first pass, whose shape they hide.
+    """
     dip = find_dip(curves.mean(axis=1, dtype=np.float64) / gain)
     steps = np.flatnonzero(np.diff(gain)) + 1
     told = ", ".join(f"by {100 * (gain[step] / gain[step - 1] - 1):+.0f} % at frame {step}" for step in steps)

@@ -44,7 +44,10 @@ class HeadCurves:
         return self.values[:, :: max(1, self.values.shape[1] // MOST_VOXELS)]
 
     def always_bright(self) -> np.ndarray:
-        """(time, voxel) of voxels that are bright in every frame: what motion takes into the air changes like no gain."""
+        """(time, voxel) of voxels that are bright in every frame.
+
+        What motion takes into the air changes like no gain.
+        """
         some = self.some()
         typical = np.median(some[:: max(1, len(some) // 15)], axis=0)
         bright = some.min(axis=0) > DARKEST * typical

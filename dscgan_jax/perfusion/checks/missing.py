@@ -15,7 +15,9 @@ from dscgan_jax.perfusion.checks.head import FEWEST_MISSING, HeadCurves
 
 MAX_NEGATIVE = 0.05  # of the values that are not zero: filters leave a few, magnitudes none
 MAX_MISSING = 0.2  # of the head's values that may be interpolated over time
-MISSING_SHARE = 0.05  # of the head's voxels of a plane: an artery at its peak may be zero, a twentieth of a slice is not
+MISSING_SHARE = (
+    0.05  # of the head's voxels of a plane: an artery at its peak may be zero, a twentieth of a slice is not
+)
 MOSTLY = 0.5  # the same, of a plane across another axis than the slices': a line of voxels may be dark
 MAX_COPIES = 0.1  # of the frames of the first half; more are noise-free data
 BEFORE_DIP = 3  # frames: arteries fill before the mean signal shows it
@@ -23,7 +25,10 @@ EMPTY_FRAME = 0.9  # of the head missing: the scan had ended
 
 
 def without_holes(series: np.ndarray, found: Findings) -> np.ndarray:
-    """NaN and infinite values interpolated over time, frames of nothing else at the end left out; 0 where there is none."""
+    """NaN and infinite values interpolated over time, frames of nothing else at the end left out.
+
+    0 where there is none.
+    """
     with np.errstate(invalid="ignore", over="ignore"):
         if np.isfinite(series.sum(dtype=np.float64)):
             return series
@@ -43,7 +48,9 @@ def without_holes(series: np.ndarray, found: Findings) -> np.ndarray:
     series[holes] = _over_time(series[holes].T, ~finite[holes].T).T
     if n_missing := int((~finite).sum()):
         found.note(
-            "signal_missing", f"{n_missing} values of the series are NaN or infinite; they were interpolated over time", n_missing
+            "signal_missing",
+            f"{n_missing} values of the series are NaN or infinite; they were interpolated over time",
+            n_missing,
         )
     return series
 
@@ -114,7 +121,9 @@ def _tell_filled(missing: np.ndarray, values: np.ndarray, found: Findings) -> No
     lost = np.flatnonzero(missing.mean(axis=1) >= EMPTY_FRAME)
     if dip is not None and ((lost > dip.begin - BEFORE_DIP) & (lost < dip.end)).any():
         found.warning(
-            "signal_missing", f"{text}, some of them within the first pass: times may be off by half a frame", int(missing.sum())
+            "signal_missing",
+            f"{text}, some of them within the first pass: times may be off by half a frame",
+            int(missing.sum()),
         )
     else:
         found.note("signal_missing", text, int(missing.sum()))
@@ -145,7 +154,9 @@ def _copies(head: HeadCurves, found: Findings) -> np.ndarray:
 
 
 def _tell_left_out(n_left_out: int, n_frames: int, found: Findings) -> None:
-    found.note("frames_missing", f"the last {n_left_out} of {n_frames} frames are empty; they were left out", n_left_out)
+    found.note(
+        "frames_missing", f"the last {n_left_out} of {n_frames} frames are empty; they were left out", n_left_out
+    )
 
 
 def _missing(head: HeadCurves) -> np.ndarray:
@@ -167,7 +178,9 @@ def _in_large_parts(empty: np.ndarray, head: HeadCurves) -> np.ndarray:
         for position in np.unravel_index(head.where, head.shape):
             sizes, counts = np.bincount(position), np.bincount(position, empty[frame])
             large[frame] |= (counts >= np.maximum(FEWEST_MISSING, MOSTLY * sizes))[position]
-        own = np.bincount(head.plane, empty[frame]) >= np.maximum(FEWEST_MISSING, MISSING_SHARE * np.bincount(head.plane))
+        own = np.bincount(head.plane, empty[frame]) >= np.maximum(
+            FEWEST_MISSING, MISSING_SHARE * np.bincount(head.plane)
+        )
         large[frame] |= own[head.plane]
     return large
 
@@ -187,7 +200,7 @@ def _empty_planes(missing: np.ndarray, head: HeadCurves) -> np.ndarray:
 
 
 def _around(frame: int, bad: np.ndarray) -> tuple[int, int, float]:
-    """The nearest good frames before and after, (time,) bool telling the bad ones, and how far between them this one lies."""
+    """The nearest good frames before and after, and how far between them this one lies; `bad` is (time,) bool."""
     good = np.flatnonzero(~bad)
     place = int(np.searchsorted(good, frame))
     before, after = good[max(place - 1, 0)], good[min(place, len(good) - 1)]
