@@ -1,10 +1,13 @@
 """Packaging of dscgan_jax. Each dependency's reason stands beside it."""
 
 import pathlib
+import re
 
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
+# The one place that names the version is the package; it is read, not imported: nothing is installed yet.
+VERSION = re.search(r'^__version__ = "([^"]+)"$', (ROOT / "dscgan_jax" / "__init__.py").read_text(), re.MULTILINE)[1]
 
 REQUIREMENTS = [
     "jax>=0.10,<0.12",  # arrays, differentiation, compilation; 0.12 may drop what we use
@@ -26,12 +29,20 @@ REQUIREMENTS = [
     "tensorboardX>=2.6.2",  # TensorBoard events without TensorFlow
 ]
 
+TEST = [
+    "pytest>=8",  # runs the tests
+    "pytest-xdist>=3.5",  # ... in as many processes as there are cores
+    "scikit-image>=0.22",  # the reference for SSIM and its neighbours
+    "hypothesis>=6.100",  # properties over many drawn inputs
+]
+
 EXTRAS = {
-    "test": [
-        "pytest>=8",  # runs the tests
-        "scikit-image>=0.22",  # the reference for SSIM and its neighbours
-        "chex>=0.1.86",  # comparisons of trees
-        "hypothesis>=6.100",  # properties over many drawn inputs
+    "test": TEST,
+    "dev": [
+        *TEST,
+        "ruff>=0.17",  # one layout, and what a linter finds
+        "pyright>=1.1.400",  # types of the ground, data, evaluation and methods
+        "pre-commit>=3.7",  # runs both before each commit
     ],
     "bench": ["torch>=2.6"],  # what benchmarks/versus_torch.py compares with
     "cuda": ["jax[cuda12]>=0.10,<0.12"],  # NVIDIA GPUs
@@ -40,15 +51,29 @@ EXTRAS = {
 
 setup(
     name="dscgan_jax",
-    version="0.1.0",
+    version=VERSION,
     description="Perfusion maps from DSC-MRI series with conditional GANs in JAX",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else "",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    keywords=["perfusion", "DSC-MRI", "stroke", "deconvolution", "GAN", "JAX"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     # The configs live at the root of the repository and ship in the wheel as dscgan_jax.configs.
     packages=[*find_packages(include=["dscgan_jax", "dscgan_jax.*"]), "dscgan_jax.configs"],
     package_dir={"dscgan_jax.configs": "configs"},
+    package_data={"dscgan_jax": ["py.typed"]},
+    entry_points={"console_scripts": ["dscgan-jax = dscgan_jax.main:entry"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
 )

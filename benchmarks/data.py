@@ -15,14 +15,14 @@ import platform
 import resource
 import shutil
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from absl import flags
 
 from dscgan_jax.configs import temp_tmax
-from dscgan_jax.data import batches as pipeline
-from dscgan_jax.data import dataset as data_builder
-from dscgan_jax.data import layouts, nifti, preparation
+from dscgan_jax.data import batches, dataset, exams, grid, layouts, nifti, preparation
 from dscgan_jax.maps import MAP_NAMES
 
 SHAPE, FRAMES, FRAME_SECONDS = (128, 128, 21), 80, 1.5
@@ -38,12 +38,12 @@ def write_cohort(root: pathlib.Path, subjects: int) -> None:
     curve = np.exp(-0.4 * since**2 * np.exp(2 * (1 - since)))
     series = np.where(brain, 1000, 20)[..., None] * curve + random.normal(0, 20, (*SHAPE, FRAMES))
     affine = np.diag([-1.8, 1.8, 5.0, 1.0])
-    rows = ["participant_id\tsplit"]
+    splits = {}
     for number in range(subjects + 2):
         subject = f"sub-{number:04d}"
         folder = root / subject / "perf"
         folder.mkdir(parents=True)
-        rows.append(f"{subject}\t{'validation' if number == subjects else 'test' if number > subjects else 'train'}")
+        splits[subject] = "validation" if number == subjects else "test" if number > subjects else "train"
         if number == 0:
             nifti.write_volume(
                 folder / f"{subject}_dsc.nii.gz",
@@ -59,10 +59,10 @@ def write_cohort(root: pathlib.Path, subjects: int) -> None:
         else:
             for path in (root / "sub-0000" / "perf").iterdir():
                 os.link(path, folder / path.name.replace("sub-0000", subject))
-    (root / "participants.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    layouts.write_participants(root, splits)
 
 
-def seconds_of(work, repeats: int = 3) -> float:
+def seconds_of(work: Callable[[], Any], repeats: int = 3) -> float:
     """The quickest of a few runs."""
     times = []
     for _ in range(repeats):
@@ -72,16 +72,16 @@ def seconds_of(work, repeats: int = 3) -> float:
     return min(times)
 
 
-def slices_per_second(builder, batches: int, **options) -> dict[str, float]:
+def slices_per_second(builder: Any, n_batches: int, **options: Any) -> dict[str, float]:
     """Rate of `train_batches` after the first batch, and the time to that first batch."""
     begun = time.perf_counter()
-    reader = pipeline.train_batches(builder, batch_size=BATCH, seed=0, **options)
+    reader = batches.train_batches(builder, batch_size=BATCH, seed=0, **options)
     next(reader)
     first = time.perf_counter() - begun
     begun = time.perf_counter()
-    for _ in itertools.islice(reader, batches):
+    for _ in itertools.islice(reader, n_batches):
         pass
-    rate = batches * BATCH / (time.perf_counter() - begun)
+    rate = n_batches * BATCH / (time.perf_counter() - begun)
     return {"slices_per_second": round(rate, 1), "first_batch_seconds": round(first, 2)}
 
 
@@ -114,15 +114,15 @@ def main() -> None:
         arguments.output.write_text(text + "\n", encoding="utf-8")
 
 
-def measure_exam(files: layouts.SubjectFiles, settings: preparation.PreparationSettings) -> dict:
+def measure_exam(files: exams.SubjectFiles, settings: preparation.PreparationSettings) -> dict:
     """Seconds to read, prepare and restore one exam."""
-    exam = layouts.load_exam(files)
+    exam = exams.load_exam(files)
     prepared = preparation.prepare(exam, settings)
     return {
         "shape": list(exam.series.shape),
-        "load_seconds": seconds_of(lambda: layouts.load_exam(files)),
+        "load_seconds": seconds_of(lambda: exams.load_exam(files)),
         "prepare_seconds": seconds_of(lambda: preparation.prepare(exam, settings)),
-        "restore_five_maps_seconds": seconds_of(lambda: preparation.restore(prepared.maps, prepared.grid)),
+        "restore_five_maps_seconds": seconds_of(lambda: grid.restore(prepared.maps, prepared.grid)),
     }
 
 
@@ -138,7 +138,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         "exam": measure_exam(layouts.find_subjects(root, "bids")[0], settings),
     }
     begun = time.perf_counter()
-    builder = data_builder.prepared(config)
+    builder = dataset.prepared(config)
     seconds = time.perf_counter() - begun
     train = builder.info.splits["train"]
     n_slices = sum(split.num_examples for split in builder.info.splits.values())
@@ -154,7 +154,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         "slices_per_second": round(n_slices / seconds, 1),
         "peak_mib": peak_mib(),
     }
-    record["open_again_seconds"] = seconds_of(lambda: data_builder.prepared(config))
+    record["open_again_seconds"] = seconds_of(lambda: dataset.prepared(config))
     record["disk"] = {
         f"{threads} threads": slices_per_second(builder, arguments.batches, read_threads=threads)
         for threads in (1, 2, 4)

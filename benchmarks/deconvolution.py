@@ -1,11 +1,11 @@
-"""Seconds and memory of the conventional maps on two worlds, after compilation.
+"""Seconds and memory of the conventional maps after compilation: of many curves, and of a whole exam.
 
     python benchmarks/deconvolution.py --output=docs/benchmarks/deconvolution.json
 
 The curves: 150,192 voxels x 80 frames, deconvolution and maps by each method. The exam: a phantom of 128 x 128 x 25,
 from the file to maps in memory, step by step and as a whole, without and with realignment. Each method and each whole
-runs in a process of its own, so that its peak memory is its own. A plain NumPy cSVD of the same curves stands beside,
-as a yardstick of the machine.
+runs in a process of its own, so that its peak memory is its own. A plain NumPy cSVD of the same curves is timed too, as
+a yardstick of the machine.
 """
 
 import json
@@ -18,24 +18,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from absl import app, flags
 
-from dscgan_jax.data import layouts
-from dscgan_jax.methods import conventional as deconvolve
+from dscgan_jax.data import exams
+from dscgan_jax.methods.conventional import deconvolved
 from dscgan_jax.perfusion import arterial, brain, conventional, deconvolution, kinetics, motion, parametric, signal
-from dscgan_jax.phantom import acquisition
-from dscgan_jax.phantom import cohort as phantom_exams
-from dscgan_jax.phantom import exam as phantom
+from dscgan_jax.phantom import acquisition, cohort
+from dscgan_jax.phantom.exam import draw_phantom
 
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: only print.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed repeats after the first.", lower_bound=1)
 _ONLY = flags.DEFINE_string("only", "", "One part in this process; used by the benchmark itself.")
 _FOLDER = flags.DEFINE_string("folder", "", "Folder of the phantom exams; used by the benchmark itself.")
 
-SHAPE = (128, 128, 21)  # of the mask in which the curves lie
+SHAPE = (128, 128, 21)  # of the mask that holds the curves
 VOXELS, FRAMES, FRAME_SECONDS, ECHO_SECONDS = 150_192, 80, 1.5, 0.03
 SIGNAL_TO_NOISE = 50.0
 METHODS = ("csvd", "osvd", "parametric")
@@ -43,7 +44,7 @@ WHOLES = {"whole_still": ("sub-0001", "none"), "whole_motion": ("sub-0002", "rig
 
 
 def curves() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tissue (voxel, time) and arterial curve (time,) in mM, and the noise of each voxel; delays of 0 to 6 s."""
+    """Tissue (voxel, time) and AIF (time,) in mM, and the noise of each voxel; delays of 0 to 6 s."""
     rng = np.random.default_rng(0)
     kind = rng.choice(4, VOXELS, p=[0.45, 0.40, 0.10, 0.05])
     cbf = np.array([60.0, 25.0, 20.0, 8.0])[kind] * (1 + 0.12 * rng.standard_normal(VOXELS))
@@ -54,18 +55,18 @@ def curves() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
     unit = kinetics.ArterialCurve(16.0, 1.0)
     tissue = kinetics.tissue_concentration(unit, perfusion, seconds)
-    height = 13.0 / (kinetics.K_TISSUE * np.percentile(tissue.max(axis=1)[kind == 0], 50))
-    decay = np.exp(-ECHO_SECONDS * kinetics.K_TISSUE * height * tissue)
+    height = 13.0 / (kinetics.TISSUE_RELAXIVITY * np.percentile(tissue.max(axis=1)[kind == 0], 50))
+    decay = np.exp(-ECHO_SECONDS * kinetics.TISSUE_RELAXIVITY * height * tissue)
     noisy = np.hypot(
         *(np.array([decay, np.zeros_like(decay)]) + rng.standard_normal((2, *decay.shape)) / SIGNAL_TO_NOISE)
     )
     baseline = noisy[:, :10].mean(axis=1)
-    relaxation = signal.delta_r2star(noisy.astype(np.float32), baseline.astype(np.float32), ECHO_SECONDS)
-    noise = 1.0 / (SIGNAL_TO_NOISE * ECHO_SECONDS * kinetics.K_TISSUE * baseline)
-    return kinetics.concentration_of(relaxation), height * unit(seconds), noise
+    delta_r2star = signal.delta_r2star(noisy.astype(np.float32), baseline.astype(np.float32), ECHO_SECONDS)
+    noise = 1.0 / (SIGNAL_TO_NOISE * ECHO_SECONDS * kinetics.TISSUE_RELAXIVITY * baseline)
+    return kinetics.concentration_of(delta_r2star), height * unit(seconds), noise
 
 
-def timed(work) -> dict[str, object]:
+def timed(work: Callable[[], Any]) -> dict[str, object]:
     """First call, then the median of the repeats, s."""
     times = []
     for _ in range(1 + _REPEATS.value):
@@ -118,7 +119,7 @@ def parts(folder: pathlib.Path) -> dict[str, object]:
     found = brain.brain_mask(exam.series, exam.affine)
     timing = signal.find_bolus(exam.series[found.tissue].mean(axis=0, dtype=np.float64))
     baseline = signal.baseline_signal(exam.series, timing)
-    relaxation = signal.delta_r2star(exam.series, baseline, exam.echo_seconds)
+    delta_r2star = signal.delta_r2star(exam.series, baseline, exam.echo_seconds)
     return {
         "exam": [*exam.series.shape],
         "tissue_voxels": int(found.tissue.sum()),
@@ -126,7 +127,7 @@ def parts(folder: pathlib.Path) -> dict[str, object]:
         "brain_mask": timed(lambda: brain.brain_mask(exam.series, exam.affine)),
         "arterial_input": timed(
             lambda: arterial.find_arterial_input(
-                relaxation, found.brain, baseline, timing, exam.frame_seconds, exam.echo_seconds
+                delta_r2star, found.brain, baseline, timing, exam.frame_seconds, exam.echo_seconds
             )
         ),
         "realignment_still": timed(lambda: motion.realign(exam.series, exam.affine)),
@@ -139,14 +140,14 @@ def whole(folder: pathlib.Path, part: str) -> dict[str, object]:
     settings = conventional.Settings(motion=realign)
 
     def work():
-        deconvolve.deconvolve_exam(load(folder, subject), settings)
+        deconvolved(load(folder, subject), settings)
 
     return timed(work) | {"peak_mib": peak_mib()}
 
 
-def load(folder: pathlib.Path, subject: str) -> layouts.Exam:
+def load(folder: pathlib.Path, subject: str) -> exams.Exam:
     """A lone series, as --mode=deconvolve --input reads it."""
-    return layouts.load_series(folder / subject / "perf" / f"{subject}_dsc.nii.gz")
+    return exams.load_exam(folder / subject / "perf" / f"{subject}_dsc.nii.gz")
 
 
 def peak_mib() -> float:
@@ -171,32 +172,28 @@ def apart(part: str, folder: pathlib.Path) -> dict[str, object]:
     return json.loads(done.stdout)
 
 
+def measured_here(part: str, folder: pathlib.Path) -> dict[str, object]:
+    """A part in this process."""
+    if part in WHOLES:
+        return whole(folder, part)
+    if part == "parts":
+        return parts(folder)
+    return numpy_yardstick() if part == "numpy_csvd" else invert(part)
+
+
 def main(_) -> None:
     folder = pathlib.Path(_FOLDER.value)
     if _ONLY.value:
-        part = _ONLY.value
-        print(
-            json.dumps(
-                whole(folder, part)
-                if part in WHOLES
-                else parts(folder)
-                if part == "parts"
-                else numpy_yardstick()
-                if part == "numpy_csvd"
-                else invert(part)
-            )
-        )
+        print(json.dumps(measured_here(_ONLY.value, folder)))
         return
     load_average = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         for subject, moves in (("sub-0001", False), ("sub-0002", True)):
-            phantom_exams.write_exam(
+            cohort.write_exam(
                 folder,
                 subject,
-                phantom.draw_phantom(
-                    "acute", (2024, 1), slices=25, imperfections=acquisition.Imperfections(motion=moves)
-                ),
+                draw_phantom("acute", (2024, 1), slices=25, imperfections=acquisition.Imperfections(motion=moves)),
             )
         measured = {part: apart(part, folder) for part in ("numpy_csvd", *METHODS, "parts", *WHOLES)}
     record = {

@@ -1,4 +1,4 @@
-"""Seconds that one phantom exam of 128 x 128 x 21 x 80 takes to draw, without writing it.
+"""Seconds that one phantom exam of 128 x 128 x 21 x 80 takes to simulate, without writing it.
 
 python benchmarks/phantom.py --exams=5 --output=phantom.json
 """
@@ -17,7 +17,7 @@ from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom.exam import PHANTOM_VERSION, draw_phantom
 
 _EXAMS = flags.DEFINE_integer(
-    "exams", 5, "Exams to draw; the first one also warms up and is listed apart.", lower_bound=2
+    "exams", 5, "Exams to simulate; the first one also warms up and is listed apart.", lower_bound=2
 )
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: only print.")
 
@@ -32,7 +32,7 @@ def measure(exams: int, moving: bool) -> list[float]:
         seconds.append(time.perf_counter() - begin)
     shape = phantom.series.shape
     if shape[:3] != (128, 128, 21):
-        raise AssertionError(f"drew {shape} instead of 128 x 128 x 21")
+        raise AssertionError(f"simulated {shape} instead of 128 x 128 x 21")
     return seconds
 
 

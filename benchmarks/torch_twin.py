@@ -274,9 +274,9 @@ def folded(generator: nn.Module) -> nn.Module:
 
 
 class Inference:
-    """(slice, time, row, col), scaled -> maps. Statistics.
+    """(slice, time, row, col), scaled -> maps.
 
-    `running` (eval mode, folded) or `batch` (one slice at a time).
+    Statistics are `running` (eval mode, folded) or `per_slice` (one slice at a time).
     """
 
     def __init__(self, generator: nn.Module, norm: str = "running", variant: Variant = Variant()):
@@ -440,7 +440,7 @@ class Twin:
     def fastest(self, name: str, make):
         """The quickest of `make(variant)()` over all variants, timed in turn.
 
-        One that does not run is told and left out.
+        One that does not run is recorded and left out.
         """
         self.tried[name], works = {}, {}
         for variant in self.variants():
@@ -493,8 +493,8 @@ class Twin:
         return self._inference("inference_running", "running")
 
     @functools.cached_property
-    def inference_batch(self):
-        return self._inference("inference_batch", "batch")
+    def inference_per_slice(self):
+        return self._inference("inference_per_slice", "per_slice")
 
     @functools.cached_property
     def matmul_float32(self):
@@ -518,16 +518,21 @@ class Twin:
         return {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-WORKS = ("step_published", "step_tuned", "inference_running", "inference_batch", "matmul_float32", "matmul_bfloat16")
+WORKS = (
+    "step_published",
+    "step_tuned",
+    "inference_running",
+    "inference_per_slice",
+    "matmul_float32",
+    "matmul_bfloat16",
+)
 
 
 def serve(twin: Twin) -> None:
-    """Requests {"do": "time", "what": ..., "repeats": n}, {"do": "about"} and {"do": "save", "path".
+    """Answers requests, one per line.
 
-    ...}, one per line.
-
-    "save" writes the generator's state dict, a series and its maps in float32, so that the other side can compute the
-    same.
+    They are {"do": "time", "what": ..., "repeats": n}, {"do": "about"} and {"do": "save", "path": ...}. "save" writes
+    the generator's state dict, a series and its maps in float32, so that the other side can compute the same.
     """
     for line in sys.stdin:
         request = json.loads(line)

@@ -5,7 +5,7 @@
 
 Each side runs in a process of its own, and sleeps while the other one works: so the libraries do not fight over
 threads, and a machine that slows down slows both. Ratios are of medians over all rounds; the lowest and the highest
-ratio of a single round stand beside. The matrix product of each side, in the same rounds, is what its fraction of the
+ratio of a single round are given too. The matrix product of each side, in the same rounds, is what its fraction of the
 peak refers to.
 """
 
@@ -35,12 +35,10 @@ import jax
 import jax.numpy as jnp
 
 from dscgan_jax.configs import default
-from dscgan_jax.data import batches as pipeline
-from dscgan_jax.models import flops as counting
-from dscgan_jax.models import published as convert
-from dscgan_jax.speed import measure as benchmark
-from dscgan_jax.speed import page as benchmark_page
-from dscgan_jax.training import state, steps
+from dscgan_jax.models import flops, networks, published
+from dscgan_jax.speed import inputs, machine, page, records, timing
+from dscgan_jax.training import sharding
+from dscgan_jax.training.inference import compiler_options, predict_step
 
 _SIZE = flags.DEFINE_integer("size", 64, "Rows and columns.", lower_bound=32)
 _FRAMES = flags.DEFINE_integer("frames", 80, "Frames, 64 to 127.", lower_bound=64, upper_bound=127)
@@ -76,7 +74,7 @@ COMPARISONS = {  # what -> the work of each side
     "step, published": ("step", "step_published"),
     "step, tuned": ("step", "step_tuned"),
     "inference, running statistics": ("inference_running", "inference_running"),
-    "inference, each slice's statistics": ("inference_batch", "inference_batch"),
+    "inference, each slice's statistics": ("inference_per_slice", "inference_per_slice"),
 }
 
 
@@ -92,7 +90,7 @@ def config_of(**fields: Any):
     config.model.discriminator_width = _DISCRIMINATOR_WIDTH.value
     config.train.batch_size = _BATCH.value
     config.model.compute = compute()
-    return benchmark.with_fields(config, **fields)
+    return inputs.with_fields(config, **fields)
 
 
 def compute() -> str:
@@ -104,17 +102,12 @@ class Ours:
 
     def __init__(self):
         self.config = config_of()
-        self.networks, self.optimisers, self.state = state.create(
-            self.config.model,
-            self.config.train,
-            frames=self.config.data.frames,
-            n_targets=len(TARGETS),
-            seed=0,
-            total_steps=1000,
-        )
-        self.scaling = benchmark.scaling_of(self.config)
-        self.batch = jax.device_put(benchmark.synthetic_batch(self.config))
-        self._step = benchmark.training_step(self.config, self.networks, self.optimisers)
+        self.networks, self.optimisers, untrained = inputs.untrained(self.config)
+        self.scaling = inputs.scaling_of(self.config)
+        mesh = sharding.data_mesh()
+        self.state = sharding.place_state(untrained, mesh)
+        self.batch = sharding.place_batch(inputs.synthetic_batch(self.config), mesh)
+        self._step = inputs.training_step(self.config, self.networks, self.optimisers)
 
     def step(self) -> Any:
         self.state, scalars = self._step(self.state, self.batch)
@@ -125,17 +118,17 @@ class Ours:
         return self._inference("running")
 
     @functools.cached_property
-    def inference_batch(self):
-        return self._inference("batch")
+    def inference_per_slice(self):
+        return self._inference("per_slice")
 
     def _inference(self, norm: str):
         predict = jax.jit(
-            functools.partial(steps.predict_step, networks=self.networks, scaling=self.scaling, mode=norm),
-            compiler_options=steps.compiler_options(),
+            functools.partial(predict_step, networks=self.networks, scaling=self.scaling, mode=norm),
+            compiler_options=compiler_options(),
         )
         # A copy: the steps donate theirs.
-        variables, inputs = jax.tree.map(jnp.copy, self.state.generator), pipeline.network_inputs(self.batch)
-        return lambda: predict(variables, inputs)
+        variables, series = jax.tree.map(jnp.copy, self.state.generator), self.batch.inputs
+        return lambda: predict(variables, series)
 
     @functools.cached_property
     def matmul_float32(self):
@@ -146,14 +139,14 @@ class Ours:
         return self._matmul(jnp.bfloat16)
 
     def _matmul(self, dtype: Any):
-        work, self.matmul_flops = benchmark.yardsticks()[jnp.dtype(dtype).name]
+        work, self.matmul_flops = timing.yardsticks()[jnp.dtype(dtype).name]
         return work
 
     def respond(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "about":
             return {
-                "hardware": benchmark.hardware(),
-                "versions": benchmark.versions(),
+                "hardware": machine.hardware(),
+                "versions": machine.versions(),
                 "compute": self.config.model.compute,
             }
         if request["do"] == "compare":
@@ -173,12 +166,10 @@ def difference_to(path: pathlib.Path) -> float:
     saved = dict(np.load(path))
     config = config_of(**{"model.bias_before_norm": True, "model.compute": "float32"})
     weights = {name.removeprefix("state/"): value for name, value in saved.items() if name.startswith("state/")}
-    variables = convert.from_published(weights, convert.generator_entries(config.model))
-    networks = state.create(
-        config.model, config.train, frames=config.data.frames, n_targets=len(TARGETS), seed=0, total_steps=1
-    )[0]
+    variables = published.from_published(weights, published.generator_entries(config.model))
+    built = networks.build(config.model, config.data.frames, len(TARGETS), 0)[0]
     with jax.default_matmul_precision("highest"):
-        maps = jax.jit(lambda variables, series: networks.generate(variables, series, "running")[0])(
+        maps = jax.jit(lambda variables, series: built.generate(variables, series, "running")[0])(
             variables, saved["series"]
         )
     return float(np.max(np.abs(np.moveaxis(np.asarray(maps), -1, 1) - saved["running"])))
@@ -221,7 +212,7 @@ class Side:
         except BrokenPipeError:
             line = ""
         if not line:
-            sys.exit(f"error: the {self.name} side ended; its message stands above.")
+            sys.exit(f"error: the {self.name} side ended; its message is above.")
         return json.loads(line)
 
     def seconds(self, what: str, repeats: int) -> tuple[list[float], str | None]:
@@ -269,11 +260,11 @@ def compare(ours: Side, twin: Side, gpu: bool, rounds: int, block: int) -> dict[
         for side, work in turns:
             if (side.name, work) in measured:
                 measured[side.name, work].append(side.seconds(work, block)[0])
-    flops = {product: ours.ask("time", what=product, repeats=1)["flops"] for product in products}
-    return {"measured": measured, "failed": failed, "product_flops": flops}
+    product_flops = {product: ours.ask("time", what=product, repeats=1)["flops"] for product in products}
+    return {"measured": measured, "failed": failed, "product_flops": product_flops}
 
 
-def record_of(result: dict[str, Any], count: counting.Count, batch: int, kinds: dict[str, str]) -> dict[str, Any]:
+def record_of(result: dict[str, Any], count: flops.Count, batch: int, kinds: dict[str, str]) -> dict[str, Any]:
     """Comparisons and peaks as the record holds them; `kinds` is the number format of each side of each comparison."""
     measured = result["measured"]
 
@@ -285,11 +276,11 @@ def record_of(result: dict[str, Any], count: counting.Count, batch: int, kinds: 
 
     rows = []
     for what, (mine, theirs) in COMPARISONS.items():
-        row = {"what": what, **benchmark.ratios(measured.get(("jax", mine)), measured.get(("torch", theirs)))}
-        flops = batch * (count.training if mine == "step" else count.generator)
+        row = {"what": what, **timing.ratios(measured.get(("jax", mine)), measured.get(("torch", theirs)))}
+        n_flops = batch * (count.training if mine == "step" else count.generator)
         for side, work in (("jax", mine), ("torch", theirs)):
             seconds, of = row[f"{side}_seconds"], peak(side, kinds.get(f"{side}, {work}", "float32"))
-            row[f"{side}_fraction_of_peak"] = flops / seconds / of if seconds and of else None
+            row[f"{side}_fraction_of_peak"] = n_flops / seconds / of if seconds and of else None
         rows.append(row)
     peaks = {
         kind.removeprefix("matmul_"): {side: peak(side, kind.removeprefix("matmul_")) for side in ("jax", "torch")}
@@ -299,12 +290,25 @@ def record_of(result: dict[str, Any], count: counting.Count, batch: int, kinds: 
 
 
 def main(_) -> None:
-    logging.set_verbosity(logging.ERROR)  # JAX tells of every backend that is not there
+    logging.set_verbosity(logging.ERROR)  # JAX reports every backend that is absent
     if _SERVE.value:
         serve()
         return
     if importlib.util.find_spec("torch") is None:
         sys.exit("error: PyTorch is not installed; pip install 'dscgan_jax[bench]'.")
+    record = measure()
+    print(page.title_of(record))
+    print(page.versus_words(record))
+    for row in page.versus_rows(record):
+        print(f"{row[0]:<36} {row[1]:>9} against {row[2]:>9}: {row[3]} ({row[4]}); of the peak {row[5]}, {row[6]}")
+    for what, error in record["failed"].items():
+        print(f"failed: {what}: {error}")
+    if _OUTPUT.value:
+        pathlib.Path(_OUTPUT.value).write_text(records.to_text(record), encoding="utf-8")
+
+
+def measure() -> dict[str, Any]:
+    """The whole record of both sides."""
     load_before = os.getloadavg()[0]
     mine = ["--compute=" + _COMPUTE.value] if _COMPUTE.value else []
     ours = Side("jax", "versus_torch.py", *mine)
@@ -314,49 +318,44 @@ def main(_) -> None:
     gpu = about["hardware"]["backend"] != "cpu"
     compiled = gpu if _COMPILE.value is None else _COMPILE.value
     twin = Side("torch", "torch_twin.py", f"--compile={compiled}")
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(pathlib.Path(folder) / "twin.npz")
-        saved = twin.ask("save", path=path)
-        same = ours.ask("compare", path=path) if "saved" in saved else saved
+    same = same_output(ours, twin)
     result = compare(ours, twin, gpu, _ROUNDS.value, _BLOCK.value)
     about_twin = twin.ask("about")
     for side in (ours, twin):
         side.close()
-    kinds = {f"jax, {mine}": about["compute"] for mine, _ in COMPARISONS.values()}
-    kinds |= {
-        f"torch, {what}": "bfloat16" if "bf16" in variant else "float32"
-        for what, variant in about_twin["chosen"].items()
-    }
-    config = config_of()
-    count = counting.counted_flops(config.model, config.data.frames, config.data.size, len(TARGETS))
-    setting = {
-        **{name: holder.value for name, holder in SIZES.items()},
-        "compute": about["compute"],
-        "torch_compile": compiled,
-    }
+    sizes = {name: holder.value for name, holder in SIZES.items()}
+    count = inputs.count(config_of())
     record = {
-        "schema": benchmark_page.VERSUS,
+        "schema": records.VERSUS,
         "command": " ".join(["python benchmarks/versus_torch.py", *sys.argv[1:]]),
         "hardware": about["hardware"],
         "versions": about["versions"],
         "torch": about_twin,
         "load_before": load_before,
         "load_after": os.getloadavg()[0],
-        "setting": setting,
+        "setting": {**sizes, "compute": about["compute"], "torch_compile": compiled},
         "counted": dataclasses.asdict(count),
         "largest_difference": same.get("largest_difference"),
-        **record_of(result, count, _BATCH.value, kinds),
+        **record_of(result, count, _BATCH.value, number_formats(about["compute"], about_twin["chosen"])),
     }
     if same.get("error"):
         record["failed"]["same output"] = same["error"]
-    print(benchmark_page.title_of(record))
-    print(benchmark_page.versus_words(record))
-    for row in benchmark_page.versus_rows(record):
-        print(f"{row[0]:<36} {row[1]:>9} against {row[2]:>9}: {row[3]} ({row[4]}); of the peak {row[5]}, {row[6]}")
-    for what, error in record["failed"].items():
-        print(f"failed: {what}: {error}")
-    if _OUTPUT.value:
-        pathlib.Path(_OUTPUT.value).write_text(benchmark.to_text(record), encoding="utf-8")
+    return record
+
+
+def same_output(ours: Side, twin: Side) -> dict[str, Any]:
+    """The largest difference of the maps for the same weights and series, or the error."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(pathlib.Path(folder) / "twin.npz")
+        saved = twin.ask("save", path=path)
+        return ours.ask("compare", path=path) if "saved" in saved else saved
+
+
+def number_formats(compute: str, chosen: dict[str, str]) -> dict[str, str]:
+    """The number format of each side of each comparison, from ours and from the twin's chosen variants."""
+    formats = {f"jax, {mine}": compute for mine, _ in COMPARISONS.values()}
+    twins = {f"torch, {what}": "bfloat16" if "bf16" in variant else "float32" for what, variant in chosen.items()}
+    return formats | twins
 
 
 if __name__ == "__main__":

@@ -22,30 +22,27 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.root = ""  # folder of exams; empty: phantom exams are drawn into cache_dir
     data.layout = "bids"  # how that folder is laid out: bids or isles2017
     data.cache_dir = "~/.cache/dscgan_jax"  # phantom exams, prepared data and compiled programs; runs share it
-    data.tr_seconds = (
-        0.0  # frame length for files that do not tell it, or tell it wrongly; 0 = from the files; also --tr
-    )
+    data.tr_seconds = 0.0  # repetition time; overrides the files; 0 = from the files; also --tr
     data.te_seconds = 0.0  # echo time, likewise; also --te
-    data.accept = ()  # names of findings that refuse an exam and that are taken all the same; also --accept
+    data.accept = ()  # findings that would reject an exam and are accepted, by name; also --accept
     data.split_fractions = (0.70, 0.10, 0.20)  # train, validation, test, by subject (paper: 142, 20, 41 of 203)
     data.size = 128  # rows and columns of the network grid, over the square field of view
     data.slices = 21  # slices of the network grid; 0 = those of the exam
     data.frames = 80  # frames of the network input; the temporal stack takes 64 to 127
     data.time_mode = "stretch"  # stretch: any series becomes `frames` frames (paper); seconds: real time, see below
     data.frame_seconds = 1.5  # frame length in time_mode=seconds; longer series are cut, shorter ones repeat the end
-    # In time_mode=seconds: the first frame lies so long before the bolus arrives, whenever the scan was started; 0 = at
+    # In time_mode=seconds: the first frame is so long before the bolus arrives, whenever the scan was started; 0 = at
     # the first acquired frame, from which TTP counts (so TTP needs 0).
     data.lead_seconds = 0.0
     data.motion = "none"  # rigid: series are realigned first; for predict also --motion
     # What a network sees around the brain (found in the series itself): zero = nothing, so that air, noise, scalp or a
     # skull that somebody stripped cannot change its maps; keep = everything (published).
     data.outside_brain = "zero"
-    data.transients = "keep"  # frames before steady state: keep (paper), or hold = replaced by the first steady frame
+    data.non_steady_state = "keep"  # frames before steady state: keep (paper), or hold = the first steady one instead
     data.signal = "raw"  # network input: raw signal (paper), relative S/S0, or delta_r2star in 1/s
     data.ranges = "percentile"  # [-1, 1] is the 0.1-99.9 percentile of training brains, clipped; published: min, max
-    data.on_device = (
-        "auto"  # the training slices, as int16: auto = on the device if that is no CPU and has room; always, never
-    )
+    # The training slices, as int16: auto = on the device if that is no CPU and has room; always; never.
+    data.on_device = "auto"
     data.memory_mib = 4096  # otherwise in memory if they need no more than that; 0 = always read from disk
     data.read_threads = 4  # threads that read from disk, each holding one batch
 
@@ -70,12 +67,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     model.discriminator = "patch"  # patch (PatchGAN) or whole (the released code's alternative, 113-128 pixels)
     model.discriminator_width = 64
     model.discriminator_layers = 2  # 2: receptive field 34 pixels, 3: 70 pixels
-    model.compute = (
-        "float32"  # bfloat16: layers compute in it, parameters, statistics and losses stay float32 (GPU, TPU)
-    )
-    model.lean = (
-        False  # True: training of the temporal stack needs less memory and more time (values are computed again)
-    )
+    # bfloat16 (GPU, TPU): layers compute in it; parameters, statistics and losses stay float32.
+    model.compute = "float32"
+    model.lean = False  # True: the temporal stack trains with less memory and more time (values are computed again)
 
     config.loss = loss = ml_collections.ConfigDict()
     loss.objective = "logits"  # logits: one sigmoid (paper); published: two sigmoids, as in the released code
@@ -83,15 +77,13 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     config.train = train = ml_collections.ConfigDict()
     train.batch_size = 4  # slices, over all devices
-    train.accumulate = (
-        1  # parts of a batch taken one behind the other, to save memory; batch norms see one part at a time
-    )
+    train.accumulate = 1  # parts that a batch is taken in, to save memory; batch norms see one part at a time
     train.epochs = 100.0  # may be fractional; steps = ceil(epochs * slices / batch_size)
     train.steps = 0  # a fixed number of steps instead; 0 = from epochs
     train.learning_rate = 1e-4  # of the generator
     train.discriminator_learning_rate = 1e-4
     # Both rates times batch_size / learning_rate_batch (linear), or the root of that (sqrt, for Adam); none = as they
-    # stand.
+    # are.
     train.learning_rate_scaling = "none"
     train.learning_rate_batch = 4  # slices; the batch that the rates are meant for
     train.decay = "constant"  # of both learning rates: constant (paper) or cosine to zero over the run
@@ -103,29 +95,25 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     train.keep_checkpoints = 2  # the latest ones; the best on validation is kept besides
 
     config.evaluate = evaluate = ml_collections.ConfigDict()
-    # Batch norm in validation and predict: batch = each slice's own statistics (published), running = those gathered
+    # Batch norm in validation and predict: per_slice = statistics of each slice (published), running = those gathered
     # in training. `evaluate` scores both; `predict` takes the run's, unless it is given on its command line.
-    evaluate.norm_at_test = "batch"
-    # Conventional methods that stand beside the network in its tables: parametric, osvd, csvd, ssvd; () = none.
+    evaluate.norm_at_test = "per_slice"
+    # Conventional methods beside the network in its tables: parametric, osvd, csvd, ssvd; () = none.
     evaluate.baselines = ("parametric", "osvd", "csvd")
 
     config.conventional = conventional = ml_collections.ConfigDict()  # of --mode=deconvolve and of the baselines
     conventional.method = "parametric"  # parametric, osvd, csvd, or ssvd (for teaching); also --method
-    conventional.aif = (
-        "auto"  # arterial input: auto, or files = each exam's own aif.tsv; also --aif, which takes a file too
-    )
-    conventional.scale = (
-        "reference_wm"  # none, reference_wm (healthy white matter at 22 ml/100g/min) or a factor; also --scale
-    )
-    conventional.motion = (
-        "rigid"  # frames in which the head moved are realigned first (still ones stay bit for bit); none: not
-    )
+    conventional.aif = "auto"  # AIF: auto, or files = each exam's own aif.tsv; also --aif, which takes a file too
+    # CBF and CBV: none, reference_wm (healthy white matter at 22 mL/100 g/min) or a factor; also --scale.
+    conventional.scale = "reference_wm"
+    # rigid: frames in which the head moved are realigned first (still ones stay bit for bit); none: not.
+    conventional.motion = "rigid"
     conventional.tmax_offset = "none"  # healthy: Tmax shifted so that healthy tissue has 2 s; for the SVD methods
-    conventional.cut = 0.0  # csvd, ssvd: singular values below this share are left out; 0 = 0.1 and 0.2
-    conventional.oscillation = 0.035  # osvd: largest oscillation index
-    conventional.neighbourhood_mm = (
-        5.0  # parametric: FWHM of the neighbourhood that shares delay and dispersion; 0 = none
-    )
+    # csvd, ssvd: singular values below this share of the largest are left out; 0 = 0.1 and 0.2.
+    conventional.truncation_threshold = 0.0
+    conventional.oscillation_index = 0.035  # osvd: largest oscillation index
+    # parametric: FWHM of the neighbourhood that shares arterial delay and dispersion; 0 = none.
+    conventional.neighbourhood_mm = 5.0
     # parametric: shape of the gamma-distributed transit times, 1 = exponential residue; 0 = what suits the exam best.
     conventional.transit_shape = 0.0
     conventional.dispersion = True  # parametric: whether dispersion is fitted
@@ -148,7 +136,7 @@ def demo(config: ml_collections.ConfigDict) -> None:
     config.data.time_mode = "seconds"  # Tmax in seconds then means the same on every exam
     config.data.frame_seconds = 1.25  # 64 frames cover 80 s
     config.data.lead_seconds = 12.0  # few exams teach it little about boluses that come early or late
-    config.data.transients = "hold"
+    config.data.non_steady_state = "hold"
     config.data.signal = "relative"  # scanner units differ between exams, S/S0 does not
     config.conventional.aif = "files"  # such coarse voxels hold no whole artery to find
     config.model.width = 8

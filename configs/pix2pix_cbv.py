@@ -3,10 +3,12 @@
 python -m dscgan_jax.main --config=configs/pix2pix_cbv.py --workdir=runs/pix2pix_cbv
 """
 
+import ml_collections
+
 from dscgan_jax.configs import default
 
 
-def get_config(variant=None):
+def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config = default.get_config(variant)
     config.target = ("cbv",)
     config.model.generator = "unet"

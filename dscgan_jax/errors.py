@@ -1,8 +1,9 @@
-"""The error that a user can mend."""
+"""The error that a user can correct, and what other errors mean."""
 
 import errno
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, or a limit on the size of files
+FULL_WORDS = ("No space left", "File too large", "Disk quota exceeded")
 
 
 class InputError(ValueError):
@@ -10,3 +11,17 @@ class InputError(ValueError):
 
     `main` prints the line and exits with status 1; every other exception is a defect of ours.
     """
+
+
+def brief(error: BaseException, limit: int = 160) -> str:
+    """Another library's error in at most `limit` characters of one line."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, says so; the checkpoint writer knows no errno, only words."""
+    while error is not None:
+        if (isinstance(error, OSError) and error.errno in DISK_FULL) or any(word in str(error) for word in FULL_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

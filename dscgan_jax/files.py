@@ -1,15 +1,18 @@
 """Files that are never seen half-written."""
 
 import contextlib
+import glob
 import grp
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import BinaryIO
 
-from dscgan_jax.errors import InputError
+from dscgan_jax.errors import DISK_FULL, InputError, brief
 
 
 def expanded(path: pathlib.Path | str, where: str) -> pathlib.Path:
@@ -51,20 +54,66 @@ def name_unknown_owners() -> None:
             return grp.struct_group((str(gid), "x", gid, []))
 
     try:
-        user(os.getuid()), group(os.getgid())
+        user(os.getuid())
+        group(os.getgid())
     except KeyError:
         pwd.getpwuid, grp.getgrgid = user_or_number, group_or_number
 
 
-def write_whole(path: pathlib.Path | str, text: str) -> None:
-    """Writes a text file in one step; where that fails, what stood there before stays."""
-    path = pathlib.Path(path)
-    partial = path.with_name(f".{path.name}.partial")
+def partial_of(path: pathlib.Path) -> pathlib.Path:
+    """Where this process writes what is to take the place of `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def sweep_partial(path: pathlib.Path) -> None:
+    """Removes what killed processes left beside `path`."""
+    for debris in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        process = re.fullmatch(re.escape(f".{path.name}.") + r"(\d+)\.partial", debris.name)
+        if process and not _is_alive(int(process[1])):
+            if debris.is_dir():
+                shutil.rmtree(debris, ignore_errors=True)
+            else:
+                debris.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of this number runs on this machine."""
     try:
-        partial.write_text(text, encoding="utf-8")
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path | str) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of `path` once it is whole; on failure what stood there before stays.
+
+    Raises:
+      InputError: the disk is full or the folder cannot be written.
+    """
+    path = pathlib.Path(path)
+    sweep_partial(path)
+    partial = partial_of(path)
+    try:
+        with open(partial, "wb") as file:
+            yield file
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise InputError(f"{path}: the disk is full; free some space or choose another folder.") from error
+        raise InputError(f"{path}: cannot be written ({brief(error)}); choose another folder.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_whole(path: pathlib.Path | str, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all; errors as of `replacing`."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 @contextlib.contextmanager

@@ -78,22 +78,22 @@ NAMES = {
     # preparation for a network
     "early_bolus_frames_repeated": "bolus earlier than the network's lead time: the first frame was repeated",
     "short_frames_repeated": "series shorter than the network's input: the last frame was repeated",
-    "cut_seconds": "series longer than the network's input: the end was cut off",
-    "transients_held": "frames before the steady state, replaced by the first steady one",
+    "cut_seconds": "series longer than the network's input: the end was left out",
+    "transients_held": "non-steady-state frames, replaced by the first steady one",
     "signal_clipped": "signal far brighter than the brain, clipped",
-    "brain_from_mask": "no brain found in the series: what lies outside the given mask was set to zero",
+    "brain_from_mask": "no brain found in the series: what is outside the given mask was set to zero",
     "unlike_training": "exam unlike those that the network was trained on",
-    "air_reaches_network": "network whose maps depend on what lies outside the brain",
+    "air_reaches_network": "network whose maps depend on what is outside the brain",
     # conventional maps
-    "arterial_few_voxels": "arterial curve from few voxels",
-    "arterial_low": "arterial curve hardly higher than tissue",
+    "arterial_few_voxels": "AIF from few voxels",
+    "arterial_low": "AIF hardly higher than tissue",
     "arterial_flattened": "arterial signal down in the noise",
     "arterial_outside": "arterial mask partly outside the brain",
     "arterial_incomplete": "exam that ends before the arterial first pass does",
-    "arterial_late": "arterial curve as late as the tissue",
-    "arterial_quality": "doubtful arterial curve",
+    "arterial_late": "AIF as late as the tissue",
+    "arterial_quality": "doubtful AIF",
     "white_matter_missing": "no healthy white matter to scale CBF and CBV with",
-    "tmax_negative": "tissue that fills before the arterial input",
+    "tmax_negative": "tissue that fills before the AIF",
     "tmax_raw_svd": "Tmax of an SVD method, later than the truth",
 }
 
@@ -220,9 +220,9 @@ class Findings:
         """
         errors = [finding for finding in self._found if finding.severity == "error"]
         if errors:
-            told = "; ".join(finding.text + (f" [{finding.flag}]" if finding.flag else "") for finding in errors)
+            reasons = "; ".join(finding.text + (f" [{finding.flag}]" if finding.flag else "") for finding in errors)
             names = ",".join(dict.fromkeys(finding.name for finding in errors))
-            raise Refused(f"{where}: {told}; to go on all the same: --accept={names}", self.listed())
+            raise Refused(f"{where}: {reasons}; to accept the risk: --accept={names}", self.listed())
 
 
 def by_severity(found: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -1,8 +1,8 @@
-"""The one door: absl flags, process set-up, one call per mode.
+"""The one door: flags, process set-up, one call per mode.
 
-python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate, minutes on a
-CPU python -m dscgan_jax.main --mode=predict --workdir=runs/temp_tmax-demo --input=exam.nii.gz --output=maps/
-python -m dscgan_jax.main --mode=deconvolve --input=exam.nii.gz --output=maps/       # no network
+dscgan-jax predict exam.nii.gz maps/ --workdir=runs/temp_tmax-demo
+dscgan-jax deconvolve exam.nii.gz maps/                                            # no network
+python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate
 """
 
 import os
@@ -18,167 +18,105 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from dscgan_jax.app import options
-from dscgan_jax.errors import DISK_FULL, InputError
+from dscgan_jax import settings
+from dscgan_jax.app import command, options
+from dscgan_jax.errors import InputError, disk_is_full
 from dscgan_jax.files import expanded
 from dscgan_jax.findings import check_names
-from dscgan_jax.training.memory import keep_freed_memory
-
-MODES = {
-    "train": "draw phantom exams where no root is given, prepare, train, evaluate (default)",
-    "prepare": "only the data set",
-    "check": "what in --config.data.root is usable, what not, and why",
-    "evaluate": "score the test split from a checkpoint, or anybody's maps with --maps",
-    "predict": "one 4-D file (--input) to maps (--output)",
-    "deconvolve": "conventional maps without a network, of one file (--input) or of a folder (--config.data.root)",
-    "phantom": "draw digital exams into --output",
-    "benchmark": "how fast this config is on this machine, as a table; --output=FILE.json keeps the record",
-}
 
 NETWORK_MODES = ("train", "evaluate", "predict", "benchmark")
 
-
-def _readers(flag: str, text: str) -> str:
-    """A help text that begins with the modes that read the flag."""
-    return f"[{options.modes_of(flag)}] {text}"
-
-
-_MODE = flags.DEFINE_enum(
-    "mode",
-    "train",
-    list(MODES),
-    "; ".join(f"{mode}: {what}" for mode, what in MODES.items())
-    + ". A flag is read by the modes in its brackets; given to another one, it is an error.",
-)
+_MODE = flags.DEFINE_enum("mode", "train", list(command.MODES), "What to do; the first word does the same.")
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "[all modes] Config file (default configs/temp_tmax.py), optionally with a variant: "
-    "configs/temp_tmax.py:demo. Fields are overridden as --config.train.batch_size=8; configs/default.py lists and "
-    "explains all "
-    "of them. evaluate and predict take the network's settings from the run.",
+    "Config file, optionally with a variant (configs/temp_tmax.py:demo); default configs/temp_tmax.py. A field is "
+    "overridden by --config.train.batch_size=8; configs/default.py lists and explains all fields.",
 )
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, _readers("workdir", "Where a run lives; default: runs/<config>[-<variant>].")
-)
-_INPUT = flags.DEFINE_string("input", None, _readers("input", "A 4-D NIfTI file."))
-_OUTPUT = flags.DEFINE_string("output", None, _readers("output", "Folder to write into; benchmark: JSON file."))
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run; default: runs/<config>[-<variant>].")
+_INPUT = flags.DEFINE_string("input", None, "A 4-D NIfTI file.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the results; benchmark: JSON file for the record.")
 _METHOD = flags.DEFINE_enum(
-    "method", None, ["parametric", "osvd", "csvd", "ssvd"], _readers("method", "How (default parametric).")
+    "method", None, ["parametric", "osvd", "csvd", "ssvd"], "Deconvolution method; default parametric."
 )
 _AIF = flags.DEFINE_string(
     "aif",
     None,
-    _readers(
-        "aif",
-        "The arterial input: auto (default), a table with time_seconds and "
-        "concentration_mM, a NIfTI mask of arterial voxels, or files (each exam's own aif.tsv).",
-    ),
+    "Arterial input function: auto (default), a table with the columns time_seconds and concentration_mM, a NIfTI mask "
+    "of arterial voxels, or files (each exam's own aif.tsv).",
 )
 _SCALE = flags.DEFINE_string(
     "scale",
     None,
-    _readers(
-        "scale", "none, reference_wm (healthy white matter at 22 ml/100g/min, default) or a factor on CBF and CBV."
-    ),
+    "Scale of CBF and CBV: reference_wm (healthy white matter at 22 mL/100 g/min; default), none, or a factor.",
 )
-_MASK = flags.DEFINE_string(
-    "mask", None, _readers("mask", "NIfTI mask of the tissue of one exam (--input), instead of an automatic one.")
-)
+_MASK = flags.DEFINE_string("mask", None, "NIfTI mask of the tissue of the brain; default: found in the series.")
 _MOTION = flags.DEFINE_enum(
     "motion",
     None,
     ["none", "rigid"],
-    _readers(
-        "motion",
-        "rigid: the series is realigned first. "
-        "Default: deconvolve: config.conventional.motion; predict: as the network was trained.",
-    ),
+    "Head motion: rigid (frames are realigned first) or none. Default: rigid (deconvolve), as in training (predict).",
+)
+_NORM = flags.DEFINE_enum(
+    "norm",
+    None,
+    ["per_slice", "running"],
+    "Statistics of batch norm: each slice's own, or those of the training; default: the config's.",
 )
 _MAPS = flags.DEFINE_string(
     "maps",
     None,
-    _readers(
-        "maps",
-        "A folder with <subject>_<map>.nii.gz to score instead of a network; "
-        "with --workdir of a run on that run's grid and ranges.",
-    ),
+    "Folder with <subject>_<map>.nii.gz to score instead of a network; with --workdir on the grid and ranges of that "
+    "run.",
 )
-_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], _readers("split", "Which subjects."))
-_STEP = flags.DEFINE_string(
-    "step", "best", _readers("step", "best (on validation), latest, or a step; not with --maps.")
+_SPLIT = flags.DEFINE_enum(
+    "split", "test", ["train", "validation", "test"], "Split whose subjects are scored; default test."
 )
-_TR = flags.DEFINE_float(
-    "tr",
-    0.0,
-    _readers("tr", "Frame length in seconds, for files that do not tell it, or tell it wrongly; 0 = from the files."),
-    lower_bound=0.0,
-)
-_TE = flags.DEFINE_float("te", 0.0, _readers("te", "Echo time in seconds, likewise."), lower_bound=0.0)
+_STEP = flags.DEFINE_string("step", "best", "Checkpoint: best (on validation; default), latest, or a step.")
+_TR = flags.DEFINE_float("tr", 0.0, "Repetition time in seconds; overrides the files.", lower_bound=0.0)
+_TE = flags.DEFINE_float("te", 0.0, "Echo time in seconds; overrides the files.", lower_bound=0.0)
 _ACCEPT = flags.DEFINE_list(
     "accept",
     [],
-    _readers(
-        "accept",
-        "Names of findings, with commas between them, that refuse an exam "
-        "and that are taken all the same; they become warnings and are recorded.",
-    ),
+    "Findings that would reject an exam and are accepted, by name, separated by commas; they are recorded.",
 )
-_PRESET = flags.DEFINE_enum(
-    "preset", "acute", ["acute", "chronic"], _readers("preset", "Which of the paper's cohorts.")
-)
-_SUBJECTS = flags.DEFINE_integer("subjects", 40, _readers("subjects", "Number of subjects."), lower_bound=1)
-_SIZE = flags.DEFINE_integer("size", 128, _readers("size", "Rows and columns."), lower_bound=32)
-_SLICES = flags.DEFINE_integer("slices", 0, _readers("slices", "Slices; 0 = the preset's own number."), lower_bound=0)
-_SEED = flags.DEFINE_integer("seed", 0, _readers("seed", "Random seed."), lower_bound=0)
+_PRESET = flags.DEFINE_enum("preset", "acute", ["acute", "chronic"], "Which of the paper's cohorts; default acute.")
+_SUBJECTS = flags.DEFINE_integer("subjects", 40, "Number of subjects; default 40.", lower_bound=1)
+_SIZE = flags.DEFINE_integer("size", 128, "Rows and columns; default 128.", lower_bound=32)
+_SLICES = flags.DEFINE_integer("slices", 0, "Slices; 0 = the preset's own number (default).", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Random seed; default 0.", lower_bound=0)
 _DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
     None,
     ["auto"],
-    _readers(
-        "distributed",
-        "On several processes, as Slurm, Open MPI or a TPU pod started them (launch/slurm.py, launch/tpu.py).",
-    ),
+    "Several processes, as Slurm, Open MPI or a TPU pod started them (launch/slurm.py, launch/tpu.py).",
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator",
-    None,
-    _readers(
-        "coordinator", "host:port of process 0, where several processes started by hand meet; the same for all of them."
-    ),
+    "coordinator", None, "host:port of process 0, where processes started by hand meet; the same for all of them."
 )
-_PROCESSES = flags.DEFINE_integer(
-    "processes", None, _readers("processes", "How many processes there are."), lower_bound=1
-)
-_PROCESS = flags.DEFINE_integer("process", None, _readers("process", "Which of them this is, from 0."), lower_bound=0)
+_PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes.", lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.", lower_bound=0)
 _WAIT_SECONDS = flags.DEFINE_float(
     "wait_seconds",
     300.0,
-    _readers(
-        "wait_seconds",
-        "How long to wait for other processes, and for all devices to add up one number before training.",
-    ),
+    "How long to wait for other processes, and for an all-reduce across all devices that is tested before training.",
     lower_bound=1.0,
 )
 _PARTS = flags.DEFINE_list(
-    "parts",
-    [],
-    _readers("parts", "Of step, pipeline, inference, deconvolution, linear (default: these) and best_batch."),
+    "parts", [], "Parts to measure: step, pipeline, inference, deconvolution, linear (default: these) and best_batch."
 )
-_REPEATS = flags.DEFINE_integer("repeats", 20, _readers("repeats", "Timed steps."), lower_bound=3)
-_DEBUG = flags.DEFINE_bool("debug", False, "[all modes] Show the traceback of an error.")
+_REPEATS = flags.DEFINE_integer("repeats", 20, "Timed steps; default 20.", lower_bound=3)
+_DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the chosen mode; bad input ends in one line and exit status 1."""
     if not _DEBUG.value:
-        # What fails in a writer's thread fails again where it is waited for; only there is it told, in one line.
+        # What fails in a writer's thread fails again where it is waited for, and is reported there in one line.
         threading.excepthook = lambda _: None
         sys.unraisablehook = lambda _: None
         warnings.simplefilter("ignore")  # of libraries, for those who write them
     try:
-        if len(argv) > 1:
-            raise InputError(f"unexpected argument {argv[1]!r}; every option begins with --, see --help.")
         run(_MODE.value)
     except (KeyboardInterrupt, Exception) as error:
         if _DEBUG.value:
@@ -188,7 +126,7 @@ def main(argv: Sequence[str]) -> None:
 
 def leave(error: BaseException) -> None:
     """Ends with one line and status 1."""
-    distributed = sys.modules.get("dscgan_jax.distributed")
+    distributed = sys.modules.get("dscgan_jax.training.distributed")
     if distributed and (isinstance(error, distributed.Stuck) or distributed.has_joined()):  # others would be waited for
         if distributed.lost(error):
             error = InputError(
@@ -200,11 +138,78 @@ def leave(error: BaseException) -> None:
 
 
 def run(mode: str) -> None:
-    """One call per mode. Imports wait until here, so that --help and bad flags answer at once."""
+    """One call per mode. Imports wait until here and are those of the mode: help and bad input answer at once."""
     given = read_command(mode)
     config = read_config(given)
+    _check_paths(mode)
     if mode in NETWORK_MODES:
+        from dscgan_jax.training.memory import keep_freed_memory
+
         keep_freed_memory()  # before JAX takes any
+    if mode == "train":
+        _join_processes()
+    settings.check_fields(config, given.all_fields - {"conventional.aif"})  # --aif takes files too
+    if mode == "check":
+        from dscgan_jax.app import check
+
+        check.run(config)
+    elif mode == "phantom":
+        _phantom(config)
+    else:
+        from dscgan_jax.app import start
+
+        start.set_up(config)
+        _with_jax(mode, config, given)
+
+
+def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given) -> None:
+    """The modes that compile something."""
+    if mode == "train":
+        from dscgan_jax.app import train
+
+        train.run(config, workdir(), _WAIT_SECONDS.value)
+    elif mode == "prepare":
+        from dscgan_jax.app import prepare
+
+        prepare.run(config)
+    elif mode == "evaluate":
+        from dscgan_jax.app import evaluate
+
+        if _MAPS.value:
+            run_folder = workdir() if _WORKDIR.value else None
+            evaluate.of_maps(config, _path(_MAPS), run_folder, _SPLIT.value, given.all_fields)
+        else:
+            evaluate.of_run(config, workdir(), _SPLIT.value, _STEP.value, given.all_fields)
+    elif mode == "predict":
+        from dscgan_jax.app import predict
+
+        predict.run(config, workdir(), _required(_INPUT), _required(_OUTPUT), _STEP.value, given.all_fields)
+    elif mode == "deconvolve":
+        from dscgan_jax.app import deconvolve
+
+        aif = arterial_input() or config.conventional.aif
+        deconvolve.run(config, _optional(_INPUT), _required(_OUTPUT), aif, _optional(_MASK))
+    elif mode == "benchmark":
+        from dscgan_jax.app import benchmark
+
+        benchmark.run(config, _PARTS.value, _REPEATS.value, _optional(_OUTPUT), command_line())
+
+
+def _phantom(config: ml_collections.ConfigDict) -> None:
+    from dscgan_jax.app import phantom
+
+    phantom.run(
+        _required(_OUTPUT),
+        preset=_PRESET.value,
+        subjects=_SUBJECTS.value,
+        size=_SIZE.value,
+        slices=_SLICES.value,
+        seed=_SEED.value,
+        split_fractions=tuple(config.data.split_fractions),
+    )
+
+
+def _join_processes() -> None:
     from dscgan_jax.training import distributed
 
     distributed.initialize(
@@ -214,51 +219,27 @@ def run(mode: str) -> None:
         process=_PROCESS.value,
         wait_seconds=_WAIT_SECONDS.value,
     )  # before anything could touch a device
-    from dscgan_jax import settings
-    from dscgan_jax.app import workflow
 
-    settings.check_fields(config, given.all_fields - {"conventional.aif"})  # --aif takes files too
-    workflow.set_up(config)
-    if mode == "train":
-        workflow.train_and_evaluate(config, workdir(), _WAIT_SECONDS.value)
-    elif mode == "prepare":
-        workflow.prepare(config)
-    elif mode == "check":
-        workflow.check(config)
-    elif mode == "evaluate" and _MAPS.value:
-        workflow.evaluate_maps(
-            config, _path(_MAPS), workdir() if _WORKDIR.value else None, _SPLIT.value, given.all_fields
-        )
-    elif mode == "evaluate":
-        workflow.evaluate_run(config, workdir(), _SPLIT.value, _STEP.value, given.all_fields)
-    elif mode == "predict":
-        workflow.predict(config, workdir(), _required(_INPUT), _required(_OUTPUT), _STEP.value, given.all_fields)
-    elif mode == "deconvolve":
-        workflow.deconvolve(
-            config,
-            _path(_INPUT) if _INPUT.value else None,
-            _required(_OUTPUT),
-            arterial_input() or config.conventional.aif,
-            _path(_MASK) if _MASK.value else None,
-        )
-    elif mode == "phantom":
-        workflow.draw_phantom(
-            _required(_OUTPUT),
-            preset=_PRESET.value,
-            subjects=_SUBJECTS.value,
-            size=_SIZE.value,
-            slices=_SLICES.value,
-            seed=_SEED.value,
-            split_fractions=tuple(config.data.split_fractions),
-        )
-    elif mode == "benchmark":
-        workflow.measure_speed(
-            config, _PARTS.value, _REPEATS.value, _path(_OUTPUT) if _OUTPUT.value else None, command_line()
-        )
+
+def _check_paths(mode: str) -> None:
+    """Refuses what is not there before anything slow is imported; who reads a file checks it again.
+
+    Raises:
+      InputError: names the first path that is absent.
+    """
+    if mode in ("predict", "deconvolve", "phantom"):
+        _required(_OUTPUT)
+    if mode == "predict":
+        _required(_INPUT)
+        if not workdir().is_dir():
+            raise InputError(f"--workdir={workdir()}: there is no such folder; give the folder of a trained run.")
+    for flag in (_INPUT, _MASK):
+        if flag.value and not os.path.lexists(_path(flag)):
+            raise InputError(f"{_path(flag)}: no such file.")
 
 
 def read_command(mode: str) -> options.Given:
-    """What stands on the command line, all of it read by the mode.
+    """What is given on the command line, all of it read by the mode.
 
     Raises:
       InputError: something is not.
@@ -291,7 +272,7 @@ def _with_flags(config: ml_collections.ConfigDict, given: options.Given) -> ml_c
         path = options.field_of(flag, given.mode)
         if path and flag != "aif":  # which may be a file of this exam: nothing that a config keeps
             section, name = path.split(".")
-            config[section][name] = tuple(flags.FLAGS[flag].value) if flag == "accept" else flags.FLAGS[flag].value
+            config[section][name] = tuple(_ACCEPT.value) if flag == "accept" else flags.FLAGS[flag].value
     return config
 
 
@@ -314,16 +295,6 @@ def command_line() -> str:
     return " ".join(["python -m dscgan_jax.main", *arguments])
 
 
-def disk_is_full(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, says so; the checkpoint writer knows no errno, only words."""
-    words = ("No space left", "File too large", "Disk quota exceeded")
-    while error is not None:
-        if (isinstance(error, OSError) and error.errno in DISK_FULL) or any(word in str(error) for word in words):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 def one_line(error: BaseException) -> str:
     """An error as the one line that a user reads."""
     if isinstance(error, KeyboardInterrupt):
@@ -339,30 +310,9 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         return (
             "error: out of memory; lower config.train.batch_size, config.model.width or config.data.size, or take the "
-            "batch "
-            "in parts (config.train.accumulate)."
+            "batch in parts (config.train.accumulate)."
         )
     return f"error: {type(error).__name__}: {text} (this is a defect of dscgan_jax; --debug shows where)"
-
-
-def resolve_config(argument: str) -> str:
-    """`--config=configs/temp_tmax.py[:variant]` with the file found from any folder.
-
-    The configs ship with the package.
-    """
-    name, equals, value = argument.partition("=")
-    if name not in ("--config", "-config") or not equals:
-        return argument
-    path, colon, variant = value.partition(":")
-    if not pathlib.Path(path).is_file():
-        from dscgan_jax import configs
-
-        shipped = pathlib.Path(configs.__file__).parent / pathlib.Path(path).name
-        if not shipped.is_file():
-            known = ", ".join(sorted(file.name for file in shipped.parent.glob("*_*.py")))
-            raise InputError(f"--config={path}: there is no such file; shipped configs are {known}.")
-        path = str(shipped)
-    return f"{name}={path}{colon}{variant}"
 
 
 def _path(flag: flags.FlagHolder) -> pathlib.Path:
@@ -383,23 +333,38 @@ def default_workdir() -> pathlib.Path:
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; whatever is wrong with it is one line too."""
+    if (text := command.help_of(argv, {name: flags.FLAGS[name] for name in options.FLAGS})) is not None:
+        print(text)
+        sys.exit(0)
     try:
+        argv = command.with_flags_for_words(argv, _takes_value)
         for i, argument in enumerate(argv[:-1]):
             if argument in ("--config", "-config"):
                 argv = [*argv[:i], f"--config={argv[i + 1]}", *argv[i + 2 :]]
         if not any(argument.startswith(("--config=", "-config=")) for argument in argv):
             argv = [argv[0], "--config=configs/temp_tmax.py", *argv[1:]]
-        sys.argv = [argv[0], *map(resolve_config, argv[1:])]  # ml_collections looks for overrides there
+        sys.argv = [argv[0], *map(command.resolve_config, argv[1:])]  # ml_collections looks for overrides there
+        settings.check_former_names(re.findall(r"--?config\.([\w.]+)", " ".join(sys.argv[1:])))
         return flags.FLAGS(sys.argv)
     except (InputError, flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        if typo := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', message):
-            message = f"the config has no field {typo[2]}; did you mean {typo[1]}? configs/default.py lists all fields."
-        elif name := re.fullmatch(r"""["']*(\w+)["']*""", message):  # a KeyError: not like any field
-            message = f"the config has no field {name[1]}; configs/default.py lists all fields."
-        if "Traceback" in message:  # ml_collections quotes the traceback of a config file that raised
-            message = message.strip().splitlines()[-1].partition(": ")[2]
-        sys.exit(one_line(InputError(message)))
+        sys.exit(one_line(InputError(_of_parsing(error))))
+
+
+def _takes_value(name: str) -> bool:
+    """Whether the value of a flag may be the next argument: of all but switches."""
+    return name.startswith("config.") or (name in flags.FLAGS and flags.FLAGS[name].flag_type() != "bool")
+
+
+def _of_parsing(error: Exception) -> str:
+    """What a user reads of an error that absl or ml_collections raised."""
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if typo := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', message):
+        return f"the config has no field {typo[2]}; did you mean {typo[1]}? configs/default.py lists all fields."
+    if name := re.fullmatch(r"""["']*(\w+)["']*""", message):  # a KeyError: not like any field
+        return f"the config has no field {name[1]}; configs/default.py lists all fields."
+    if "Traceback" in message:  # ml_collections quotes the traceback of a config file that raised
+        return message.strip().splitlines()[-1].partition(": ")[2]
+    return message
 
 
 def _required(flag: flags.FlagHolder) -> pathlib.Path:
@@ -407,6 +372,11 @@ def _required(flag: flags.FlagHolder) -> pathlib.Path:
     if not flag.value:
         raise InputError(f"--mode={_MODE.value} needs --{flag.name}=PATH; see --help.")
     return _path(flag)
+
+
+def _optional(flag: flags.FlagHolder) -> pathlib.Path | None:
+    """The path in a flag, if it is given."""
+    return _path(flag) if flag.value else None
 
 
 def entry() -> None:

@@ -30,8 +30,8 @@ class MapSpec:
 
 
 MAPS: dict[str, MapSpec] = {
-    "cbf": MapSpec("CBF", "cerebral blood flow", "ml/100g/min", (0.0, 80.0)),
-    "cbv": MapSpec("CBV", "cerebral blood volume", "ml/100g", (0.0, 8.0)),
+    "cbf": MapSpec("CBF", "cerebral blood flow", "mL/100 g/min", (0.0, 80.0)),
+    "cbv": MapSpec("CBV", "cerebral blood volume", "mL/100 g", (0.0, 8.0)),
     "mtt": MapSpec("MTT", "mean transit time", "s", (0.0, 15.0)),
     "tmax": MapSpec(
         "Tmax", "time to maximum of the tissue residue function", "s", (0.0, 12.0), thresholds=(4.0, 6.0, 8.0, 10.0)

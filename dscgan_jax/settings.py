@@ -6,13 +6,12 @@ import math
 import os
 import pathlib
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ml_collections
 
-from dscgan_jax.configs import default
-from dscgan_jax.data.scaling import SIGNALS
+from dscgan_jax.configs import default  # pyright: ignore[reportMissingImports] - configs/, shipped under this name
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES, map_indices
 
@@ -34,14 +33,23 @@ RESUMABLE_FIELDS = (
     "evaluate.baselines",
     "model.lean",
 )
-# What runs did that began before a field existed, where that is not its default now.
-BEFORE_ITS_FIELD = {"data.outside_brain": "keep"}
-RESUMABLE_SECTIONS = ("conventional.",)  # they stand beside the network and touch no weight
+RESUMABLE_SECTIONS = ("conventional.",)  # conventional methods touch no weight
 
-_CHOICES = {
+# What older versions stored: the setting of runs that began before a field existed, where that is not its default now;
+# former names of fields; former values of fields.
+BEFORE_ITS_FIELD = {"data.outside_brain": "keep"}
+FORMER_FIELDS = {
+    "data.transients": "data.non_steady_state",
+    "conventional.cut": "conventional.truncation_threshold",
+    "conventional.oscillation": "conventional.oscillation_index",
+}
+FORMER_VALUES = {"evaluate.norm_at_test": {"batch": "per_slice"}}
+
+SIGNALS = ("raw", "relative", "delta_r2star")  # what the network's input may be
+CHOICES = {
     "data.layout": ("bids", "isles2017"),
     "data.time_mode": ("stretch", "seconds"),
-    "data.transients": ("keep", "hold"),
+    "data.non_steady_state": ("keep", "hold"),
     "data.motion": ("none", "rigid"),
     "data.outside_brain": ("keep", "zero"),
     "data.signal": SIGNALS,
@@ -57,7 +65,7 @@ _CHOICES = {
     "loss.objective": ("logits", "published"),
     "train.decay": ("constant", "cosine"),
     "train.learning_rate_scaling": ("none", "linear", "sqrt"),
-    "evaluate.norm_at_test": ("batch", "running"),
+    "evaluate.norm_at_test": ("per_slice", "running"),
     "conventional.aif": ("auto", "files"),
     "conventional.motion": ("none", "rigid"),
 }
@@ -112,27 +120,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       InputError: names the field, its value and what it may be.
     """
-    if not config.target:
-        raise InputError("config.target is empty; name at least one map, for example ('tmax',).")
-    if len(set(config.target)) != len(config.target):
-        raise InputError(f"config.target names a map twice: {tuple(config.target)}.")
-    map_indices(tuple(config.target))
-    check_fields(config, (*_CHOICES, *_AT_LEAST, *_ABOVE_ZERO, *_BELOW_ONE))
-    if config.model.generator == "temporal" and not 64 <= config.data.frames <= 127:
-        raise InputError(
-            f"config.data.frames is {config.data.frames}; the temporal stack halves time six times and "
-            "takes 64 to 127 frames."
-        )
-    if config.data.lead_seconds and config.data.time_mode != "seconds":
-        raise InputError(
-            f"config.data.lead_seconds is {config.data.lead_seconds:g}, which needs "
-            "config.data.time_mode=seconds; set it to 0, or the time mode to seconds."
-        )
-    if config.data.lead_seconds and "ttp" in config.target:
-        raise InputError(
-            f"config.data.lead_seconds is {config.data.lead_seconds:g}, but TTP counts from the first acquired "
-            "frame; set it to 0, or take ttp out of config.target."
-        )
+    _check_target(config.target)
+    check_fields(config, (*CHOICES, *_AT_LEAST, *_ABOVE_ZERO, *_BELOW_ONE))
+    _check_time(config)
     if config.model.lean and config.model.generator != "temporal":
         raise InputError(
             "config.model.lean is True, which is for the temporal stack; set it to False, or "
@@ -152,6 +142,47 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_batch_fits(config)
 
 
+def _check_target(targets: Sequence[str]) -> None:
+    if not targets:
+        raise InputError("config.target is empty; name at least one map, for example ('tmax',).")
+    if len(set(targets)) != len(targets):
+        raise InputError(f"config.target names a map twice: {tuple(targets)}.")
+    map_indices(tuple(targets))
+
+
+def _check_time(config: ml_collections.ConfigDict) -> None:
+    """Refuses frames and a lead that the generator, the time mode or the targets cannot have."""
+    if config.model.generator == "temporal" and not 64 <= config.data.frames <= 127:
+        raise InputError(
+            f"config.data.frames is {config.data.frames}; the temporal stack halves time six times and "
+            "takes 64 to 127 frames."
+        )
+    if config.data.lead_seconds and config.data.time_mode != "seconds":
+        raise InputError(
+            f"config.data.lead_seconds is {config.data.lead_seconds:g}, which needs "
+            "config.data.time_mode=seconds; set it to 0, or the time mode to seconds."
+        )
+    if config.data.lead_seconds and "ttp" in config.target:
+        raise InputError(
+            f"config.data.lead_seconds is {config.data.lead_seconds:g}, but TTP counts from the first acquired "
+            "frame; set it to 0, or take ttp out of config.target."
+        )
+
+
+def check_former_names(paths: Iterable[str]) -> None:
+    """Refuses names that fields had in older versions.
+
+    Args:
+      paths: of fields on the command line, `data.transients`.
+
+    Raises:
+      InputError: names the field and what it is called now.
+    """
+    for path in paths:
+        if path in FORMER_FIELDS:
+            raise InputError(f"config.{path} is now called config.{FORMER_FIELDS[path]}; give that.")
+
+
 def check_fields(config: ml_collections.ConfigDict, paths: Iterable[str]) -> None:
     """Refuses values that single fields cannot have.
 
@@ -160,8 +191,12 @@ def check_fields(config: ml_collections.ConfigDict, paths: Iterable[str]) -> Non
     """
     for path in paths:
         value = _field(config, path)
-        if path in _CHOICES and value not in _CHOICES[path]:
-            raise InputError(f"config.{path} is {value!r}; it must be one of {', '.join(_CHOICES[path])}.")
+        if path in FORMER_VALUES and value in FORMER_VALUES[path]:
+            raise InputError(
+                f"config.{path} is {value!r}, which is now called {FORMER_VALUES[path][value]}; give that."
+            )
+        if path in CHOICES and value not in CHOICES[path]:
+            raise InputError(f"config.{path} is {value!r}; it must be one of {', '.join(CHOICES[path])}.")
         if path in _AT_LEAST and not value >= _AT_LEAST[path]:
             raise InputError(f"config.{path} is {value}; it must be at least {_AT_LEAST[path]}.")
         if path in _ABOVE_ZERO and not value > 0:
@@ -212,25 +247,34 @@ def sha256(config: ml_collections.ConfigDict) -> str:
 def from_json(record: dict[str, Any], like: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A stored record as a config with the fields and types of `like` (lists become the tuples they were).
 
-    Fields that the record lacks are as in `like`, or as in `BEFORE_ITS_FIELD`.
+    Fields that the record lacks are as in `like`, or as in `BEFORE_ITS_FIELD`. Former names and values are read as
+    what they are called now.
+
+    Raises:
+      InputError: the record has a field that this version does not know.
     """
     config = ml_collections.ConfigDict(like.to_dict())
     config.update_from_flattened_dict(BEFORE_ITS_FIELD)
-
-    def fill(into: ml_collections.ConfigDict, values: dict[str, Any], path: str) -> None:
-        for name, value in values.items():
-            if name not in into:
-                raise InputError(
-                    f"the stored config has the field {path}{name}, which this version does not know; "
-                    "use the version that wrote it."
-                )
-            if isinstance(into[name], ml_collections.ConfigDict):
-                fill(into[name], value, f"{path}{name}.")
-            else:
-                into[name] = tuple(value) if isinstance(value, list) else value
-
-    fill(config, record, "config.")
+    for stored_path, stored in _leaves(record).items():
+        path = FORMER_FIELDS.get(stored_path, stored_path)
+        section, _, name = path.rpartition(".")
+        into = config.get(section, {}) if section else config
+        if name not in into:
+            raise InputError(
+                f"the stored config has the field config.{stored_path}, which this version does not know; "
+                "use the version that wrote it."
+            )
+        value: Any = tuple(stored) if isinstance(stored, list) else stored
+        into[name] = FORMER_VALUES.get(path, {}).get(value, value)
     return config
+
+
+def _leaves(record: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """{path of the field: value} of nested values."""
+    flat = {}
+    for name, value in record.items():
+        flat.update(_leaves(value, f"{path}{name}.") if isinstance(value, dict) else {path + name: value})
+    return flat
 
 
 def check_same_run(stored: dict[str, Any], config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -239,15 +283,8 @@ def check_same_run(stored: dict[str, Any], config: ml_collections.ConfigDict, wo
     Raises:
       InputError: names the first field that differs.
     """
-
-    def leaves(record: dict[str, Any], path: str = "") -> dict[str, Any]:
-        flat = {}
-        for name, value in record.items():
-            flat.update(leaves(value, f"{path}{name}.") if isinstance(value, dict) else {path + name: value})
-        return flat
-
-    # `from_json` tells what a run had that began before a field existed.
-    before, now = leaves(to_json(from_json(stored, default.get_config()))), leaves(to_json(config))
+    # `from_json` knows what a run had that began before a field existed.
+    before, now = _leaves(to_json(from_json(stored, default.get_config()))), _leaves(to_json(config))
     for path in sorted(before.keys() | now.keys()):
         if (
             path not in RESUMABLE_FIELDS

@@ -14,7 +14,7 @@ import pathlib
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -22,9 +22,10 @@ from dscgan_jax.data import exams, layouts, nifti
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import NAMES
 from dscgan_jax.perfusion.checks import first_pass
+from dscgan_jax.perfusion.checks.head import slice_axis
 from dscgan_jax.perfusion.checks.series import repaired
-from dscgan_jax.phantom import cohort as phantom_exams
-from dscgan_jax.phantom import exam as phantom
+from dscgan_jax.phantom.cohort import write_exam
+from dscgan_jax.phantom.exam import PRESETS, Phantom, draw_phantom
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "findings.md"
 RECORD = pathlib.Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "findings.json"
@@ -36,19 +37,20 @@ SIZE, SLICES = 64, 8
 @contextlib.contextmanager
 def protocol(preset: str, **changes: object) -> Iterator[None]:
     """A preset with another protocol."""
-    before = phantom.PRESETS[preset]
-    phantom.PRESETS[preset] = dataclasses.replace(before, **changes)
+    before = PRESETS[preset]
+    PRESETS[preset] = dataclasses.replace(before, **changes)
     try:
         yield
     finally:
-        phantom.PRESETS[preset] = before
+        PRESETS[preset] = before
 
 
-def of_preset(preset: str, number: int) -> phantom.Phantom:
-    return phantom.draw_phantom(preset, (SEED, number), size=SIZE, slices=SLICES)
+def of_preset(preset: str, number: int) -> Phantom:
+    """One exam of a preset."""
+    return draw_phantom(preset, (SEED, number), size=SIZE, slices=SLICES)
 
 
-def of_frame_length(number: int) -> phantom.Phantom:
+def of_frame_length(number: int) -> Phantom:
     """TR 1 to 3 s; 80 to 130 s, the bolus after 14 to 28 s."""
     rng = np.random.default_rng([SEED, number])
     tr = float(rng.uniform(1.0, 3.0))
@@ -56,16 +58,17 @@ def of_frame_length(number: int) -> phantom.Phantom:
     with protocol(
         "acute", frame_seconds=tr, frames=(frames, frames), arrival_frames=(14.0 / tr, 28.0 / tr), truncated_share=0.0
     ):
-        return phantom.draw_phantom("acute", (SEED + 1, number), size=SIZE, slices=SLICES)
+        return draw_phantom("acute", (SEED + 1, number), size=SIZE, slices=SLICES)
 
 
-def of_few_slices(number: int) -> phantom.Phantom:
-    return phantom.draw_phantom("acute", (SEED + 2, number), size=SIZE, slices=1 + number % FEW_SLICES)
+def of_few_slices(number: int) -> Phantom:
+    """One to five slices."""
+    return draw_phantom("acute", (SEED + 2, number), size=SIZE, slices=1 + number % FEW_SLICES)
 
 
-def of_low_signal(number: int) -> phantom.Phantom:
+def of_low_signal(number: int) -> Phantom:
     """Signal over noise of 20: Rician noise on top of what is there."""
-    exam = phantom.draw_phantom("acute", (SEED + 3, number), size=SIZE, slices=SLICES)
+    exam = draw_phantom("acute", (SEED + 3, number), size=SIZE, slices=SLICES)
     rng = np.random.default_rng([SEED, number])
     missing = np.sqrt(max((exam.truth["brain_signal"] / 20.0) ** 2 - exam.truth["noise_sigma"] ** 2, 0.0))
     noise = rng.normal(0.0, missing, (2, *exam.series.shape))
@@ -82,14 +85,14 @@ COHORTS = {
 }
 
 
-def judge(exam: phantom.Phantom, folder: pathlib.Path) -> dict[str, object]:
-    """What is found in an exam, and whether its truth justifies a warning."""
-    phantom_exams.write_exam(folder, "sub-1", exam)
+def judge(exam: Phantom, folder: pathlib.Path) -> dict[str, object]:
+    """Findings of an exam, and whether its truth justifies a warning."""
+    write_exam(folder, "sub-1", exam)
     [files] = layouts.find_subjects(folder, "bids")
     justified = bool(exam.motion.moved or exam.truth["truncated"] or exam.series.shape[2] <= FEW_SLICES)
     row: dict[str, object] = {"justified": justified}
     try:
-        found = exams.with_motion_told(exams.load_exam(files)).findings
+        found = exams.with_motion_finding(exams.load_exam(files)).findings
     except InputError as error:
         return row | {"error": str(error).partition(": ")[2]}
     return row | {
@@ -98,7 +101,8 @@ def judge(exam: phantom.Phantom, folder: pathlib.Path) -> dict[str, object]:
     }
 
 
-def cohort_record(draw, count: int) -> dict[str, object]:
+def cohort_record(draw: Callable[[int], Phantom], count: int) -> dict[str, object]:
+    """How many of some exams are refused or warned about, and why."""
     rows = []
     for number in range(count):
         with tempfile.TemporaryDirectory() as folder:
@@ -118,17 +122,15 @@ def seconds(repeats: int = 5) -> dict[str, object]:
     """Cost for one exam of 128 x 128 x 25 x 60 whose head moved, median of `repeats` after the first."""
     with protocol("acute", frames=(60, 60), truncated_share=0.0):
         number = next(
-            number
-            for number in range(100)
-            if phantom.draw_phantom("acute", (SEED, number), size=32, slices=2).motion.moved
+            number for number in range(100) if draw_phantom("acute", (SEED, number), size=32, slices=2).motion.moved
         )
-        exam = phantom.draw_phantom("acute", (SEED, number), size=128, slices=25)
+        exam = draw_phantom("acute", (SEED, number), size=128, slices=25)
     with tempfile.TemporaryDirectory() as folder:
-        phantom_exams.write_exam(pathlib.Path(folder), "sub-1", exam)
+        write_exam(pathlib.Path(folder), "sub-1", exam)
         [files] = layouts.find_subjects(folder, "bids")
         volume, read = nifti.read_volume(files.series, dims=4), exams.load_exam(files)
 
-    def timed(task) -> float:
+    def timed(task: Callable[[], object]) -> float:
         spent = []
         for _ in range(repeats + 1):
             begun = time.perf_counter()
@@ -137,28 +139,28 @@ def seconds(repeats: int = 5) -> dict[str, object]:
         return round(float(np.median(spent[1:])), 3)
 
     def of_series() -> None:
-        repaired(volume.data, volume.affine, exams.Findings())
+        repaired(volume.data, slice_axis(volume.affine), exams.Findings())
         first_pass.first_pass(read.series[read.mask], read.timing, read.frame_seconds)
 
     without = timed(of_series)
-    motion = timed(lambda: exams.with_motion_told(read))
-    assert "motion" in {finding.name for finding in exams.with_motion_told(read).findings}
+    motion = timed(lambda: exams.with_motion_finding(read))
+    assert "motion" in {finding.name for finding in exams.with_motion_finding(read).findings}
     return {"shape": list(exam.series.shape), "without_motion": without, "with_motion": round(without + motion, 3)}
 
 
 TEXT = """# Findings
 
-Whatever is doubtful about an exam reaches you as a **finding**, the same list in `check`, `deconvolve`, `predict`,
+Whatever is doubtful about an exam is reported as a **finding**: the same list in `check`, `deconvolve`, `predict`,
 `evaluate` and `prepare`, on the pages and in the JSON file beside each map (`Findings`: name, severity, sentence,
 value, flag).
 
-- **error**: the maps would mean nothing. The exam is refused in one line, which names the cause and the way out. Where
-you know
-  better, `--accept=NAME,…` takes the risk; the finding is then a warning that says so in every file that is written.
+- **error**: the maps would mean nothing. The exam is rejected, in one line that names the cause and what to do. Where
+  you know better, `--accept=NAME,…` accepts the risk; the finding is then a warning that says so in every file that is
+  written.
 - **warning**: the maps may be wrong; somebody must look.
 - **note**: something was repaired, assumed or corrected, in a way that leaves the maps right.
 
-The flag in brackets behind a sentence overrules what was found, for example `[--tr=SECONDS]`.
+The flag in brackets behind a sentence overrides what was found, for example `[--tr=SECONDS]`.
 
 ## Names
 
@@ -166,24 +168,28 @@ The flag in brackets behind a sentence overrules what was found, for example `[-
 |---|---|
 {names}
 
-## How much of it is right
+## False alarms and cost
 
-By reading clean phantom exams of known truth (`python studies/findings.py --real=EXAM.nii.gz`, record:
-[findings.json](benchmarks/findings.json)); a warning is justified where the truth says that the head moved, that the
+Clean phantom exams of known truth were read (`python studies/findings.py --real=EXAM.nii.gz`, record:
+[findings.json](benchmarks/findings.json)). A warning is justified where the truth says that the head moved, that the
 exam was cut short, or that it has five slices or fewer:
 
-| exams | number | refused | with a warning | of these without reason |
+| exams | number | rejected | with a warning | of these without reason |
 |---|---|---|---|---|
 {table}
 
-The checks of one exam of 128 x 128 x 25 x 60 whose head moved take {without_motion:.2f} s, with head motion
-{with_motion:.2f} s, on two CPU cores that other work shared. What they find is tested on an exam that is spoiled on
-purpose, kind by kind (`tests/test_silence.py`, `tests/test_nifti.py`, `tests/test_timing.py`,
-`tests/test_map_checks.py`, `tests/test_outside_brain.py`).
+The checks of one exam of 128 x 128 x 25 x 60 whose head moved take {without_motion:.2f} s, and {with_motion:.2f} s with
+the check of head motion, on two CPU cores that other work shared. What they find is tested on exams with deliberate
+faults, one kind at a time (`tests/app/test_silence.py`, `tests/data/test_nifti.py`, `tests/data/checks/test_timing.py`,
+`tests/data/checks/test_map_checks.py`, `tests/data/test_outside_brain.py`).
 
-What is not found: a frame length that is wrong by less than a factor of about two where nothing contradicts it; a step
-of the receiver's gain below 5 %, or below 18 % within the first pass; head motion below 0.8 mm and 0.8 degrees, and in
-exams of fewer than 600 bright voxels; frames that are exchanged with their neighbours; a series of another organ.
+## What is not found
+
+- A frame length that is wrong by less than a factor of about two, where nothing contradicts it.
+- A step of the receiver's gain below 5 %, or below 18 % within the first pass.
+- Head motion below 0.8 mm and 0.8 degrees, and in exams of fewer than 600 bright voxels.
+- Frames that are exchanged with their neighbours.
+- A series of another organ.
 """
 
 
@@ -209,14 +215,15 @@ def main() -> None:
     arguments = parser.parse_args()
     record: dict[str, object] = {"seed": SEED, "cohorts": {}}
     for name, (draw, share) in COHORTS.items():
-        record["cohorts"][name] = cohort = cohort_record(draw, int(share * arguments.exams))
+        counted = cohort_record(draw, int(share * arguments.exams))
+        record["cohorts"][name] = counted
         print(
-            f"{name}: {cohort['exams']} exams, {len(cohort['errors'])} errors, {cohort['warned']} warned "
-            f"({cohort['warned_without_reason']} without reason): {cohort['warnings']}",
+            f"{name}: {counted['exams']} exams, {len(counted['errors'])} errors, {counted['warned']} warned "
+            f"({counted['warned_without_reason']} without reason): {counted['warnings']}",
             flush=True,
         )
     if arguments.real:
-        real = exams.with_motion_told(exams.load_series(arguments.real))
+        real = exams.with_motion_finding(exams.load_exam(arguments.real))
         record["real"] = [finding.to_json() for finding in real.findings]
         print("real exam:", *(finding.line() for finding in real.findings), sep="\n  ")
     record["seconds"] = seconds()

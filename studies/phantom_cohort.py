@@ -4,6 +4,8 @@ python studies/phantom_cohort.py        # a few minutes on two cores
 """
 
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -49,13 +51,13 @@ def table(cohorts: dict[str, dict[str, np.ndarray]]) -> str:
         low, middle, high = np.nanpercentile(values, [5, 50, 95])
         return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
-    def row(name: str, of) -> str:
+    def row(name: str, of: Callable[[dict[str, np.ndarray]], str]) -> str:
         return f"| {name} | " + " | ".join(of(cohort) for cohort in cohorts.values()) + " |"
 
-    def lesions(cohort):
+    def lesions(cohort: dict[str, np.ndarray]) -> np.ndarray:
         return cohort["tmax_over_6s_ml"] > 1.0
 
-    def pooled(cohort, name):
+    def pooled(cohort: dict[str, np.ndarray], name: str) -> str:
         return f"{100 * cohort[name].sum() / cohort['tmax_over_6s_ml'].sum():.0f} %"
 
     return "\n".join(
@@ -63,15 +65,15 @@ def table(cohorts: dict[str, dict[str, np.ndarray]]) -> str:
             "| median (5th–95th percentile) | " + " | ".join(cohorts) + " |",
             "|---|" + "---|" * len(cohorts),
             row("subjects", lambda c: str(len(c["moved"]))),
-            row("with Tmax > 6 s in more than 1 ml", lambda c: f"{100 * lesions(c).mean():.0f} %"),
-            row("volume of Tmax > 6 s, ml, where present", lambda c: spread(c["tmax_over_6s_ml"][lesions(c)])),
+            row("with Tmax > 6 s in more than 1 mL", lambda c: f"{100 * lesions(c).mean():.0f} %"),
+            row("volume of Tmax > 6 s, mL, where present", lambda c: spread(c["tmax_over_6s_ml"][lesions(c)])),
             row(
-                "of these within 10–200 ml",
+                "of these within 10–200 mL",
                 lambda c: f"{100 * np.mean(np.abs(c['tmax_over_6s_ml'][lesions(c)] - 105) <= 95):.0f} %",
             ),
-            row("with a core of more than 1 ml", lambda c: f"{100 * (c['core_ml'] > 1).mean():.0f} %"),
+            row("with a core of more than 1 mL", lambda c: f"{100 * (c['core_ml'] > 1).mean():.0f} %"),
             row(
-                "core, ml, where present",
+                "core, mL, where present",
                 lambda c: spread(c["core_ml"][c["core_ml"] > 1]) if (c["core_ml"] > 1).any() else "–",
             ),
             row("additional delay in the middle, s", lambda c: spread(c["delay"], 1)),
@@ -96,7 +98,7 @@ def picture(exam: Phantom, cohorts: dict[str, dict[str, np.ndarray]], path: path
     baseline = series[..., 3:8].mean(axis=-1)
     bolus = int((exam.truth["arterial"]["arrival_seconds"] + 8.0) / exam.frame_seconds)
 
-    def show(axis, image, title, **settings):
+    def show(axis: Any, image: np.ndarray, title: str, **settings: Any) -> Any:
         shown = axis.imshow(image[::-1, ::-1].T, interpolation="nearest", **settings)
         axis.set_title(title, fontsize=10)
         axis.axis("off")
@@ -142,7 +144,7 @@ def picture(exam: Phantom, cohorts: dict[str, dict[str, np.ndarray]], path: path
     axes[1, 3].set_xlabel("s")
     axes[1, 3].legend(fontsize=7)
     axes[1, 4].plot(exam.arterial_seconds, exam.arterial_mm, ".-", linewidth=1.0)
-    axes[1, 4].set_title("arterial curve, mM", fontsize=10)
+    axes[1, 4].set_title("AIF, mM", fontsize=10)
     axes[1, 4].set_xlabel("s")
 
     edge = {
@@ -153,7 +155,7 @@ def picture(exam: Phantom, cohorts: dict[str, dict[str, np.ndarray]], path: path
         ("additional delay in the middle, s", {p: c["delay"] for p, c in cohorts.items()}, np.arange(0, 14.5, 0.5)),
         ("largest Tmax, s", {p: c["largest_tmax_seconds"] for p, c in cohorts.items()}, np.arange(2, 19, 0.75)),
         ("baseline over noise", {p: c["signal_to_noise"] for p, c in cohorts.items()}, np.arange(25, 86, 5)),
-        ("volume of Tmax > 6 s, ml", {p: c["tmax_over_6s_ml"] for p, c in cohorts.items()}, np.arange(0, 301, 15)),
+        ("volume of Tmax > 6 s, mL", {p: c["tmax_over_6s_ml"] for p, c in cohorts.items()}, np.arange(0, 301, 15)),
         (
             "volume of Tmax 5–7 s over that of Tmax > 6 s",
             {p: edge[p][c["tmax_over_6s_ml"] > 10] for p, c in cohorts.items()},

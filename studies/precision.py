@@ -2,7 +2,7 @@
 
     python studies/precision.py --workdir=runs/precision --output=docs/benchmarks/precision.json
 
-Runs that lie in the work directory already are not made again; each takes minutes on two CPU cores. Checkpoints trained
+Runs that are in the work directory already are not repeated; each takes minutes on two CPU cores. Checkpoints trained
 in bfloat16 are scored as the machine computes: on a CPU, prediction is in float32.
 """
 
@@ -16,7 +16,7 @@ import sys
 
 from absl import app, flags
 
-from dscgan_jax.speed import measure as benchmark
+from dscgan_jax.speed import machine
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/precision", "Folder of the runs.")
 _CONFIG = flags.DEFINE_string("config", "configs/temp_tmax.py:demo", "What is trained.")
@@ -24,7 +24,7 @@ _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of weights and order; the 
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: only print.")
 
 PRECISIONS = ("float32", "bfloat16")
-SOURCES = ("network_batch", "network_running")
+SOURCES = ("network_per_slice", "network_running")
 
 
 def trained(folder: pathlib.Path, precision: str, seed: str, more: list[str]) -> pathlib.Path:
@@ -81,8 +81,8 @@ def main(argv: list[str]) -> None:
         "command": " ".join(["python studies/precision.py", *sys.argv[1:]]),
         "config": _CONFIG.value,
         "what": "brain MAE, mean over the test subjects",
-        "hardware": benchmark.hardware(),
-        "versions": benchmark.versions(),
+        "hardware": machine.hardware(),
+        "versions": machine.versions(),
         "cores": os.cpu_count(),
         "runs": runs,
         "means": means,

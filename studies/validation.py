@@ -2,10 +2,10 @@
 
     python studies/validation.py                         # rewrites docs/validation.md, its pictures and the JSON
     python studies/validation.py --quick [--output=DIR]  # to see that it runs; the numbers mean little
-    python studies/validation.py --again=FILE.json       # tables and pictures anew from the numbers of a run
+    python studies/validation.py --again=FILE.json       # new tables and pictures from the numbers of a run
 
 With `--quick` tables are printed, and written only where `--output` says so. The prose of docs/validation.md is written
-by hand; what stands between its comment markers comes from here.
+by hand; the text between its comment markers comes from here.
 """
 
 import dataclasses
@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.figures import panels as figures
+from dscgan_jax.evaluation.metrics import brain_record, display_width, overlap_record
+from dscgan_jax.figures import ink
 from dscgan_jax.maps import MAPS
 from dscgan_jax.perfusion import arterial, deconvolution, kinetics, parametric, signal
 from dscgan_jax.perfusion.conventional import ConventionalMaps, Given, Measured, Settings, invert, measure
@@ -39,7 +40,7 @@ _SUBJECTS = flags.DEFINE_integer("subjects", 40, "Acute subjects.")
 _MORE = flags.DEFINE_integer("more_subjects", 8, "Moving and chronic subjects, each.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of curves and subjects.")
 _OUTPUT = flags.DEFINE_string("output", "", "Folder of the results instead of docs/.")
-_AGAIN = flags.DEFINE_string("again", "", "JSON of a run, whose tables and pictures are made anew.")
+_AGAIN = flags.DEFINE_string("again", "", "JSON of a run, whose tables and pictures are made again.")
 
 Record = dict[str, Any]
 
@@ -47,11 +48,11 @@ Record = dict[str, Any]
 
 TE, SECONDS = 0.03, 120.0
 ARRIVAL, RISE, SHAPE = 16.0, 4.5, 3.0  # of the arterial gamma variate, s, s and 1
-GREY_PEAK = 13.0  # largest delta R2* of grey matter, 1/s
+GREY_PEAK = 13.0  # largest ΔR2* of grey matter, 1/s
 SHARES, FLOWS, VOLUMES = np.array([(0.45, 60.0, 4.0), (0.40, 25.0, 2.0), (0.10, 20.0, 3.5), (0.05, 8.0, 1.2)]).T
-NO_DISPERSION = 1e-3  # s, scale of a kernel much shorter than any frame
-BOX_SHAPE = 100.0  # of transit times that are nearly alike: what the matched fit is told of a box
-LEAST_NOISE = 1e-4  # of S0, what the fit is told of curves without noise
+NO_DISPERSION = 1e-3  # s, scale of a vascular transport function much shorter than any frame
+BOX_SHAPE = 100.0  # of transit times that are nearly alike: the shape of the matched fit for a box
+LEAST_NOISE = 1e-4  # of S0, the noise that the fit assumes of curves without noise
 INF = float("inf")
 QUANTITIES = ("cbf", "cbv", "mtt", "tmax")
 NAMES = {"ssvd": "sSVD", "csvd": "cSVD", "osvd": "oSVD", "parametric": "parametric", "matched": "matched fit"}
@@ -64,8 +65,8 @@ FACTORS: dict[str, tuple[str, tuple[float, ...]]] = {
     "frame_seconds": ("TR, s", (1, 1.5, 2, 2.5)),
     "shape": ("transit shape", (1, 2, 4, INF)),
 }
-CUTS = [("csvd", "cut", value) for value in (0.05, 0.1, 0.2, 0.3)]
-CUTS += [("osvd", "oscillation", value) for value in (0.02, 0.035, 0.065, 0.095)]
+REGULARISATION = [("csvd", "truncation_threshold", value) for value in (0.05, 0.1, 0.2, 0.3)]
+REGULARISATION += [("osvd", "oscillation_index", value) for value in (0.02, 0.035, 0.065, 0.095)]
 
 
 class Curves(NamedTuple):
@@ -92,7 +93,7 @@ def draw_curves(
 ) -> Curves:
     """Four tissues, CBF spread by 12 %, CBV by 8 %, delays of 0-6 s.
 
-    A given MTT is that of one tissue of CBV 4 ml/100 g.
+    A given MTT is that of one tissue of CBV 4 mL/100 g.
     """
     rng = np.random.default_rng(seed)
     kind = rng.choice(len(SHARES), voxels, p=SHARES)
@@ -105,17 +106,21 @@ def draw_curves(
     grey = kinetics.Perfusion(np.array([[60.0]]), np.array([[4.0]]), np.zeros(1), np.full(1, scale), shape)
     seconds = np.arange(0.0, SECONDS - 1e-9, frame_seconds)
 
-    def unit(times):
+    def unit(times: np.ndarray) -> np.ndarray:
         return kinetics.gamma_variate(np.asarray(times) - ARRIVAL, RISE, SHAPE)
 
-    height = GREY_PEAK / kinetics.K_TISSUE / kinetics.tissue_concentration(unit, grey, np.arange(0.0, 60.0, 0.25)).max()
-    relaxation = kinetics.relaxation_change(height * kinetics.tissue_concentration(unit, perfusion, seconds))
-    series, sigma = np.exp(-TE * relaxation), 1.0 / snr
+    height = (
+        GREY_PEAK
+        / kinetics.TISSUE_RELAXIVITY
+        / kinetics.tissue_concentration(unit, grey, np.arange(0.0, 60.0, 0.25)).max()
+    )
+    delta_r2star = kinetics.delta_r2star_of(height * kinetics.tissue_concentration(unit, perfusion, seconds))
+    series, sigma = np.exp(-TE * delta_r2star), 1.0 / snr
     series = np.hypot(series + sigma * rng.standard_normal(series.shape), sigma * rng.standard_normal(series.shape))
     timing = signal.BolusTiming(1, 1, int((ARRIVAL - 1.0) / frame_seconds), int((ARRIVAL + RISE) / frame_seconds))
     baseline = signal.baseline_signal(series, timing)
     tissue = kinetics.concentration_of(signal.delta_r2star(series, baseline, TE)).astype(np.float32)
-    noise = max(sigma, LEAST_NOISE) / baseline / TE / kinetics.K_TISSUE
+    noise = max(sigma, LEAST_NOISE) / baseline / TE / kinetics.TISSUE_RELAXIVITY
     tmax = np.full(voxels, np.nan) if np.isinf(shape) else kinetics.residue_peak_seconds(perfusion)
     truth = {"cbf": cbf, "cbv": cbv, "mtt": 60.0 * cbv / cbf, "tmax": tmax}
     return Curves(tissue, lambda times: height * unit(times), seconds, noise, truth, shape)
@@ -154,7 +159,7 @@ def errors(curves: Curves, found: deconvolution.Deconvolved) -> Record:
 
 
 def study_curves(voxels: int, seed: int, every: int) -> Record:
-    """Every factor at every `every`-th level with every method, and the cuts of the SVD methods."""
+    """Every factor at every `every`-th level with every method, and the regularisation of the SVD methods."""
     found: Record = {name: [] for name in (*FACTORS, "cut")}
     for factor, level in tqdm(
         [(name, level) for name in FACTORS for level in FACTORS[name][1][::every]], desc="curves"
@@ -164,14 +169,14 @@ def study_curves(voxels: int, seed: int, every: int) -> Record:
             score = errors(curves, deconvolve(curves, method))
             found[factor].append({"level": label(level), "method": method} | score)
     curves = draw_curves(voxels, seed)
-    for method, setting, level in CUTS:
+    for method, setting, level in REGULARISATION:
         score = errors(curves, deconvolve(curves, method, **{setting: level}))
         found["cut"].append({"level": label(level), "method": method} | score)
     return found
 
 
 def study_offset(voxels: int, seed: int, every: int) -> Record:
-    """What is added to Tmax at SNR 50, over delay, MTT and cut; the MTT is 4 s where it is not varied."""
+    """The offset of Tmax at SNR 50, over delay, MTT and regularisation; the MTT is 4 s where it is not varied."""
     tasks = [
         ("delay", float(delay), method, {})
         for delay in np.arange(0.0, 6.01, 0.5 * every)
@@ -182,7 +187,7 @@ def study_offset(voxels: int, seed: int, every: int) -> Record:
         for mtt in FACTORS["mtt"][1][::every]
         for method in ("csvd", "osvd", "parametric")
     ]
-    tasks += [("cut", level, method, {setting: level}) for method, setting, level in CUTS]
+    tasks += [("cut", level, method, {setting: level}) for method, setting, level in REGULARISATION]
     found: Record = {"delay": [], "mtt": [], "cut": []}
     for where, level, method, settings in tqdm(tasks, desc="Tmax offset"):
         curves = draw_curves(voxels, seed, **({"mtt": 4.0} | ({} if where == "cut" else {where: level})))
@@ -192,7 +197,7 @@ def study_offset(voxels: int, seed: int, every: int) -> Record:
 
 
 def study_demands(voxels: int, seed: int) -> Record:
-    """Numbers that were asked for: shifted arterial curves, matched and unmatched residues, two kinds of CBV."""
+    """Numbers of the checklist: shifted AIFs, matched and unmatched residue functions, two kinds of CBV."""
     curves = draw_curves(voxels, seed)
     found: Record = {"shift": [], "residue": {}, "osvd": errors(curves, deconvolve(curves, "osvd"))}
     for shift in tqdm(np.arange(-3.0, 3.01, 0.5), desc="shifts"):
@@ -259,8 +264,8 @@ def study_exam(
             record["runs"][source] = {"refused": str(error)}
             continue
         found = invert(measured)
-        told = [finding.to_json() for finding in found.findings]
-        record["runs"][source] = judge(exam, found.maps, measured.tissue) | {"findings": told}
+        findings = [finding.to_json() for finding in found.findings]
+        record["runs"][source] = judge(exam, found.maps, measured.tissue) | {"findings": findings}
         if source == "rigid":
             record["pose"], record["arterial_rigid"] = (
                 pose_errors(exam, measured.realignment),
@@ -283,47 +288,43 @@ def study_exam(
 def judge(exam: Phantom, maps: dict[str, np.ndarray], tissue: np.ndarray) -> Record:
     """Lesion and maps against the truth; errors in the common mask, the lesion everywhere."""
     truth, both = exam.maps, exam.mask & tissue
-    reference, lesion = (truth["tmax"] > LESION_SECONDS) & exam.mask, (maps["tmax"] > LESION_SECONDS) & tissue
+    voxel_ml = float(abs(np.linalg.det(exam.affine[:3, :3])) / 1000.0)
+    # Each lesion counts in its own mask: outside it, Tmax is below the threshold.
+    estimated, reference = np.where(tissue, maps["tmax"], 0.0), np.where(exam.mask, truth["tmax"], 0.0)
+    overlap = overlap_record(estimated, reference, exam.mask | tissue, LESION_SECONDS, voxel_ml)
+    lesion, missed = estimated > LESION_SECONDS, (reference > LESION_SECONDS) & ~tissue
     edge = both & (np.abs(truth["tmax"] - LESION_SECONDS) < 1.0)
-    total = int(reference.sum() + lesion.sum())
-
-    def millilitres(voxels):
-        return float(voxels.sum() * abs(np.linalg.det(exam.affine[:3, :3])) / 1000.0)
-
+    far = lesion & exam.mask & (truth["tmax"] < LESION_SECONDS - 2)
     result: Record = {
-        "dice": 2.0 * int((reference & lesion).sum()) / total if total else None,
-        "ml": millilitres(lesion),
-        "false_outside_mask_ml": millilitres(lesion & ~exam.mask),
-        "false_far_ml": millilitres(lesion & exam.mask & (truth["tmax"] < LESION_SECONDS - 2)),
-        "missed_outside_tissue_ml": millilitres(reference & ~tissue),
+        "dice": overlap["dice"],
+        "ml": overlap["volume_predicted_ml"],
+        "false_outside_mask_ml": float((lesion & ~exam.mask).sum() * voxel_ml),
+        "false_far_ml": float(far.sum() * voxel_ml),
+        "missed_outside_tissue_ml": float(missed.sum() * voxel_ml),
         "edge_bias": float((maps["tmax"] - truth["tmax"])[edge].mean()) if edge.any() else None,
     }
     for name in MAPS:
-        estimate, true = maps[name][both].astype(np.float64), truth[name][both].astype(np.float64)
-        result[name] = {
-            "mae": float(np.abs(estimate - true).mean()),
-            "bias": float((estimate - true).mean()),
-            "r": float(np.corrcoef(estimate, true)[0, 1]) if estimate.std() > 0 else None,
-        }
+        scores = brain_record(maps[name], truth[name], both, display_width(name))
+        result[name] = {"mae": scores["mae"], "bias": scores["bias"], "r": scores["pearson_r"]}
     return result
 
 
 def judge_artery(exam: Phantom, measured: Measured) -> Record:
-    """The automatic arterial input against the blood of a healthy M1."""
+    """The automatic AIF against the blood of a healthy M1."""
     artery, frame = measured.arterial, exam.frame_seconds
     truth = arterial.arterial_input_from_curve(exam.arterial_seconds, exam.arterial_mm, len(exam.arterial_mm), frame)
     return {
         "voxels": artery.n_voxels,
         "quality": artery.quality,
         "arterial_share": float((exam.shares["artery"][artery.mask] >= 0.3).mean()),
-        "r": float(np.corrcoef(artery.relaxation, truth.relaxation)[0, 1]),
+        "r": float(np.corrcoef(artery.delta_r2star, truth.delta_r2star)[0, 1]),
         "late_frames": (artery.peak_seconds - truth.peak_seconds) / frame,
         "width_percent": 100.0 * (artery.width_seconds / truth.width_seconds - 1.0),
     }
 
 
 def judge_scale(exam: Phantom, found: ConventionalMaps) -> Record:
-    """Healthy white matter of the truth and of the scaled map, ml/100 g/min."""
+    """Healthy white matter of the truth and of the scaled map, mL/100 g/min."""
     white = exam.mask & found.measured.tissue & (exam.shares["white"] > 0.9) & (exam.maps["tmax"] < 4.0)
     medians = {name: float(np.median(maps["cbf"][white])) for name, maps in (("truth", exam.maps), ("map", found.maps))}
     return {"factor": found.scale_factor} | medians
@@ -405,7 +406,7 @@ def lesion_ml(record: Record) -> float:
 
 
 def lesion_exams(records: list[Record]) -> list[Record]:
-    """Exams that count for the lesion: still, lesion of at least 10 ml, not refused."""
+    """Exams that count for the lesion: still, lesion of at least 10 mL, not refused."""
     return [
         record
         for record in records
@@ -419,7 +420,7 @@ def volume_errors(records: list[Record], run: str) -> np.ndarray:
 
 
 def checklist(results: Record) -> str:
-    """What was asked for: demand, asked, measured, met."""
+    """Demand, asked, measured, met."""
     demands, offset, found, exams = (
         results["demands"],
         results["offset"],
@@ -428,23 +429,24 @@ def checklist(results: Record) -> str:
     )
     rows: list[list[str]] = []
 
-    def add(what, asked, value, met, form=".2f"):
+    def add(what: str, asked: str, value: float, met: bool, form: str = ".2f") -> None:
         rows.append([what, asked, f"{value:{form}}", "yes" if met else "**no**"])
 
-    def spread(records, method, value):
+    def spread(records: list[Record], method: str, value: str) -> float:
         return float(np.ptp([record[value] for record in records if record["method"] == method]))
 
     for method in ("csvd", "osvd"):
         value = spread(demands["shift"], method, "percent")
         add(
-            f"{NAMES[method]}: spread of the CBF bias, arterial curve shifted by -3..+3 s",
+            f"{NAMES[method]}: spread of the CBF bias, AIF shifted by -3..+3 s",
             "≤ 2 points",
             value,
             value <= 2,
         )
         value = spread(offset["delay"], method, "mean")
         add(f"{NAMES[method]}: spread of the Tmax offset over delays of 0–6 s", "≤ 0.1 s", value, value <= 0.1, ".3f")
-    add("oSVD: r of Tmax", "≥ 0.90", value := demands["osvd"]["tmax"]["r"], value >= 0.9, ".3f")
+    value = demands["osvd"]["tmax"]["r"]
+    add("oSVD: r of Tmax", "≥ 0.90", value, value >= 0.9, ".3f")
     value = demands["csvd_against_ssvd"]["percent"]
     add("cSVD differs from sSVD: CBF, artery 3 s late, median difference, %", "> 0", value, value > 0, ".1f")
     for name, limit in (("cbf", 4.5), ("cbv", 0.25), ("mtt", 1.0), ("tmax", 0.5)):
@@ -486,7 +488,7 @@ def checklist(results: Record) -> str:
         ("width_percent", "the width within 15 %"),
     ):
         value = sum(what not in short for short in faults)
-        add(f"automatic arterial input, exams with {text}", f"{len(found)}", value, value == len(found), "d")
+        add(f"automatic AIF, exams with {text}", f"{len(found)}", value, value == len(found), "d")
     value = 100 * values_of(found, "arterial", "arterial_share").mean()
     add("… share of arterial voxels, mean over exams, %", "≥ 90", value, value >= 90, ".1f")
     value = sum("refused" in record["runs"]["auto"] for record in found)
@@ -554,7 +556,7 @@ def exam_tables(records: list[Record]) -> str:
     ]
     errors_head = ["method", *titled(MAPS), *(f"r {MAPS[name].title}" for name in MAPS)]
     return (
-        f"{len(exams)} of {len(records)} exams: they do not move and have Tmax > 6 s in at least {LESION_ML:g} ml. "
+        f"{len(exams)} of {len(records)} exams: they do not move and have Tmax > 6 s in at least {LESION_ML:g} mL. "
         f"Mean ± SD over exams.\n\n{markdown(head, lesion)}\n\n"
         f"Mean absolute error and r in the common mask:\n\n{markdown(errors_head, maps)}\n\n"
         "CBV from the ratio of areas over CBF·MTT/60 of the fit, both automatic, median in each exam: "
@@ -586,8 +588,8 @@ def worst_table(records: list[Record], count: int = 6) -> str:
             "subject",
             "Dice",
             "oracle",
-            "true ml",
-            "ml",
+            "true mL",
+            "mL",
             "false outside the mask",
             "false, Tmax < 4 s",
             "missed outside tissue",
@@ -609,11 +611,11 @@ def small_table(records: list[Record]) -> str:
         for record in records
         if not record["moved"] and lesion_ml(record) < LESION_ML and "ml" in record["runs"]["auto"]
     ]
-    return markdown(["subject", "true, ml", *names.values()], rows) if rows else "There is none."
+    return markdown(["subject", "true, mL", *names.values()], rows) if rows else "There is none."
 
 
 def arterial_faults(record: Record) -> dict[str, str]:
-    """In which respects an arterial input is short of the demands; what could not be measured is short."""
+    """In which respects an AIF falls short of the demands; one that could not be measured falls short in all."""
     artery = {name: np.nan if value is None else value for name, value in record["arterial"].items()}
     checks = {
         "arterial_share": (artery["arterial_share"] >= 0.9, f"{100 * artery['arterial_share']:.0f} % arterial"),
@@ -625,7 +627,7 @@ def arterial_faults(record: Record) -> dict[str, str]:
 
 
 def arterial_table(records: list[Record]) -> str:
-    """The arterial input and the scale over all subjects, moving ones included."""
+    """The AIF and the scale over all subjects, moving ones included."""
     found = [record for record in records if "arterial" in record]
     rows = []
     for name, digits, values in (
@@ -636,7 +638,7 @@ def arterial_table(records: list[Record]) -> str:
         ("voxels averaged", 0, values_of(found, "arterial", "voxels")),
         ("quality", 2, values_of(found, "arterial", "quality")),
         ("factor of `reference_wm`", 2, values_of(found, "scale", "factor")),
-        ("true CBF of healthy white matter, ml/100 g/min", 1, values_of(found, "scale", "truth")),
+        ("true CBF of healthy white matter, mL/100 g/min", 1, values_of(found, "scale", "truth")),
         ("scaled map over truth there", 2, values_of(found, "scale", "map") / values_of(found, "scale", "truth")),
     ):
         numbers = (np.median(values), values.min(), values.max())
@@ -684,10 +686,10 @@ def moving_table(moving: list[Record], acute: list[Record]) -> str:
     ]
     large = [record for record in moving if lesion_ml(record) >= LESION_ML]
     means = [mean_sd(values_of(large, "runs", run, "dice"), 3) for run in runs]
-    rows.append([f"{len(large)} with ≥ {LESION_ML:g} ml", *[""] * 8, *means, "", ""])
+    rows.append([f"{len(large)} with ≥ {LESION_ML:g} mL", *[""] * 8, *means, "", ""])
     poses = [f"{what}, {unit}" for unit in ("mm", "°") for what in ("movement", "median error", "max error")]
     dice = [f"Dice, {what}" for what in ("same subject still", "not realigned", "motion=rigid", "true poses")]
-    return markdown(["subject", "true ml", *poses, *dice, "arterial r, not realigned", "motion=rigid"], rows)
+    return markdown(["subject", "true mL", *poses, *dice, "arterial r, not realigned", "motion=rigid"], rows)
 
 
 # ------------------------------------------------------------------------------------------------ pictures
@@ -702,11 +704,11 @@ def panel(axis: Any, lines: Any, **labels: str) -> None:
         axis.fill_between(x, low, high, color=COLOURS[method], alpha=0.1, linewidth=0)
         axis.plot(x, np.array(middle, np.float64), ".-", color=COLOURS[method], linewidth=1.5, label=NAMES[method])
     for name, text in labels.items():
-        getattr(axis, f"set_{name}")(text, fontsize=10, color=figures.INK)
+        getattr(axis, f"set_{name}")(text, fontsize=10, color=ink.INK)
     axis.grid(color="#e4e7eb", linewidth=0.7)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=8, colors=figures.MUTED)
+    axis.tick_params(labelsize=8, colors=ink.MUTED)
 
 
 def curves_figure(found: Record) -> Figure:
@@ -727,22 +729,22 @@ def curves_figure(found: Record) -> Figure:
                     )
                 )
             panel(axis, lines, **({"xlabel": title} if name == QUANTITIES[-1] else {}))
-            axis.axhline(0.0, color=figures.MUTED, linewidth=0.8)
+            axis.axhline(0.0, color=ink.MUTED, linewidth=0.8)
             axis.set_ylim(*LIMITS[name])
             axis.set_xticks(range(len(places)), places)
-        row[0].set_ylabel(f"error of {MAPS[name].title}\n[{MAPS[name].unit}]", fontsize=10, color=figures.INK)
+        row[0].set_ylabel(f"error of {MAPS[name].title}\n[{MAPS[name].unit}]", fontsize=10, color=ink.INK)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(NAMES), frameon=False)
     return figure
 
 
 def offset_figure(found: Record) -> Figure:
-    """What is added to Tmax over delay, MTT and cut."""
+    """The offset of Tmax over delay, MTT and regularisation."""
     figure = Figure(figsize=(13.0, 3.4), layout="constrained", facecolor="white")
     axes = figure.subplots(1, 4, sharey=True)
     panels = (
         ("delay", "", "delay, s (MTT 4 s)"),
         ("mtt", "", "MTT, s"),
-        ("cut", "csvd", "cut of cSVD (MTT 4 s)"),
+        ("cut", "csvd", "truncation threshold of cSVD (MTT 4 s)"),
         ("cut", "osvd", "oscillation index of oSVD (MTT 4 s)"),
     )
     for axis, (where, only, title) in zip(axes, panels, strict=True):
@@ -754,7 +756,7 @@ def offset_figure(found: Record) -> Figure:
             lines.append((method, x, mean, mean - spread, mean + spread))
         panel(axis, lines, xlabel=title)
         axis.set_ylim(0.0, 5.0)
-    axes[0].set_ylabel("Tmax, estimated − true [s]", fontsize=10, color=figures.INK)
+    axes[0].set_ylabel("Tmax, estimated − true [s]", fontsize=10, color=ink.INK)
     axes[0].legend(fontsize=9, frameon=False, loc="upper left", ncols=3, columnspacing=1.0, handlelength=1.2)
     return figure
 
@@ -774,14 +776,15 @@ def lesion_figure(records: list[Record]) -> Figure:
         style = {"color": COLOURS[name], "markersize": 5, "alpha": 0.8, "label": RUNS[run]}
         volume.plot(true, values_of(exams, "runs", run, "ml"), marker, **style)
         overlap.plot(true, values_of(exams, "runs", run, "dice"), marker, **style)
-    volume.loglog([LESION_ML, true.max()], [LESION_ML, true.max()], color=figures.MUTED, linewidth=0.8)
-    volume.set_xticks(ticks := (10, 20, 50, 100, 200), map(str, ticks))
-    volume.set_yticks(ticks := (10, 20, 50, 100, 200, 500, 1000), map(str, ticks))
+    volume.loglog([LESION_ML, true.max()], [LESION_ML, true.max()], color=ink.MUTED, linewidth=0.8)
+    ticks = (10, 20, 50, 100, 200, 500, 1000)
+    volume.set_xticks(ticks[:5], map(str, ticks[:5]))
+    volume.set_yticks(ticks, map(str, ticks))
     volume.minorticks_off()
     overlap.set_ylim(0.0, 1.0)
     overlap.legend(fontsize=8, frameon=False, loc="lower right")
-    panel(volume, [], xlabel="true volume of Tmax > 6 s [ml]", ylabel="estimated volume [ml]")
-    panel(overlap, [], xlabel="true volume of Tmax > 6 s [ml]", ylabel="Dice of Tmax > 6 s")
+    panel(volume, [], xlabel="true volume of Tmax > 6 s [mL]", ylabel="estimated volume [mL]")
+    panel(overlap, [], xlabel="true volume of Tmax > 6 s [mL]", ylabel="Dice of Tmax > 6 s")
     return figure
 
 
@@ -855,7 +858,7 @@ def write(results: Record, folder: pathlib.Path) -> None:
         ("tmax", offset_figure(results["offset"])),
         ("lesion", lesion_figure(results["acute"])),
     ):
-        figures.save_png(figure, folder / f"validation_{name}.png", dpi=80)
+        ink.save_png(figure, folder / f"validation_{name}.png", dpi=80)
 
 
 def main(_) -> None:

@@ -12,8 +12,9 @@ import runs
 from command_line import parsed
 
 from dscgan_jax import main
+from dscgan_jax.app import start
 from dscgan_jax.configs import default
-from dscgan_jax.training import loop as train
+from dscgan_jax.training import loop
 
 PACKAGE = pathlib.Path(main.__file__).resolve().parent
 NOBODY = "nobody"  # a field that nobody reads, planted into each section
@@ -21,12 +22,14 @@ NOBODY = "nobody"  # a field that nobody reads, planted into each section
 NO_USE = {
     *(("settings.py", name) for name in ("check", "check_fields", "to_json", "sha256", "from_json", "check_same_run")),
     *(("main.py", name) for name in ("read_command", "read_config", "_with_flags")),
-    *(("workflow.py", name) for name in ("overruled", "scaled_rates", "hint_at_demo", "progress")),
+    ("evaluate.py", "overruled"),
+    ("places.py", "progress"),
+    *(("train.py", name) for name in ("scaled_rates", "hint_at_demo")),
     ("conventional.py", "check_baselines"),
     ("options.py", "check"),
     ("options.py", "check_methods"),
-    ("loop.py", "__exit__"),
-    ("loop.py", "check_workdir"),
+    ("memory.py", "out_of_memory_named"),
+    ("workdir.py", "check_workdir"),
 }
 
 
@@ -120,10 +123,13 @@ def of_every_mode(folder: pathlib.Path, monkeypatch) -> dict[str, set[str]]:
     demo = "--config=configs/temp_tmax.py:demo"
     series = exams / "sub-0001" / "perf" / "sub-0001_dsc.nii.gz"
     conventional = ["--method=csvd", *given(conventional__aif="files")]
-    monkeypatch.setattr(train, "compiled_within_memory", StepThatOnlyCounts)
+    monkeypatch.setattr(loop, "compiled_within_memory", StepThatOnlyCounts)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)  # which stands for config.data.cache_dir
+    monkeypatch.setattr(start.jax.config, "update", lambda *_: None)  # compiled programs stay in the session's folder
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)  # with it nobody needs a folder for programs
     with recorded(monkeypatch) as reads:
-        reads.run("phantom", "--mode=phantom", f"--output={exams}", "--subjects=3", "--size=32", "--slices=1", *cache)
-        reads.run("check", "--mode=check", *given(data__root=exams), *cache)
+        reads.run("phantom", "--mode=phantom", f"--output={exams}", "--subjects=3", "--size=32", "--slices=1")
+        reads.run("check", "--mode=check", *given(data__root=exams))
         phantom = given(phantom__subjects=3, phantom__size=32, phantom__slices=1)
         reads.run("prepare", "--mode=prepare", demo, *given(data__size=32), *phantom, *cache)
         reads.run("prepare", "--mode=prepare", demo, *given(data__size=32, data__root=exams), *cache)

@@ -1,18 +1,48 @@
-"""Four virtual CPU devices, no silent broadcasting, and the golden files where they are present."""
+"""Four virtual CPU devices, no silent broadcasting, and the golden files: all of them, or the subset that is here.
+
+What is compiled is kept for the session, for all its processes: many tests need the same programs.
+"""
 
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small matrices; waiting threads would take the others' cores
 
+import golden_files
 import jax
 import pytest
 from absl import flags
 
+OWN_PROGRAMS = "JAX_COMPILATION_CACHE_DIR" not in os.environ  # pytest-xdist's workers inherit the folder
+if OWN_PROGRAMS:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="dscgan_jax-programs-")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update(
+    "jax_persistent_cache_min_compile_time_secs", float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
+)
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+MOST_WORKERS = 4  # each takes up to 3 GB of memory
+LONG = ("training", "app", "methods")
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_xdist_auto_num_workers(config) -> int:
+    """As many processes as there are cores, up to four; none for one or two files, which they would only delay."""
+    few = len(config.args) <= 2 and all(argument.partition("::")[0].endswith(".py") for argument in config.args)
+    return 0 if few else min(os.cpu_count() or 1, MOST_WORKERS)
+
+
+def pytest_collection_modifyitems(items):
+    """The rooms that take longest first, so that no process waits for another one at the end."""
+    order = {room: place for place, room in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
 
 
 def pytest_configure(config):
@@ -21,10 +51,12 @@ def pytest_configure(config):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """Where the golden files are present, a skipped test is a failure.
+    """Where all golden files are present, a skipped test is a failure.
 
     Nothing that could be checked stays unchecked.
     """
+    if OWN_PROGRAMS:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if (SHARED / "golden").is_dir() and reporter is not None and reporter.stats.get("skipped") and exitstatus == 0:
         session.exitstatus = 1
@@ -32,12 +64,24 @@ def pytest_sessionfinish(session, exitstatus):
 
 
 @pytest.fixture(scope="session")
-def golden() -> pathlib.Path:
-    """Numbers that the published implementation produced; a clone without them skips these tests."""
-    folder = SHARED / "golden"
-    if not folder.is_dir():
-        pytest.skip("the golden files of the published implementation are not beside this clone")
+def golden(tmp_path_factory) -> pathlib.Path:
+    """Numbers that the published implementation produced.
+
+    All of them where they are beside this clone, otherwise the subset of `tests/golden`.
+    """
+    if (SHARED / "golden").is_dir():
+        return SHARED / "golden"
+    folder = tmp_path_factory.mktemp("golden")
+    golden_files.expand(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def whole_golden() -> pathlib.Path:
+    """All golden files, for tests that need what the subset lacks: the published checkpoint files."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip("the golden subset holds no checkpoint files; all golden files are not beside this clone")
+    return SHARED / "golden"
 
 
 @pytest.fixture(scope="session")

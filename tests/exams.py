@@ -9,6 +9,9 @@ import numpy as np
 from dscgan_jax.configs import default
 from dscgan_jax.data import dataset as builder
 from dscgan_jax.data import nifti
+from dscgan_jax.data.exams import Exam
+from dscgan_jax.data.geometry import StoredGrid
+from dscgan_jax.perfusion.signal import find_bolus
 
 FRAME_SECONDS = 1.5
 ECHO_SECONDS = 0.03
@@ -44,6 +47,41 @@ def fake_arrays(shape=(16, 16, 3), frames=64, seed=0, arrival=12.0, transient=0.
         {name: values.astype(np.float32) for name, values in maps.items()},
         mask,
     )
+
+
+def exam_of(
+    series,
+    mask,
+    affine=AFFINE,
+    *,
+    maps=None,
+    frame_seconds=FRAME_SECONDS,
+    echo_seconds=ECHO_SECONDS,
+    mask_source="file",
+    timing=None,
+    subject="sub-1",
+):
+    """An exam of arrays on the axes of `affine`, turned to RAS and otherwise unchecked."""
+    stored = StoredGrid.of(series, affine)
+    timing = timing or find_bolus(series[mask].mean(axis=0, dtype=np.float64))
+    return Exam(
+        subject,
+        stored.to_ras(series),
+        stored,
+        frame_seconds,
+        echo_seconds,
+        {name: stored.to_ras(values) for name, values in (maps or {}).items()},
+        stored.to_ras(mask),
+        mask_source,
+        timing,
+        (),
+    )
+
+
+def stored_arrays(exam):
+    """Series, maps and mask of an exam on the axes of its file."""
+    turn = exam.stored.to_stored
+    return turn(exam.series), {name: turn(values) for name, values in exam.maps.items()}, turn(exam.mask)
 
 
 def write_fake_exam(

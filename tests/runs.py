@@ -20,23 +20,34 @@ TINY = {
     "evaluate.baselines": (),
 }
 
+# What compiles in a third of the time, for tests of anything but the temporal network.
+QUICK = {
+    **{
+        name: value for name, value in TINY.items() if name != "model.unet_width"
+    },  # which the plain U-Net does not read
+    "model.generator": "unet",
+    "model.depth": 2,
+    "data.size": 16,
+}
+
 # Trains without evaluating: python -c DRIVER '{"train.steps": 2, ...}' WORKDIR
 DRIVER = """
 import json, pathlib, sys
-from dscgan_jax.app import workflow
-from dscgan_jax.training import loop as train
+from dscgan_jax.app.prepare import prepare
+from dscgan_jax.app.start import set_up
 from dscgan_jax.configs import temp_tmax
+from dscgan_jax.training.loop import train
 config = temp_tmax.get_config("demo")
 config.update_from_flattened_dict(json.loads(sys.argv[1]))
-workflow.set_up(config)
-train.train(config, pathlib.Path(sys.argv[2]), *workflow.prepare(config))
+set_up(config)
+train(config, pathlib.Path(sys.argv[2]), *prepare(config))
 """
 
 
-def overrides(root: pathlib.Path, cache: pathlib.Path, **changes) -> list[str]:
-    """Command-line arguments of a tiny run on the exams in `root`."""
+def overrides(root: pathlib.Path, cache: pathlib.Path, tiny: dict = TINY, **changes) -> list[str]:
+    """Command-line arguments of a tiny run (`TINY` or `QUICK`) on the exams in `root`."""
     fields = {
-        **TINY,
+        **tiny,
         "data.root": root,
         "data.cache_dir": cache,
         **{k.replace("__", "."): v for k, v in changes.items()},
@@ -58,6 +69,11 @@ def exam_overrides(root: pathlib.Path, cache: pathlib.Path, **changes) -> list[s
     return ["--config=configs/temp_tmax.py:demo", *[f"--config.{name}={value}" for name, value in fields.items()]]
 
 
+def environment(**changes) -> dict[str, str]:
+    """Of a process that a test starts."""
+    return {**os.environ, "JAX_PLATFORMS": "cpu", **changes}
+
+
 def command(*arguments) -> list[str]:
     return [sys.executable, "-m", "dscgan_jax.main", *map(str, arguments)]
 
@@ -67,7 +83,7 @@ def main(*arguments, check: bool = False, file_limit: int | None = None) -> subp
     line = command(*arguments)
     if file_limit:
         line = ["bash", "-c", f'ulimit -f {file_limit}; exec "$@"', "bash", *line]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment())
     if check and done.returncode:
         raise AssertionError(f"{arguments}\n{done.stdout}\n{done.stderr}")
     return done

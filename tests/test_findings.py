@@ -19,7 +19,7 @@ def test_errors_refuse_in_one_line_with_flag_and_way_out():
     with pytest.raises(Refused) as refused:
         found.refuse_errors("sub-1")
     assert str(refused.value) == (
-        "sub-1: two sources differ [--tr=SECONDS]; the frames are reversed; to go on all the same: "
+        "sub-1: two sources differ [--tr=SECONDS]; the frames are reversed; to accept the risk: "
         "--accept=frame_length,frame_order"
     )
     assert [finding.name for finding in refused.value.findings] == ["frame_length", "frame_order", "noisy"]

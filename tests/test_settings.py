@@ -95,7 +95,7 @@ def test_steps_are_the_epochs_rounded_up_unless_given():
     assert settings.total_steps(config, n_slices=10) == 3
 
 
-def test_learning_rates_follow_the_batch_as_told():
+def test_learning_rates_follow_the_batch_as_configured():
     config = default.get_config()
     config.train.batch_size = 36
     factors = {}
@@ -181,3 +181,36 @@ def test_the_modes_read_what_options_says(reads, reader):
 def test_every_resumable_field_exists():
     for path in settings.RESUMABLE_FIELDS:
         settings._field(default.get_config(), path)
+
+
+def test_a_stored_config_with_former_names_and_values_opens_and_resumes(tmp_path):
+    config = temp_tmax.get_config("demo")
+    config.evaluate.norm_at_test, config.conventional.truncation_threshold = "running", 0.3
+    stored = settings.to_json(config)
+    data, conventional = stored["data"], stored["conventional"]
+    data["transients"] = data.pop("non_steady_state")
+    conventional["cut"] = conventional.pop("truncation_threshold")
+    conventional["oscillation"] = conventional.pop("oscillation_index")
+    assert settings.from_json(stored, default.get_config()).to_dict() == config.to_dict()
+    settings.check_same_run(stored, config, tmp_path)
+    stored["evaluate"]["norm_at_test"] = "batch"
+    assert settings.from_json(stored, default.get_config()).evaluate.norm_at_test == "per_slice"
+
+
+def test_a_stored_field_that_nobody_knows_is_named():
+    stored = settings.to_json(default.get_config())
+    stored["model"]["heads"] = 8
+    with pytest.raises(InputError, match=r"config\.model\.heads, which this version does not know"):
+        settings.from_json(stored, default.get_config())
+
+
+def test_former_names_and_values_on_the_command_line_are_refused_with_the_new_ones():
+    config = default.get_config()
+    config.evaluate.norm_at_test = "batch"
+    with pytest.raises(InputError, match="now called per_slice"):
+        settings.check_fields(config, ("evaluate.norm_at_test",))
+    settings.check_former_names(["conventional.method", "data.non_steady_state"])
+    for former, now in settings.FORMER_FIELDS.items():
+        with pytest.raises(InputError, match=f"config.{former} is now called config.{now}"):
+            settings.check_former_names([former])
+        settings._field(config, now)

@@ -2,7 +2,7 @@
 
 What a user gives and nobody reads is an error, never dropped.
 
-Only what stands on the command line counts: a config file describes a whole run and serves every mode.
+Only what is given on the command line counts: a config file describes a whole run and serves every mode.
 """
 
 import dataclasses
@@ -38,6 +38,7 @@ FLAGS = {
     "scale": _DECONVOLVE,
     "mask": (ONE_FILE,),
     "motion": (*_DECONVOLVE, PREDICT),
+    "norm": (PREDICT,),
     "maps": (MAPS, MAPS_OF_RUN),
     "split": (EVALUATE, MAPS, MAPS_OF_RUN),
     "step": (EVALUATE, PREDICT),
@@ -57,7 +58,7 @@ FIELDS = {
     "data.": _GRID,
     "data.root": (*_EXAMS, ONE_FILE),
     "data.layout": _EXAMS,
-    "data.cache_dir": READERS,
+    "data.cache_dir": tuple(reader for reader in READERS if reader not in (CHECK, PHANTOM)),
     **dict.fromkeys(("data.tr_seconds", "data.te_seconds", "data.accept"), _SERIES),
     "data.split_fractions": (*_GRID, PHANTOM),
     "data.slices": (TRAIN, PREPARE, MAPS),
@@ -100,7 +101,7 @@ _BASELINES = {
 }
 _INSTEAD = {
     PHANTOM: {**{f"config.phantom.{name}": f"--{name}=" for name in _PHANTOM_FLAGS}, "config.seed": "--seed="},
-    **dict.fromkeys(_DECONVOLVE, {"config.data.motion": "--motion=", "config.evaluate.baselines": "--method="}),
+    **{way: {"config.data.motion": "--motion=", "config.evaluate.baselines": "--method="} for way in _DECONVOLVE},
     EVALUATE: {**_BASELINES, "motion": "--config.conventional.motion= (of the conventional methods)"},
     TRAIN: {**_BASELINES, **_PHANTOM_FIELDS, "motion": "--config.data.motion="},
     PREPARE: {**_PHANTOM_FIELDS, "motion": "--config.data.motion="},
@@ -114,6 +115,7 @@ SHORT_FOR = {
     "accept": "data.accept",
     "method": "conventional.method",
     "scale": "conventional.scale",
+    "norm": "evaluate.norm_at_test",
     "aif": "conventional.aif",
 }
 MOTION_FIELD = {"deconvolve": "conventional.motion", "predict": "data.motion"}
@@ -166,8 +168,8 @@ _UNREAD: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 # Of config.conventional: which methods read a field; the others serve all of them.
 _OF_METHODS = {
-    "conventional.cut": ("csvd", "ssvd"),
-    "conventional.oscillation": ("osvd",),
+    "conventional.truncation_threshold": ("csvd", "ssvd"),
+    "conventional.oscillation_index": ("osvd",),
     **dict.fromkeys(
         ("conventional.transit_shape", "conventional.dispersion", "conventional.neighbourhood_mm"), ("parametric",)
     ),
@@ -176,7 +178,7 @@ _OF_METHODS = {
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """What stands on the command line.
+    """What is given on the command line.
 
     Attributes:
       mode: of the program.

@@ -1,8 +1,7 @@
 """Batches: Grain over the prepared data set, from memory or from disk, in an order that seed and step fix.
 
-A batch is a dict of arrays whose first axis is the slice. Series travel as int16; signal conversion and scaling happen
-on the device (`scaling.Scaling`). The position in the data is the number of the step and nothing else; wherever the
-slices lie (`data.resident`: on the device), the batches are the same.
+The position in the data is the number of the step and nothing else; wherever the slices are kept (in
+`training.resident`: on the device), the batches are the same.
 """
 
 import contextlib
@@ -10,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import grain.python as grain
@@ -18,13 +17,11 @@ import jax
 import numpy as np
 import tqdm
 
-from dscgan_jax.data.preparation import PreparedExam
+from dscgan_jax.data.batch import FIELDS, Batch
 from dscgan_jax.errors import InputError
 
-Batch = dict[str, Any]
+Example = dict[str, Any]  # one slice as it is stored: its fields of a `Batch`, perhaps its subject and number
 
-INPUT_FIELDS = ("dsc", "dsc_scale", "baseline_begin", "baseline_end", "brain_signal", "echo_seconds")
-TRAIN_FIELDS = (*INPUT_FIELDS, "maps", "has_map", "mask")
 SCALARS = {
     "dsc_scale": np.float32,
     "baseline_begin": np.int32,
@@ -34,6 +31,23 @@ SCALARS = {
     "slice_index": np.int32,
 }  # TFDS hands them out as Python numbers
 FLAG_FIELDS = ("has_map", "mask")  # stored as bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationBatch:
+    """A batch of which one must know whose slices they are.
+
+    Attributes:
+      batch: the slices.
+      subject: name of each slice's subject.
+      slice_index: (slice,) int32, number of the slice in its exam on the network grid.
+      is_padding: (slice,) bool; repeats that fill the last batch up, to be left out of every sum.
+    """
+
+    batch: Batch
+    subject: Sequence[str]
+    slice_index: np.ndarray
+    is_padding: np.ndarray
 
 
 def check_batch_size(batch_size: int, device_count: int, accumulate: int = 1) -> None:
@@ -59,7 +73,7 @@ def epoch_order(seed: int, epoch: int | jax.Array, n_slices: int) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class BatchOrder:
-    """Which slices a process takes in a step; the shares of all processes, one behind the other, are the batch."""
+    """Which slices a process takes in a step; the shares of all processes, in their order, are the batch."""
 
     seed: int
     n_slices: int
@@ -94,7 +108,7 @@ def train_batches(
     """Training batches without end; the n-th is the same however the run was interrupted.
 
     Each epoch is a fresh permutation, and batches straddle epochs, so no slice is left out. From memory, from disk or
-    on the device (`data.resident`) the batches are identical.
+    on the device (`training.resident`) the batches are identical.
 
     Args:
       builder: the prepared data set.
@@ -103,11 +117,8 @@ def train_batches(
       start_step: how many batches were consumed before.
       memory_mib: a split that needs no more is read into memory once; 0 = always from disk.
       read_threads: threads that read from disk, each holding one batch ahead.
-      process_index, process_count: this process yields its share of each batch, a run of its rows.
-
-    Yields:
-      `dsc` (slice, time, row, col) int16, `dsc_scale`, `maps` (slice, row, col, map) float32, `has_map` (slice, map)
-      bool, `mask` (slice, row, col) bool, `baseline_begin`, `baseline_end`, `brain_signal`, `echo_seconds` (slice,).
+      process_index: this process, which yields its share of each batch, a run of its rows.
+      process_count: how many share a batch.
 
     Raises:
       InputError: the training split is empty.
@@ -115,10 +126,9 @@ def train_batches(
     slices = training_slices(builder)
     order = BatchOrder(seed, len(slices), batch_size, process_index, process_count)
     if fits_in_memory(builder, memory_mib):
-        arrays = _in_memory(slices, read_threads, progress=process_index == 0)
+        whole = _in_memory(slices, read_threads, progress=process_index == 0)
         for step in itertools.count(start_step):
-            chosen = order(step)
-            yield {name: values[chosen] for name, values in arrays.items()}
+            yield whole.rows(order(step))
     batches = grain.MapDataset.range(start_step, sys.maxsize).map(lambda step: stacked(map(slices, order(step))))
     # Without a bound Grain would read 500 batches ahead, gigabytes of them.
     yield from batches.to_iter_dataset(grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=read_threads))
@@ -130,17 +140,31 @@ def training_slices(builder: Any) -> "Slices":
     Raises:
       InputError: it is empty, or its files are gone.
     """
-    slices = Slices.of(builder, "train", TRAIN_FIELDS)
+    slices = Slices.of(builder, "train", FIELDS)
     if len(slices) == 0:
         raise InputError("the training split is empty; correct participants.tsv or config.data.split_fractions.")
     return slices
 
 
 def training_bytes(builder: Any) -> int:
-    """What the arrays of the training split need, wherever they lie."""
+    """What the arrays of the training split need, wherever they are kept."""
     features = builder.info.features
-    one = sum(int(np.prod(features[name].shape)) * np.dtype(features[name].np_dtype).itemsize for name in TRAIN_FIELDS)
+    one = sum(int(np.prod(features[name].shape)) * np.dtype(features[name].np_dtype).itemsize for name in FIELDS)
     return builder.info.splits["train"].num_examples * one
+
+
+def shapes(builder: Any, batch_size: int, sharding: jax.sharding.Sharding) -> Batch:
+    """A training batch as shapes, before one is read."""
+    features = builder.info.features
+    of_fields: dict[str, Any] = {
+        name: jax.ShapeDtypeStruct(
+            (batch_size, *features[name].shape),
+            bool if name in FLAG_FIELDS else features[name].np_dtype,
+            sharding=sharding,
+        )
+        for name in FIELDS
+    }
+    return Batch(**of_fields)
 
 
 def fits_in_memory(builder: Any, memory_mib: float) -> bool:
@@ -148,7 +172,7 @@ def fits_in_memory(builder: Any, memory_mib: float) -> bool:
     return training_bytes(builder) <= memory_mib * 2**20
 
 
-def in_order(slices: "Slices", read_threads: int, *, progress: bool) -> Iterator[dict[str, Any]]:
+def in_order(slices: "Slices", read_threads: int, *, progress: bool) -> Iterator[Example]:
     """Every slice once, in the order of the data set, with a progress bar where that takes long."""
     options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=4 * read_threads)
     examples = grain.MapDataset.range(len(slices)).map(slices).to_iter_dataset(options)
@@ -157,10 +181,10 @@ def in_order(slices: "Slices", read_threads: int, *, progress: bool) -> Iterator
     )
 
 
-def stacked(examples: Iterable[dict[str, Any]]) -> Batch:
+def stacked(examples: Iterable[Example]) -> Batch:
     """Slices -> a batch."""
     examples = list(examples)
-    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+    return Batch(**{name: np.stack([example[name] for example in examples]) for name in FIELDS})
 
 
 def evaluation_batches(
@@ -171,15 +195,12 @@ def evaluation_batches(
     read_threads: int = 4,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[Batch]:
+) -> Iterator[EvaluationBatch]:
     """Each slice of a split exactly once, in the order of the data set.
 
     The last batch is filled up with repeats that `is_padding` marks, so that all batches have one shape.
-
-    Yields:
-      What `train_batches` yields, and `subject` (list of names), `slice_index` (slice,), `is_padding` (slice,) bool.
     """
-    slices = Slices.of(builder, split, (*TRAIN_FIELDS, "subject", "slice_index"))
+    slices = Slices.of(builder, split, (*FIELDS, "subject", "slice_index"))
     local = _share(batch_size, process_count)
     n_slices = len(slices)
     n_padded = -(-n_slices // batch_size) * batch_size
@@ -188,29 +209,13 @@ def evaluation_batches(
         lambda index: {**slices(min(index, n_slices - 1)), "is_padding": np.bool_(index >= n_slices)}
     ).batch(local)
     options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=read_threads)
-    for batch in batches.to_iter_dataset(options):
-        yield {**batch, "subject": [str(subject) for subject in batch["subject"]]}
-
-
-def network_inputs(batch: Batch) -> Batch:
-    """What a network's forward pass needs of a batch."""
-    return {name: batch[name] for name in INPUT_FIELDS}
-
-
-def inputs_of_exam(prepared: PreparedExam, slices: np.ndarray) -> Batch:
-    """The same for some slices of one exam that is in no data set."""
-
-    def same(value: float, dtype: Any) -> np.ndarray:
-        return np.full(len(slices), value, dtype)
-
-    return {
-        "dsc": prepared.dsc[slices],
-        "dsc_scale": same(prepared.dsc_scale, np.float32),
-        "baseline_begin": same(prepared.baseline_begin, np.int32),
-        "baseline_end": same(prepared.baseline_end, np.int32),
-        "brain_signal": same(prepared.brain_signal, np.float32),
-        "echo_seconds": same(prepared.echo_seconds, np.float32),
-    }
+    for stored in batches.to_iter_dataset(options):
+        yield EvaluationBatch(
+            Batch(**{name: stored[name] for name in FIELDS}),
+            [str(subject) for subject in stored["subject"]],
+            stored["slice_index"],
+            stored["is_padding"],
+        )
 
 
 def _share(batch_size: int, process_count: int) -> int:
@@ -240,6 +245,11 @@ class Slices:
 
     @classmethod
     def of(cls, builder: Any, split: str, fields: tuple[str, ...]) -> "Slices":
+        """Those of a split; none where it is empty.
+
+        Raises:
+          InputError: its files are gone.
+        """
         if builder.info.splits[split].num_examples == 0:
             return cls([], str(builder.data_dir), fields)  # TFDS cannot open a split without files
         try:
@@ -250,7 +260,12 @@ class Slices:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __call__(self, index: int) -> dict[str, Any]:
+    def __call__(self, index: int) -> Example:
+        """One slice.
+
+        Raises:
+          InputError: its record is damaged.
+        """
         try:
             stored = self.source[int(index)]
         except (RuntimeError, ValueError, OSError) as error:  # the records carry checksums
@@ -270,12 +285,12 @@ def _damaged(folder: Any, error: Exception) -> InputError:
     )
 
 
-def _in_memory(slices: Slices, read_threads: int, *, progress: bool) -> dict[str, np.ndarray]:
-    """All slices of a split, one array for each field."""
+def _in_memory(slices: Slices, read_threads: int, *, progress: bool) -> Batch:
+    """All slices of a split, as one batch."""
     arrays: dict[str, np.ndarray] = {}
     for index, example in enumerate(in_order(slices, read_threads, progress=progress)):
         for name, value in example.items():
             if name not in arrays:
                 arrays[name] = np.empty((len(slices), *value.shape), value.dtype)
             arrays[name][index] = value
-    return arrays
+    return Batch(**arrays)

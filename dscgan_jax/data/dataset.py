@@ -20,10 +20,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from dscgan_jax.data import features, layouts, nifti, preparation
+from dscgan_jax.data import exams, features, layouts, nifti, preparation
+from dscgan_jax.data.checks import folder as folder_checks
 from dscgan_jax.data.ranges import RangeGatherer
 from dscgan_jax.data.scaling import SIGNALS
-from dscgan_jax.errors import DISK_FULL, InputError
+from dscgan_jax.errors import InputError, brief, disk_is_full
 from dscgan_jax.files import expanded
 from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES
@@ -48,7 +49,7 @@ class DscConfig(tfds.core.BuilderConfig):
       progress: whether to draw a bar.
     """
 
-    subjects: tuple[layouts.SubjectFiles, ...] = dataclasses.field(default=(), repr=False)
+    subjects: tuple[exams.SubjectFiles, ...] = dataclasses.field(default=(), repr=False)
     splits: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
     excluded: tuple[dict[str, str], ...] = ()
     settings: preparation.PreparationSettings | None = None
@@ -134,18 +135,18 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
             splits=dict(config.splits),
             excluded=list(config.excluded),
             source_fingerprint=config.fingerprint,
-            settings=dataclasses.asdict(config.settings),
+            settings=config.settings.to_json(),
         )
         return {
             split: [functools.partial(self._examples, files, split) for files in subjects]
             for split, subjects in in_split.items()
         }
 
-    def _examples(self, files: layouts.SubjectFiles, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _examples(self, files: exams.SubjectFiles, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The examples of one subject; its values enter the ranges if it is in the training split."""
         config = self.builder_config
         self.current = files
-        exam = layouts.load_exam(files)
+        exam = exams.load_exam(files)
         prepared = preparation.prepare(exam, config.settings)
         prepared = dataclasses.replace(
             prepared, findings=by_severity((*prepared.findings, *config.cohort.get(files.subject, ())))
@@ -163,7 +164,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         yield from examples_of(prepared)
         self.bar.update()
 
-    def _is_last(self, files: layouts.SubjectFiles) -> bool:
+    def _is_last(self, files: exams.SubjectFiles) -> bool:
         """Whether this is the last subject of the training split."""
         train = [one for one in self.builder_config.subjects if self.builder_config.splits[one.subject] == "train"]
         return bool(train) and files is train[-1]
@@ -212,7 +213,7 @@ def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -
     """
     data = config.data
     root = expanded(data.root, "--config.data.root")
-    overrules = layouts.Overrules.from_config(data)
+    overrules = exams.Overrules.from_config(data)
     subjects = layouts.find_subjects(root, data.layout, overrules)
     splits = layouts.assign_splits(subjects, tuple(data.split_fractions), int(config.seed), for_training=for_training)
     taking_part = tuple(files for files in subjects if files.subject in splits)
@@ -227,7 +228,7 @@ def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -
     )
     decides = {
         "source": source,
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.to_json(),
         "layout": str(data.layout),
         "splits": splits,
         "overrules": dataclasses.asdict(overrules),
@@ -250,7 +251,7 @@ def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -
             bar = tqdm.tqdm(
                 taking_part, unit="exam", desc="comparing maps", disable=not progress, dynamic_ncols=True, delay=3
             )
-            dsc_config.cohort = layouts.compare_maps(bar)
+            dsc_config.cohort = folder_checks.compare_maps(bar)
             folder.mkdir(parents=True, exist_ok=True)
             with _only_builder(folder, dsc_config.name) as alone:
                 if alone:
@@ -274,8 +275,7 @@ def _opened(folder: pathlib.Path, dsc_config: DscConfig) -> DscPerfusion | None:
         return builder
     except Exception as error:  # TFDS raises many kinds for damaged descriptions
         raise InputError(
-            f"{place}: the prepared data are damaged ({' '.join(str(error).split())[:120]}); remove that folder "
-            "and run again."
+            f"{place}: the prepared data are damaged ({brief(error, 120)}); remove that folder and run again."
         ) from error
 
 
@@ -283,7 +283,7 @@ def _hash(record: Any) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _source_fingerprint(root: pathlib.Path, subjects: tuple[layouts.SubjectFiles, ...]) -> str:
+def _source_fingerprint(root: pathlib.Path, subjects: tuple[exams.SubjectFiles, ...]) -> str:
     """Changes with every file of every subject: path, size, time of change."""
     record = []
     for files in subjects:
@@ -294,9 +294,7 @@ def _source_fingerprint(root: pathlib.Path, subjects: tuple[layouts.SubjectFiles
     return _hash(sorted(record))
 
 
-def _check_targets(
-    subjects: tuple[layouts.SubjectFiles, ...], splits: dict[str, str], targets: tuple[str, ...]
-) -> None:
+def _check_targets(subjects: tuple[exams.SubjectFiles, ...], splits: dict[str, str], targets: tuple[str, ...]) -> None:
     """Maps at all, somebody to choose the best checkpoint on, and in each split somebody with each target map."""
     if subjects and not any(files.maps for files in subjects):
         raise InputError(
@@ -319,7 +317,7 @@ def _check_targets(
                 )
 
 
-def _check_files(subjects: tuple[layouts.SubjectFiles, ...]) -> None:
+def _check_files(subjects: tuple[exams.SubjectFiles, ...]) -> None:
     """A quick look at all headers, so that a wrong file stops the build before hours of work and not after."""
     for files in subjects:
         try:
@@ -337,11 +335,11 @@ def _check_files(subjects: tuple[layouts.SubjectFiles, ...]) -> None:
                         "it to the series."
                     )
         except InputError as error:
-            raise InputError(f"{error} {layouts.how_to_go_on(files.subject)}") from error
+            raise InputError(f"{error} {folder_checks.how_to_go_on(files.subject)}") from error
 
 
 def _check_disk(
-    folder: pathlib.Path, subjects: tuple[layouts.SubjectFiles, ...], settings: preparation.PreparationSettings
+    folder: pathlib.Path, subjects: tuple[exams.SubjectFiles, ...], settings: preparation.PreparationSettings
 ) -> None:
     pixels = settings.size**2
     slice_bytes = pixels * (2 * settings.frames + 4 * len(MAP_NAMES) + 1)
@@ -357,7 +355,6 @@ def _check_disk(
 def _build(builder: DscPerfusion) -> None:
     """Writes the data set; on failure nothing of it stays."""
     tfds.disable_progress_bar()
-    builder.current, builder.bar = None, None
     try:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except Exception as error:
@@ -366,7 +363,7 @@ def _build(builder: DscPerfusion) -> None:
             cause = cause.__cause__ or cause.__context__  # TFDS may wrap what the examples raised
         if cause is None:
             raise
-        raise InputError(f"{cause} {layouts.how_to_go_on(builder.current.subject)}") from error
+        raise InputError(f"{cause} {folder_checks.how_to_go_on(builder.current.subject)}") from error
     finally:
         if builder.bar is not None:
             builder.bar.close()
@@ -374,7 +371,7 @@ def _build(builder: DscPerfusion) -> None:
         own = pathlib.Path(builder.data_dir).parent
         for empty in (own, own.parent, root / "downloads" / "extracted", root / "downloads"):
             with contextlib.suppress(OSError):
-                empty.rmdir()  # fails, as it should, where something stands in it
+                empty.rmdir()  # fails, as it should, where the folder is not empty
 
 
 def _check_whole(builder: DscPerfusion) -> None:
@@ -405,8 +402,7 @@ def _folder_errors(folder: pathlib.Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        full = getattr(error, "errno", None) in DISK_FULL
-        if full or "No space left" in str(error) or "File too large" in str(error):
+        if disk_is_full(error):
             raise InputError(
                 f"{folder}: the disk is full; free some space or give another --config.data.cache_dir=."
             ) from error

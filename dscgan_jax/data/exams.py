@@ -1,24 +1,29 @@
-"""One exam from its files: series, maps and brain mask on one grid, checked.
+"""One exam from its files or from arrays: series, maps and brain mask on one grid, checked.
 
-Words: the *series* is (x, y, z, time) in scanner units; *maps* are (x, y, z) in the units of `maps.MAPS`; both stay on
-the file's own axes. *Findings* (`dscgan_jax.findings`) tell everything that is doubtful, was repaired or assumed.
+Words: the *series* is (x, y, z, time) in scanner units; *maps* are (x, y, z) in the units of `maps.MAPS`; both are on
+RAS axes (`data.geometry`) from reading on. *Findings* (`dscgan_jax.findings`) hold everything that is doubtful, was
+repaired or assumed.
 """
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
-from dscgan_jax.data import map_checks, nifti, same_grid, timing
+from dscgan_jax.data import nifti, sidecars
+from dscgan_jax.data.checks import map_checks, same_grid, timing
+from dscgan_jax.data.geometry import StoredGrid
 from dscgan_jax.errors import InputError
-from dscgan_jax.findings import Finding, Findings, by_severity
+from dscgan_jax.findings import Finding, Findings, by_severity, check_names
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.perfusion import brain, motion, signal
 from dscgan_jax.perfusion.checks import first_pass as first_pass_checks
-from dscgan_jax.perfusion.checks.head import slice_axis
 from dscgan_jax.perfusion.checks.series import repaired
 
+MM3_PER_ML = 1000.0
 MIN_BRAIN_VOXELS = 20
 MAX_DARK = 0.5  # of a given mask: it belongs to another exam
 USUAL_BRAIN_MM = (
@@ -29,7 +34,7 @@ USUAL_BRAIN_MM = (
 
 @dataclasses.dataclass(frozen=True)
 class Overrules:
-    """What the user says of all exams, whatever their files say.
+    """What the user knows better than the files of the exams.
 
     Attributes:
       frame_seconds: frame length; 0 = from the files.
@@ -61,7 +66,7 @@ class SubjectFiles:
       maps: path of each map present, by name in `MAP_NAMES`.
       mask, lesion, aif, truth: optional files of the layout.
       split: `train`, `validation`, `test` or `exclude` where the folder says so.
-      overrules: what the user says of the exam.
+      overrules: what the user knows better than these files.
     """
 
     subject: str
@@ -78,12 +83,12 @@ class SubjectFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Exam:
-    """One exam on the grid of its series.
+    """One exam on the grid of its series, on RAS axes.
 
     Attributes:
       subject: identifier.
       series: (x, y, z, time), float32, scanner units, finite and not negative.
-      affine: (4, 4) voxel index -> millimetres, RAS+.
+      stored: the grid of the series' file, to which the writer of maps turns back.
       frame_seconds: frame length.
       echo_seconds: echo time; NaN if unknown.
       maps: (x, y, z) float32 by name, finite, 0 where the file has no value; not cut to the mask: they may reach beyond
@@ -98,7 +103,7 @@ class Exam:
 
     subject: str
     series: np.ndarray
-    affine: np.ndarray
+    stored: StoredGrid
     frame_seconds: float
     echo_seconds: float
     maps: dict[str, np.ndarray]
@@ -108,19 +113,100 @@ class Exam:
     findings: tuple[Finding, ...]
     acquired_seconds: np.ndarray | None = None
 
+    @classmethod
+    def from_arrays(
+        cls,
+        series: np.ndarray,
+        affine: np.ndarray,
+        *,
+        repetition_time: float,
+        echo_time: float | None = None,
+        mask: np.ndarray | None = None,
+        maps: Mapping[str, np.ndarray] | None = None,
+        subject: str = "exam",
+        accept: tuple[str, ...] = (),
+    ) -> "Exam":
+        """An exam that is in memory, checked as one from files.
 
-def load_exam(files: SubjectFiles, need_maps: tuple[str, ...] = ()) -> Exam:
+        Args:
+          series: (x, y, z, time), scanner units, on any axes.
+          affine: (4, 4) voxel index -> millimetres, RAS+.
+          repetition_time: frame length in s.
+          echo_time: in s; None if unknown.
+          mask: (x, y, z) tissue of the brain, on the axes of the series; None: where the maps have values, else found
+            in the series.
+          maps: (x, y, z) by name in `MAP_NAMES`, on the axes of the series, in the units of `MAPS`.
+          subject: identifier, for messages and file names.
+          accept: names of findings that are errors and that are taken all the same.
+
+        Raises:
+          InputError: as `load_exam`, for what is wrong with the arrays.
+        """
+        series = np.asarray(series, np.float32)
+        if series.ndim != 4:
+            raise InputError(f"{subject}: expected a series (x, y, z, time), the array has shape {series.shape}.")
+        given = {"mask": mask, **(maps or {})}
+        if unknown := sorted((maps or {}).keys() - set(MAP_NAMES)):
+            raise InputError(f"{subject}: there is no map {unknown[0]!r}; known maps are {', '.join(MAP_NAMES)}.")
+        if odd := [name for name, array in given.items() if array is not None and array.shape != series.shape[:3]]:
+            raise InputError(
+                f"{subject}: expected {odd[0]} of the series' shape {series.shape[:3]}, it has {given[odd[0]].shape}."
+            )
+        found = Findings(accept)
+        when = timing.given_timing(subject, series.shape[3], repetition_time, echo_time, found)
+        stored = StoredGrid.of(series, affine)
+        series = timing.resampled(_checked_series(subject, series, stored, found), when)
+        turned = {name: stored.to_ras(np.asarray(array, np.float32)) for name, array in (maps or {}).items()}
+        inside = None if mask is None else stored.to_ras(np.asarray(mask)) > 0.5
+        paths = {name: pathlib.Path(f"{subject}, {name} map") for name in turned}
+        checked = map_checks.checked_maps(subject, paths, turned, inside, when.end_seconds, found)
+        return _finished(
+            subject, series, stored, when, checked, found, where=subject, mask_file=None, mask_given=mask is not None
+        )
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(4, 4) voxel index on RAS axes -> millimetres."""
+        return self.stored.ras_affine
+
+    @property
+    def voxel_mm(self) -> np.ndarray:
+        """(3,) edge lengths of a voxel."""
+        return voxel_sizes(self.affine)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel."""
+        return abs(float(np.linalg.det(self.affine[:3, :3]))) / MM3_PER_ML
+
+
+def load_exam(
+    files: SubjectFiles | pathlib.Path | str,
+    need_maps: tuple[str, ...] = (),
+    *,
+    repetition_time: float = 0.0,
+    echo_time: float = 0.0,
+    mask: pathlib.Path | str | None = None,
+    accept: tuple[str, ...] = (),
+) -> Exam:
     """Reads and checks one exam.
 
     Args:
-      files: what `layouts.find_subjects` found.
+      files: what `layouts.find_subjects` found, or the path of one lone series, to which the keywords belong.
       need_maps: maps without which the exam is of no use.
+      repetition_time: frame length in s, whatever the files hold; 0 = from the files.
+      echo_time: in s, likewise.
+      mask: NIfTI mask of the tissue of the brain.
+      accept: names of findings that are errors and that are taken all the same.
 
     Raises:
-      InputError: a file is unreadable or damaged, a needed map is absent, a map lies on another grid, the series is
+      InputError: a file is unreadable or damaged, a needed map is absent, a map is on another grid, the series is
         shorter than 10 frames, all zero, not finite or without a bolus, its frame length is unknown, or a map
         has no value in more than a fifth of the brain.
     """
+    if not isinstance(files, SubjectFiles):
+        overrules = Overrules(float(repetition_time), float(echo_time), check_names(accept))
+        files = lone_series(files, overrules, mask)
     missing = [name for name in need_maps if name not in files.maps]
     if missing:
         raise InputError(
@@ -131,15 +217,56 @@ def load_exam(files: SubjectFiles, need_maps: tuple[str, ...] = ()) -> Exam:
     volume = nifti.read_volume(files.series, dims=4)
     found.extend(volume.findings)
     when = _timing(files, volume, found)
-    frame_seconds = when.frame_seconds
-    series = timing.resampled(_checked_series(files, volume, found), when)
-    checked = _checked_maps(files, volume, when, found)
-    mask_source = "file" if files.mask else "maps" if checked.maps else "threshold"
-    mask = _found_mask(files, series, volume.affine) if checked.mask is None else checked.mask
+    stored = StoredGrid.of(volume.data, volume.affine)
+    series = timing.resampled(_checked_series(files.series, volume.data, stored, found), when)
+    checked = _checked_maps(files, stored, when, found)
+    return _finished(
+        files.subject,
+        series,
+        stored,
+        when,
+        checked,
+        found,
+        where=files.series,
+        mask_file=files.mask,
+        mask_given=files.mask is not None,
+    )
+
+
+def lone_series(
+    path: pathlib.Path | str, overrules: Overrules = NOTHING_OVERRULED, mask: pathlib.Path | str | None = None
+) -> SubjectFiles:
+    """The files of one series without maps: its sidecar counts if present; the subject is its name without `_dsc`."""
+    path = pathlib.Path(path)
+    subject = nifti.stem_of(path).removesuffix("_dsc")
+    mask = None if mask is None else pathlib.Path(mask)
+    return SubjectFiles(subject, path, sidecars.sidecars_of(path.absolute()), mask=mask, overrules=overrules)
+
+
+def with_motion_finding(exam: Exam) -> Exam:
+    """The exam with a finding on head motion, for those who use its series as it is."""
+    moved = motion.look_for_motion(exam.series, exam.affine)
+    return dataclasses.replace(exam, findings=by_severity((*exam.findings, *moved)))
+
+
+def _finished(
+    subject: str,
+    series: np.ndarray,
+    stored: StoredGrid,
+    when: timing.Timing,
+    checked: map_checks.CheckedMaps,
+    found: Findings,
+    *,
+    where: pathlib.Path | str,
+    mask_file: pathlib.Path | None,
+    mask_given: bool,
+) -> Exam:
+    """The exam, once brain and bolus are found; refused where there is none of them, or for an error that was found."""
+    mask_source = "file" if mask_given else "maps" if checked.maps else "threshold"
+    mask = _found_mask(series, stored.ras_affine, where) if checked.mask is None else checked.mask
     if mask.sum() < MIN_BRAIN_VOXELS:
         raise InputError(
-            f"{files.mask or files.series}: expected a brain, the mask holds {mask.sum()} voxels; "
-            "check the mask or the signal."
+            f"{mask_file or where}: expected a brain, the mask holds {mask.sum()} voxels; check the mask or the signal."
         )
     if mask_source == "maps":
         found.note("mask_from_maps", "the brain mask is where the maps have values")
@@ -147,23 +274,23 @@ def load_exam(files: SubjectFiles, need_maps: tuple[str, ...] = ()) -> Exam:
         found.note("mask_from_signal", "the brain mask was found in the series", None, "--mask=FILE")
     if mask_source == "file" and (dark := brain.dark_share(series, mask)) > MAX_DARK:
         raise InputError(
-            f"{files.mask}: {100 * dark:.0f} % of the mask's voxels have no signal; check that it was drawn on "
+            f"{mask_file or where}: {100 * dark:.0f} % of the mask's voxels have no signal; check that it was drawn on "
             "this series."
         )
     curves = series[mask]
     try:
         bolus = signal.find_bolus(curves.mean(axis=0, dtype=np.float64))
     except signal.NoBolusError as error:
-        raise InputError(f"{files.series}: {error}") from error
-    first_pass = first_pass_checks.first_pass(curves, bolus, frame_seconds)
-    first_pass_checks.check_first_pass(first_pass, frame_seconds, found, unsure_length=_is_filled_in(found))
-    _check_size(mask, volume.affine, found)
-    found.refuse_errors(files.series)
+        raise InputError(f"{where}: {error}") from error
+    first_pass = first_pass_checks.first_pass(curves, bolus, when.frame_seconds)
+    first_pass_checks.check_first_pass(first_pass, when.frame_seconds, found, unsure_length=_is_filled_in(found))
+    _check_size(mask, stored, found)
+    found.refuse_errors(where)
     return Exam(
-        files.subject,
+        subject,
         series,
-        volume.affine,
-        frame_seconds,
+        stored,
+        when.frame_seconds,
         when.echo_seconds,
         checked.maps,
         mask,
@@ -174,44 +301,14 @@ def load_exam(files: SubjectFiles, need_maps: tuple[str, ...] = ()) -> Exam:
     )
 
 
-def with_motion_told(exam: Exam) -> Exam:
-    """The exam with a finding on head motion, for those who use its series as it is."""
-    series, affine, _ = nifti.to_canonical(exam.series, exam.affine)
-    return dataclasses.replace(exam, findings=by_severity((*exam.findings, *motion.look_for_motion(series, affine))))
-
-
-def load_series(path: nifti.Path, overrules: Overrules = NOTHING_OVERRULED, mask: pathlib.Path | None = None) -> Exam:
-    """One lone series without maps, as `predict` gets it; its sidecar is read if it lies beside it.
-
-    The subject is the file name without `_dsc`. Raises `InputError` as `load_exam` does.
-    """
-    path = pathlib.Path(path)
-    subject = nifti.stem_of(path).removesuffix("_dsc")
-    return load_exam(SubjectFiles(subject, path, sidecars_of(path.absolute()), mask=mask, overrules=overrules))
-
-
-def sidecars_of(series: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    """The JSON files that tell about a series, general ones first.
-
-    In `root/sub-*/perf` also those it inherits (BIDS).
-    """
-    name, folders = nifti.sidecar_path(series).name, [series.parent]
-    if folders[0].name == "perf" and folders[0].parent.name.startswith("sub-"):
-        folders = [folders[0].parents[1], folders[0].parent, folders[0]]
-    general = [folder / "dsc.json" for folder in folders] if len(folders) > 1 else []
-    return tuple(
-        path for path in (*general, *(folder / name for folder in folders)) if path.is_file() or path.is_symlink()
-    )
-
-
 def _timing(files: SubjectFiles, volume: nifti.Volume, found: Findings) -> timing.Timing:
     """Frame length and echo time; refused where sources contradict each other."""
     sidecar: dict[str, Any] = {}
     name = nifti.sidecar_path(files.series).name  # the line begins with the whole path of the series
     for path in files.sidecars:
-        told = nifti.read_sidecar(path, found)
-        sidecar |= told
-        name = path.name if told.keys() & {"RepetitionTime", "VolumeTiming"} else name
+        fields = sidecars.read_sidecar(path, found)
+        sidecar |= fields
+        name = path.name if fields.keys() & {"RepetitionTime", "VolumeTiming"} else name
     try:
         when = timing.read_timing(
             volume,
@@ -229,27 +326,27 @@ def _timing(files: SubjectFiles, volume: nifti.Volume, found: Findings) -> timin
     return when
 
 
-def _checked_series(files: SubjectFiles, volume: nifti.Volume, found: Findings) -> np.ndarray:
-    """The series, finite, not negative and repaired; refused where it means nothing."""
-    n_frames = volume.data.shape[-1]
+def _checked_series(where: pathlib.Path | str, data: np.ndarray, stored: StoredGrid, found: Findings) -> np.ndarray:
+    """The series on RAS axes, finite, not negative and repaired; refused where it means nothing."""
+    n_frames = data.shape[-1]
     if n_frames < signal.MIN_FRAMES:
         raise InputError(
-            f"{files.series}: expected at least {signal.MIN_FRAMES} frames, the series has {n_frames}; "
+            f"{where}: expected at least {signal.MIN_FRAMES} frames, the series has {n_frames}; "
             "give the whole perfusion series."
         )
     try:
-        series = repaired(volume.data, volume.affine, found)
+        series = repaired(stored.to_ras(data), stored.slice_axis, found)
     except InputError as error:
-        raise InputError(f"{files.series}: {error}") from error
-    found.refuse_errors(files.series)
+        raise InputError(f"{where}: {error}") from error
+    found.refuse_errors(where)
     if not series.any():
-        raise InputError(f"{files.series}: the series is zero everywhere; export it again.")
+        raise InputError(f"{where}: the series is zero everywhere; export it again.")
     if series.shape[-1] < signal.MIN_FRAMES:
         raise InputError(
-            f"{files.series}: expected at least {signal.MIN_FRAMES} frames that are not empty, the series has "
+            f"{where}: expected at least {signal.MIN_FRAMES} frames that are not empty, the series has "
             f"{series.shape[-1]}; give the whole perfusion series."
         )
-    return series
+    return np.asfortranarray(series)  # frame by frame in memory, as files have it, also where axes were flipped
 
 
 def load_maps(files: SubjectFiles) -> map_checks.CheckedMaps:
@@ -262,23 +359,19 @@ def load_maps(files: SubjectFiles) -> map_checks.CheckedMaps:
     """
     outline = nifti.read_outline(files.series)
     found = Findings(files.overrules.accept)
-    checked = _checked_maps(files, outline, _timing(files, outline, found), found)
+    stored = StoredGrid.of(outline.data, outline.affine)
+    checked = _checked_maps(files, stored, _timing(files, outline, found), found)
     found.refuse_errors(files.series)
     return checked
 
 
 def _checked_maps(
-    files: SubjectFiles, volume: nifti.Volume, when: timing.Timing, found: Findings
+    files: SubjectFiles, stored: StoredGrid, when: timing.Timing, found: Findings
 ) -> map_checks.CheckedMaps:
     """The maps on the grid of the series, judged; without a given mask the brain is where they have values."""
-    shape = volume.data.shape
-    mask = same_grid.on_grid(files.mask, shape, volume.affine) > 0.5 if files.mask else None  # NaN compares false
-    volumes = {
-        name: same_grid.on_grid(files.maps[name], shape, volume.affine) for name in MAP_NAMES if name in files.maps
-    }
-    return map_checks.checked_maps(
-        files.subject, files.maps, volumes, mask, float(when.acquired_seconds[-1]) + when.frame_seconds, found
-    )
+    mask = same_grid.on_grid(files.mask, stored) > 0.5 if files.mask else None  # NaN compares false
+    volumes = {name: same_grid.on_grid(files.maps[name], stored) for name in MAP_NAMES if name in files.maps}
+    return map_checks.checked_maps(files.subject, files.maps, volumes, mask, when.end_seconds, found)
 
 
 def _is_filled_in(found: Findings) -> bool:
@@ -289,33 +382,24 @@ def _is_filled_in(found: Findings) -> bool:
     )
 
 
-def _check_size(mask: np.ndarray, affine: np.ndarray, found: Findings) -> None:
+def _check_size(mask: np.ndarray, stored: StoredGrid, found: Findings) -> None:
     """A brain of (x, y, z) bool that is far too small or large in its widest slice: the voxel size is wrong."""
-    voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    thick = slice_axis(affine)
+    voxel_mm, thick = voxel_sizes(stored.ras_affine), stored.slice_axis
     widest = mask.sum(axis=tuple(axis for axis in range(3) if axis != thick)).max()
     across_mm = float(2 * np.sqrt(widest * np.prod(np.delete(voxel_mm, thick)) / np.pi))
     if not USUAL_BRAIN_MM[0] <= across_mm <= USUAL_BRAIN_MM[1]:
+        sizes = " x ".join(f"{size:.3g}" for size in voxel_sizes(stored.affine))
         found.warning(
             "voxel_size",
-            f"the brain measures {across_mm:.0f} mm across in its widest slice: the voxel size "
-            f"({' x '.join(f'{size:.3g}' for size in voxel_mm)} mm) seems wrong, and with it every volume",
+            f"the brain measures {across_mm:.0f} mm across in its widest slice: the voxel size ({sizes} mm) seems "
+            "wrong, and with it every volume",
             round(across_mm),
         )
 
 
-def _found_mask(files: SubjectFiles, series: np.ndarray, affine: np.ndarray) -> np.ndarray:
+def _found_mask(series: np.ndarray, affine: np.ndarray, where: pathlib.Path | str) -> np.ndarray:
+    """Tissue of the brain, (x, y, z) bool, for exams that bring neither mask nor maps (`perfusion.brain`)."""
     try:
-        return mask_from_signal(series, affine)
+        return brain.brain_mask(series, affine).tissue
     except InputError as error:
-        raise InputError(f"{files.series}: {error}") from error
-
-
-def mask_from_signal(series: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Tissue of the brain, (x, y, z) bool, for exams that bring neither mask nor maps (`perfusion.brain`).
-
-    Raises:
-      InputError: no brain is found.
-    """
-    canonical, canonical_affine, orientation = nifti.to_canonical(series, affine)
-    return np.ascontiguousarray(nifti.from_canonical(brain.brain_mask(canonical, canonical_affine).tissue, orientation))
+        raise InputError(f"{where}: {error}") from error

@@ -1,4 +1,4 @@
-"""A few numbers that tell how an exam was taken, and whether a network has seen its like.
+"""A few numbers for how an exam was acquired, and whether a network was trained on exams like it.
 
 They are gathered over the training exams, kept with the data set and in the checkpoint, and compared when the network
 is given another exam: far outside what it learned from, a network gives a plausible map and says nothing.
@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from dscgan_jax.data import nifti
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.findings import Finding
 from dscgan_jax.perfusion import brain, signal
@@ -27,9 +26,8 @@ QUANTILES = (0.01, 0.99)  # of the training exams: of a hundred, one with a wron
 # of 1.1-2.8 s and by 0.43 s with signal over noise of 20: a factor of 2 in these two does little harm.
 FACTOR = 1.5
 FACTORS = {"frame_seconds": 2.0, "signal_to_noise": 2.0}
-PASS_HEIGHT = (
-    0.7  # of the peak, at which the first pass is measured: recirculation and leakage can hold a brain's mean at half
-)
+# Of the peak, at which the first pass is measured: recirculation and leakage can hold a brain's mean at half.
+PASS_HEIGHT = 0.7
 LEAST = 1e-3  # smaller values count as this, so that ratios exist
 
 NAMES = {
@@ -78,10 +76,9 @@ def features_of(exam: Exam) -> ExamFeatures:
     timing, mean = exam.timing, curves.mean(axis=0)
     steady = slice(timing.baseline_begin, timing.baseline_end)
     level = max(float(mean[steady].mean()), 1e-6)
-    voxel_mm = _canonical_voxel_mm(exam)
+    voxel_mm = exam.voxel_mm
     in_slice_mm2 = float(voxel_mm[0] * voxel_mm[1])
-    mask, _, _ = nifti.to_canonical(exam.mask, exam.affine)
-    areas = mask.sum(axis=(0, 1))
+    areas = exam.mask.sum(axis=(0, 1))
     return ExamFeatures(
         frame_seconds=float(exam.frame_seconds),
         duration_seconds=float(exam.frame_seconds * curves.shape[1]),
@@ -94,7 +91,7 @@ def features_of(exam: Exam) -> ExamFeatures:
         signal_to_noise=_signal_to_noise(curves[:, steady]),
         voxel_mm=math.sqrt(in_slice_mm2),
         brain_cm2=float(areas[areas > 0].mean() * in_slice_mm2 / 100),
-        surroundings=_surroundings(exam, voxel_mm),
+        surroundings=_surroundings(exam),
     )
 
 
@@ -136,7 +133,7 @@ def unlike(
 
 
 def _is_like(value: float, low: float, high: float, factor: float) -> bool:
-    """Whether a value lies in a range or not far from it."""
+    """Whether a value is in a range or near it."""
     value, low, high = (math.log(max(number, LEAST)) for number in (value, low, high))
     margin = max(math.log(factor), 0.5 * (high - low))
     return low - margin <= value <= high + margin
@@ -147,12 +144,6 @@ def _curves(exam: Exam) -> np.ndarray:
     voxels = np.flatnonzero(exam.mask)
     voxels = voxels[:: max(1, len(voxels) // MAX_VOXELS)]
     return exam.series[np.unravel_index(voxels, exam.mask.shape)].astype(np.float64)
-
-
-def _canonical_voxel_mm(exam: Exam) -> np.ndarray:
-    """(3,) edge lengths along the canonical axes, of which the third runs over the slices."""
-    _, affine, _ = nifti.to_canonical(np.broadcast_to(np.int8(0), exam.mask.shape), exam.affine)
-    return np.linalg.norm(affine[:3, :3], axis=0)
 
 
 def _width_frames(curve: np.ndarray, first: int, peak: int) -> float:
@@ -175,17 +166,16 @@ def _signal_to_noise(baseline: np.ndarray) -> float:
     return 1 / max(noise, 1e-3)
 
 
-def _surroundings(exam: Exam, voxel_mm: np.ndarray) -> float:
+def _surroundings(exam: Exam) -> float:
     """Mean baseline signal around the brain over the brain's, in some slices that hold brain.
 
     0 where there is no room.
     """
-    mask, _, _ = nifti.to_canonical(exam.mask, exam.affine)
-    series, _, _ = nifti.to_canonical(exam.series, exam.affine)
+    mask, voxel_mm = exam.mask, exam.voxel_mm
     with_brain = np.flatnonzero(mask.any(axis=(0, 1)))
     chosen = with_brain[np.unique(np.linspace(0, len(with_brain) - 1, MAX_SLICES).round().astype(int))]
     steady = slice(exam.timing.baseline_begin, min(exam.timing.baseline_end, exam.timing.baseline_begin + 4))
-    resting = series[:, :, chosen, steady].mean(axis=-1, dtype=np.float32)
+    resting = exam.series[:, :, chosen, steady].mean(axis=-1, dtype=np.float32)
     inside = brain.with_fluid_spaces(mask[:, :, chosen], voxel_mm)
     away = brain.depth_mm(~inside, voxel_mm)
     shell = (away > SHELL_MM[0]) & (away <= SHELL_MM[1])

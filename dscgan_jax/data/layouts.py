@@ -1,51 +1,20 @@
-"""Folders of exams -> subjects, splits, and what of it is usable. A layout is one function: folder in, subjects out."""
+"""Folders of exams -> subjects and splits. A layout is one function: folder in, subjects out."""
 
 import csv
 import dataclasses
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from dscgan_jax.app import options
-from dscgan_jax.data import map_checks, nifti
-from dscgan_jax.data.exams import (
-    NOTHING_OVERRULED,
-    Exam,
-    Overrules,
-    SubjectFiles,
-    load_exam,
-    load_maps,
-    load_series,
-    sidecars_of,
-    with_motion_told,
-)
+from dscgan_jax.data import nifti
+from dscgan_jax.data.exams import NOTHING_OVERRULED, Overrules, SubjectFiles
+from dscgan_jax.data.sidecars import sidecars_of
 from dscgan_jax.errors import InputError
-from dscgan_jax.files import expanded
-from dscgan_jax.findings import Finding, Findings
+from dscgan_jax.files import expanded, write_whole
 from dscgan_jax.maps import MAP_NAMES
-
-__all__ = [
-    "LAYOUTS",
-    "NOTHING_OVERRULED",
-    "SPLITS",
-    "CheckRow",
-    "Exam",
-    "Overrules",
-    "SubjectFiles",
-    "assign_splits",
-    "check",
-    "compare_maps",
-    "find_subjects",
-    "format_check",
-    "how_to_go_on",
-    "load_exam",
-    "load_maps",
-    "load_series",
-]
 
 SPLITS = ("train", "validation", "test")
 EXCLUDE = "exclude"
@@ -68,31 +37,32 @@ ISLES_SUBJECT = re.compile(r"^(?:training|test)_\d+$")
 
 def _bids_subjects(root: pathlib.Path) -> list[SubjectFiles]:
     """`root/sub-*/perf/sub-*_dsc.nii.gz` and its neighbours; also folders without that file."""
-    subjects = []
-    for folder in sorted(path / "perf" for path in root.glob("sub-*") if path.is_dir() or _leads_nowhere(path)):
-        subject = folder.parent.name
+    folders = sorted(path / "perf" for path in root.glob("sub-*") if path.is_dir() or _leads_nowhere(path))
+    return [_bids_subject(folder) for folder in folders]
 
-        def one(suffix: str, folder=folder, subject=subject) -> pathlib.Path | None:
-            return _only_one([folder / f"{subject}_{suffix}{ending}" for ending in (".nii.gz", ".nii")])
 
-        def beside(name: str, folder=folder, subject=subject) -> pathlib.Path | None:
-            path = folder / f"{subject}_{name}"
-            return path if _is_there(path) else None
+def _bids_subject(folder: pathlib.Path) -> SubjectFiles:
+    """The files of one `perf` folder."""
+    subject = folder.parent.name
 
-        series = one("dsc") or folder / f"{subject}_dsc.nii.gz"
-        subjects.append(
-            SubjectFiles(
-                subject=subject,
-                series=series,
-                sidecars=sidecars_of(series),
-                maps={name: path for name in MAP_NAMES if (path := one(name))},
-                mask=one("mask"),
-                lesion=one("lesion"),
-                aif=beside("aif.tsv"),
-                truth=beside("truth.json"),
-            )
-        )
-    return subjects
+    def one(suffix: str) -> pathlib.Path | None:
+        return _only_one([folder / f"{subject}_{suffix}{ending}" for ending in (".nii.gz", ".nii")])
+
+    def beside(name: str) -> pathlib.Path | None:
+        path = folder / f"{subject}_{name}"
+        return path if _is_there(path) else None
+
+    series = one("dsc") or folder / f"{subject}_dsc.nii.gz"
+    return SubjectFiles(
+        subject=subject,
+        series=series,
+        sidecars=sidecars_of(series),
+        maps={name: path for name in MAP_NAMES if (path := one(name))},
+        mask=one("mask"),
+        lesion=one("lesion"),
+        aif=beside("aif.tsv"),
+        truth=beside("truth.json"),
+    )
 
 
 def _isles2017_subjects(root: pathlib.Path) -> list[SubjectFiles]:
@@ -110,7 +80,7 @@ def _isles2017_subjects(root: pathlib.Path) -> list[SubjectFiles]:
             match = ISLES_FILE.match(path.name)
             if match and "__MACOSX" not in path.parts and _is_there(path):
                 found.setdefault(ISLES_TOKENS[match[1]], []).append(path)
-        files = {role: _only_one(paths) for role, paths in found.items()}
+        files = {role: path for role, paths in found.items() if (path := _only_one(paths))}
         subjects.append(
             SubjectFiles(
                 subject=folder.name,
@@ -159,17 +129,17 @@ def find_subjects(root: nifti.Path, layout: str, overrules: Overrules = NOTHING_
       InputError: no such folder or layout, no subject in it, a subject twice, an unknown split, a subject without
         series, a row of participants.tsv without a folder.
     """
-    subjects, without_folder = _listed(root, layout, overrules)
+    subjects, without_folder = listed(root, layout, overrules)
     for files in subjects:
         if files.split != EXCLUDE:
-            _check_series(files)
+            check_series(files)
     for subject, split in without_folder.items():
         if split != EXCLUDE:
-            raise InputError(f"{expanded(root, '--config.data.root') / 'participants.tsv'}: {_no_folder(subject)}")
+            raise InputError(f"{expanded(root, '--config.data.root') / 'participants.tsv'}: {no_folder(subject)}")
     return subjects
 
 
-def _listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[SubjectFiles], dict[str, str | None]]:
+def listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[SubjectFiles], dict[str, str | None]]:
     """Subjects with a folder, usable or not; and the splits of those that only participants.tsv knows."""
     root = expanded(root, "--config.data.root")
     if layout not in LAYOUTS:
@@ -184,7 +154,7 @@ def _listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[S
         raise InputError(f"{root}: expected exams as {expected}, found none; {hint}.")
     twice = [subject for subject, count in Counter(files.subject for files in subjects).items() if count > 1]
     if twice:
-        raise InputError(f"{root}: subject {twice[0]} lies in two folders; keep one.")
+        raise InputError(f"{root}: subject {twice[0]} is in two folders; keep one.")
     table = _participants(root / "participants.tsv")
     folders = {_bare(files.subject) for files in subjects}
     without_folder = {subject: split for subject, split in table.items() if _bare(subject) not in folders}
@@ -205,13 +175,15 @@ def _bare(subject: str) -> str:
     return subject.removeprefix("sub-")
 
 
-def _check_series(files: SubjectFiles) -> None:
+def check_series(files: SubjectFiles) -> None:
+    """Raises `InputError` unless the subject has a series."""
     if not nifti.present(files.series):
         raise InputError(f"{files.series}: no such file, so {files.subject} has no series; {LEAVE_OUT}.")
 
 
-def _no_folder(subject: str) -> str:
-    return f"subject {subject} is listed in participants.tsv, without exam; add its folder ({LEAVE_OUT})."
+def no_folder(subject: str) -> str:
+    """What is wrong with a subject that only participants.tsv knows."""
+    return f"subject {subject} is listed in participants.tsv but has no folder; add it ({LEAVE_OUT})."
 
 
 def _participants(path: pathlib.Path) -> dict[str, str | None]:
@@ -242,9 +214,16 @@ def _participants(path: pathlib.Path) -> dict[str, str | None]:
             )
         if _bare(subject) in known:
             where = " and ".join(sorted({str(known[_bare(subject)]), str(split)}))
-            raise InputError(f"{path}: subject {subject} stands in two rows (split {where}); keep one.")
+            raise InputError(f"{path}: subject {subject} is in two rows (split {where}); keep one.")
         splits[subject] = known[_bare(subject)] = split
     return splits
+
+
+def write_participants(root: pathlib.Path, splits: Mapping[str, str | None]) -> None:
+    """Writes `participants.tsv`: the split of each subject, n/a where it has none."""
+    root.mkdir(parents=True, exist_ok=True)
+    rows = "".join(f"{subject}\t{split or 'n/a'}\n" for subject, split in splits.items())
+    write_whole(root / "participants.tsv", "participant_id\tsplit\n" + rows)
 
 
 def assign_splits(
@@ -302,145 +281,3 @@ def _drawn_splits(subjects: list[str], fractions: Sequence[float], seed: int) ->
     names = np.repeat(SPLITS, counts)
     drawn = {subjects[who]: str(split) for who, split in zip(order, names, strict=True)}
     return {subject: drawn[subject] for subject in subjects}
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckRow:
-    """What `--mode=check` says about one subject.
-
-    Attributes:
-      usable: whether `prepare` would take it.
-      reason: why not; empty if usable.
-      details: grid, frames, frame and echo time, maps, mask source, findings; empty if not usable.
-    """
-
-    subject: str
-    usable: bool
-    reason: str
-    details: dict[str, Any]
-
-
-def check(
-    root: nifti.Path, layout: str, overrules: Overrules = NOTHING_OVERRULED, need_maps: tuple[str, ...] = ()
-) -> list[CheckRow]:
-    """Opens every exam of a folder and tells which are usable, which not, and why.
-
-    Raises:
-      InputError: the folder as a whole cannot be used: no subject in it, a participants.tsv that makes no sense.
-    """
-    subjects, without_folder = _listed(root, layout, overrules)
-    rows = [
-        CheckRow(subject, False, _no_folder(subject), {"split": split}) for subject, split in without_folder.items()
-    ]
-    half_given = _half_given(subjects)
-    numbers = {}
-    for files in subjects:
-        try:
-            _check_series(files)
-            exam = with_motion_told(load_exam(files, need_maps))
-            if half_given and not files.split:
-                raise InputError(half_given)
-            rows.append(CheckRow(files.subject, True, "", _details(files, exam)))
-            if files.split != EXCLUDE:
-                numbers[files.subject] = map_checks.numbers_of(exam.maps, exam.mask)
-        except InputError as error:
-            rows.append(CheckRow(files.subject, False, str(error), {"split": files.split}))
-    unlike = map_checks.unlike_others(numbers)
-    rows = [_compared(row, unlike[row.subject], overrules) if row.subject in unlike else row for row in rows]
-    return sorted(rows, key=lambda row: row.subject)
-
-
-def _compared(row: CheckRow, unlike: tuple[Finding, ...], overrules: Overrules) -> CheckRow:
-    """A usable row with what is odd about the subject's maps beside those of the others."""
-    found = Findings(overrules.accept)
-    found.extend((*row.details["findings"], *unlike))
-    details = {**row.details, "findings": found.listed()}
-    try:
-        found.refuse_errors(row.subject)
-    except InputError as error:
-        return CheckRow(row.subject, False, str(error), details)
-    return CheckRow(row.subject, True, "", details)
-
-
-def how_to_go_on(subject: str) -> str:
-    """What to do about a subject that stops a whole folder."""
-    return f"(subject {subject}; --mode=check lists every subject; split=exclude in participants.tsv leaves one out)"
-
-
-def compare_maps(subjects: Iterable[SubjectFiles]) -> dict[str, tuple[Finding, ...]]:
-    """What is odd about each subject's maps beside those of the others; maps and masks alone are read, which is quick.
-
-    Raises:
-      InputError: a map or mask cannot be used, or is so unlike the others' that it is taken for another unit.
-    """
-    numbers, accept = {}, {}
-    for files in subjects:
-        accept[files.subject] = files.overrules.accept
-        try:
-            checked = load_maps(files)
-        except InputError as error:
-            raise InputError(f"{error} {how_to_go_on(files.subject)}") from error
-        if checked.maps:
-            numbers[files.subject] = map_checks.numbers_of(checked.maps, checked.mask)
-    told = {}
-    for subject, unlike in map_checks.unlike_others(numbers).items():
-        found = Findings(accept[subject])
-        found.extend(unlike)
-        try:
-            found.refuse_errors(subject)
-        except InputError as error:
-            raise InputError(f"{error} {how_to_go_on(subject)}") from error
-        told[subject] = found.listed()
-    return told
-
-
-def _half_given(subjects: Sequence[SubjectFiles]) -> str:
-    """What is wrong with the splits of participants.tsv; empty if nothing is."""
-    try:
-        if any(files.split != EXCLUDE for files in subjects):
-            assign_splits(subjects, (1, 0, 0), 0, for_training=False)
-    except InputError as error:
-        return str(error)
-    return ""
-
-
-def _details(files: SubjectFiles, exam: Exam) -> dict[str, Any]:
-    return {
-        "split": files.split,
-        "shape": exam.series.shape[:3],
-        "voxel_mm": tuple(round(float(size), 3) for size in np.linalg.norm(exam.affine[:3, :3], axis=0)),
-        "frames": exam.series.shape[-1],
-        "frame_seconds": exam.frame_seconds,
-        "echo_seconds": exam.echo_seconds,
-        "maps": tuple(exam.maps),
-        "mask_source": exam.mask_source,
-        "brain_ml": round(float(exam.mask.sum() * abs(np.linalg.det(exam.affine[:3, :3])) / 1000), 1),
-        "timing": dataclasses.asdict(exam.timing),
-        "findings": exam.findings,
-    }
-
-
-def format_check(rows: Sequence[CheckRow]) -> str:
-    """The rows as text: one line for each subject, then how many are usable."""
-    width = max((len(row.subject) for row in rows), default=0)
-    lines = []
-    for row in rows:
-        if not row.usable:
-            lines.append(f"{row.subject:<{width}}  NOT USABLE  {row.reason}")
-            continue
-        details = row.details
-        echo = f"{1000 * details['echo_seconds']:.0f} ms" if np.isfinite(details["echo_seconds"]) else "unknown"
-        lines.append(
-            f"{row.subject:<{width}}  usable      {' x '.join(map(str, details['shape']))}, {details['frames']} "
-            "frames of "
-            f"{details['frame_seconds']:.3g} s, TE {echo}, maps: {' '.join(details['maps']) or 'none'}, mask: "
-            f"{details['mask_source']}, bolus in frame {details['timing']['peak_frame']}, split: "
-            f"{details['split'] or 'drawn'}"
-        )
-        lines += [f"{'':<{width}}  {options.offered(finding, options.CHECK).line()}" for finding in details["findings"]]
-    n_usable = sum(row.usable for row in rows)
-    lines.append(
-        f"{n_usable} of {len(rows)} subjects usable"
-        + ("." if n_usable == len(rows) else "; set the others to exclude in participants.tsv or mend them.")
-    )
-    return "\n".join(lines)

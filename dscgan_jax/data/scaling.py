@@ -7,16 +7,14 @@ The series enters as int16 counts and becomes scanner signal, then `raw`, `relat
 import dataclasses
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
+from dscgan_jax.data.batch import Array, Batch
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES, MAPS
+from dscgan_jax.settings import SIGNALS
 
-SIGNALS = ("raw", "relative", "delta_r2star")
 SIGNAL_FLOOR = 0.1  # of the brain's baseline signal: below it is air, whose ratio to its own baseline is noise
-
-Array = jax.Array
 
 
 class Limits(NamedTuple):
@@ -43,7 +41,8 @@ def convert_signal(
 
     Args:
       series: (slice, time, row, col), scanner units.
-      baseline_begin, baseline_end: (slice,), half-open range of frames before the bolus, transient frames left out.
+      baseline_begin: (slice,), first frame before the bolus; non-steady-state frames are left out.
+      baseline_end: (slice,), the frame after the last one before the bolus.
       brain_signal: (slice,), median baseline signal of the exam's brain.
       echo_seconds: (slice,), echo time; only `delta_r2star` needs it.
       signal: `raw` (signal over the brain's baseline is *not* taken), `relative` (S/S0) or `delta_r2star` (1/s).
@@ -51,7 +50,7 @@ def convert_signal(
     Returns:
       (slice, time, row, col), float32.
 
-    Where S0 lies below `SIGNAL_FLOOR` of the brain's, S0 is replaced by that floor, so that air stays near zero
+    Where S0 is below `SIGNAL_FLOOR` of the brain's, S0 is replaced by that floor, so that air stays near zero
     instead of becoming the ratio of two noise values.
     """
     if signal == "raw":
@@ -122,16 +121,11 @@ class Scaling:
             clip=kind == "percentile",
         )
 
-    def scaled_series(self, batch: dict[str, Array]) -> Array:
-        """(slice, time, row, col) network input, float32, from a batch of `data.pipeline`."""
-        series = batch["dsc"].astype(jnp.float32) * batch["dsc_scale"][:, None, None, None]
+    def scaled_series(self, batch: Batch) -> Array:
+        """(slice, time, row, col) network input, float32."""
+        series = batch.dsc.astype(jnp.float32) * batch.dsc_scale[:, None, None, None]
         signal = convert_signal(
-            series,
-            batch["baseline_begin"],
-            batch["baseline_end"],
-            batch["brain_signal"],
-            batch["echo_seconds"],
-            self.signal,
+            series, batch.baseline_begin, batch.baseline_end, batch.brain_signal, batch.echo_seconds, self.signal
         )
         return self._clipped(to_network(signal, self.source))
 

@@ -188,8 +188,8 @@ def display_width(map_name: str) -> float:
 def _brain_ssim(predicted: np.ndarray, measured: np.ndarray, brain: np.ndarray, data_range: float) -> Number:
     if min(brain.shape[:2]) < SSIM_WINDOW:
         return None
-    slices = [np.moveaxis(np.where(brain, values, 0.0), 2, 0) for values in (measured, predicted)]
-    return float(ssim_map(*slices, data_range)[np.moveaxis(brain, 2, 0)].mean())
+    first, second = (np.moveaxis(np.where(brain, values, 0.0), 2, 0) for values in (measured, predicted))
+    return float(ssim_map(first, second, data_range)[np.moveaxis(brain, 2, 0)].mean())
 
 
 def _as_pair(measured: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from dscgan_jax.files import write_whole
 from dscgan_jax.maps import MAP_NAMES, MAPS
 
 SCHEMA_VERSION = 1
+FORMER_SOURCES = {"network_batch": "network_per_slice"}  # what older versions called them
 PHANTOM = "phantom exams"  # the source of data that were drawn, not scanned
 SCALED_COLUMNS = ("scaled_mae", "scaled_mse", "scaled_nrmse", "scaled_ssim", "scaled_psnr")
 BRAIN_COLUMNS = (
@@ -69,7 +70,7 @@ def write_subjects(path: pathlib.Path, rows: Sequence[Row]) -> None:
 
 
 def read_subjects(path: pathlib.Path) -> list[Row]:
-    """Inverse of `write_subjects`; an empty field becomes None.
+    """Inverse of `write_subjects`; an empty field becomes None, a former name of a source its name now.
 
     Raises:
       InputError: the file is absent or has other columns.
@@ -191,7 +192,7 @@ def write_summary(path: pathlib.Path, summary: Mapping[str, Any]) -> None:
 
 
 def read_summary(path: pathlib.Path) -> dict[str, Any]:
-    """Inverse of `write_summary`.
+    """Inverse of `write_summary`; former names of sources become those of now.
 
     Raises:
       InputError: the file is absent, damaged, or of another version.
@@ -202,7 +203,8 @@ def read_summary(path: pathlib.Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read ({error}); run --mode=evaluate first.") from error
     if not isinstance(summary, dict) or summary.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"{path}: expected schema_version {SCHEMA_VERSION}; evaluate again with this version.")
-    return summary
+    results = summary["results"].items()
+    return {**summary, "results": {FORMER_SOURCES.get(source, source): of_source for source, of_source in results}}
 
 
 def unique(values: Any) -> list[Any]:
@@ -221,6 +223,8 @@ def _field(value: Any) -> str:
 def _value(name: str, field: str) -> Any:
     if field == "":
         return None
+    if name == "source":
+        return FORMER_SOURCES.get(field, field)
     if name in (*_TEXT, "mask_source"):
         return field
     if name in _FLAGS:

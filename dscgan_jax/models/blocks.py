@@ -4,7 +4,7 @@ Words: images are (slice, row, col, channel); kernels are (row, col, in, out), a
 *mode*:
 
 - `train`: statistics of the whole batch, over all devices; the running ones are updated.
-- `batch`: each slice's own statistics, which is what the published code does at test (batches of one slice).
+- `per_slice`: each slice's own statistics, which is what the published code does at test (batches of one slice).
 - `running`: the statistics gathered in training.
 """
 
@@ -19,7 +19,7 @@ from flax import nnx
 
 Array = jax.Array
 
-MODES = ("train", "batch", "running")
+MODES = ("train", "per_slice", "running")
 SLOPE = 0.2  # of every LeakyReLU
 EPSILON = 1e-5  # of every norm
 MOMENTUM = 0.1  # weight of the new batch in a running statistic
@@ -83,6 +83,7 @@ def _uniform(rng: np.random.Generator | None, shape: tuple[int, ...], limit: flo
 
 
 def leaky_relu(x: Array) -> Array:
+    """Elementwise."""
     return jnp.where(x > 0, x, SLOPE * x)
 
 
@@ -142,7 +143,8 @@ def normalise(x: Array, scale: Array, shift: Array, axes: tuple[int, ...], slope
 
     Args:
       x: (slice, ., ., channel).
-      scale, shift: (channel,).
+      scale: (channel,).
+      shift: (channel,).
       axes: (0, 1, 2) for statistics of the batch, (1, 2) for each slice's own.
       slope: of the leaky ReLU; 1 leaves it out.
 
@@ -156,16 +158,19 @@ def normalise(x: Array, scale: Array, shift: Array, axes: tuple[int, ...], slope
     return _normalise_forward(x, scale, shift, axes, slope)[0]
 
 
-def _normalise_forward(x, scale, shift, axes, slope):
+def _normalise_forward(
+    x: Array, scale: Array, shift: Array, axes: tuple[int, ...], slope: float
+) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
     values = exact(x)
     mean = values.mean(axes, keepdims=True)
-    variance = jnp.square(values - mean).mean(
-        axes, keepdims=True
-    )  # two passes: E[x^2] - E[x]^2 loses digits in float32
+    # Two passes: E[x^2] - E[x]^2 loses digits in float32.
+    variance = jnp.square(values - mean).mean(axes, keepdims=True)
     return (normalised(x, mean, variance, scale, shift, slope), mean, variance), (x, mean, variance, scale, shift)
 
 
-def _normalise_backward(axes, slope, saved, cotangents):
+def _normalise_backward(
+    axes: tuple[int, ...], slope: float, saved: tuple[Array, ...], cotangents: tuple[Array, Array, Array]
+) -> tuple[Array, Array, Array]:
     return normalised_derivative(*saved, cotangents[0], axes, slope)
 
 
@@ -203,6 +208,7 @@ class BatchNorm(nnx.Module):
         return y
 
     def scale_and_shift(self) -> tuple[Array, Array]:
+        """What is learned, (channel,) each."""
         return self.scale[...], self.shift[...]
 
     def known_statistics(self, mode: str) -> Statistics | None:
@@ -210,9 +216,10 @@ class BatchNorm(nnx.Module):
         return Statistics(self.mean[...][None], self.variance[...][None]) if mode == "running" else None
 
     def per_slice(self, mode: str) -> bool:
+        """Whether the mode takes each slice's own statistics."""
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
-        return mode == "batch"
+        return mode == "per_slice"
 
     def record(self, mode: str, mean: Array, variance: Array, count: int) -> None:
         """Adds the statistics of a batch of `count` values a channel, each (1, channel), to the running ones."""
@@ -235,16 +242,20 @@ class InstanceNorm(nnx.Module):
         return normalise(x, *self.scale_and_shift(), (1, 2), slope)[0]
 
     def scale_and_shift(self) -> tuple[Array, Array]:
+        """Ones and zeros, (channel,) each: nothing is learned."""
         return jnp.ones((self.channels,)), jnp.zeros((self.channels,))
 
     def known_statistics(self, mode: str) -> None:
+        """None: there are none but the slice's own."""
         del mode
 
     def per_slice(self, mode: str) -> bool:
+        """True."""
         del mode
         return True
 
     def record(self, mode: str, mean: Array, variance: Array, count: int) -> None:
+        """Does nothing."""
         del mode, mean, variance, count
 
 

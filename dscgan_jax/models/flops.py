@@ -26,6 +26,7 @@ class Layer:
 
     @property
     def flops(self) -> int:
+        """Operations of one application to a slice."""
         return 2 * self.taps * self.n_in * self.n_out * self.positions
 
 
@@ -37,8 +38,7 @@ class Count:
       temporal, unet, discriminator: of one forward pass; `temporal` is 0 for a plain U-Net.
       training: of a training step as `steps` does it: forward and backward through the generator once; the
         discriminator forward and backward on real and on fake, then on fake again, backward to the maps alone.
-        Gradients that nobody
-        needs do not count: those of the series.
+        Gradients that nobody needs do not count: those of the series.
       training_published: of the same step as released: backward through the generator twice, and all gradients of each
         discriminator pass.
     """
@@ -51,6 +51,7 @@ class Count:
 
     @property
     def generator(self) -> int:
+        """Of one forward pass of the whole generator."""
         return self.temporal + self.unet
 
 

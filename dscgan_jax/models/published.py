@@ -1,7 +1,7 @@
 """Weights of the published PyTorch implementation <-> our trees, and its checkpoint files, read without PyTorch.
 
 Words: a *state dict* maps the published names (`tmp_1.0.weight`) to NumPy arrays, channels first. Our *variables* are
-`{"params": ..., "stats": ...}` (see `state.py`). An *entry* ties one published name to one leaf of ours; the entries
+`{"params": ..., "stats": ...}` (see `networks.py`). An *entry* ties one published name to one leaf of ours; the entries
 of a network, in the published order, are the whole translation, and it is used in both directions.
 """
 
@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 
 import jax
 import numpy as np
-import optax
 
 from dscgan_jax.errors import InputError
 
@@ -122,7 +121,7 @@ def from_published(state_dict: Mapping[str, np.ndarray], entries: list[Entry]) -
     if missing or unknown:
         raise InputError(
             f"the published weights do not fit the model: missing {missing[:3] or 'nothing'}, "
-            f"unknown {unknown[:3] or 'nothing'}; infer_model_settings tells which model they belong to."
+            f"unknown {unknown[:3] or 'nothing'}; infer_model_settings finds the model that they belong to."
         )
     variables: dict[str, Any] = {"params": {}, "stats": {}}
     for entry in entries:
@@ -176,11 +175,13 @@ def _get(tree: Any, path: tuple[str, ...]) -> Any:
 
 
 def adam_from_published(optimiser_state_dict: Mapping[str, Any], entries: list[Entry], opt_state: Any) -> Any:
-    """Moments and step count of PyTorch's Adam, put into a fresh `opt_state` of `state.make_optimisers`.
+    """Moments and step count of PyTorch's Adam, put into a fresh `opt_state` of `training.state.make_optimisers`.
 
     PyTorch numbers parameters in the order of the entries. A checkpoint written before the first update holds none;
     `opt_state` then comes back unchanged.
     """
+    import optax  # here: converting a network alone needs no optimiser
+
     moments = optimiser_state_dict["state"]
     if not moments:
         return opt_state

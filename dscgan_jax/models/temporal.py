@@ -28,6 +28,7 @@ class TemporalBlock(nnx.Module):
         self.norm = blocks.make_norm(norm, n_out, scheme=scheme, rng=rng)
 
     def weights(self) -> time_passes.BlockWeights:
+        """As the passes over time take them."""
         bias = self.bias[...] if self.has_bias else None
         return time_passes.BlockWeights(self.kernel[...], bias, *self.norm.scale_and_shift())
 

@@ -77,11 +77,11 @@ def convolve_time(x: Array, kernel: Array) -> Array:
     return y[0] if len(y) == 1 else jnp.concatenate(y, axis=2)
 
 
-def _convolve_time_forward(x, kernel):
+def _convolve_time_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     return convolve_time(x, kernel), (x, kernel)
 
 
-def _convolve_time_backward(saved, d_y):
+def _convolve_time_backward(saved: tuple[Array, Array], d_y: Array) -> tuple[Array, Array]:
     x, kernel = saved
     frames, n_in = x.shape[2:]
     flat = kernel.astype(d_y.dtype).reshape(-1, kernel.shape[-1])
@@ -178,7 +178,9 @@ def features(
     return _features_forward(x, weights, per_slice, dtype, lean)[0]
 
 
-def _features_forward(x, weights, per_slice, dtype, lean):
+def _features_forward(
+    x: Array, weights: tuple[BlockWeights, ...], per_slice: bool, dtype: Any, lean: bool
+) -> tuple[tuple[Array, tuple[blocks.Statistics, ...]], tuple[Any, ...]]:
     axes = (1, 2) if per_slice else (0, 1, 2)
     raw, statistics, inputs = [x[..., None]], [], x[..., None]
     for block in weights:
@@ -195,7 +197,9 @@ def _features_forward(x, weights, per_slice, dtype, lean):
     return (inputs, tuple(statistics)), (kept, tuple(statistics), weights)
 
 
-def _features_backward(per_slice, dtype, lean, saved, cotangents):
+def _features_backward(
+    per_slice: bool, dtype: Any, lean: bool, saved: tuple[Any, ...], cotangents: tuple[Any, ...]
+) -> tuple[Array, tuple[BlockWeights, ...]]:
     kept, statistics, weights = saved
     recomputed = _recomputed(weights, lean)
     raw = [kept[0], *[None] * recomputed, *kept[1:]]
@@ -242,10 +246,10 @@ def _convolution_derivative(
 ) -> tuple[Array, Array]:
     """Derivative of a convolution with respect to its inputs and its kernel, `parts` of the pixels in turn.
 
-    The inputs are what the block `before` hands on, whose raw values are given; or, for the first block, `raw` itself.
+    The inputs are the output of the block `before`, whose raw values are given; or, for the first block, `raw` itself.
     """
 
-    def of_part(part):
+    def of_part(part: tuple[Array, Array]) -> tuple[Array, Array]:
         raw, d_y = part
         inputs = raw if before is None else _activated(raw, *before)
         _, pull = jax.vjp(convolve_time, inputs, kernel)
@@ -255,7 +259,7 @@ def _convolution_derivative(
     if parts == 1 or n_pixels % parts:
         return of_part((raw, d_y))
 
-    def step(part, sums):
+    def step(part: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
         d_inputs, d_kernel = sums
         begin, length = part * (n_pixels // parts), n_pixels // parts
         d_part, d_kernel_part = of_part(tuple(jax.lax.dynamic_slice_in_dim(x, begin, length, 1) for x in (raw, d_y)))
@@ -276,7 +280,7 @@ def _raw_again(
 
 
 def _activated(raw: Array, block: BlockWeights, statistics: blocks.Statistics) -> Array:
-    """What a block hands on: its raw values behind norm and leaky ReLU."""
+    """A block's output: its raw values behind norm and leaky ReLU."""
     return blocks.normalised(raw, *_spread(statistics), block.scale, block.shift, blocks.SLOPE)
 
 

@@ -1,27 +1,30 @@
-"""What a reader must see before trusting conventional maps: one page and its pictures for each exam."""
+"""The page of one exam's conventional maps: what a reader must see before trusting them, with its pictures."""
 
 import datetime
-import html
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from dscgan_jax.figures import panels as figures
+from dscgan_jax.figures import curves, ink, panels
 from dscgan_jax.files import write_whole
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAPS
-from dscgan_jax.pages import parts as page_parts
-from dscgan_jax.pages.parts import bullets, counted, image, section
+from dscgan_jax.pages import parts
+from dscgan_jax.pages.parts import bullets, counted, definitions, image, section
 from dscgan_jax.perfusion import kinetics, signal
-from dscgan_jax.perfusion.conventional import ConventionalMaps
+from dscgan_jax.perfusion.arterial import ArterialInput
+from dscgan_jax.perfusion.conventional import HEALTHY_TMAX_SECONDS, WHITE_MATTER_CBF, ConventionalMaps
+from dscgan_jax.perfusion.measurement import Measured
+from dscgan_jax.perfusion.motion import Realignment
 
-METHOD_TITLES = {"parametric": "parametric fit", "osvd": "oSVD", "csvd": "cSVD", "ssvd": "sSVD (for teaching only)"}
+MM3_PER_ML = 1000.0
+UNSCALED = ("cbf", "cbv")  # without echo time and reference they have no unit
+MAPS_NOTE = """<p>Tmax is the time of the maximum of the residue function, arterial delay included; 0 is the AIF. TTP
+counts from the first acquired frame. Times are finer than a frame. Slice timing is not corrected.</p>"""
 
-SECONDS_NOTE = """<p>Tmax is the time at which the tissue's residue function, as it reaches the voxel, is largest;
-lag 0 is the arterial input. TTP counts from the first acquired frame. Times are finer than a frame. Slice timing is
-ignored.</p>"""
+Settings = Mapping[str, Any]
 
 
 def write(
@@ -30,151 +33,163 @@ def write(
     found: ConventionalMaps,
     series: np.ndarray,
     affine: np.ndarray,
-    settings: Mapping[str, Any],
+    settings: Settings,
     findings: Sequence[Finding],
 ) -> None:
     """Writes `<stem>_maps.png`, `<stem>_aif.png` and `<stem>_qc.html`.
 
     Args:
-      folder, stem: where, and the files' first part.
+      folder: where.
+      stem: the files' first part.
       found: the maps and what was found on the way, RAS.
       series: (x, y, z, time), RAS, as it was inverted.
       affine: (4, 4) of both.
-      settings: plain values.
+      settings: of the method, plain values.
       findings: of the exam and its maps.
     """
-    measured = found.measured
     voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
     aspect = float(voxel_mm[1] / voxel_mm[0])
-    seconds = np.arange(series.shape[-1]) * measured.frame_seconds
-    figures.maps_picture(
-        folder / f"{stem}_maps.png",
-        found.maps,
-        series,
-        aspect=aspect,
-        title=f"{stem}, {METHOD_TITLES[settings['method']]}",
-    )
+    maps_png, aif_png = folder / f"{stem}_maps.png", folder / f"{stem}_aif.png"
+    title = f"{stem}, {ink.METHOD_TITLES[settings['method']]}"
+    panels.maps_picture(maps_png, found.maps, series, aspect=aspect, title=title)
+    _draw_aif(aif_png, stem, found.measured, series, aspect)
+    voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML
+    sections = _sections(found, maps_png.read_bytes(), aif_png.read_bytes(), voxel_ml, settings, findings)
+    subtitle = f"conventional maps by {ink.METHOD_TITLES[settings['method']]}"
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
+    write_whole(folder / f"{stem}_qc.html", parts.page(stem, subtitle, created, sections))
+
+
+def _draw_aif(path: pathlib.Path, stem: str, measured: Measured, series: np.ndarray, aspect: float) -> None:
     unit = "arbitrary units" if measured.relative else "mM"
-    arterial = kinetics.concentration_of(measured.arterial.relaxation, kinetics.K_BLOOD)
-    figures.save_png(
-        figures.arterial_figure(
-            seconds,
-            arterial,
-            measured.curves.mean(axis=0),
-            f"concentration [{unit}]",
-            signal.baseline_signal(series, measured.timing),
-            measured.arterial.mask,
-            transient_frames=measured.timing.transient_frames,
-            aspect=aspect,
-            title=f"{stem}: arterial input, quality {measured.arterial.quality:.2f}",
-        ),
-        folder / f"{stem}_aif.png",
+    figure = curves.aif_figure(
+        _frame_times(measured),
+        kinetics.concentration_of(measured.arterial.delta_r2star, kinetics.BLOOD_RELAXIVITY),
+        measured.curves.mean(axis=0),
+        f"concentration [{unit}]",
+        signal.baseline_signal(series, measured.timing),
+        measured.arterial.mask,
+        non_steady_frames=measured.timing.non_steady_frames,
+        aspect=aspect,
+        title=f"{stem}: AIF, quality {measured.arterial.quality:.2f}",
     )
-    write_whole(
-        folder / f"{stem}_qc.html",
-        _page(folder, stem, found, seconds, abs(np.linalg.det(affine[:3, :3])) / 1000.0, settings, findings),
-    )
+    ink.save_png(figure, path)
 
 
-def _page(folder, stem, found, seconds, voxel_ml, settings, findings) -> str:
+def _frame_times(measured: Measured) -> np.ndarray:
+    """(time,) s from the first frame."""
+    return np.arange(measured.curves.shape[1]) * measured.frame_seconds
+
+
+def _sections(
+    found: ConventionalMaps,
+    maps_png: bytes,
+    aif_png: bytes,
+    voxel_ml: float,
+    settings: Settings,
+    findings: Sequence[Finding],
+) -> list[str]:
+    """All sections of the page as HTML; empty ones are empty texts."""
     measured = found.measured
-    warnings = [finding for finding in findings if finding.severity != "note"]
-    notes = [finding for finding in findings if finding.severity == "note"]
-    sections = [
+    warnings = [_sentence(finding) for finding in findings if finding.severity != "note"]
+    notes = [_sentence(finding) for finding in findings if finding.severity == "note"]
+    return [
         section("In brief", bullets(_brief(found, voxel_ml, settings)), kind="brief"),
-        section("Warnings", bullets(map(_sentence, warnings)), kind="warnings") if warnings else "",
-        section("Notes", bullets(map(_sentence, notes))) if notes else "",
-        section("Maps", SECONDS_NOTE, image((folder / f"{stem}_maps.png").read_bytes(), "maps")),
-        section(
-            "Arterial input",
-            _arterial_note(measured),
-            image((folder / f"{stem}_aif.png").read_bytes(), "arterial input"),
-        ),
+        section("Warnings", bullets(warnings), kind="warnings") if warnings else "",
+        section("Notes", bullets(notes)) if notes else "",
+        section("Maps", MAPS_NOTE, image(maps_png, "maps")),
+        section("Arterial input function (AIF)", _aif_note(measured.arterial), image(aif_png, "AIF")),
+        _motion(measured, measured.realignment) if measured.realignment is not None else "",
+        section("How the maps were made", definitions(_provenance(found, settings))),
     ]
-    if (realigned := measured.realignment) is not None:
-        figure = figures.motion_figure(seconds, realigned.millimetres, realigned.degrees, realigned.resampled)
-        sections.append(section("Motion", image(figures.to_png(figure), "pose of the head in every frame")))
-    sections.append(section("How it was made", _provenance(found, settings)))
-    return page_parts.PAGE.format(
-        title=html.escape(stem),
-        style=page_parts.STYLE,
-        subtitle=f"conventional maps by {html.escape(METHOD_TITLES[settings['method']])}",
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")[:16].replace("T", " "),
-        body="\n".join(part for part in sections if part),
-    )
 
 
 def _sentence(finding: Finding) -> str:
     """A finding as a reader of the page sees it."""
     accepted = " It was accepted." if finding.accepted else ""
-    overruled = f" ({finding.flag} overrules it.)" if finding.flag else ""
-    return f"{finding.text[:1].upper()}{finding.text[1:]}.{accepted}{overruled}"
+    flag = f" (To overrule: {finding.flag})" if finding.flag else ""
+    return f"{finding.text[:1].upper()}{finding.text[1:]}.{accepted}{flag}"
 
 
-def _brief(found: ConventionalMaps, voxel_ml: float, settings: Mapping[str, Any]) -> list[str]:
-    tmax, tissue = found.maps["tmax"], found.measured.tissue
-    late = ", ".join(
-        f"> {threshold:g} s: {(tissue & (tmax > threshold)).sum() * voxel_ml:.0f} ml"
-        for threshold in MAPS["tmax"].thresholds
-    )
-    raw = settings["method"] != "parametric" and settings["tmax_offset"] == "none"
-    lines = [
-        f"Tmax {late} of {tissue.sum() * voxel_ml:.0f} ml of tissue{' (raw SVD: later than the truth)' if raw else ''}."
-    ]
-    medians = ", ".join(
-        f"{MAPS[name].title} {np.median(volume[tissue]):.3g} {MAPS[name].unit}" for name, volume in found.maps.items()
-    )
-    lines.append(f"Medians in the tissue: {medians}.")
+def _motion(measured: Measured, realigned: Realignment) -> str:
+    figure = curves.motion_figure(_frame_times(measured), realigned.millimetres, realigned.degrees, realigned.resampled)
+    return section("Motion", image(ink.to_png(figure), "pose of the head in every frame"))
+
+
+def _brief(found: ConventionalMaps, voxel_ml: float, settings: Settings) -> list[str]:
+    """Volumes of late tissue, medians, and what the maps were multiplied by or shifted by."""
+    lines = [_volumes(found, voxel_ml, settings), f"Medians in the tissue: {_medians(found)}."]
     if found.scale_factor != 1.0:
-        lines.append(
-            f"CBF and CBV were multiplied with {found.scale_factor:.3g}"
-            + (" so that healthy white matter has 22 ml/100g/min." if settings["scale"] == "reference_wm" else ".")
-        )
+        flow = f"{WHITE_MATTER_CBF:g} {MAPS['cbf'].unit}"
+        reason = f" so that healthy white matter has {flow}" if found.referenced else ""
+        lines.append(f"CBF and CBV were multiplied by {found.scale_factor:.3g}{reason}.")
     if found.tmax_shift_seconds:
-        lines.append(f"Tmax was shifted by {found.tmax_shift_seconds:+.2f} s so that healthy tissue has 2 s.")
+        lines.append(
+            f"Tmax was shifted by {found.tmax_shift_seconds:+.2f} s so that healthy tissue has "
+            f"{HEALTHY_TMAX_SECONDS:g} s."
+        )
     return lines
 
 
-def _arterial_note(measured) -> str:
-    found = measured.arterial
-    where = {
-        "auto": f"found in {counted(found.n_voxels, 'voxel')}",
-        "mask": f"the mean of {counted(found.n_voxels, 'voxel')} that were given",
+def _volumes(found: ConventionalMaps, voxel_ml: float, settings: Settings) -> str:
+    tmax, tissue = found.maps["tmax"], found.measured.tissue
+    late = ", ".join(
+        f"> {threshold:g} s: {(tissue & (tmax > threshold)).sum() * voxel_ml:.0f} mL"
+        for threshold in MAPS["tmax"].thresholds
+    )
+    is_raw = settings["method"] != "parametric" and settings["tmax_offset"] == "none"
+    doubt = " (raw SVD: later than the truth)" if is_raw else ""
+    return f"Volume of tissue by Tmax: {late}; in all {tissue.sum() * voxel_ml:.0f} mL{doubt}."
+
+
+def _medians(found: ConventionalMaps) -> str:
+    tissue = found.measured.tissue
+    unit = {name: MAPS[name].unit if found.absolute or name not in UNSCALED else "(relative)" for name in found.maps}
+    return ", ".join(
+        f"{MAPS[name].title} {np.median(volume[tissue]):.3g} {unit[name]}" for name, volume in found.maps.items()
+    )
+
+
+def _aif_note(aif: ArterialInput) -> str:
+    voxels = counted(aif.n_voxels, "voxel")
+    origin = {
+        "auto": f"found in {voxels}",
+        "mask": f"the mean of {voxels} that were given",
         "curve": "given as a curve",
-    }[found.source]
-    times = [
-        f"{name} {value:.1f} s"
-        for name, value in (
-            ("arrival", found.arrival_seconds),
-            ("peak", found.peak_seconds),
-            ("width at half maximum", found.width_seconds),
-        )
-        if np.isfinite(value)
-    ]
-    return f"<p>The arterial input was {where}; {', '.join(times)}; quality {found.quality:.2f} of 1.</p>"
+    }[aif.source]
+    times = {
+        "arrival": aif.arrival_seconds,
+        "peak": aif.peak_seconds,
+        "width at half maximum": aif.width_seconds,
+    }
+    known = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in times.items() if np.isfinite(seconds))
+    return f"<p>The AIF was {origin}; {known}; quality {aif.quality:.2f} of 1.</p>"
 
 
-def _provenance(found: ConventionalMaps, settings: Mapping[str, Any]) -> str:
+def _provenance(found: ConventionalMaps, settings: Settings) -> list[tuple[str, str]]:
+    """What decided the maps: (name, text); an empty text does not apply."""
     measured = found.measured
     timing = measured.timing
-    constants = "; ".join(
-        f"{name} = {constant.value:g} {constant.unit if constant.unit != '1' else ''}".strip()
+    of_method = {name: value for name, value in settings.items() if name != "fit"}
+    fit = settings["fit"] if settings["method"] == "parametric" else {}
+    constants = {
+        name: f"{constant.value:g} {constant.unit if constant.unit != '1' else ''}".strip()
         for name, constant in kinetics.CONSTANTS.items()
-    )
-    rows = {
-        "Settings": "; ".join(f"{name} = {value}" for name, value in settings.items() if name != "fit"),
-        "Fit": "; ".join(f"{name} = {value}" for name, value in settings["fit"].items())
-        if settings["method"] == "parametric"
-        else "",
-        "Transit times": f"gamma distributed, shape {found.transit_shape:g}" if found.transit_shape else "",
-        "Constants": constants,
-        "Frames": f"{timing.transient_frames} before the steady state, baseline {timing.baseline_begin} to "
-        f"{timing.baseline_end - 1}, lowest mean signal in {timing.peak_frame} (from 0), "
-        f"{measured.frame_seconds:g} s each",
-        "Baseline over noise": f"{measured.baseline_over_noise:.0f} (median over the tissue)",
     }
-    return (
-        "<dl>"
-        + "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in rows.items() if text)
-        + "</dl>"
-    )
+    return [
+        ("Settings", _assigned(of_method)),
+        ("Fit", _assigned(fit)),
+        ("Transit times", f"gamma distributed, shape {found.transit_shape:g}" if found.transit_shape else ""),
+        ("Constants", _assigned(constants)),
+        (
+            "Frames, from 0",
+            f"{counted(timing.non_steady_frames, 'non-steady-state frame')}, baseline signal from "
+            f"{timing.baseline_begin} to {timing.baseline_end - 1}, lowest mean signal in {timing.peak_frame}; "
+            f"{measured.frame_seconds:g} s each",
+        ),
+        ("Baseline over noise", f"{measured.baseline_over_noise:.0f} (median over the tissue)"),
+    ]
+
+
+def _assigned(values: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name} = {value}" for name, value in values.items())

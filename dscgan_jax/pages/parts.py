@@ -1,15 +1,16 @@
-"""The pieces that pages and tables are made of, how the page looks, and the words that explain its numbers."""
+"""The parts of pages and tables, how a page looks, and the glossary of its numbers."""
 
 import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from dscgan_jax.figures.panels import source_title
+from dscgan_jax.figures.ink import NULL_TITLES, source_title
 
-NULLS = ("blank", "null_median")
+NULLS = tuple(NULL_TITLES)
 UNDEFINED = "–"
+RESEARCH_ONLY = "Research use only. Not a medical device; not for diagnosis or treatment."
 
-PAGE = """<!DOCTYPE html>
+_PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -24,12 +25,12 @@ PAGE = """<!DOCTYPE html>
 <p class="subtitle">{subtitle} · {created} UTC</p>
 </header>
 {body}
-<footer>Research use only. Not a medical device; not for diagnosis or treatment.</footer>
+<footer>{footer}</footer>
 </body>
 </html>
 """
 
-STYLE = """
+_STYLE = """
 :root { --ink: #1f2933; --muted: #616e7c; --line: #dde2e8; --soft: #f5f7f9; --accent: #1565a9; --warn: #fdf6e7; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1120px; padding: 2.2rem 1.6rem 3rem; color: var(--ink); background: white;
@@ -74,23 +75,42 @@ footer { margin-top: 2.5rem; padding-top: .7rem; border-top: 1px solid var(--lin
 
 GLOSSARY = """
 <dl>
-<dt>Nulls</dt><dd>Scored by the same code: <em>blank</em> is 0 everywhere, <em>training median</em> paints one number
-into the brain. What a method is worth is its margin over them. Whole-slice SSIM is high for both, because it mostly
-measures background and the outline of the brain.</dd>
+<dt>Nulls</dt><dd>Maps made without looking at the series, scored by the same code: <em>blank</em> is 0 everywhere,
+<em>training median</em> is one number everywhere in the brain. The value of a method is its margin over them.
+Whole-slice SSIM is high for both nulls, because it mostly measures background and the outline of the brain.</dd>
 <dt>MAE, RMSE, bias</dt><dd>Mean absolute, root mean square and mean error (predicted minus reference) over all voxels
 of the brain mask, on the exam's own grid.</dd>
 <dt>r</dt><dd>Pearson correlation over the brain's voxels; undefined (–) for a constant map.</dd>
 <dt>Brain SSIM</dt><dd>Structural similarity (7 x 7 pixels) averaged over the brain's voxels, both maps 0 outside; data
 range = width of the map's display window.</dd>
-<dt>MAE after one factor</dt><dd>Error that remains after the one factor per exam that fits the map best to the
-reference: the scale of CBF and CBV is not fixed by real exams.</dd>
-<dt>÷ null</dt><dd>MAE over that of the training median; 1 means: no better than one number for everybody.</dd>
-<dt>Dice</dt><dd>2 · overlap / (predicted + reference), 1 = identical. Undefined where both are empty; these subjects
+<dt>MAE after one factor</dt><dd>Error that remains after each exam's map is multiplied by the one factor that fits the
+reference best: the scale of CBF and CBV is not fixed in real exams.</dd>
+<dt>÷ null</dt><dd>MAE divided by the MAE of the training median; 1 means no better than one number for all.</dd>
+<dt>Dice</dt><dd>2 · overlap / (predicted + reference); 1 = identical. Undefined where both are empty; these subjects
 are counted under “both empty”. “All voxels” pools the subjects, so that large lesions weigh more.</dd>
-<dt>NRMSE, PSNR, SSIM of slices</dt><dd>Per slice on the network grid in [-1, 1], averaged over a subject's slices,
-then over subjects (the paper's way).</dd>
+<dt>NRMSE, PSNR, SSIM of slices</dt><dd>Per slice on the network grid in [-1, 1], averaged over the slices of a subject,
+then over subjects, as in the paper.</dd>
 </dl>
 """
+
+
+def page(title: str, subtitle: str, created: str, sections: Iterable[str]) -> str:
+    """A whole page as one HTML file.
+
+    Args:
+      title: plain text.
+      subtitle: plain text.
+      created: time in UTC, ISO 8601.
+      sections: HTML; empty ones are left out.
+    """
+    return _PAGE.format(
+        title=html.escape(title),
+        style=_STYLE,
+        subtitle=html.escape(subtitle),
+        created=html.escape(created[:16].replace("T", " ")),
+        body="\n".join(part for part in sections if part),
+        footer=RESEARCH_ONLY,
+    )
 
 
 def number(value: float | None, form: str = ".2f") -> str:
@@ -116,18 +136,30 @@ def counted(count: int, noun: str) -> str:
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
-    """Names behind each other; many are cut short."""
+    """Names with commas; of many, the first few and how many more."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def section(title: str, *parts: str, kind: str = "") -> str:
-    """A section of HTML parts."""
+    """A section of HTML parts; `kind` is its class in the style sheet."""
     return f'<section class="{kind}"><h2>{html.escape(title)}</h2>{"".join(parts)}</section>'
 
 
 def bullets(items: Iterable[str]) -> str:
     """A list of plain texts."""
     return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
+
+
+def definitions(facts: Iterable[tuple[str, str]]) -> str:
+    """Names and their plain texts beside each other; empty texts are left out."""
+    rows = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts if text)
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def details(summary: str, content: str, is_open: bool = False) -> str:
+    """HTML that opens with a click on its summary, a plain text."""
+    opened = " open" if is_open else ""
+    return f"<details{opened}><summary>{html.escape(summary)}</summary>{content}</details>"
 
 
 def table(
@@ -146,19 +178,18 @@ def table(
     """
     over = "".join(f'<th colspan="{span}" class="group">{html.escape(text)}</th>' for text, span in groups)
     heading = "".join(f"<th>{html.escape(text)}</th>" for text in head)
-    body = []
-    for first, cells in lines:
-        kind = ' class="null"' if titles and first in NULLS else ""
-        shown = source_title(first) if titles else first
-        body.append(
-            f"<tr{kind}><th>{html.escape(shown)}</th>"
-            + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-            + "</tr>"
-        )
+    body = "".join(_line(first, cells, titles) for first, cells in lines)
     return (
         f'<div class="wide"><table><thead>{f"<tr>{over}</tr>" if over else ""}<tr>{heading}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
+        f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _line(first: str, cells: Sequence[str], is_source: bool) -> str:
+    kind = ' class="null"' if is_source and first in NULLS else ""
+    shown = source_title(first) if is_source else first
+    others = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+    return f"<tr{kind}><th>{html.escape(shown)}</th>{others}</tr>"
 
 
 def image(png: bytes, text: str) -> str:

@@ -1,38 +1,39 @@
-"""Brain and tissue masks from a perfusion series alone: what is bright at rest, and what the bolus passes through.
+"""Brain and tissue masks from a perfusion series alone: from the signal at rest, and from the first pass.
 
-Words: the *resting signal* is the mean of the baseline frames; its *relative* value is divided by that of the tissue
-around, so that the coil's sensitivity drops out. The *passage* of a voxel is -ln(mean signal after arrival / resting
-signal); times the relative resting signal it is the *signal loss*, which is proportional to the share of tissue in a
-voxel that tissue shares with CSF or bone, because neither of these loses signal.
+Words: the *baseline* is the mean signal of the baseline frames; its *relative* value is divided by that of the tissue
+around, so that the coil's sensitivity drops out. The *first pass* of a voxel is -ln(mean signal after arrival /
+baseline); times the relative baseline it is the *signal loss*, which is proportional to the share of tissue in a voxel
+that tissue shares with CSF or bone, because neither of these loses signal.
 
-Steps: (1) a rough mask by Otsu's threshold gives the mean curve, and that the frames; (2) tissue that the bolus passes
-gives the local reference; (3) at half of that reference bone begins; (4) bright voxels without passage give the level
-of CSF, and with it the signal of a voxel with just enough tissue; what is little brighter than that stays if the bolus
-passes it; (5) at the rim, where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be tissue;
-(6) what loses far more than grey matter is a venous sinus. Below the rim no voxel of the brightness of tissue leaves
-for want of passage: an infarct may have none.
+Steps: (1) a rough mask by Otsu's threshold gives the mean curve, and that the frames; (2) tissue with a first pass
+gives the local reference; (3) at half of that reference bone begins; (4) bright voxels without a first pass give the
+level of CSF, and with it the signal of a voxel with just enough tissue; a voxel that is little brighter stays if it has
+a first pass; (5) at the rim, where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be
+tissue; (6) a voxel that loses far more than grey matter is a venous sinus. Below the rim no voxel of the brightness of
+tissue is left out because it has no first pass: an infarct may have none.
 
-A head that moves between baseline and passage mimics signal loss at every edge: realign the series first.
+A head that moves between baseline and first pass mimics signal loss at every edge: realign the series first.
 """
 
 import dataclasses
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import signal
 
 TISSUE_SHARE = 0.25  # grey and white matter of a voxel of the mask: the definition of `tissue`
-# Resting signal, relative to the tissue around.
+# Baseline, relative to the tissue around.
 BONE_BORDER = 0.5  # half-way from tissue to bone and air, which give none
 BRIGHT_AS_TISSUE = 1.35  # grey matter exceeds white by 1.2-1.3; an acute infarct and blood stay below
-SIGNAL_ERROR = 0.15  # how far tissue scatters around its local mean: grey and white lie 0.13 on either side
+SIGNAL_ERROR = 0.15  # how far tissue scatters around its local mean: grey and white differ by 0.13 from it
 MIN_CSF_VOXELS = 20  # fewer show no level of CSF
 COIL_MM = 20.0  # standard deviation of the local mean: wider than a gyrus, narrower than a coil's falling-off
-# Passage, relative to the median of the tissue.
-HEALTHY_PASSAGE = 0.25  # white matter has half the blood of grey; half of that again is ill, or not tissue
-PASSAGE_FREE = 0.15  # less than the core of an infarct keeps
+# First pass, relative to the median of the tissue.
+HEALTHY_FIRST_PASS = 0.25  # white matter has half the blood of grey; half of that again is ill, or not tissue
+NO_FIRST_PASS = 0.15  # less than the core of an infarct keeps
 GREY_PERCENT = 75.0  # half of the brain is grey matter: its upper half is free of white
 SINUS_OVER_GREY = 1.5  # blood volume of grey matter varies by a sixth from voxel to voxel: three standard deviations
 SMALLEST_SINUS_ML = 0.15  # 6 mm wide and one slice of 5 mm high; a smaller vessel runs within tissue
@@ -42,7 +43,7 @@ BRIDGE_MM = 2.5  # half width of what may link brain and scalp: the skull is thi
 RIM_MM = 4.0  # belt in which CSF meets bone: the subarachnoid space over the brain is 2-4 mm wide
 NOTCH_MM = 15.0  # half width of dents: the outline of a brain is rounder
 SULCUS_MM = 5.0  # half width of the widest sulci and fissures
-# What is no brain.
+# Not brain.
 DARK = 0.15  # of the brightest signal: air and bone
 MIN_CONTRAST = 2.0  # object over background: air gives noise only, and tissue far more than twice that
 MIN_BRAIN_MM = 30.0  # diameter of the widest slice: half of a newborn's brain is wider
@@ -76,13 +77,13 @@ def brain_mask(series: np.ndarray, affine: np.ndarray) -> BrainMask:
 
     Raises:
       InputError: no contrast between a head and its background, or nothing of the size of a brain.
-      NoBolusError: no first passage in the mean curve (also an `InputError`).
+      NoBolusError: no first pass in the mean curve (also an `InputError`).
     """
-    voxel_mm = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+    voxel_mm = voxel_sizes(np.asarray(affine, dtype=np.float64))
     rough = _rough_mask(series.mean(axis=-1, dtype=np.float32), voxel_mm)
     timing = signal.find_bolus(series[rough].mean(axis=0, dtype=np.float64))
-    resting, passage = _resting_and_passage(series, timing)
-    tissue = _tissue(resting, passage, rough, voxel_mm)
+    baseline, first_pass = _baseline_and_first_pass(series, timing)
+    tissue = _tissue(baseline, first_pass, rough, voxel_mm)
     if not tissue.any():
         raise InputError(
             "no brain found: no tissue that the bolus passes; check that this is a DSC-MRI series of a head."
@@ -103,17 +104,14 @@ def with_fluid_spaces(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
 def without_notches(brain: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     """The brain (x, y, z) with dents of its outline filled, slice by slice.
 
-    Where a head moved, or an infarct that no blood passes reaches the surface, tissue at the rim may not have been
-    found.
+    Tissue at the rim may not have been found where the head moved, or where an infarct without blood flow reaches the
+    surface.
     """
     return _closed(brain, NOTCH_MM, voxel_mm)
 
 
 def dark_share(series: np.ndarray, mask: np.ndarray) -> float:
-    """Share of a mask (x, y, z) that has hardly any signal in the first frames of (x, y, z, time).
-
-    1 where it is empty.
-    """
+    """Share of a mask (x, y, z) with hardly any signal in the first frames of (x, y, z, time); 1 for an empty mask."""
     first = series[..., : signal.MIN_FRAMES].mean(axis=-1, dtype=np.float32)
     return float((first[mask] < DARK * np.percentile(first, 99)).mean()) if mask.any() else 1.0
 
@@ -155,24 +153,23 @@ def _rough_mask(mean: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     return rough
 
 
-def _resting_and_passage(series: np.ndarray, timing: signal.BolusTiming) -> tuple[np.ndarray, np.ndarray]:
-    """Resting signal and passage, (x, y, z) float32 each."""
+def _baseline_and_first_pass(series: np.ndarray, timing: signal.BolusTiming) -> tuple[np.ndarray, np.ndarray]:
+    """Baseline signal and first pass, (x, y, z) float32 each."""
     begin, peak = timing.baseline_end, timing.peak_frame
     end = peak + 2 * (peak - begin) + 1  # the way down, and twice as long for tissue that is late
-    resting = series[..., timing.baseline_begin : begin].mean(axis=-1, dtype=np.float32)
-    after = series[..., begin:end].mean(axis=-1, dtype=np.float32)
-    ratio = after / np.where(resting > 0, resting, np.float32(1))
-    return resting, np.where(resting > 0, -np.log(np.clip(ratio, *signal.RATIO_LIMITS)), np.float32(0))
+    baseline = series[..., timing.baseline_begin : begin].mean(axis=-1, dtype=np.float32)
+    after = series[..., begin:end].mean(axis=-1, dtype=np.float32, keepdims=True)
+    return baseline, signal.delta_r2star(after, baseline, 1.0)[..., 0]
 
 
-def _tissue(resting: np.ndarray, passage: np.ndarray, rough: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+def _tissue(baseline: np.ndarray, first_pass: np.ndarray, rough: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     """Voxels of grey and white matter, (x, y, z) bool."""
-    healthy = rough & (passage > HEALTHY_PASSAGE * max(float(np.median(passage[rough])), 0.0))
+    healthy = rough & (first_pass > HEALTHY_FIRST_PASS * max(float(np.median(first_pass[rough])), 0.0))
     if not healthy.any():
         return healthy
-    relative = resting / _tissue_signal(resting, healthy, voxel_mm)
-    typical = float(np.median(passage[healthy & (relative < BRIGHT_AS_TISSUE)]))
-    loss = passage * relative
+    relative = baseline / _tissue_signal(baseline, healthy, voxel_mm)
+    typical = float(np.median(first_pass[healthy & (relative < BRIGHT_AS_TISSUE)]))
+    loss = first_pass * relative
     some_loss = loss > TISSUE_SHARE * typical
 
     parts = _parts_of_brain(opened(relative > BONE_BORDER, BRIDGE_MM, voxel_mm), some_loss)
@@ -182,26 +179,28 @@ def _tissue(resting: np.ndarray, passage: np.ndarray, rough: np.ndarray, voxel_m
     no_brighter = solid & (relative < BRIGHT_AS_TISSUE)
     if not no_brighter.any():
         return no_brighter
-    grey = no_brighter & (passage > np.percentile(passage[no_brighter], GREY_PERCENT))
-    grey_passage, grey_signal = float(np.median(passage[grey])), float(np.median(relative[grey]))
+    grey = no_brighter & (first_pass > np.percentile(first_pass[no_brighter], GREY_PERCENT))
+    grey_first_pass, grey_signal = float(np.median(first_pass[grey])), float(np.median(relative[grey]))
 
-    free = solid & deep & (np.abs(passage) < PASSAGE_FREE * typical)
+    free = solid & deep & (np.abs(first_pass) < NO_FIRST_PASS * typical)
     border = _csf_border(relative[free], grey_signal)
-    in_doubt = (relative < border + SIGNAL_ERROR) & (loss > TISSUE_SHARE * grey_passage * grey_signal)
+    in_doubt = (relative < border + SIGNAL_ERROR) & (loss > TISSUE_SHARE * grey_first_pass * grey_signal)
     tissue = solid & ((relative < border) | in_doubt) & (deep | some_loss)
-    tissue &= ~_sinuses(no_brighter & (passage > SINUS_OVER_GREY * grey_passage), passage > grey_passage, voxel_mm)
+    tissue &= ~_sinuses(
+        no_brighter & (first_pass > SINUS_OVER_GREY * grey_first_pass), first_pass > grey_first_pass, voxel_mm
+    )
     return _at_least(tissue, SMALLEST_ISLAND_ML, voxel_mm, IN_SLICE)  # specks where CSF, bone and sinus meet
 
 
-def _tissue_signal(resting: np.ndarray, healthy: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
-    """Signal of tissue at each place (x, y, z): a Gaussian average over healthy tissue, which CSF is taken out of."""
+def _tissue_signal(baseline: np.ndarray, healthy: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Baseline of tissue at each place (x, y, z): a Gaussian average over healthy tissue, without CSF."""
     chosen = healthy
     for _ in range(3):
-        typical = float(np.median(resting[chosen]))
+        typical = float(np.median(baseline[chosen]))
         weight = ndimage.gaussian_filter(chosen.astype(np.float32), COIL_MM / voxel_mm, truncate=3.0) + np.float32(1e-4)
-        total = ndimage.gaussian_filter(np.where(chosen, resting, 0), COIL_MM / voxel_mm, truncate=3.0)
+        total = ndimage.gaussian_filter(np.where(chosen, baseline, 0), COIL_MM / voxel_mm, truncate=3.0)
         local = (total + np.float32(1e-4 * typical)) / weight
-        chosen = healthy & (resting < BRIGHT_AS_TISSUE * local) & (resting > BONE_BORDER * local)
+        chosen = healthy & (baseline < BRIGHT_AS_TISSUE * local) & (baseline > BONE_BORDER * local)
         if not chosen.any():
             break
     return local
@@ -210,8 +209,9 @@ def _tissue_signal(resting: np.ndarray, healthy: np.ndarray, voxel_mm: np.ndarra
 def _csf_border(bright: np.ndarray, grey: float) -> float:
     """Relative signal of a voxel with just enough cortex, the rest of it CSF; infinite where no CSF is seen.
 
-    `bright` are the signals of voxels without passage, `grey` is that of grey matter; those that the border itself
-    calls CSF tell the level of CSF.
+    Args:
+      bright: (voxel,) relative signals of voxels without a first pass; those above the border give the level of CSF.
+      grey: relative signal of grey matter.
     """
     border = BRIGHT_AS_TISSUE
     for _ in range(5):
@@ -229,22 +229,21 @@ def _sinuses(vessel: np.ndarray, partly: np.ndarray, voxel_mm: np.ndarray) -> np
 
 
 def _parts_of_brain(head: np.ndarray, passed: np.ndarray) -> np.ndarray:
-    """The largest part, and every other of some size through which the bolus passes: lobes that a slice cuts off."""
+    """The largest part, and every other of some size that the bolus passes: lobes that a slice cuts off."""
     labels, n_labels = ndimage.label(head)
     if not n_labels:
         return head
     sizes = np.bincount(labels.ravel(), minlength=n_labels + 1)
-    with_passage = np.bincount(labels[passed], minlength=n_labels + 1)
+    with_first_pass = np.bincount(labels[passed], minlength=n_labels + 1)
     sizes[0] = 0
-    keep = (sizes >= MIN_SHARE_OF_LARGEST * sizes.max()) & (with_passage > 0.5 * sizes)
+    keep = (sizes >= MIN_SHARE_OF_LARGEST * sizes.max()) & (with_first_pass > 0.5 * sizes)
     return keep[labels]
 
 
 def _without_scalp(parts: np.ndarray, passed: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     """Without long thin pieces that the bolus hardly passes: scalp that is as bright as brain.
 
-    Voxels as large as the skull is thick link it to the brain, and where the head narrows thick slices lay it on the
-    brain.
+    Voxels as large as the skull is thick link scalp to the brain, and so do thick slices where the head narrows.
     """
     thick = _dilated(_eroded(parts, SCALP_MM, voxel_mm), SCALP_MM + BRIDGE_MM, voxel_mm)
     labels, n_labels = ndimage.label(parts & ~thick, IN_SLICE)
@@ -269,20 +268,20 @@ def depth_mm(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     return ndimage.distance_transform_edt(padded, (voxel_mm[0], voxel_mm[1], apart))[1:-1, 1:-1]
 
 
-def _eroded(mask, radius_mm, voxel_mm):
+def _eroded(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
     return depth_mm(mask, voxel_mm) > radius_mm
 
 
-def _dilated(mask, radius_mm, voxel_mm):
+def _dilated(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
     return ~_eroded(~mask, radius_mm, voxel_mm)
 
 
 def opened(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
-    """What of a mask holds a disc of this radius, slice by slice."""
+    """The part of a mask that discs of this radius fill, slice by slice."""
     return _dilated(_eroded(mask, radius_mm, voxel_mm), radius_mm, voxel_mm)
 
 
-def _closed(mask, radius_mm, voxel_mm):
+def _closed(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
     return _eroded(_dilated(mask, radius_mm, voxel_mm), radius_mm, voxel_mm)
 
 

@@ -1,50 +1,50 @@
-"""Deconvolution by singular values.
-
-Tissue and arterial concentration -> CBF, CBV, MTT, Tmax, without a model of tissue.
+"""Deconvolution by singular values: concentration in tissue and artery -> CBF, CBV, MTT, Tmax, without a tissue model.
 
 The equation is that of `kinetics.py`: C_t = (rho / kappa) (CBF / 6000) C_a (*) (h (*) R). It is solved for the impulse
 response f = (rho / kappa) (CBF / 6000) (h (*) R) in 1/s, regularised by leaving out the weak singular values:
 
-  ssvd  the plain one, lower triangular matrix (Ostergaard et al., Magn Reson Med 1996;36:715); late arterial curves
-        break it. For tests and teaching.
-  csvd  block-circulant on twice the length: the singular values are the sizes of the arterial spectrum
-  osvd  the same, each voxel with the weakest cut whose response oscillates little (Wu et al., Magn Reson Med
-  2003;50:164)
+  ssvd  the plain one, lower triangular matrix (Ostergaard et al., Magn Reson Med 1996;36:715); a late AIF breaks it.
+        For tests and teaching.
+  csvd  block-circulant on twice the length: the singular values are the sizes of the spectrum of the AIF
+  osvd  the same, each voxel with the lowest truncation threshold whose response oscillates little (Wu et al., Magn
+        Reson Med 2003;50:164)
 
 CBF is the peak of f, Tmax its time. Regularisation flattens and delays the peak: CBF comes out too low, Tmax too late
-by an amount that grows with MTT and cut, not with the delay (docs/validation.md). Lags of the circulant methods are
-signed: the artery that was measured need not be the one that fills first. All times are finer than a frame.
-`parametric.py` is the other way.
+by an amount that grows with MTT and truncation threshold, not with the arterial delay (docs/validation.md). A *lag* is
+a time of f. Lags of the circulant methods are signed: the artery that was measured need not be the one that fills
+first. All times are finer than a frame. `parametric.py` is the other way.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dscgan_jax.perfusion import kinetics
+from dscgan_jax.perfusion import kinetics, signal
 
 SVD_METHODS = ("ssvd", "csvd", "osvd")
-CUT = {"ssvd": 0.2, "csvd": 0.1}  # share of the largest singular value; the usual ones (Wu et al. 2003)
-OSCILLATION = 0.035  # largest oscillation index of osvd, in common use
-CUTS = np.arange(0.95, 0.04, -0.05)  # of osvd, strongest regularisation first
+# Shares of the largest singular value; the usual ones (Wu et al. 2003).
+TRUNCATION_THRESHOLD = {"ssvd": 0.2, "csvd": 0.1}
+OSCILLATION_INDEX = 0.035  # the largest one of osvd, in common use
+OSVD_THRESHOLDS = np.arange(0.95, 0.04, -0.05)  # strongest regularisation first
 
 BLOCK = 16384  # voxels per call: one compilation serves exams of any size
 EARLIEST_SECONDS, LATEST_SECONDS = -10.0, 40.0  # lags at which the peak is looked for: noise has peaks at any lag
 _UPSAMPLED = 2  # the block-circulant response is evaluated so much finer than a frame before its peak is refined
 _CHUNK = 1024  # voxels at a time within a call
 _COEFFICIENTS = 32  # their number is padded to multiples
-_FLOW = 6000.0 / kinetics.RHO_OVER_KAPPA  # impulse response in 1/s -> ml/100 g/min
+_FLOW = 6000.0 / kinetics.DENSITY_OVER_HAEMATOCRIT_FACTOR  # impulse response in 1/s -> mL/100 g/min
 
 
 class Deconvolved(NamedTuple):
-    """What deconvolution says of each voxel; (voxel,) float32.
+    """The maps of deconvolution, (voxel,) float32 each.
 
     Attributes:
-      cbf: ml/100 g/min.
-      cbv: ml/100 g.
+      cbf: mL/100 g/min.
+      cbv: mL/100 g.
       mtt: s, 60 CBV / CBF.
       tmax: s, signed.
     """
@@ -61,13 +61,13 @@ def transit_seconds(cbf: np.ndarray, cbv: np.ndarray) -> np.ndarray:
 
 
 def area_cbv(tissue: np.ndarray, arterial: np.ndarray) -> np.ndarray:
-    """CBV from the ratio of the areas, ml/100 g, (voxel,): needs no deconvolution (Rempp et al., Radiology 1994).
+    """CBV from the ratio of the areas, mL/100 g, (voxel,): needs no deconvolution (Rempp et al., Radiology 1994).
 
     Args:
       tissue: (voxel, time), mM.
       arterial: (time,), mM.
     """
-    return (100.0 / kinetics.RHO_OVER_KAPPA / arterial.sum() * tissue.sum(axis=1)).astype(np.float32)
+    return (100.0 / kinetics.DENSITY_OVER_HAEMATOCRIT_FACTOR / arterial.sum() * tissue.sum(axis=1)).astype(np.float32)
 
 
 # ----------------------------------------------------------------------------------------------------- SVD
@@ -78,8 +78,8 @@ def deconvolve_svd(
     arterial: np.ndarray,
     frame_seconds: float,
     method: str = "osvd",
-    cut: float | None = None,
-    oscillation: float = OSCILLATION,
+    truncation_threshold: float | None = None,
+    oscillation_index: float = OSCILLATION_INDEX,
 ) -> Deconvolved:
     """CBF, CBV, MTT and Tmax without a model of the tissue.
 
@@ -88,8 +88,9 @@ def deconvolve_svd(
       arterial: (time,), mM.
       frame_seconds: TR.
       method: `ssvd`, `csvd` or `osvd`.
-      cut: singular values below this share of the largest are left out (`ssvd`, `csvd`; default `CUT`).
-      oscillation: largest oscillation index (`osvd`): each voxel has the weakest regularisation that stays below it.
+      truncation_threshold: singular values below this share of the largest are left out (`ssvd`, `csvd`; None: that
+        of `TRUNCATION_THRESHOLD`).
+      oscillation_index: the largest one (`osvd`): each voxel has the weakest regularisation that stays below it.
     """
     arterial = np.asarray(arterial, np.float64)
     if method == "ssvd":
@@ -98,21 +99,23 @@ def deconvolve_svd(
         step, count = frame_seconds / _UPSAMPLED, 2 * len(arterial) * _UPSAMPLED
         lags = (np.arange(count) - count * (np.arange(count) > count // 2)) * step
     allowed = (lags >= EARLIEST_SECONDS) & (lags <= LATEST_SECONDS)
+    if method in TRUNCATION_THRESHOLD and truncation_threshold is None:
+        truncation_threshold = TRUNCATION_THRESHOLD[method]
     if method == "ssvd":
-        inverse = standard_inverse(arterial, frame_seconds, CUT["ssvd"] if cut is None else cut)
+        inverse = standard_inverse(arterial, frame_seconds, truncation_threshold)
         find_peaks = functools.partial(_peaks_of_product, inverse=jnp.float32(inverse), allowed=None)
     elif method == "csvd":
-        inverse = circulant_inverse(arterial, frame_seconds, CUT["csvd"] if cut is None else cut, _UPSAMPLED)
+        inverse = circulant_inverse(arterial, frame_seconds, truncation_threshold, _UPSAMPLED)
         find_peaks = functools.partial(_peaks_of_product, inverse=jnp.float32(inverse), allowed=jnp.asarray(allowed))
     elif method == "osvd":
         analysis, strength, synthesis, fine = _spectral_parts(arterial, frame_seconds)
         find_peaks = functools.partial(
             _calm_peaks,
             analysis=jnp.float32(analysis),
-            keep=jnp.float32(strength >= CUTS[:, None]),
+            keep=jnp.float32(strength >= OSVD_THRESHOLDS[:, None]),
             synthesis=jnp.float32(synthesis),
             fine=jnp.float32(fine),
-            oscillation=jnp.float32(oscillation),
+            largest_index=jnp.float32(oscillation_index),
             allowed=jnp.asarray(allowed),
         )
     else:
@@ -125,26 +128,29 @@ def deconvolve_svd(
     return Deconvolved(cbf, cbv, transit_seconds(cbf, cbv), (lag * step).astype(np.float32))
 
 
-def standard_inverse(arterial: np.ndarray, frame_seconds: float, cut: float) -> np.ndarray:
+def standard_inverse(arterial: np.ndarray, frame_seconds: float, truncation_threshold: float) -> np.ndarray:
     """(time, time) matrix from a tissue curve to its impulse response: the pseudo-inverse of the Toeplitz matrix."""
     n = len(arterial)
     lags = np.arange(n)[:, None] - np.arange(n)[None, :]
     matrix = frame_seconds * np.where(lags >= 0, _interpolated(arterial)[lags], 0.0)
     left, strength, right = np.linalg.svd(matrix)
-    weight = np.where(strength >= cut * strength[0], 1.0 / np.maximum(strength, 1e-300), 0.0)
+    weight = np.where(strength >= truncation_threshold * strength[0], 1.0 / np.maximum(strength, 1e-300), 0.0)
     return (right.T * weight) @ left.T
 
 
-def circulant_inverse(arterial: np.ndarray, frame_seconds: float, cut: float, upsampled: int = 1) -> np.ndarray:
+def circulant_inverse(
+    arterial: np.ndarray, frame_seconds: float, truncation_threshold: float, upsampled: int = 1
+) -> np.ndarray:
     """(2 upsampled time, time) matrix from a tissue curve to its impulse response over twice the length.
 
     A block-circulant matrix is diagonal in the Fourier basis; its singular values are the sizes of the spectrum of the
-    zero-padded arterial curve. `upsampled` evaluates the response between the frames as well.
+    zero-padded AIF. `upsampled` evaluates the response between the frames as well.
     """
     n = len(arterial)
     spectrum = frame_seconds * np.fft.rfft(_padded(arterial))
     strength = np.abs(spectrum)
-    inverse = np.where(strength >= cut * strength.max(), 1.0 / np.where(strength > 0, spectrum, 1.0), 0.0)
+    kept = strength >= truncation_threshold * strength.max()
+    inverse = np.where(kept, 1.0 / np.where(strength > 0, spectrum, 1.0), 0.0)
     unit = np.fft.rfft(np.eye(n), 2 * n, axis=1)
     spectrum = unit * inverse
     if upsampled > 1:  # the highest frequency stands for itself alone, as it does without upsampling
@@ -152,7 +158,7 @@ def circulant_inverse(arterial: np.ndarray, frame_seconds: float, cut: float, up
     return np.fft.irfft(spectrum, 2 * n * upsampled, axis=1).T * upsampled
 
 
-def oscillation_index(response: jax.Array) -> jax.Array:
+def oscillation_index_of(response: jax.Array) -> jax.Array:
     """Mean size of the second difference over the largest value, (voxel,), of (voxel, time) (Wu et al. 2003)."""
     bend = response[:, 2:] - 2.0 * response[:, 1:-1] + response[:, :-2]
     return jnp.abs(bend).sum(axis=1) / response.shape[1] / jnp.maximum(response.max(axis=1), 1e-30)
@@ -168,8 +174,10 @@ def _padded(arterial: np.ndarray) -> np.ndarray:
     return np.concatenate([_interpolated(arterial), np.zeros(len(arterial))])
 
 
-def _spectral_parts(arterial, frame_seconds):
-    """Matrices of the block-circulant inversion, cut open at the singular values.
+def _spectral_parts(
+    arterial: np.ndarray, frame_seconds: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Matrices of the block-circulant inversion, apart at the singular values.
 
     Returns the product of transform and unregularised inversion (time, coefficient), each coefficient's singular value
     over the largest (coefficient,), and the way back to frames and to finer times (coefficient, time). A coefficient is
@@ -178,14 +186,14 @@ def _spectral_parts(arterial, frame_seconds):
     n = len(arterial)
     spectrum = frame_seconds * np.fft.rfft(_padded(arterial))
     strength = np.abs(spectrum) / np.abs(spectrum).max()
-    used = strength >= CUTS.min()
+    used = strength >= OSVD_THRESHOLDS.min()
     inverted = np.fft.rfft(np.eye(n), 2 * n, axis=1)[:, used] / spectrum[used]
     analysis = np.concatenate([inverted.real, inverted.imag], axis=1)
     frequency = np.flatnonzero(used)
     weight = np.where((frequency == 0) | (frequency == n), 1.0, 2.0) / (2 * n)
     spare = [(0, -2 * len(frequency) % _COEFFICIENTS)]  # exams share compiled code
 
-    def back(upsampled):
+    def back(upsampled: int) -> np.ndarray:
         angle = np.pi * np.outer(frequency, np.arange(2 * n * upsampled)) / (n * upsampled)
         waves = np.concatenate([weight[:, None] * np.cos(angle), -weight[:, None] * np.sin(angle)])
         return np.pad(waves, [*spare, (0, 0)])
@@ -194,43 +202,64 @@ def _spectral_parts(arterial, frame_seconds):
 
 
 @jax.jit
-def _peaks_of_product(tissue, *, inverse, allowed):
+def _peaks_of_product(
+    tissue: jax.Array, *, inverse: jax.Array, allowed: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
     """Height and place of the peak of each voxel's response, each (voxel,); `allowed` (lag,) of a circular one."""
     return by_chunks(lambda part: _refined_peak(part @ inverse.T, allowed), tissue)
 
 
 @jax.jit
-def _calm_peaks(tissue, *, analysis, keep, synthesis, fine, oscillation, allowed):
-    """As `_peaks_of_product`, with the weakest cut of each voxel whose response stays calm.
+def _calm_peaks(
+    tissue: jax.Array,
+    *,
+    analysis: jax.Array,
+    keep: jax.Array,
+    synthesis: jax.Array,
+    fine: jax.Array,
+    largest_index: jax.Array,
+    allowed: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """As `_peaks_of_product`, with the lowest truncation threshold of each voxel whose response stays calm.
 
-    Cuts are tried from the weakest on until every voxel of the chunk has one; a response that is calm at no cut gets
-    the strongest.
+    Thresholds are tried from the lowest on until every voxel of the chunk has one; a response that is calm at no
+    threshold gets the highest.
+
+    Args:
+      tissue: (voxel, time), mM.
+      analysis: (time, coefficient), from a curve to coefficients, of `_spectral_parts`.
+      synthesis: (coefficient, time), from coefficients to a response.
+      fine: (coefficient, lag), likewise on finer times.
+      keep: (threshold, coefficient), 1 where the coefficient is kept, highest threshold first.
+      largest_index: oscillation index below which a response is calm.
+      allowed: (lag,) bool, where it may peak.
     """
     last = len(keep) - 1
 
-    def chunk(part):
+    def chunk(part: jax.Array) -> tuple[jax.Array, jax.Array]:
         coefficients = part @ analysis
 
-        def calm(cut):
-            return oscillation_index((coefficients * keep[cut][None]) @ synthesis) < oscillation
+        def calm(threshold: jax.Array) -> jax.Array:
+            return oscillation_index_of((coefficients * keep[threshold][None]) @ synthesis) < largest_index
 
-        def stronger(carry):
-            tried, cut, found = carry
-            cut = jnp.where(found, cut, tried)
-            return tried - 1, cut, found | calm(tried)
+        def unfinished(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            tried, _, found = carry
+            return (tried >= 0) & ~found.all()
+
+        def stronger(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+            tried, threshold, found = carry
+            threshold = jnp.where(found, threshold, tried)
+            return tried - 1, threshold, found | calm(tried)
 
         nobody = jnp.zeros(len(part), bool)
-        _, cut, _ = jax.lax.while_loop(
-            lambda carry: (carry[0] >= 0) & ~carry[2].all(),
-            stronger,
-            (jnp.int32(last), jnp.zeros(len(part), jnp.int32), nobody),
-        )
-        return _refined_peak((coefficients * keep[cut]) @ fine, allowed)
+        start = (jnp.int32(last), jnp.zeros(len(part), jnp.int32), nobody)
+        _, threshold, _ = jax.lax.while_loop(unfinished, stronger, start)
+        return _refined_peak((coefficients * keep[threshold]) @ fine, allowed)
 
     return by_chunks(chunk, tissue)
 
 
-def in_blocks(function, *arrays):
+def in_blocks(function: Callable[..., Any], *arrays: np.ndarray) -> Any:
     """`function` over blocks of `BLOCK` rows, the last one padded with its last row, as NumPy arrays.
 
     One compilation serves exams of any size.
@@ -239,23 +268,21 @@ def in_blocks(function, *arrays):
     count = len(arrays[0])
     results = []
     for begin in range(0, count, BLOCK):
-        rows = (
-            np.minimum(np.arange(begin, begin + BLOCK), count - 1)
-            if begin + BLOCK > count
-            else slice(begin, begin + BLOCK)
-        )
-        results.append(function(*(array[rows] for array in arrays)))  # runs while the next block is cut out
+        rows: slice | np.ndarray = slice(begin, begin + BLOCK)
+        if begin + BLOCK > count:
+            rows = np.minimum(np.arange(begin, begin + BLOCK), count - 1)
+        results.append(function(*(array[rows] for array in arrays)))  # runs while the next block is taken out
     return jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts])[:count], *results)
 
 
-def by_chunks(function, *arrays):
+def by_chunks(function: Callable[..., Any], *arrays: jax.Array) -> Any:
     """Inside a jitted function: `function` over chunks of rows, so that work arrays stay in the processor's cache."""
     parts = [array.reshape(-1, _CHUNK, *array.shape[1:]) for array in arrays]
     result = jax.lax.map(lambda part: function(*part), parts)
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), result)
 
 
-def _refined_peak(response, allowed):
+def _refined_peak(response: jax.Array, allowed: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     """Largest value of each row and its place, both refined by the parabola through it and its neighbours.
 
     `allowed` (lag,) bool says where a circular response may peak; None: it is not circular.
@@ -265,10 +292,6 @@ def _refined_peak(response, allowed):
     middle = jnp.clip(index, 1, length - 2) if allowed is None else index
     take = functools.partial(jnp.take_along_axis, response, axis=1)
     left, centre, right = (take(((middle + step) % length)[:, None])[:, 0] for step in (-1, 0, 1))
-    bend = left - 2.0 * centre + right
-    shift = jnp.where(bend < 0, jnp.clip(0.5 * (left - right) / jnp.where(bend < 0, bend, 1.0), -0.5, 0.5), 0.0)
-    shift = jnp.where(index == middle, shift, 0.0)
-    height = centre - 0.25 * (left - right) * shift
-    return jnp.where(index == middle, height, take(index[:, None])[:, 0]), jnp.where(
-        index == middle, middle + shift, index
-    )
+    shift, height = signal.parabola_top(left, centre, right, jnp)
+    inside = index == middle
+    return jnp.where(inside, height, take(index[:, None])[:, 0]), jnp.where(inside, middle + shift, index)

@@ -1,33 +1,40 @@
-"""The tracer kinetics of a bolus passage: one equation, used both to draw exams and to invert them.
+"""The tracer kinetics of the first pass of a bolus: one equation, used both to draw exams and to invert them.
 
 Words and units, in the whole package:
   concentration   mM; in blood (C_a, of the artery) or averaged over a voxel of tissue (C_t)
   R(t)            residue function: share of the contrast agent still in the voxel t seconds after it entered; R(0) = 1
-  h(t)            dispersion kernel, density of the travelling times between the reference artery and the voxel, 1/s
-  delay           s, from the reference artery (M1 segment of a healthy middle cerebral artery) to the voxel
-  CBF, CBV, MTT   ml/100 g/min, ml/100 g, s
+  h(t)            vascular transport function: density of the travelling times between the reference artery and the
+                  voxel, 1/s; its width is the dispersion
+  delay           s, arterial delay: from the reference artery (M1 segment of a healthy middle cerebral artery) to the
+                  voxel
+  CBF, CBV, MTT   mL/100 g/min, mL/100 g, s
 
-The equation, with kappa and rho of `CONSTANTS`:
+The equation, with the density rho of the tissue and the haematocrit factor kappa (`CONSTANTS`):
   C_t(t) = (rho / kappa) * (CBF / 6000) * integral C_a(tau) (h (*) R)(t - delay - tau) dtau
-  delta R2* = k * C, k different in tissue and in blood; S = S0 exp(-TE delta R2*)
+  ΔR2* = k * C, with the transverse relaxivity k, which differs in tissue and in blood; S = S0 exp(-TE ΔR2*)
 
 Definitions:
   MTT   60 CBV / CBF, the first moment of the transit times, since the integral of R is the MTT
-  Tmax  argmax of h (*) R delayed; lag 0 is the arterial curve of a healthy M1
+  Tmax  argmax of h (*) R delayed; 0 is the AIF of a healthy M1
   TTP   time of the peak of C_t, counted from the first acquired frame
 
 How curves are computed: transit times and travelling times are gamma distributed, whose Fourier transforms are closed
 expressions, (1 + i w b)^-a. A voxel's transfer function is therefore known exactly at any frequency; curves are the
-inverse transform of its product with the arterial spectrum, one matrix product for all voxels and any times.
+inverse transform of its product with the spectrum of the AIF, one matrix product for all voxels and any times.
 """
 
 import concurrent.futures
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special
+
+from dscgan_jax.perfusion import signal
+
+Curve = Callable[[np.ndarray], np.ndarray]  # times in s -> concentration in mM, e.g. an `ArterialCurve`
 
 
 class Constant(NamedTuple):
@@ -39,47 +46,50 @@ class Constant(NamedTuple):
 
 
 CONSTANTS: dict[str, Constant] = {
-    "k_tissue": Constant(
+    "tissue_relaxivity": Constant(
         87.0, "1/(s mM)", "value in common use, after the theory of Kjolby et al., Magn Reson Med 2006;56:187"
     ),
-    "k_blood": Constant(
+    "blood_relaxivity": Constant(
         12.0, "1/(s mM)", "linearised; whole blood is measured by van Osch et al., Magn Reson Med 2003;49:1067"
     ),
-    "rho": Constant(1.04, "g/ml", "density of brain tissue, as in Rempp et al., Radiology 1994;193:637"),
-    "hct_large": Constant(0.45, "1", "haematocrit of large vessels; Rempp et al. 1994"),
-    "hct_small": Constant(0.25, "1", "haematocrit of small vessels; Rempp et al. 1994"),
+    "tissue_density": Constant(1.04, "g/mL", "density of brain tissue, as in Rempp et al., Radiology 1994;193:637"),
+    "haematocrit_large_vessels": Constant(0.45, "1", "haematocrit of large vessels; Rempp et al. 1994"),
+    "haematocrit_small_vessels": Constant(0.25, "1", "haematocrit of small vessels; Rempp et al. 1994"),
 }
 
-K_TISSUE = CONSTANTS["k_tissue"].value
-K_BLOOD = CONSTANTS["k_blood"].value
-KAPPA = (1.0 - CONSTANTS["hct_large"].value) / (1.0 - CONSTANTS["hct_small"].value)
-RHO_OVER_KAPPA = CONSTANTS["rho"].value / KAPPA  # g/ml
+TISSUE_RELAXIVITY = CONSTANTS["tissue_relaxivity"].value
+BLOOD_RELAXIVITY = CONSTANTS["blood_relaxivity"].value
+HAEMATOCRIT_FACTOR = (1.0 - CONSTANTS["haematocrit_large_vessels"].value) / (
+    1.0 - CONSTANTS["haematocrit_small_vessels"].value
+)
+DENSITY_OVER_HAEMATOCRIT_FACTOR = CONSTANTS["tissue_density"].value / HAEMATOCRIT_FACTOR  # g/mL
 
 TRANSIT_SHAPE = 2.0  # shape of the gamma-distributed transit times; 1 = exponential residue, inf = box
-DISPERSION_SHAPE = 3.0  # shape of the dispersion kernel; it starts from zero smoothly
+DISPERSION_SHAPE = 3.0  # shape of the vascular transport function, which starts from zero smoothly
 
-_FINE_SECONDS = 0.05  # sampling of the arterial curve for its spectrum
-_TAPER_SECONDS = 12.0  # the arterial curve fades out after the last time asked for; tissue is causal and never sees it
-_SPECTRUM_FLOOR = 2e-4  # frequencies are kept until arterial curve x residue stay below this share of their maximum
+_FINE_SECONDS = 0.05  # sampling of the AIF for its spectrum
+_TAPER_SECONDS = 12.0  # the AIF fades out after the last time that is asked for, which causal tissue never sees
+_SPECTRUM_FLOOR = 2e-4  # frequencies are kept until AIF x residue function stay below this share of their maximum
+_FLOW_FACTOR = np.float32(DENSITY_OVER_HAEMATOCRIT_FACTOR / 6000.0)  # mL/100 g/min -> 1/s
 _CHUNK = 1024  # voxels at a time: the work arrays stay in the processor's cache
 _THREADS = 2
 
 
-# ---------------------------------------------------------------------------------------------- arterial curve
+# ---------------------------------------------------------------------------------------------- AIF
 
 
 @dataclasses.dataclass(frozen=True)
 class ArterialCurve:
-    """Concentration of contrast agent in arterial blood: first passage, recirculation, slow wash-out.
+    """Concentration of contrast agent in arterial blood: first pass, recirculation, slow wash-out.
 
     Attributes:
-      arrival_seconds: begin of the first passage, from the first acquired frame.
-      peak_mm: height of the first passage, mM.
-      rise_seconds: from arrival to the peak of the first passage.
+      arrival_seconds: begin of the first pass, from the first acquired frame.
+      peak_mm: height of the first pass, mM.
+      rise_seconds: from arrival to the peak of the first pass.
       shape: exponent of the gamma variate; large = narrow.
-      recirculation: area of the second passage over that of the first.
-      recirculation_seconds: from the first to the second passage.
-      plateau: mixed level after the passages over `peak_mm`.
+      recirculation: area of the recirculation over that of the first pass.
+      recirculation_seconds: from the first pass to the recirculation.
+      plateau: mixed level afterwards over `peak_mm`.
       washout_seconds: time constant with which the mixed level falls.
     """
 
@@ -96,7 +106,7 @@ class ArterialCurve:
         """Concentration in mM at `seconds` (any shape), float64."""
         since = np.asarray(seconds, np.float64) - self.arrival_seconds
         first = gamma_variate(since, self.rise_seconds, self.shape)
-        # The second passage has been through the body: lower and wider than the first one.
+        # The recirculation has been through the body: lower and wider than the first pass.
         width = 2.2
         second = (
             self.recirculation
@@ -111,8 +121,8 @@ class ArterialCurve:
         )
         return self.peak_mm * (first + second + mixed)
 
-    def first_passage_area(self) -> float:
-        """Area under the first passage alone, mM s."""
+    def first_pass_area(self) -> float:
+        """Area under the first pass alone, mM s."""
         a = self.shape
         return self.peak_mm * self.rise_seconds * np.exp(a - (a + 1) * np.log(a) + special.gammaln(a + 1))
 
@@ -124,7 +134,7 @@ def gamma_variate(since: np.ndarray, rise_seconds: float, shape: float) -> np.nd
         return np.where(ratio > 0, np.exp(shape * (np.log(ratio) + 1.0 - ratio)), 0.0)
 
 
-# ------------------------------------------------------------------------- residue functions and dispersion in time
+# --------------------------------------------------------- residue and vascular transport functions in time
 
 
 def residue(seconds: np.ndarray, mtt: np.ndarray, shape: float = TRANSIT_SHAPE) -> np.ndarray:
@@ -141,12 +151,12 @@ def residue(seconds: np.ndarray, mtt: np.ndarray, shape: float = TRANSIT_SHAPE) 
     return np.where(seconds >= 0, special.gammaincc(shape, np.clip(seconds, 0.0, None) * shape / mtt), 0.0)
 
 
-def dispersion_kernel(seconds: np.ndarray, scale: np.ndarray, shape: float = DISPERSION_SHAPE) -> np.ndarray:
-    """h(t): gamma density of travelling times, 1/s, of mean shape * scale (Mehndiratta et al., Magn Reson Med 2014).
+def vascular_transport_function(seconds: np.ndarray, scale: np.ndarray, shape: float = DISPERSION_SHAPE) -> np.ndarray:
+    """h(t): gamma density of travelling times, 1/s, mean shape * scale (Mehndiratta et al., Magn Reson Med 2014).
 
     Args:
       seconds: times, s.
-      scale: width parameter, s, > 0, broadcast against `seconds`.
+      scale: scale of the gamma density, s, > 0, broadcast against `seconds`; the package calls it dispersion.
       shape: of the gamma density.
     """
     ratio = np.clip(np.asarray(seconds, np.float64), 0.0, None) / scale
@@ -163,12 +173,12 @@ class Perfusion:
     """What the equation needs of each voxel; a voxel may mix several tissues that share its arterial supply.
 
     Attributes:
-      cbf: (voxel, tissue), ml/100 g/min, each tissue's contribution to the voxel (share times the tissue's own flow).
+      cbf: (voxel, tissue), mL/100 g/min, each tissue's contribution to the voxel (share times the tissue's own flow).
       mtt: (voxel, tissue), s, > 0; ignored where the contribution is 0.
       delay: (voxel,), s.
-      dispersion: (voxel,), scale of the dispersion kernel, s, > 0.
+      dispersion: (voxel,), scale of the vascular transport function, s, > 0.
       transit_shape: shape of the transit times in every tissue.
-      dispersion_shape: shape of the dispersion kernel.
+      dispersion_shape: shape of the vascular transport function.
 
     CBF, CBV and residue of the mixture are the sums over its tissues, MTT = 60 CBV / CBF follows, Tmax and TTP are the
     peaks of the sums.
@@ -182,11 +192,11 @@ class Perfusion:
     dispersion_shape: float = DISPERSION_SHAPE
 
     def voxel_cbf(self) -> np.ndarray:
-        """(voxel,) ml/100 g/min."""
+        """(voxel,) mL/100 g/min."""
         return self.cbf.sum(axis=1)
 
     def voxel_cbv(self) -> np.ndarray:
-        """(voxel,) ml/100 g."""
+        """(voxel,) mL/100 g."""
         return (self.cbf * self.mtt).sum(axis=1) / 60.0
 
     def voxel_mtt(self) -> np.ndarray:
@@ -200,11 +210,11 @@ def mean_transit_seconds(cbf: np.ndarray, cbv: np.ndarray) -> np.ndarray:
     return np.where(cbf > 0, 60.0 * np.asarray(cbv) / np.where(cbf > 0, cbf, 1.0), 0.0)
 
 
-def tissue_concentration(arterial: ArterialCurve, perfusion: Perfusion, seconds: np.ndarray) -> np.ndarray:
+def tissue_concentration(arterial: Curve, perfusion: Perfusion, seconds: np.ndarray) -> np.ndarray:
     """C_t of each voxel at the given times: (voxel, time), mM, float32. Error below 0.2 % of the peak.
 
     Args:
-      arterial: C_a; a callable of times in seconds.
+      arterial: C_a.
       perfusion: of the voxels.
       seconds: (time,), ascending, from 0.
     """
@@ -213,12 +223,14 @@ def tissue_concentration(arterial: ArterialCurve, perfusion: Perfusion, seconds:
 
 
 def tissue_concentration_and_ttp(
-    arterial: ArterialCurve, perfusion: Perfusion, seconds: np.ndarray, peak_step: float = 0.5
+    arterial: Curve, perfusion: Perfusion, seconds: np.ndarray, peak_step: float = 0.5
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `tissue_concentration`, and the time to peak of each curve.
 
     Args:
-      arterial, perfusion, seconds: as there.
+      arterial: C_a.
+      perfusion: of the voxels.
+      seconds: (time,), ascending, from 0.
       peak_step: s, spacing on which the peak is looked for before a parabola refines it (0.5 s: error below 0.02 s).
 
     Returns:
@@ -229,7 +241,7 @@ def tissue_concentration_and_ttp(
 
 
 def arterial_concentration(
-    arterial: ArterialCurve,
+    arterial: Curve,
     delay: np.ndarray,
     dispersion: np.ndarray,
     seconds: np.ndarray,
@@ -240,9 +252,9 @@ def arterial_concentration(
     Args:
       arterial: C_a.
       delay: (vessel,), s.
-      dispersion: (vessel,), scale of the dispersion kernel, s.
+      dispersion: (vessel,), scale of the vascular transport function, s.
       seconds: (time,), ascending, from 0.
-      dispersion_shape: shape of the dispersion kernel.
+      dispersion_shape: shape of the vascular transport function.
     """
     delay, dispersion = np.atleast_1d(delay).astype(np.float32), np.atleast_1d(dispersion).astype(np.float32)
     tail = delay.max() + 12.0 * dispersion_shape * dispersion.max()
@@ -252,7 +264,10 @@ def arterial_concentration(
     return np.concatenate([size * np.cos(phase), size * np.sin(phase)], axis=1) @ basis
 
 
-def _curves_and_peaks(arterial, perfusion, seconds, peak_step):
+def _curves_and_peaks(
+    arterial: Curve, perfusion: Perfusion, seconds: np.ndarray, peak_step: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Curves (voxel, time) and their peaks (voxel,), s; no peaks where `peak_step` is None."""
     seconds = np.asarray(seconds, np.float64)
     voxels = len(perfusion.delay)
     fine = np.empty(0)
@@ -286,11 +301,10 @@ def _curves_and_peaks(arterial, perfusion, seconds, peak_step):
         curves[rows] = values[:, : len(seconds)]
         if peak_step is not None:
             found = values[:, len(seconds) :]
-            most = (
-                highest * np.float32(RHO_OVER_KAPPA / 6000.0) * (cbf[rows] * scale[rows]).sum(axis=1)
-            )  # CBV times C_a's peak
+            # CBV times the peak of C_a.
+            most = highest * _FLOW_FACTOR * (cbf[rows] * scale[rows]).sum(axis=1)
             reached = found.max(axis=1) > 1e-3 * most
-            peaks[rows] = np.where(reached, _parabolic_peak(found, fine[1]), fine[-1])
+            peaks[rows] = np.where(reached, signal.peak_frames(found) * fine[1], fine[-1])
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(compute, range(0, voxels, _CHUNK)))
@@ -298,16 +312,24 @@ def _curves_and_peaks(arterial, perfusion, seconds, peak_step):
 
 
 def _tail_seconds(mtt: float, delay: float, dispersion: float, transit_shape: float, dispersion_shape: float) -> float:
-    """How long after the end of the arterial curve the slowest voxel still holds contrast agent."""
+    """For how long after the end of the AIF the slowest voxel still holds contrast agent, s."""
     transit = 1.0 if np.isinf(transit_shape) else special.gammainccinv(transit_shape, 3e-4) / transit_shape
     return float(delay + transit * mtt + special.gammainccinv(dispersion_shape, 1e-4) * dispersion)
 
 
-def _spectral_basis(arterial, seconds, acquired, tail):
+def _spectral_basis(
+    arterial: Curve, seconds: np.ndarray, acquired: np.ndarray, tail: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Angular frequencies (frequency,) and the matrix (2 frequency, time) that turns a transfer function into a curve.
 
-    The transform is periodic. The arterial curve fades out behind the last time, and the period is long enough for the
-    slowest voxel to empty before the next period begins, so that no curve runs into another.
+    The transform is periodic. The AIF fades out behind the last time, and the period is long enough for the slowest
+    voxel to empty before the next period begins, so that no curve runs into another.
+
+    Args:
+      arterial: C_a.
+      seconds: (time,) of the curves.
+      acquired: (time,) of the exam.
+      tail: s, for which the slowest voxel still holds contrast agent.
     """
     end = float(acquired[-1])
     count = int(np.ceil((end + _TAPER_SECONDS + tail) / _FINE_SECONDS))
@@ -323,19 +345,29 @@ def _spectral_basis(arterial, seconds, acquired, tail):
     return omega.astype(np.float32), np.concatenate([wave.real, -wave.imag]).astype(np.float32)
 
 
-def _supply(omega, delay, dispersion, shape):
-    """Logarithm of the size and phase, (voxel, frequency), of the delayed dispersion kernel's transform."""
+def _supply(
+    omega: np.ndarray, delay: np.ndarray, dispersion: np.ndarray, shape: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithm of the size and phase, (voxel, frequency), of the delayed vascular transport function's transform."""
     reach = omega * dispersion[:, None]
     return -0.5 * shape * np.log1p(reach * reach), -omega * delay[:, None] - shape * np.arctan(reach)
 
 
-def _transfer(omega, cbf, mtt, delay, dispersion, transit_shape, dispersion_shape):
+def _transfer(
+    omega: np.ndarray,
+    cbf: np.ndarray,
+    mtt: np.ndarray,
+    delay: np.ndarray,
+    dispersion: np.ndarray,
+    transit_shape: float,
+    dispersion_shape: float,
+) -> np.ndarray:
     """(voxel, 2 frequency) real and imaginary part of (rho/kappa) sum CBF/6000 h R at each frequency, 1/1."""
     frequencies = len(omega)
     real = np.zeros((len(delay), frequencies), np.float32)
     imaginary = np.zeros_like(real)
     safe = np.where(omega > 0, omega, 1.0)
-    flow = cbf * np.float32(RHO_OVER_KAPPA / 6000.0)
+    flow = cbf * _FLOW_FACTOR
     for tissue in range(cbf.shape[1]):
         rows = np.flatnonzero(cbf[:, tissue] > 0)
         if not len(rows):
@@ -359,28 +391,15 @@ def _transfer(omega, cbf, mtt, delay, dispersion, transit_shape, dispersion_shap
     )
 
 
-def _parabolic_peak(values: np.ndarray, step: float) -> np.ndarray:
-    """(voxel,) position of the largest value, s, refined by the parabola through it and its neighbours."""
-    last = values.shape[1] - 1
-    index = values.argmax(axis=1)
-    middle = np.clip(index, 1, last - 1)
-    rows = np.arange(len(values))
-    left, centre, right = values[rows, middle - 1], values[rows, middle], values[rows, middle + 1]
-    bend = left - 2.0 * centre + right
-    shift = np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, 1.0), 0.0)
-    shift = np.where(index == middle, np.clip(shift, -0.5, 0.5), index - middle)  # a peak at either end stays there
-    return np.clip((middle + shift) * step, 0.0, last * step)
-
-
 # ----------------------------------------------------------------------------------------------------- Tmax
 
 
 @dataclasses.dataclass(frozen=True)
 class _SlopeTable:
-    """(h (*) f)(u) for a kernel of scale 1 and f the density of transit times: h (*) R has the slope h - h (*) f."""
+    """(h (*) f)(u) for h of scale 1 and f the density of transit times: h (*) R has the slope h - h (*) f."""
 
     u: np.ndarray  # (time,), uniform
-    log_ratio: np.ndarray  # (ratio,), uniform; scale of the transit times over that of the kernel
+    log_ratio: np.ndarray  # (ratio,), uniform; scale of the transit times over that of h
     values: np.ndarray  # (ratio, time)
 
     @classmethod
@@ -391,12 +410,10 @@ class _SlopeTable:
         edges = np.concatenate([[0.0], u + step / 2])  # transit times gathered into cells around each u
         scale = np.exp(log_ratio)[:, None]
         reached = special.gammainc(transit_shape, edges / scale)
-        kernel = dispersion_kernel(u, 1.0, dispersion_shape)
+        transport = vascular_transport_function(u, 1.0, dispersion_shape)
         padded = 2 * len(u)
-        values = np.fft.irfft(np.fft.rfft(np.diff(reached, axis=1), padded) * np.fft.rfft(kernel, padded), padded)[
-            :, : len(u)
-        ]
-        return cls(u, log_ratio, values)
+        spectrum = np.fft.rfft(np.diff(reached, axis=1), padded) * np.fft.rfft(transport, padded)
+        return cls(u, log_ratio, np.fft.irfft(spectrum, padded)[:, : len(u)])
 
     def __call__(self, u: np.ndarray, log_ratio: np.ndarray) -> np.ndarray:
         """Bilinear look-up."""
@@ -435,9 +452,9 @@ def residue_peak_seconds(perfusion: Perfusion) -> np.ndarray:
     log_ratio = np.log(transit_scale / dispersion[:, None])
     share = perfusion.cbf / np.maximum(perfusion.cbf.sum(axis=1, keepdims=True), 1e-12)
     low, high = np.zeros(len(dispersion)), np.full(len(dispersion), table.u[-1])
-    for _ in range(14):  # 24 / 2^14: a thousandth of the kernel's scale
+    for _ in range(14):  # 24 / 2^14: a thousandth of the scale of h
         middle = 0.5 * (low + high)
-        slope = dispersion_kernel(middle, 1.0, shapes[1])
+        slope = vascular_transport_function(middle, 1.0, shapes[1])
         for tissue in range(share.shape[1]):
             present = np.flatnonzero(share[:, tissue] > 0)
             slope[present] -= share[present, tissue] * table(middle[present], log_ratio[present, tissue])
@@ -447,24 +464,14 @@ def residue_peak_seconds(perfusion: Perfusion) -> np.ndarray:
     return np.asarray(perfusion.delay, np.float64) + peak
 
 
-# ----------------------------------------------------------------------------------------------- signal
+# ----------------------------------------------------------------------------------------------- ΔR2*
 
 
-def relaxation_change(concentration: np.ndarray, k: float = K_TISSUE) -> np.ndarray:
-    """Delta R2* = k C, 1/s, from mM; `k` is `K_TISSUE` for voxels of tissue, `K_BLOOD` for blood."""
-    return k * concentration
+def delta_r2star_of(concentration: np.ndarray, relaxivity: float = TISSUE_RELAXIVITY) -> np.ndarray:
+    """ΔR2* = k C, 1/s, from mM; the relaxivity is `TISSUE_RELAXIVITY` in tissue, `BLOOD_RELAXIVITY` in blood."""
+    return relaxivity * concentration
 
 
-def concentration_of(relaxation: np.ndarray, k: float = K_TISSUE) -> np.ndarray:
-    """Inverse of `relaxation_change`: mM from 1/s."""
-    return relaxation / k
-
-
-def signal_after(baseline: np.ndarray, relaxation: np.ndarray, echo_seconds: float) -> np.ndarray:
-    """S = S0 exp(-TE delta R2*), in the unit of `baseline`."""
-    return baseline * np.exp(-echo_seconds * relaxation)
-
-
-def relaxation_of(signal_values: np.ndarray, baseline: np.ndarray, echo_seconds: float) -> np.ndarray:
-    """Inverse of `signal_after`: delta R2* = -ln(S / S0) / TE, 1/s; signal and baseline must be positive."""
-    return -np.log(signal_values / baseline) / echo_seconds
+def concentration_of(delta_r2star: np.ndarray, relaxivity: float = TISSUE_RELAXIVITY) -> np.ndarray:
+    """Inverse of `delta_r2star_of`: mM from 1/s."""
+    return delta_r2star / relaxivity

@@ -1,27 +1,27 @@
-"""The parametric fit: CBF, delay, MTT and dispersion of each voxel from its curve.
+"""The parametric fit: CBF, arterial delay, MTT and dispersion of each voxel from its curve.
 
 Model of a voxel's curve (after Mouridsen et al., J Cereb Blood Flow Metab 2014;34:1511; equation in `kinetics.py`):
 
-  C_t(t) = CBF a(t; delay, MTT, dispersion) + offset + slope t + further courses + noise
+  C_t(t) = CBF a(t; delay, MTT, dispersion) + offset + slope t + nuisance regressors + noise
 
-a is the curve of unit flow with gamma-distributed transit times, fed through a gamma kernel of dispersion; offset and
-slope take the error of the baseline and the drift of the scanner, which would pass for a longer or later passage;
-further courses, if given, what a realigned series keeps of the head's motion. Delay,
-ln MTT and ln dispersion have normal priors: noise must not be told as physiology. The answer is the maximum of the
-posterior.
+a is the curve of unit flow with gamma-distributed transit times and a gamma-shaped vascular transport function, whose
+scale is the dispersion. Offset and slope take up the error of the baseline and the drift of the scanner, which would
+look like a longer or later first pass; further nuisance regressors, if given, take up what is left of the head's motion
+in a realigned series. Delay, ln MTT and ln dispersion have normal priors, so that noise does not look like physiology.
+The answer is the maximum of the posterior.
 
 How it is found: the curves of a grid of parameters, freed of offset and slope, span a space of few dimensions. Data and
 grid are projected into it once. A coarse grid, as one matrix product, gives each voxel its start; Levenberg-Marquardt
 steps on the fine grid, whose values, slopes and inner products are tables, go on from there to places between the
-nodes. With `neighbourhood_mm`, delay and dispersion are then drawn towards their mean among the neighbours, which share
-an artery. The shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one under
-which its voxels are likeliest.
+nodes. With `neighbourhood_mm`, delay and dispersion are then pulled towards their mean among the neighbours, which
+share an artery. The shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one
+under which its voxels are likeliest.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,17 +35,17 @@ from dscgan_jax.perfusion.kinetics import Perfusion
 DIMENSIONS = 20  # of the projection; what it leaves out of the grid's curves is far below any noise
 DELAY_STEP = 0.25  # s
 MTTS = np.geomspace(0.8, 40.0, 33)  # s
-DISPERSIONS = np.geomspace(0.05, 1.6, 11)  # s, scale of the kernel
-THIN = 0.01  # s, scale of a kernel that hardly disperses
+DISPERSIONS = np.geomspace(0.05, 1.6, 11)  # s, scale of the vascular transport function
+THIN = 0.01  # s, scale of a vascular transport function that hardly disperses
 SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # of the transit times: exponential residue to nearly a box
 SHAPE_VOXELS = 2048  # decide which of them
-SHAPE_GAIN = 0.1  # in log likelihood per voxel; less can come from an arterial curve that is not quite the true one
+SHAPE_GAIN = 0.1  # in log likelihood per voxel; less can come from an AIF that is not quite the true one
 COARSE = (2, 2, 3)  # the start is looked for on every so many-th node of delay, MTT and dispersion
 STEPS = 8  # Levenberg-Marquardt steps
 LARGEST_STEP = 2.0  # nodes
 FIRST_DAMPING, LESS_DAMPING, MORE_DAMPING = 1e-2, 0.2, 8.0  # of the curvature; after a better place, after a worse one
-LARGEST_TTP_SLOPE = 3.0  # s per node: between nodes whose peak lies in different passages there is no slope
-DETECTED = 8.0  # gain in log likelihood over no flow (4 sigma) from which on a voxel tells its neighbours something
+LARGEST_TTP_SLOPE = 3.0  # s per node: between nodes whose peaks belong to different passes there is no slope
+DETECTED = 8.0  # gain in log likelihood over no flow (4 sigma) from which on a voxel counts for its neighbours
 FWHM_PER_SIGMA = 2.3548
 
 
@@ -56,12 +56,11 @@ class FitSettings:
     Attributes:
       transit_shape: of the gamma-distributed transit times; 1 is the exponential residue. 0 = that of `SHAPES` which
         suits the exam best.
-      dispersion: whether dispersion is fitted; without it the kernel is thin.
+      dispersion: whether dispersion is fitted; without it the vascular transport function is thin.
       delay_range: first and last delay, s; negative ones since the measured artery may fill late.
       delay_seconds, delay_spread: prior mean and standard deviation of the delay, s; hardly a restriction.
       mtt_seconds, mtt_spread: prior median, s, and standard deviation of ln MTT; grey matter to penumbra.
-      dispersion_seconds, dispersion_spread: likewise of the kernel's scale, whose mean travelling time is three times
-        it.
+      dispersion_seconds, dispersion_spread: likewise of the dispersion; the mean travelling time is three times it.
       neighbour_delay_spread: how far a voxel's delay is expected to lie from the mean of its neighbours, s.
       neighbour_dispersion_spread: likewise ln dispersion.
     """
@@ -79,8 +78,18 @@ class FitSettings:
     neighbour_dispersion_spread: float = 0.15
 
 
+USUAL_FIT = FitSettings()
+
+
 class Fitted(NamedTuple):
-    """What the fit says of each voxel, (voxel,) float32: ml/100 g/min, then s; and the shape of the transit times."""
+    """Parameters of each voxel, (voxel,) float32, and the shape of the transit times.
+
+    Attributes:
+      cbf: mL/100 g/min.
+      delay: arterial delay, s.
+      mtt, dispersion, tmax, ttp: s.
+      transit_shape: the one of the whole exam, given or found.
+    """
 
     cbf: np.ndarray
     delay: np.ndarray
@@ -121,8 +130,8 @@ def fit(
     noise: np.ndarray,
     *,
     first_frame: int = 0,
-    courses: np.ndarray | None = None,
-    settings: FitSettings = FitSettings(),
+    nuisance_regressors: np.ndarray | None = None,
+    settings: FitSettings = USUAL_FIT,
     mask: np.ndarray | None = None,
     voxel_mm: np.ndarray | None = None,
     neighbourhood_mm: float = 0.0,
@@ -134,27 +143,35 @@ def fit(
       arterial: (time,), mM.
       frame_seconds: TR.
       noise: (voxel,) standard deviation of one frame of `tissue`, mM, > 0.
-      first_frame: frames before it (transient ones) do not count.
-      courses: (time, course) that any curve may hold besides offset and slope; None: no others.
+      first_frame: frames before it (not in steady state) do not count.
+      nuisance_regressors: (time, regressor) that any curve may hold besides offset and slope; None: no others.
       settings: of the fit.
-      mask, voxel_mm: (x, y, z) bool with the voxels in the order of `tissue`, and their size; for the neighbours.
-      neighbourhood_mm: FWHM of the Gaussian over the neighbours whose mean delay and dispersion a voxel is drawn to; 0
+      mask: (x, y, z) bool, the voxels in the order of `tissue`; for the neighbours.
+      voxel_mm: (3,) edge lengths, likewise.
+      neighbourhood_mm: FWHM of the Gaussian over the neighbours to whose mean delay and dispersion a voxel is pulled; 0
         fits every voxel alone.
+
+    Raises:
+      ValueError: a neighbourhood without `mask` and `voxel_mm`.
     """
+    if neighbourhood_mm > 0 and (mask is None or voxel_mm is None):
+        raise ValueError("a neighbourhood needs the mask of the voxels and their size; give mask= and voxel_mm=.")
     tissue, noise = np.asarray(tissue, np.float32), np.asarray(noise, np.float32)
     if settings.transit_shape == 0:
-        shape = likeliest_shape(tissue, arterial, frame_seconds, noise, first_frame, settings, courses)
+        shape = likeliest_shape(tissue, arterial, frame_seconds, noise, first_frame, settings, nuisance_regressors)
         settings = dataclasses.replace(settings, transit_shape=shape)
     mean, spread = _prior(settings)
-    tables = jax.tree.map(jnp.asarray, build_dictionary(arterial, frame_seconds, first_frame, settings, courses))
+    tables = jax.tree.map(
+        jnp.asarray, build_dictionary(arterial, frame_seconds, first_frame, settings, nuisance_regressors)
+    )
     fit_block = functools.partial(_fit, tables=tables, mean=mean, spread=spread)
     data, place, amplitude, gain, times = in_blocks(fit_block, tissue, noise)
     if neighbourhood_mm > 0:
         means = _neighbour_means(place, gain, mask, voxel_mm, neighbourhood_mm, mean)
         means[:, 1] = mean[1]  # transit is the tissue's own
         spread = np.float32([settings.neighbour_delay_spread, spread[1], settings.neighbour_dispersion_spread])
-        refine = lambda data, place, means: _refine(data, place, means, tables, spread)  # noqa: E731
-        place, amplitude, gain, times = in_blocks(refine, data, place, means)
+        refine_block = functools.partial(_refine, tables=tables, spread=spread)
+        place, amplitude, gain, times = in_blocks(refine_block, data, place, means)
     return Fitted(
         amplitude * noise,
         place[:, 0],
@@ -173,7 +190,7 @@ def likeliest_shape(
     noise: np.ndarray,
     first_frame: int,
     settings: FitSettings,
-    courses: np.ndarray | None = None,
+    nuisance_regressors: np.ndarray | None = None,
 ) -> float:
     """The shape among `SHAPES` under which the curves are likeliest.
 
@@ -185,7 +202,7 @@ def likeliest_shape(
     @functools.cache
     def scores(shape: float) -> np.ndarray:
         tried = dataclasses.replace(settings, transit_shape=shape)
-        tables = build_dictionary(arterial, frame_seconds, first_frame, tried, courses, every=2)
+        tables = build_dictionary(arterial, frame_seconds, first_frame, tried, nuisance_regressors, every=2)
         fit_block = functools.partial(_fit, tables=tables, mean=mean, spread=spread)
         _, place, _, gain, _ = in_blocks(fit_block, tissue[some], noise[some])
         return gain - 0.5 * (((place - mean) / spread) ** 2).sum(axis=1)
@@ -205,7 +222,9 @@ def _prior(settings: FitSettings) -> tuple[np.ndarray, np.ndarray]:
     return np.float32(mean), np.float32([settings.delay_spread, settings.mtt_spread, settings.dispersion_spread])
 
 
-def _fit(tissue, noise, *, tables, mean, spread):
+def _fit(
+    tissue: jax.Array, noise: jax.Array, *, tables: Dictionary, mean: np.ndarray, spread: np.ndarray
+) -> tuple[jax.Array, ...]:
     """Curves in units of the noise and projected, and what `_refine` gives from the best start."""
     data = _projected(tissue, noise, tables.basis)
     place = _start(data, tables, mean, spread)
@@ -213,7 +232,7 @@ def _fit(tissue, noise, *, tables, mean, spread):
 
 
 def continuous_curve(arterial: np.ndarray, frame_seconds: float) -> Callable[[np.ndarray], np.ndarray]:
-    """The arterial curve between its frames by a cubic spline; 0 before the first, its last value after the last."""
+    """The AIF between its frames by a cubic spline; 0 before the first, its last value after the last."""
     end = (len(arterial) - 1) * frame_seconds
     spline = interpolate.CubicSpline(np.linspace(0.0, end, len(arterial)), arterial, bc_type="natural")
     return lambda seconds: np.where(np.asarray(seconds) >= 0, spline(np.clip(seconds, 0.0, end)), 0.0)
@@ -224,17 +243,17 @@ def build_dictionary(
     frame_seconds: float,
     first_frame: int,
     settings: FitSettings,
-    courses: np.ndarray | None = None,
+    nuisance_regressors: np.ndarray | None = None,
     every: int = 1,
 ) -> Dictionary:
-    """Tables of the fit for one arterial curve; arguments as in `fit`. The grid has every so many-th node."""
+    """Tables of the fit for one AIF; arguments as in `fit`. The grid has every so many-th node."""
     seconds = np.arange(len(arterial)) * frame_seconds
     first, last = settings.delay_range
     delays = np.linspace(first, last, round((last - first) / DELAY_STEP) + 1)
     axes = (delays, np.log(MTTS), np.log(DISPERSIONS if settings.dispersion else [THIN]))
     axes = tuple(axis[::every] for axis in axes)
     delay, log_mtt, log_dispersion = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
-    # Negative delays: the arterial curve is read so much earlier, and everything comes so much later.
+    # Negative delays: the AIF is read earlier by the first delay, and everything comes later by as much.
     curve = continuous_curve(np.asarray(arterial, np.float64), frame_seconds)
     unit = Perfusion(
         np.ones((len(delay), 1)),
@@ -246,7 +265,9 @@ def build_dictionary(
     curves, ttp = kinetics.tissue_concentration_and_ttp(lambda t: curve(np.asarray(t) - first), unit, seconds)
     tmax = kinetics.residue_peak_seconds(unit) + first
 
-    free = free_of_line(seconds[first_frame:], None if courses is None else courses[first_frame:])
+    free = free_of_line(
+        seconds[first_frame:], None if nuisance_regressors is None else nuisance_regressors[first_frame:]
+    )
     curves = curves[:, first_frame:]
     strength, directions = np.linalg.eigh(free @ (curves.T @ curves).astype(np.float64) @ free)
     directions = directions[:, np.argsort(strength)[::-1][:DIMENSIONS]]
@@ -269,11 +290,16 @@ def build_dictionary(
     )
 
 
-def free_of_line(seconds: np.ndarray, courses: np.ndarray | None = None) -> np.ndarray:
-    """(time, time) projection that takes a constant, a line and further courses (time, course) out of a curve."""
+def free_of_line(seconds: np.ndarray, nuisance_regressors: np.ndarray | None = None) -> np.ndarray:
+    """(time, time) projection that takes a constant, a line and nuisance regressors out of a curve.
+
+    Args:
+      seconds: (time,).
+      nuisance_regressors: (time, regressor); None: no others.
+    """
     columns = np.stack([np.ones_like(seconds), seconds - seconds.mean()], axis=1)
-    if courses is not None:
-        columns = np.concatenate([columns, courses], axis=1)
+    if nuisance_regressors is not None:
+        columns = np.concatenate([columns, nuisance_regressors], axis=1)
     left, strength, _ = np.linalg.svd(columns / np.linalg.norm(columns, axis=0).clip(1e-12), full_matrices=False)
     basis = left[:, strength > 1e-6 * strength[0]]
     return np.eye(len(seconds)) - basis @ basis.T
@@ -288,13 +314,13 @@ def _slopes(values: np.ndarray) -> list[np.ndarray]:
 
 
 @jax.jit
-def _projected(tissue, noise, basis):
+def _projected(tissue: jax.Array, noise: jax.Array, basis: jax.Array) -> jax.Array:
     """(voxel, dimension) in units of the noise."""
     return (tissue @ basis) / noise[:, None]
 
 
 @jax.jit
-def _start(data, tables, mean, spread):
+def _start(data: jax.Array, tables: Dictionary, mean: jax.Array, spread: jax.Array) -> jax.Array:
     """(voxel, 3) delay, ln MTT and ln dispersion of the best node of the coarse grid."""
     count = tables.vectors.shape[:3]
     axes = [np.unique(np.append(np.arange(0, n, step), n - 1)) for n, step in zip(count, COARSE, strict=True)]
@@ -304,15 +330,26 @@ def _start(data, tables, mean, spread):
     coarse = tuple(nodes.T)
     unit = tables.vectors[coarse][:, 0] / jnp.sqrt(tables.products[coarse][:, 0, 0])[:, None]
 
-    def chunk(data):
+    def chunk(data: jax.Array) -> jax.Array:
         explained = jnp.maximum(data @ unit.T, 0.0)
         return places[(0.5 * explained * explained - penalty[None]).argmax(axis=1)]
 
     return by_chunks(chunk, data)
 
 
+class _Best(NamedTuple):
+    """The best place so far of each voxel, and the normal equations there."""
+
+    value: jax.Array
+    position: jax.Array
+    curvature: jax.Array
+    gradient: jax.Array
+
+
 @jax.jit
-def _refine(data, place, means, tables, spread):
+def _refine(
+    data: jax.Array, place: jax.Array, means: jax.Array, tables: Dictionary, spread: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Maximum of the posterior from a start.
 
     Args:
@@ -331,7 +368,7 @@ def _refine(data, place, means, tables, spread):
     origin, spacing = tables.origin[None], tables.spacing[None]
     precision = (spacing / spread[None]) ** 2  # of the prior, per node
 
-    def near(data, position):
+    def near(data: jax.Array, position: jax.Array) -> tuple[Any, ...]:
         """The node, weights of its vectors, and their products with the data and with the curve at the position."""
         node = jnp.clip(jnp.round(position), 0, last).astype(jnp.int32)
         node = tuple(node.T)
@@ -343,10 +380,10 @@ def _refine(data, place, means, tables, spread):
         flow = jnp.maximum(curve_data, 0.0) / jnp.maximum(curve_curve, 1e-30)
         return node, weights, with_data, with_curve, curve_curve, flow, 0.5 * flow * curve_data
 
-    def chunk(data, place, means):
+    def chunk(data: jax.Array, place: jax.Array, means: jax.Array) -> tuple[jax.Array, ...]:
         centre = (means - origin) / spacing
 
-        def step(_, carry):
+        def step(_: jax.Array, carry: tuple[jax.Array, _Best, jax.Array]) -> tuple[jax.Array, _Best, jax.Array]:
             position, best, damping = carry
             node, _, with_data, with_curve, curve_curve, flow, gain = near(data, position)
             value = gain - 0.5 * (precision * (position - centre) ** 2).sum(axis=1)
@@ -379,16 +416,7 @@ def _refine(data, place, means, tables, spread):
     return by_chunks(chunk, data, place, means)
 
 
-class _Best(NamedTuple):
-    """The best place so far of each voxel, and the normal equations there."""
-
-    value: jax.Array
-    position: jax.Array
-    curvature: jax.Array
-    gradient: jax.Array
-
-
-def _solved(matrix, right):
+def _solved(matrix: jax.Array, right: jax.Array) -> jax.Array:
     """Solutions of symmetric positive 3 x 3 systems, (voxel, 3), by Cramer's rule."""
     a, b, c = matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 0, 2]
     d, e, f = matrix[:, 1, 1], matrix[:, 1, 2], matrix[:, 2, 2]
@@ -402,14 +430,16 @@ def _solved(matrix, right):
     return jnp.stack(solved, axis=1) / jnp.maximum(determinant, 1e-30)[:, None]
 
 
-def _neighbour_means(place, gain, mask, voxel_mm, fwhm_mm, default):
-    """(voxel, 3) Gaussian means over those neighbours inside the mask that show a passage.
+def _neighbour_means(
+    place: np.ndarray, gain: np.ndarray, mask: np.ndarray, voxel_mm: np.ndarray, fwhm_mm: float, default: np.ndarray
+) -> np.ndarray:
+    """(voxel, 3) Gaussian means over those neighbours inside the mask that show a first pass.
 
     All such voxels count alike: weighted by flow, the means within an infarct would be those of its healthy border.
     """
     sigma = fwhm_mm / FWHM_PER_SIGMA / np.asarray(voxel_mm)
 
-    def blurred(voxels):
+    def blurred(voxels: np.ndarray) -> np.ndarray:
         volume = np.zeros(mask.shape, np.float32)
         volume[mask] = voxels
         return ndimage.gaussian_filter(volume, sigma, mode="constant", truncate=3.0)[mask]

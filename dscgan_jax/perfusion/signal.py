@@ -1,11 +1,13 @@
-"""From scanner signal to ΔR2*: transient frames, baseline, bolus.
+"""From scanner signal to ΔR2* and back: non-steady-state frames, baseline, bolus, peaks.
 
-Words: *transient frames* are the first ones, before the longitudinal magnetisation is steady; the *baseline* is what
-follows until the bolus arrives; the *peak* is the frame of the deepest signal. Frames count from the first acquired
-one.
+Words: *non-steady-state frames* are the first ones, before the longitudinal magnetisation is steady; the *baseline* is
+the time from then until the bolus arrives; the *peak* is the frame of the lowest signal. Frames count from the first
+acquired one.
 """
 
 import dataclasses
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +15,16 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion.checks.dip import median_of_three
 
 MIN_FRAMES = 10
-MAX_TRANSIENT_FRAMES = 6
+MAX_NON_STEADY_FRAMES = 6
 MIN_BASELINE_FRAMES = 2
 MIN_DROP = 0.03  # of the baseline: the mean of a brain falls by 5-40 % in practice
 MIN_DROP_OVER_NOISE = 6.0
-MIN_RECOVERY = 0.1  # of the drop: a passage ends, a drift does not
+MIN_RECOVERY = 0.1  # of the drop: a first pass ends, a drift does not
 ARRIVAL = 0.05  # of the drop: where the bolus counts as arrived
-TRANSIENT = 0.01  # of the baseline: how far from it a frame still counts as steady
-FEW_FRAMES = 20  # a shorter series may have been cut anywhere, so its shape tells nothing about the modality
+STEADY = 0.01  # of the baseline: how far from it a frame still counts as steady
+FEW_FRAMES = 20  # a shorter series may have been cut anywhere, so its shape does not show the modality
 RATIO_LIMITS = (1e-3, 1e3)  # S/S0 before the logarithm
+SD_OVER_MEDIAN = 1.4826  # standard deviation of normal noise over the median of its size
 
 
 class NoBolusError(InputError):
@@ -33,12 +36,12 @@ class BolusTiming:
     """Frames of one exam.
 
     Attributes:
-      transient_frames: how many frames at the start are not in steady state.
+      non_steady_frames: number of frames at the start that are not in steady state.
       baseline_begin, baseline_end: half-open range of steady frames before the bolus.
       peak_frame: frame of the lowest mean signal.
     """
 
-    transient_frames: int
+    non_steady_frames: int
     baseline_begin: int
     baseline_end: int
     peak_frame: int
@@ -51,7 +54,7 @@ def find_bolus(mean_curve: np.ndarray) -> BolusTiming:
       mean_curve: (time,), scanner units, finite.
 
     Raises:
-      NoBolusError: fewer than 10 frames, or no transient fall and recovery that stands out from the noise.
+      NoBolusError: fewer than 10 frames, or no fall and recovery that stands out from the noise.
     """
     curve = np.asarray(mean_curve, dtype=np.float64)
     n_frames = curve.shape[0]
@@ -61,34 +64,34 @@ def find_bolus(mean_curve: np.ndarray) -> BolusTiming:
         raise NoBolusError("the mean signal is zero or not finite; check the file.")
 
     calm = median_of_three(curve)
-    first = _leading(calm < 0.5 * np.median(calm), MAX_TRANSIENT_FRAMES)  # empty dummy frames are no bolus
+    first = _leading(calm < 0.5 * np.median(calm), MAX_NON_STEADY_FRAMES)  # empty dummy frames are no bolus
     first = max(first, MIN_BASELINE_FRAMES)
     reason, last = None, n_frames
     while last >= MIN_FRAMES:
-        peak, arrival, noise, no_bolus = _passage(curve[:last], calm[:last], first)
+        peak, arrival, noise, no_bolus = _first_pass(curve[:last], calm[:last], first)
         if no_bolus is None:
             break
-        # The head may have moved for good after the passage: look again before the fall that never comes back.
+        # The head may have moved for good after the first pass: look again before the fall that never comes back.
         reason, last = reason or no_bolus, min(arrival, last - 1)
     else:
         raise NoBolusError(reason)
 
-    steady = float(np.median(curve[arrival // 2 : arrival]))
-    tolerance = max(TRANSIENT * steady, 4 * noise)
-    most = min(MAX_TRANSIENT_FRAMES, arrival - MIN_BASELINE_FRAMES)
-    transient = _leading(np.abs(curve[:arrival] - steady) > tolerance, max(most, 0))
-    if arrival - transient < MIN_BASELINE_FRAMES:
+    level = float(np.median(curve[arrival // 2 : arrival]))
+    tolerance = max(STEADY * level, 4 * noise)
+    most = min(MAX_NON_STEADY_FRAMES, arrival - MIN_BASELINE_FRAMES)
+    non_steady = _leading(np.abs(curve[:arrival] - level) > tolerance, max(most, 0))
+    if arrival - non_steady < MIN_BASELINE_FRAMES:
         raise NoBolusError(
             f"the bolus arrives in frame {arrival}: expected at least {MIN_BASELINE_FRAMES} steady frames "
             "before it; give the series from its first frame."
         )
     # Arteries fill before the mean shows it: the last frame before arrival is left out where there are enough.
-    end = arrival - 1 if arrival - transient > 4 else arrival
-    return BolusTiming(transient, transient, end, peak)
+    end = arrival - 1 if arrival - non_steady > 4 else arrival
+    return BolusTiming(non_steady, non_steady, end, peak)
 
 
-def _passage(curve: np.ndarray, calm: np.ndarray, first: int) -> tuple[int, int, float, str | None]:
-    """Deepest frame, arrival, noise, and why this is no bolus (None if it is one)."""
+def _first_pass(curve: np.ndarray, calm: np.ndarray, first: int) -> tuple[int, int, float, str | None]:
+    """Frame of the lowest signal, arrival, noise, and why this is no bolus (None if it is one)."""
     peak = first + int(np.argmin(calm[first:]))
     near = slice(max(peak - 1, first), peak + 2)
     peak = near.start + int(np.argmin(curve[near]))
@@ -98,23 +101,21 @@ def _passage(curve: np.ndarray, calm: np.ndarray, first: int) -> tuple[int, int,
     recovery = calm[peak:].max() - calm[peak]
     if drop >= max(MIN_DROP * level, MIN_DROP_OVER_NOISE * noise) and recovery >= max(MIN_RECOVERY * drop, 4 * noise):
         return peak, arrival, noise, None
+    return peak, arrival, noise, _why_no_bolus(curve, level, drop, recovery, noise)
+
+
+def _why_no_bolus(curve: np.ndarray, level: float, drop: float, recovery: float, noise: float) -> str:
+    """A sentence about the mean signal (time,): level before the peak, fall, recovery and noise, scanner units."""
     if np.quantile(curve, 0.95) - level > 2 * max(drop, MIN_DROP * level):
-        reason = (
-            f"no bolus in {curve.shape[0]} frames: the mean signal rises instead of falling; give the whole series."
-            if curve.shape[0] < FEW_FRAMES
-            else "no bolus: the mean signal rises instead of falling (CT or DCE?); give a DSC-MRI series."
-        )
-        return peak, arrival, noise, reason
+        if curve.shape[0] < FEW_FRAMES:
+            return (
+                f"no bolus in {curve.shape[0]} frames: the mean signal rises instead of falling; give the whole series."
+            )
+        return "no bolus: the mean signal rises instead of falling (CT or DCE?); give a DSC-MRI series."
     return (
-        peak,
-        arrival,
-        noise,
-        (
-            f"no bolus: the mean signal falls by {100 * max(drop, 0) / level:.1f} % and comes back by "
-            f"{100 * max(recovery, 0) / level:.1f} %, with noise of {100 * noise / level:.1f} %; check that this is "
-            "the "
-            "perfusion series and not cut short."
-        ),
+        f"no bolus: the mean signal falls by {100 * max(drop, 0) / level:.1f} % and comes back by "
+        f"{100 * max(recovery, 0) / level:.1f} %, with noise of {100 * noise / level:.1f} %; check that this is the "
+        "perfusion series and not cut short."
     )
 
 
@@ -126,10 +127,18 @@ def _leading(condition: np.ndarray, most: int) -> int:
     return count
 
 
+def robust_sd(values: np.ndarray, centre: float | None = None) -> float:
+    """Standard deviation of normal noise, from the median distance to `centre` (None: the median).
+
+    Outliers hardly count.
+    """
+    centre = np.median(values) if centre is None else centre
+    return float(SD_OVER_MEDIAN * np.median(np.abs(values - centre)))
+
+
 def _noise(curve: np.ndarray) -> float:
     """Standard deviation of the noise from differences of neighbours, which drift does not touch."""
-    differences = np.diff(curve)
-    return float(1.4826 * np.median(np.abs(differences - np.median(differences))) / np.sqrt(2))
+    return float(robust_sd(np.diff(curve)) / np.sqrt(2))
 
 
 def _level_and_arrival(curve: np.ndarray, peak: int) -> tuple[float, int]:
@@ -153,13 +162,55 @@ def baseline_signal(series: np.ndarray, timing: BolusTiming) -> np.ndarray:
 
 
 def delta_r2star(series: np.ndarray, baseline: np.ndarray, echo_seconds: float) -> np.ndarray:
-    """-ln(S/S0)/TE in 1/s of (..., time) with S0 (...); 0 where there is no baseline signal.
+    """ΔR2* = -ln(S/S0)/TE in 1/s; 0 where there is no baseline signal.
 
     S/S0 is kept within 0.001 and 1000, so that a frame without signal stays finite.
+
+    Args:
+      series: (..., time) S, scanner units, of a floating type, which the result keeps.
+      baseline: (...) S0, scanner units.
+      echo_seconds: TE.
     """
     in_tissue = (baseline > 0)[..., None]
     ratio = series / np.where(in_tissue, baseline[..., None], 1.0)
     return np.where(in_tissue, -np.log(np.clip(ratio, *RATIO_LIMITS)) / echo_seconds, 0.0).astype(series.dtype)
+
+
+def signal_after(baseline: np.ndarray | float, delta_r2star: np.ndarray, echo_seconds: float) -> np.ndarray:
+    """S = S0 exp(-TE ΔR2*), in the unit of `baseline`: the inverse of `delta_r2star`; the two shapes broadcast."""
+    return baseline * np.exp(-echo_seconds * delta_r2star)
+
+
+# ----------------------------------------------------------------------------------------------------- peaks
+
+
+def parabola_top(left: Any, centre: Any, right: Any, xp: ModuleType = np) -> tuple[Any, Any]:
+    """Top of the parabola through a highest value and its two neighbours.
+
+    Args:
+      left: (curve,) values before the highest ones, NumPy or JAX.
+      centre: (curve,) the highest values.
+      right: (curve,) values after them, as far away as those before.
+      xp: the array module, `jax.numpy` for JAX arrays.
+
+    Returns:
+      (curve,) place of the top in steps from the middle, at most half a step and 0 where there is no top; and its
+      height.
+    """
+    bend = left - 2.0 * centre + right
+    shift = 0.5 * (left - right) / xp.where(bend < 0, bend, 1.0)
+    shift = xp.where(bend < 0, xp.clip(shift, -0.5, 0.5), 0.0)
+    return shift, centre - 0.25 * (left - right) * shift
+
+
+def peak_frames(curves: np.ndarray) -> np.ndarray:
+    """(curve,) float64, place of the highest value of (curve, time), finer than a frame; a peak at either end stays."""
+    index = curves.argmax(axis=1)
+    middle = np.clip(index, 1, curves.shape[1] - 2)
+    rows = np.arange(len(curves))
+    left, centre, right = (curves[rows, middle + step] for step in (-1, 0, 1))
+    shift, _ = parabola_top(left, centre, right)
+    return np.where(index == middle, middle + shift, index)
 
 
 def peak_seconds(curves: np.ndarray, frame_seconds: float) -> np.ndarray:
@@ -170,11 +221,4 @@ def peak_seconds(curves: np.ndarray, frame_seconds: float) -> np.ndarray:
     """
     smooth = curves.astype(np.float32)
     smooth[:, 1:-1] = 0.5 * curves[:, 1:-1] + 0.25 * (curves[:, :-2] + curves[:, 2:])
-    last = smooth.shape[1] - 1
-    index = smooth.argmax(axis=1)
-    middle = np.clip(index, 1, last - 1)
-    rows = np.arange(len(smooth))
-    left, centre, right = (smooth[rows, middle + step] for step in (-1, 0, 1))
-    bend = left - 2.0 * centre + right
-    shift = np.where(bend < 0, np.clip(0.5 * (left - right) / np.where(bend < 0, bend, 1.0), -0.5, 0.5), 0.0)
-    return (np.where(index == middle, middle + shift, index) * frame_seconds).astype(np.float32)
+    return (peak_frames(smooth) * frame_seconds).astype(np.float32)

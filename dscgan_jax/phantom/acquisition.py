@@ -1,4 +1,4 @@
-"""How the scanner sees the phantom: signal with coil bias, transient frames, drift, pulsation, motion and noise."""
+"""How the scanner sees the phantom: coil bias, non-steady-state frames, drift, pulsation, motion and noise."""
 
 import concurrent.futures
 import dataclasses
@@ -13,8 +13,8 @@ DEEP_GREY_LOSS = 0.14  # iron
 BLOOD_SIGNAL = 0.90
 # How much stronger than in grey matter the first frame exceeds the steady state: it grows with T1.
 TRANSIENT_OF = {"grey": 1.0, "white": 0.75, "csf": 2.4, "sinus": 0.5, "skull": 0.5, "scalp": 0.3}
-# Air in the sinuses of the face and of the ear costs signal: centre in head coordinates (mirrored), radius in mm,
-# share lost.
+# Air in the sinuses of the face and of the ear costs signal: centre in head coordinates (mirrored), mm; radius, mm;
+# share of the signal that is lost.
 AIR_CAVITIES = (((0.0, 42.0, -34.0), 17.0, 0.85), ((46.0, -20.0, -40.0), 11.0, 0.7))
 LARGEST_SIGNAL = 32767
 _THREADS = 2
@@ -23,13 +23,20 @@ _CHUNK = 2048
 
 @dataclasses.dataclass(frozen=True)
 class Imperfections:
-    """What an exam has besides kinetics. `motion=None` draws whether the subject moves (about 15 %).
+    """Imperfections of an exam, besides kinetics.
 
-    With `rounding=False` the series stays float32.
+    Attributes:
+      bias: sensitivity of the coil.
+      non_steady_state: brighter first frames.
+      drift: of the scanner.
+      pulsation: of CSF and arteries, and respiration.
+      motion: of the head; None draws whether the subject moves (about 15 %).
+      noise: of the receiver.
+      rounding: to integers; without it the series stays float32.
     """
 
     bias: bool = True
-    transient: bool = True
+    non_steady_state: bool = True
     drift: bool = True
     pulsation: bool = True
     motion: bool | None = None
@@ -39,7 +46,7 @@ class Imperfections:
 
 REAL = Imperfections()
 IDEAL = Imperfections(
-    bias=False, transient=False, drift=False, pulsation=False, motion=False, noise=False, rounding=False
+    bias=False, non_steady_state=False, drift=False, pulsation=False, motion=False, noise=False, rounding=False
 )
 
 
@@ -49,9 +56,8 @@ class Scanner:
     def __init__(self, rng: np.random.Generator):
         self.gain = float(np.exp(rng.uniform(np.log(350.0), np.log(1500.0))))  # scanner units of grey matter
         self.signal_to_noise = float(rng.uniform(30.0, 80.0))
-        self.transient_height = float(
-            rng.uniform(0.05, 0.28) * (rng.random() > 0.2)
-        )  # of grey matter; 0: dummy scans were run
+        # By how much the first frame of grey matter is brighter; 0: dummy scans were run.
+        self.transient_height = float(rng.uniform(0.05, 0.28) * (rng.random() > 0.2))
         self.transient_frames = float(rng.uniform(0.35, 1.1))  # decay constant
         self.drift = float(0.015 * rng.standard_normal())  # change of the signal over the exam
         self.drift_slope = 0.006 * rng.standard_normal(3)  # per 100 mm
@@ -73,7 +79,7 @@ class Scanner:
             "bias_square_per_100mm2": self.bias_square.tolist(),
         }
 
-    def resting_signal(self, tissues: Tissues, points: np.ndarray) -> np.ndarray:
+    def baseline_signal(self, tissues: Tissues, points: np.ndarray) -> np.ndarray:
         """(voxel,) S0 in the steady state, without coil bias, scanner units."""
         level = SIGNAL_OF | {"csf": self.csf_signal}
         signal = sum(level[name] * getattr(tissues, name) for name in level) - DEEP_GREY_LOSS * tissues.deep_grey
@@ -84,7 +90,7 @@ class Scanner:
 
     def transient_share(self, tissues: Tissues, imperfections: Imperfections) -> np.ndarray:
         """(voxel,) by how much the first frame exceeds the steady state, as a share of it."""
-        if not imperfections.transient:
+        if not imperfections.non_steady_state:
             return np.zeros(len(tissues.grey), np.float32)
         weight = sum(TRANSIENT_OF[name] * SIGNAL_OF[name] * getattr(tissues, name) for name in TRANSIENT_OF)
         total = sum(SIGNAL_OF[name] * getattr(tissues, name) for name in TRANSIENT_OF)
@@ -99,7 +105,7 @@ class Scanner:
         transient: np.ndarray,
         imperfections: Imperfections,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What multiplies the signal, 1 + loadings @ courses: (voxel, k) and (k, time), float32.
+        """Loadings (voxel, k) and time courses (k, time), float32: the signal is multiplied by 1 + loadings @ courses.
 
         Args:
           seconds: (time,).
@@ -107,6 +113,7 @@ class Scanner:
           points: (voxel, 3) head mm.
           pulsating: (voxel,) share of CSF and blood.
           transient: (voxel,) from `transient_share`.
+          imperfections: which of them the exam has.
         """
         frames = np.arange(len(seconds))
         through = seconds / max(seconds[-1], 1.0)
@@ -140,18 +147,21 @@ class Scanner:
 class Motion:
     """A rigid movement of the head during the exam, as a pose for each frame.
 
-    Convention: a point of the head that lies at world position p (mm, RAS) in the first frame lies in frame f at
-    R (p - c) + c + t, with R = Rz Ry Rx of `degrees[f]` (about the fixed x, y, z axes), t = `millimetres[f]` and c the
-    centre of the volume, which is the world's origin. Truth maps lie where the head is in the first frame, whose pose
-    is zero.
+    Convention: a point of the head at world position p (mm, RAS) in the first frame is at R (p - c) + c + t in frame f,
+    with R = Rz Ry Rx of `degrees[f]` (about the fixed x, y, z axes), t = `millimetres[f]` and c the centre of the
+    volume, which is the world's origin. Truth maps show the head of the first frame, whose pose is zero.
+
+    Attributes:
+      millimetres: (time, 3).
+      degrees: (time, 3).
     """
 
-    millimetres: np.ndarray  # (time, 3)
-    degrees: np.ndarray  # (time, 3)
+    millimetres: np.ndarray
+    degrees: np.ndarray
 
     @property
     def moved(self) -> bool:
-        """Whether any frame lies elsewhere than the first."""
+        """Whether the head is elsewhere in any frame than in the first."""
         return bool(np.any(self.millimetres) or np.any(self.degrees))
 
     def transforms(self) -> np.ndarray:
@@ -281,31 +291,33 @@ def measure(
 
 
 def signal_courses(
-    resting: np.ndarray,
-    relaxation: np.ndarray,
+    baseline: np.ndarray,
+    delta_r2star: np.ndarray,
     echo_seconds: float,
     loadings: np.ndarray,
     courses: np.ndarray,
     out: np.ndarray,
     rows: np.ndarray,
 ) -> None:
-    """Writes S0 exp(-TE delta R2*) (1 + loadings @ courses) into `out[rows]`.
+    """Writes S0 exp(-TE ΔR2*) (1 + loadings @ courses) into `out[rows]`.
 
     Args:
-      resting: (voxel,) S0.
-      relaxation: (voxel, time), 1/s, or (0, time) where nothing changes.
-      loadings, courses: from `Scanner.modulation`.
+      baseline: (voxel,) S0.
+      delta_r2star: (voxel, time), 1/s, or (0, time) where nothing changes.
+      echo_seconds: TE.
+      loadings: (voxel, k), from `Scanner.modulation`.
+      courses: (k, time), likewise.
       out: (all voxels, time), float32.
-      rows: (voxel,) where the voxels lie in `out`.
+      rows: (voxel,) of `out`.
     """
 
     def write(begin: int) -> None:
         part = slice(begin, begin + _CHUNK)
         values = loadings[part] @ courses
         values += 1.0
-        values *= resting[part, None]
-        if len(relaxation):
-            values *= np.exp(np.float32(-echo_seconds) * relaxation[part])
+        values *= baseline[part, None]
+        if len(delta_r2star):
+            values *= np.exp(np.float32(-echo_seconds) * delta_r2star[part])
         out[rows[part]] = values
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:

@@ -1,13 +1,13 @@
 """A randomly deformed head: which share of each voxel is which tissue, and where the large vessels run.
 
 Everything is a closed expression of the position in millimetres, so that the same head can be drawn on any grid, in
-three dimensions.
-Head coordinates are those of a brain atlas: x to the right, y to the front, z up, origin at the anterior commissure;
-a random affine map and a smooth random displacement take scanner coordinates to them.
+three dimensions. Head coordinates are those of a brain atlas: x to the right, y to the front, z up, origin at the
+anterior commissure; a random affine map and a smooth random displacement take scanner coordinates to them.
 """
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -39,7 +39,8 @@ class SmoothField:
         """Values and the length of the gradient, 1/mm."""
         return self._sum(points, gradient=True)
 
-    def _sum(self, points, gradient):
+    def _sum(self, points: np.ndarray, gradient: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Values (...) of positions (..., 3), and the length of the gradient where it is wanted."""
         flat = points.reshape(-1, 3)
         values, slopes = np.empty(len(flat), np.float32), np.empty(len(flat) if gradient else 0, np.float32)
         for begin in range(0, len(flat), 4096):  # the phases of one block stay in the processor's cache
@@ -54,7 +55,7 @@ class SmoothField:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Where the voxels lie: axis-parallel, RAS, the centre of the volume at the world's origin.
+    """The places of the voxels: axis-parallel, RAS, the centre of the volume at the world's origin.
 
     Attributes:
       shape: (x, y, z) voxels.
@@ -78,7 +79,7 @@ class Grid:
         return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float32)
 
     def voxel_ml(self) -> float:
-        """Volume of a voxel, ml."""
+        """Volume of a voxel, mL."""
         return float(np.prod(self.voxel_mm)) / 1000.0
 
     def blur_mm(self) -> float:
@@ -131,7 +132,8 @@ class Head:
         matrix = (self.rotation * self.scale[:, None]).astype(np.float32)
         return (rigid - (np.array(grid.centre_mm) + self.shift_mm).astype(np.float32)) @ np.linalg.inv(matrix).T
 
-    def _displacement(self, points):
+    def _displacement(self, points: np.ndarray) -> np.ndarray:
+        """(..., 3) mm of positions (..., 3)."""
         return self.warp_mm * np.stack([field(points) for field in self.warp], axis=-1)
 
 
@@ -247,14 +249,14 @@ def _sheet(distance: np.ndarray, half_width_mm: float, blur_mm: float) -> np.nda
     return _inside(distance + half_width_mm, blur_mm) - _inside(distance - half_width_mm, blur_mm)
 
 
-def _ellipsoid(points, centre, half_axes):
+def _ellipsoid(points: np.ndarray, centre: Sequence[float], half_axes: Sequence[float]) -> np.ndarray:
     """Approximate depth below an ellipsoid's surface, mm."""
     offset = (points - np.array(centre, np.float32)) / np.array(half_axes, np.float32)
     radius = np.linalg.norm(offset, axis=-1)
     return (1.0 - radius) * min(half_axes)
 
 
-def _chain(points, knots, radii):
+def _chain(points: np.ndarray, knots: np.ndarray, radii: Sequence[float]) -> np.ndarray:
     """Depth below the surface of a chain of tapering rods through `knots`, mm."""
     best = np.full(points.shape[:-1], -np.inf, np.float32)
     for (start, end), (first, last) in zip(itertools.pairwise(knots), itertools.pairwise(radii), strict=True):
@@ -266,7 +268,7 @@ def _chain(points, knots, radii):
     return best
 
 
-def _base(lateral, y):
+def _base(lateral: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Height of the cerebrum's lower surface: deep temporal lobes, vessels in the middle, the tentorium behind."""
     temporal = np.exp(-(((lateral - 44) / 19) ** 2) - ((y + 6) / 30) ** 2)
     middle = np.exp(-((lateral / 15) ** 2) - ((y + 2) / 18) ** 2)
@@ -274,11 +276,11 @@ def _base(lateral, y):
     return -24.0 - 19.0 * temporal + 12.0 * middle + behind * (12.0 - 0.15 * lateral)
 
 
-def _sulci(head, points, cerebrum, cerebellum):
+def _sulci(head: Head, points: np.ndarray, cerebrum: np.ndarray, cerebellum: np.ndarray) -> np.ndarray:
     """Distance to the nearest sulcus: zero sheets of a smooth field, down to some depth.
 
     In the cerebrum the field runs towards the centre, so that its sheets stand upright on the surface; in the
-    cerebellum it is squeezed along z, so that its sheets lie flat and close.
+    cerebellum it is squeezed along z, so that its sheets are flat and close.
     """
     offset = points - FOLD_CENTRE.astype(np.float32)
     radius = np.linalg.norm(offset, axis=-1)
@@ -294,7 +296,7 @@ def _sulci(head, points, cerebrum, cerebellum):
     return np.hypot(distance, np.hypot(below, central))
 
 
-def _lateral_fissure(lateral, y, z):
+def _lateral_fissure(lateral: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Distance to the lateral fissure and to the cistern before the insula."""
     height = 2.0 - 0.30 * (y + 5.0)  # rises backwards
     cleft = np.hypot(z - height, np.hypot(np.clip(39.0 - lateral, 0, None), np.clip(np.abs(y + 8) - 30.0, 0, None)))
@@ -305,13 +307,14 @@ def _lateral_fissure(lateral, y, z):
     return np.minimum(cleft, island)
 
 
-def _midline_cleft(x, y, z):
+def _midline_cleft(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Distance to the cleft between the hemispheres, which ends at the corpus callosum."""
     radius = np.hypot((y + 16.0) / 47.0, (z - 2.0) / 25.0)
     return np.hypot(x, np.clip((1.0 - radius) * 25.0, 0.0, None))
 
 
-def _ventricles(points, lateral, scale):
+def _ventricles(points: np.ndarray, lateral: np.ndarray, scale: float) -> np.ndarray:
+    """Depth inside the ventricles, mm."""
     mirrored = np.stack([lateral, points[..., 1], points[..., 2]], axis=-1)
     body = _chain(
         mirrored,
@@ -326,7 +329,8 @@ def _ventricles(points, lateral, scale):
     return np.maximum.reduce([body, temporal, third, fourth])
 
 
-def _nuclei(lateral, y, z):
+def _nuclei(lateral: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Depth inside the deep grey nuclei, mm."""
     mirrored = np.stack([lateral, y, z], axis=-1)
     lentiform = _ellipsoid(
         mirrored - np.stack([0.25 * np.abs(y - 2.0), 0 * y, 0 * z], axis=-1) * -0.35,
@@ -338,7 +342,7 @@ def _nuclei(lateral, y, z):
     return np.maximum.reduce([lentiform, caudate, thalamus])
 
 
-def _sinuses(points, hull):
+def _sinuses(points: np.ndarray, hull: np.ndarray) -> np.ndarray:
     """Depth inside the large venous sinuses: sagittal, straight and transverse."""
     x, y, z = points.T
     radius = 2.6 + 2.2 / (1.0 + np.exp((y + 20.0) / 25.0))  # collects blood towards the back

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import pathlib
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from dscgan_jax.data import nifti
-from dscgan_jax.data.layouts import SPLITS
+from dscgan_jax.data import aif, layouts, nifti
 from dscgan_jax.errors import InputError
-from dscgan_jax.files import expanded
+from dscgan_jax.files import expanded, partial_of, sweep_partial
 from dscgan_jax.maps import MAPS
 from dscgan_jax.phantom.exam import PHANTOM_VERSION, PRESETS, Phantom, draw_phantom
 
-Progress = Callable[[int], object]  # is told how many exams are newly written, as `tqdm.update`
+Progress = Callable[[int], object]  # is called with the number of new exams, like `tqdm.update`
 
 
 def write_cohort(
@@ -62,13 +60,13 @@ def write_cohort(
         root.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{root.parent}: cannot be made ({error.strerror}); choose another folder.") from error
-    _sweep(root)
+    sweep_partial(root)
     _check_disk(root.parent, disk_need_bytes(preset, subjects, size, slices))
-    partial = root.with_name(f".{root.name}.{os.getpid()}.partial")
+    partial = partial_of(root)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
-        _write_table(partial, splits)
+        layouts.write_participants(partial, splits)
         _write_subjects(partial, list(splits), preset, seed, size, slices, progress)
         with contextlib.suppress(FileNotFoundError):
             root.rmdir()  # the empty folder that the user made
@@ -80,13 +78,19 @@ def write_cohort(
     return root
 
 
-def phantom_folder(config: Any, cache_dir: pathlib.Path | str, progress: Progress | None = None) -> pathlib.Path:
-    """The folder of phantom exams that a configuration asks for; draws them if they are not there yet.
+def phantom_folder(
+    config: Any,
+    cache_dir: pathlib.Path | str,
+    progress: Progress | None = None,
+    announce: Callable[[str], object] | None = None,
+) -> pathlib.Path:
+    """The folder of phantom exams that a configuration asks for; they are drawn if they are not there yet.
 
     Args:
       config: the whole configuration; `config.phantom` and `config.data.split_fractions` are read.
-      cache_dir: where such folders lie.
+      cache_dir: parent of such folders.
       progress: as in `write_cohort`.
+      announce: called with a sentence before exams are drawn, e.g. `print`.
 
     Raises:
       InputError: as `write_cohort`.
@@ -105,11 +109,9 @@ def phantom_folder(config: Any, cache_dir: pathlib.Path | str, progress: Progres
     folder = expanded(cache_dir, "--config.data.cache_dir") / f"phantom-{fingerprint}"
     if (folder / "participants.tsv").is_file():
         return folder
-    print(
-        f"Drawing {wanted.subjects} {wanted.preset} phantom exams into {folder} "
-        f"(about {_readable(disk_need_bytes(wanted.preset, wanted.subjects, wanted.size, wanted.slices))}).",
-        flush=True,
-    )
+    if announce is not None:
+        need = disk_need_bytes(wanted.preset, wanted.subjects, wanted.size, wanted.slices)
+        announce(f"Drawing {wanted.subjects} {wanted.preset} phantom exams into {folder} (about {_readable(need)}).")
     try:
         return write_cohort(
             folder, progress=progress, **{key: value for key, value in settings.items() if key != "phantom_version"}
@@ -132,17 +134,26 @@ def split_subjects(subjects: int, fractions: Sequence[float], seed: int) -> dict
             f"config.data.split_fractions is {tuple(fractions)}; expected three shares (train, validation, test) "
             "that add up to 1."
         )
-    counts = [math.floor(fraction * subjects + 0.5) for fraction in fractions]
-    counts[0] = subjects - counts[1] - counts[2]
-    if subjects >= 3:  # nobody can train, choose or score without exams
-        for index in range(3):
-            if counts[index] < 1 and fractions[index] > 0:
-                counts[int(np.argmax(counts))] -= 1
-                counts[index] += 1
     order = np.random.default_rng([seed, 977]).permutation(subjects)
-    names = np.repeat(SPLITS, counts)
+    names = np.repeat(layouts.SPLITS, _split_counts(subjects, fractions))
     split_of = dict(zip(order.tolist(), names.tolist(), strict=True))
     return {f"sub-{index + 1:04d}": split_of[index] for index in range(subjects)}
+
+
+def _split_counts(subjects: int, fractions: Sequence[float]) -> list[int]:
+    """Subjects of each split; three subjects or more leave no split empty that has a fraction.
+
+    `layouts.assign_splits` counts by largest remainders instead. These counts belong to the cohorts of this phantom
+    version: others would put other people into the test split.
+    """
+    counts = [math.floor(fraction * subjects + 0.5) for fraction in fractions]
+    counts[0] = subjects - counts[1] - counts[2]
+    for index in range(3):
+        least = int(subjects >= 3 and fractions[index] > 0)  # nobody can train, choose or score without exams
+        while counts[index] < least:
+            counts[int(np.argmax(counts))] -= 1
+            counts[index] += 1
+    return counts
 
 
 def disk_need_bytes(preset: str, subjects: int, size: int, slices: int | None) -> int:
@@ -174,18 +185,22 @@ def write_exam(folder: pathlib.Path, subject: str, phantom: Phantom) -> None:
         nifti.write_volume(perf / f"{subject}_{name}.nii.gz", phantom.maps[name], phantom.affine)
     nifti.write_volume(perf / f"{subject}_mask.nii.gz", phantom.mask.astype(np.uint8), phantom.affine, dtype=np.uint8)
     nifti.write_volume(perf / f"{subject}_lesion.nii.gz", phantom.lesion, phantom.affine, dtype=np.uint8)
-    rows = [
-        f"{seconds:.4f}\t{concentration:.6f}\n"
-        for seconds, concentration in zip(phantom.arterial_seconds, phantom.arterial_mm, strict=True)
-    ]
-    (perf / f"{subject}_aif.tsv").write_text("time_seconds\tconcentration_mM\n" + "".join(rows), encoding="utf-8")
+    aif.write_curve(perf / f"{subject}_aif.tsv", phantom.arterial_seconds, phantom.arterial_mm)
     (perf / f"{subject}_truth.json").write_text(
         json.dumps(phantom.truth, indent=1, allow_nan=False) + "\n", encoding="utf-8"
     )
 
 
-def _write_subjects(folder, subjects, preset, seed, size, slices, progress):
-    """Draws one exam while the exam before is packed."""
+def _write_subjects(
+    folder: pathlib.Path,
+    subjects: Sequence[str],
+    preset: str,
+    seed: int,
+    size: int,
+    slices: int | None,
+    progress: Progress | None,
+) -> None:
+    """Draws one exam while the one before is packed."""
     pending: Future | None = None
     with ThreadPoolExecutor(1) as writer:
         for index, subject in enumerate(subjects):
@@ -200,36 +215,14 @@ def _write_subjects(folder, subjects, preset, seed, size, slices, progress):
             progress(1)
 
 
-def _write_table(folder: pathlib.Path, splits: dict[str, str]) -> None:
-    rows = "".join(f"{subject}\t{split}\n" for subject, split in splits.items())
-    (folder / "participants.tsv").write_text("participant_id\tsplit\n" + rows, encoding="utf-8")
-
-
 def _check_disk(folder: pathlib.Path, need: int) -> None:
+    """Refuses a folder with fewer than `need` free bytes."""
     free = shutil.disk_usage(folder).free
     if free < need:
         raise InputError(
             f"{folder}: phantom exams need about {_readable(need)}, {_readable(free)} are free; free some space, "
             "draw fewer subjects (--config.phantom.subjects=) or choose another --config.data.cache_dir."
         )
-
-
-def _sweep(root: pathlib.Path) -> None:
-    """Removes what killed runs left beside `root`."""
-    for debris in root.parent.glob(f".{root.name}.*.partial"):
-        process = re.fullmatch(re.escape(f".{root.name}.") + r"(\d+)\.partial", debris.name)
-        if process and not _alive(int(process.group(1))):
-            shutil.rmtree(debris, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _readable(count: float) -> str:

@@ -5,9 +5,9 @@ concentration is the sum of those of its tissues, so its CBF and CBV are share-w
 is the peak of the summed residue functions and TTP that of the summed curve within the acquired frames. The maps
 describe the tissue; blood of large arteries that runs through a voxel adds its signal, not its flow.
 
-What the phantom has that an inversion does not model: arterial blood and tissue add as signals, blood's relaxation is
-not linear in concentration, arrival spreads along the way, pulsation, drift, transient frames, motion, and noise that
-is Rician.
+What the phantom has that an inversion does not model: arterial blood and tissue add as signals, ΔR2* of blood is
+not linear in concentration, arrival spreads along the way, pulsation, drift, non-steady-state frames, motion, and noise
+that is Rician.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion import kinetics
+from dscgan_jax.perfusion import kinetics, signal
 from dscgan_jax.perfusion.kinetics import ArterialCurve, Perfusion
 from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom.acquisition import Imperfections, Motion, Scanner
@@ -40,7 +40,7 @@ MASK_TISSUE_SHARE = 0.25  # grey and white matter of a voxel of the mask
 MASK_SINUS_SHARE = 0.1  # more venous sinus than this is no tissue
 LESION_TMAX_SECONDS = 6.0
 CORE_FLOW_SHARE = 0.30  # of the healthy flow of the same voxel
-BLOOD_CURVATURE = 0.02  # 1/mM: relaxation of blood is k C (1 + 0.02 C); van Osch et al. 2003 found such a rise
+BLOOD_CURVATURE = 0.02  # 1/mM: ΔR2* of blood is k C (1 + 0.02 C); van Osch et al. 2003 found such a rise
 SCALP_BLOOD_SHARE = 0.012
 SMALLEST_SIZE = 16
 
@@ -109,7 +109,7 @@ class Phantom:
       maps: cbf, cbv, mtt, tmax, ttp, (x, y, z) float32 in the units of `maps.MAPS`, 0 outside the mask.
       mask: (x, y, z) bool.
       lesion: (x, y, z) uint8: 1 = Tmax > 6 s, 2 = core.
-      arterial_seconds, arterial_mm: (time,) the arterial curve of a healthy M1 at the acquired times, s and mM.
+      arterial_seconds, arterial_mm: (time,) the AIF of a healthy M1 at the acquired times, s and mM.
       shares: grey, white, csf, sinus, artery: (x, y, z) float32, share of each voxel.
       motion: pose of each frame.
       truth: every drawn number, plain values.
@@ -143,8 +143,8 @@ def draw_phantom(
       preset: `acute` or `chronic`.
       seed: of everything; a cohort gives (cohort's seed, subject's number).
       size: rows and columns; the field of view stays the preset's.
-      slices: 0 or None: the preset's own number. Fewer slices become thicker, up to 8 mm, and lie between the basal
-        ganglia and the centrum semiovale.
+      slices: 0 or None: the preset's own number. Fewer slices become thicker, up to 8 mm, and are placed between the
+        basal ganglia and the centrum semiovale.
       imperfections: which of them the exam has; `acquisition.IDEAL` is pure kinetics.
 
     Raises:
@@ -166,7 +166,7 @@ def draw_phantom(
     subject = _draw_subject(protocol, streams, imperfections)
     body = _draw_body(subject, _grid(protocol, subject.own_slices, size, slices))
     tissue = _perfuse(subject, body)
-    series, resting = _draw_signal(subject, body, tissue.curves, protocol.echo_seconds, imperfections)
+    series, steady = _draw_signal(subject, body, tissue.curves, protocol.echo_seconds, imperfections)
     if subject.motion.moved:
         acquisition.move_frames(series, body.grid.affine(), subject.motion.transforms())
 
@@ -174,8 +174,8 @@ def draw_phantom(
     maps = {name: body.volume(body.in_brain, np.where(tissue.in_mask, value, 0)) for name, value in tissue.maps.items()}
     labels = np.where(tissue.in_core, 2, tissue.in_lesion)
     lesion = body.volume(body.in_brain, labels, np.uint8)
-    bias = acquisition.grid_bias(subject.scanner, body.grid) if imperfections.bias else np.ones_like(resting)
-    brain_signal = float((resting * bias)[mask].mean()) if mask.any() else subject.scanner.gain
+    bias = acquisition.grid_bias(subject.scanner, body.grid) if imperfections.bias else np.ones_like(steady)
+    brain_signal = float((steady * bias)[mask].mean()) if mask.any() else subject.scanner.gain
     sigma = brain_signal / subject.scanner.signal_to_noise if imperfections.noise else 0.0
     series = acquisition.measure(series, bias, sigma, streams[7], imperfections.rounding)
 
@@ -273,6 +273,7 @@ class _Tissue:
 
 
 def _draw_subject(protocol: Preset, streams: list[np.random.SeedSequence], imperfections: Imperfections) -> _Subject:
+    """One person and one acquisition from seven streams of random numbers."""
     rng = [np.random.default_rng(stream) for stream in streams[:7]]  # one each: a change in one leaves the others alone
     head, healthy = Head(rng[0]), Healthy(rng[1])
     seconds, arterial, truncated = _draw_timing(rng[4], protocol, healthy)
@@ -291,6 +292,7 @@ def _draw_subject(protocol: Preset, streams: list[np.random.SeedSequence], imper
 
 
 def _draw_body(subject: _Subject, grid: Grid) -> _Body:
+    """The person's tissues and vessels on a grid."""
     world = grid.points().reshape(-1, 3)
     everywhere = subject.head.from_scanner(world, grid)
     in_head = np.flatnonzero(hull_depth(everywhere) > -20.0)
@@ -332,8 +334,10 @@ def _perfuse(subject: _Subject, body: _Body) -> _Tissue:
     return _Tissue(curves, maps, in_mask, in_lesion, in_core)
 
 
-def _draw_timing(rng, protocol, healthy) -> tuple[np.ndarray, ArterialCurve, bool]:
-    """Acquired times, the arterial curve and whether the exam ends too early."""
+def _draw_timing(
+    rng: np.random.Generator, protocol: Preset, healthy: Healthy
+) -> tuple[np.ndarray, ArterialCurve, bool]:
+    """Acquired times, the AIF and whether the exam ends too early."""
     tr = protocol.frame_seconds
     frames = int(rng.integers(protocol.frames[0], protocol.frames[1] + 1))
     arrival = rng.uniform(*protocol.arrival_frames) * tr
@@ -352,7 +356,7 @@ def _draw_timing(rng, protocol, healthy) -> tuple[np.ndarray, ArterialCurve, boo
     def arterial_of(peak: float) -> ArterialCurve:
         return ArterialCurve(arrival, peak, rise, shape, recirculation, again, plateau, washout)
 
-    # The dose shows in the drop of healthy grey matter; the equation is linear, so one curve tells the arterial height.
+    # The dose shows in the drop of healthy grey matter; the equation is linear, so one curve gives the arterial height.
     grey = Perfusion(
         np.array([[healthy.grey_cbf]]),
         np.array([[healthy.grey_mtt]]),
@@ -388,25 +392,15 @@ def _draw_signal(
     for index, share in body.blood:
         artery[index] += share
     artery = np.clip(artery, 0.0, 0.95)[body.in_head]
-    resting = scanner.resting_signal(tissues, body.points) * (1.0 - artery)  # blood displaces the rest
+    baseline = scanner.baseline_signal(tissues, body.points) * (1.0 - artery)  # blood displaces the rest
 
-    relaxation = np.zeros((len(body.in_head), len(seconds)), np.float32)
-    relaxation[body.brain] = kinetics.relaxation_change(curves)
-    venous_scale = (healthy.grey_mtt + 1.0) / kinetics.DISPERSION_SHAPE
-    venous, scalp = kinetics.arterial_concentration(
-        subject.arterial, [healthy.base_delay + 1.5, 1.5], [venous_scale, 1.3], seconds
-    )
-    relaxation += kinetics.relaxation_change(SCALP_BLOOD_SHARE * tissues.scalp[:, None] * scalp)
-    drained = np.flatnonzero(tissues.sinus > 0.02)
-    share = tissues.sinus[drained, None]
-    relaxation[drained] = (1.0 - share) * relaxation[drained] + share * _blood_relaxation(venous)
-
+    delta_r2star = _delta_r2star(subject, body, curves)
     transient = scanner.transient_share(tissues, imperfections)
     pulsating = np.clip(tissues.csf + artery, 0, 1)
     loadings, courses = scanner.modulation(seconds, body.world, body.points, pulsating, transient, imperfections)
-    acquisition.signal_courses(resting, relaxation, echo_seconds, loadings, courses, series, body.in_head)
+    acquisition.signal_courses(baseline, delta_r2star, echo_seconds, loadings, courses, series, body.in_head)
     steady = np.zeros(len(series), np.float32)
-    steady[body.in_head] = resting
+    steady[body.in_head] = baseline
 
     delay, dispersion = _arterial_supply(body.arteries, subject.disease, healthy)
     blood_curves = kinetics.arterial_concentration(subject.arterial, delay, dispersion, seconds)
@@ -415,13 +409,30 @@ def _draw_signal(
         pulse += scanner.pulsation * np.cos(2 * np.pi * scanner.pulsation_hertz * seconds)
     level = scanner.gain * acquisition.BLOOD_SIGNAL
     for (index, share), curve in zip(body.blood, blood_curves, strict=True):
-        course = kinetics.signal_after(level * pulse, _blood_relaxation(curve), echo_seconds)
+        course = signal.signal_after(level * pulse, _blood_delta_r2star(curve), echo_seconds)
         series[index] += (share[:, None] * course).astype(np.float32)
         steady[index] += share * level
     return series.reshape(*body.grid.shape, -1), steady.reshape(body.grid.shape)
 
 
+def _delta_r2star(subject: _Subject, body: _Body, curves: np.ndarray) -> np.ndarray:
+    """(voxel of the head, time) float32, 1/s, of brain, venous sinuses and scalp; `curves` as in `_draw_signal`."""
+    tissues, healthy = body.tissues, subject.healthy
+    delta_r2star = np.zeros((len(body.in_head), len(subject.seconds)), np.float32)
+    delta_r2star[body.brain] = kinetics.delta_r2star_of(curves)
+    venous_scale = (healthy.grey_mtt + 1.0) / kinetics.DISPERSION_SHAPE
+    venous, scalp = kinetics.arterial_concentration(
+        subject.arterial, [healthy.base_delay + 1.5, 1.5], [venous_scale, 1.3], subject.seconds
+    )
+    delta_r2star += kinetics.delta_r2star_of(SCALP_BLOOD_SHARE * tissues.scalp[:, None] * scalp)
+    drained = np.flatnonzero(tissues.sinus > 0.02)
+    share = tissues.sinus[drained, None]
+    delta_r2star[drained] = (1.0 - share) * delta_r2star[drained] + share * _blood_delta_r2star(venous)
+    return delta_r2star
+
+
 def _share_maps(body: _Body) -> dict[str, np.ndarray]:
+    """grey, white, csf, sinus, artery: (x, y, z) float32, share of each voxel."""
     maps = {name: body.volume(body.in_head, getattr(body.tissues, name)) for name in ("grey", "white", "csf", "sinus")}
     artery = np.zeros(np.prod(body.grid.shape), np.float32)
     for index, share in body.blood:
@@ -429,15 +440,17 @@ def _share_maps(body: _Body) -> dict[str, np.ndarray]:
     return maps | {"artery": artery.reshape(body.grid.shape)}
 
 
-def _blood_relaxation(concentration: np.ndarray) -> np.ndarray:
-    """Relaxation change of blood, 1/s; it rises faster than its concentration in mM."""
-    return kinetics.relaxation_change(concentration * (1.0 + BLOOD_CURVATURE * concentration), kinetics.K_BLOOD)
+def _blood_delta_r2star(concentration: np.ndarray) -> np.ndarray:
+    """ΔR2* of blood, 1/s; it rises faster than the concentration in mM."""
+    return kinetics.delta_r2star_of(concentration * (1.0 + BLOOD_CURVATURE * concentration), kinetics.BLOOD_RELAXIVITY)
 
 
 def _arterial_supply(arteries: list[Artery], disease: Disease, healthy: Healthy) -> tuple[np.ndarray, np.ndarray]:
     """Delay and dispersion of each artery, s; behind an occlusion blood arrives late, through collaterals."""
     delay = np.array([artery.delay_seconds for artery in arteries])
-    dispersion = np.full(len(arteries), 0.05)  # the reference itself has none; a little keeps the kernel defined
+    dispersion = np.full(
+        len(arteries), 0.05
+    )  # the reference itself has none; a little keeps the transport function defined
     dispersion[delay > 0] = 0.5 * healthy.dispersion
     supplied = TERRITORY_OF.get(disease.vessel)
     for number, artery in enumerate(arteries):
@@ -448,7 +461,7 @@ def _arterial_supply(arteries: list[Artery], disease: Disease, healthy: Healthy)
 
 
 def _lesion_record(tmax: np.ndarray, lesion: np.ndarray, mask: np.ndarray, grid: Grid) -> dict[str, float | None]:
-    """Volumes in ml, and how wide the lesion's border is."""
+    """Volumes in mL, and how wide the lesion's border is."""
     ml = grid.voxel_ml()
     total = float((lesion > 0).sum() * ml)
     edge = float((mask & (tmax > 5.0) & (tmax < 7.0)).sum() * ml)

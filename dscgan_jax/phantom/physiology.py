@@ -1,4 +1,4 @@
-"""Blood supply of the phantom's head: territories, healthy perfusion, and what an occlusion or a stenosis does to it.
+"""Blood supply of the phantom's head: territories, healthy perfusion, and the effect of an occlusion or a stenosis.
 
 All functions take head coordinates (voxel, 3) in mm (`anatomy.py`) and give one number per voxel.
 """
@@ -20,7 +20,7 @@ class Healthy:
     """One person's perfusion without disease; means drawn once, textures as smooth fields."""
 
     def __init__(self, rng: np.random.Generator):
-        self.grey_cbf = rng.uniform(50.0, 64.0)  # ml/100 g/min of pure grey matter
+        self.grey_cbf = rng.uniform(50.0, 64.0)  # mL/100 g/min of pure grey matter
         self.white_cbf = self.grey_cbf / rng.uniform(2.3, 2.8)
         self.grey_mtt = rng.uniform(3.6, 4.6)  # s
         self.white_mtt = self.grey_mtt * rng.uniform(1.1, 1.3)
@@ -29,7 +29,7 @@ class Healthy:
         self.transit_shape = rng.uniform(1.6, 2.6)
         self.base_delay = rng.uniform(0.1, 0.4)  # s, from the M1 segment to the nearest tissue
         self.watershed_delay = rng.uniform(0.5, 1.0)  # s
-        self.dispersion = rng.uniform(0.16, 0.26)  # s, scale of the kernel
+        self.dispersion = rng.uniform(0.16, 0.26)  # s, scale of the vascular transport function
         self.broad, self.fine = SmoothField(rng, 45.0), SmoothField(rng, 11.0)
         self.flow_texture, self.transit_texture = SmoothField(rng, 16.0), SmoothField(rng, 18.0)
         self.delay_texture = SmoothField(rng, 28.0)
@@ -43,7 +43,7 @@ class Healthy:
 class Supply:
     """Perfusion of each voxel; `cbf` and `mtt` are (voxel, 2) for pure grey and pure white matter.
 
-    Units: ml/100 g/min, s, s, s.
+    Units: mL/100 g/min, s, s, s.
     """
 
     cbf: np.ndarray
@@ -98,7 +98,7 @@ def healthy_supply(healthy: Healthy, margins: dict[str, np.ndarray], points: np.
     transit = np.exp(0.10 * healthy.transit_texture(points))
     nearest = np.abs(np.stack([margins["aca"], margins["pca"]])).min(axis=0)  # distance to a territory's border
     watershed = np.exp(-((nearest / WATERSHED_MM) ** 2))
-    # Deep white matter lies at the end of long vessels; the back of the brain is reached last.
+    # Deep white matter is at the end of long vessels; the back of the brain is reached last.
     deep = np.exp(-(((np.abs(points[:, 0]) - 22) / 14) ** 2) - ((points[:, 2] - 28) / 14) ** 2)
     behind = np.clip(-(points[:, 1] + 20.0) / 70.0, 0.0, 1.0)
     delay = (
@@ -119,13 +119,13 @@ def healthy_supply(healthy: Healthy, margins: dict[str, np.ndarray], points: np.
 
 @dataclasses.dataclass(frozen=True)
 class DiseaseRange:
-    """From which distributions a preset draws its disease.
+    """The distributions from which a preset draws its disease.
 
     Attributes:
       vessels: vessel -> probability; `none` is a subject without lesion.
       delay_seconds: smallest and largest additional delay in the middle of the lesion.
       delay_skew: shapes of the beta distribution between them.
-      dispersion_seconds: range of the dispersion kernel's scale in the middle.
+      dispersion_seconds: range of the vascular transport function's scale in the middle.
       flow_floor: range of the smallest share of healthy CBF.
       ramp_mm: range of the distance over which the lesion deepens from its border.
     """
@@ -223,7 +223,7 @@ class Disease:
         return (ramp * (1.0 + 0.3 * ramp * (1.0 - ramp))).astype(np.float32)
 
     def core_severity(self, severity: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """(voxel,) how far flow falls; follows the delay, but not slavishly."""
+        """(voxel,) how far flow falls; follows the delay, but not exactly."""
         return np.clip(severity * (1.0 + 0.18 * self.core_patches(points)), 0.0, 1.0)
 
 

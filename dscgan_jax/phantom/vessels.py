@@ -72,14 +72,11 @@ def arteries_of(head: Head) -> list[Artery]:
     arteries, jitter = [], 0
     for side in (1, -1):
         for name, knots, radius, delay, territory in _COURSES:
-            knots = (
-                np.array(knots, np.float64)
-                + head.vessel_jitter[(jitter + np.arange(len(knots))) % len(head.vessel_jitter)]
-            )
+            displaced = head.vessel_jitter[(jitter + np.arange(len(knots))) % len(head.vessel_jitter)]
             jitter += len(knots)
             if name == "basilar" and side < 0:  # in the middle: once
                 continue
-            arteries.append(Artery(name, side, knots, radius, delay, territory))
+            arteries.append(Artery(name, side, np.array(knots, np.float64) + displaced, radius, delay, territory))
     return arteries
 
 
@@ -102,7 +99,8 @@ def _smooth(knots: np.ndarray) -> np.ndarray:
     return np.stack([np.convolve(padded[:, axis], window / window.sum(), mode="valid") for axis in range(3)], axis=1)
 
 
-def _deposit(course, radius_mm, head, grid):
+def _deposit(course: np.ndarray, radius_mm: float, head: Head, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Flat voxel indices and shares of blood of one artery along the points (point, 3) of `course`, head mm."""
     world = head.to_scanner(course, grid)
     step = np.linalg.norm(np.gradient(world, axis=0), axis=1)
     volume = np.pi * radius_mm**2 * step  # mm^3 of each point's piece

@@ -1,1 +1,1 @@
-"""How fast a config is on this machine, and the page that says so."""
+"""How fast a config is on this machine, and the page about it."""

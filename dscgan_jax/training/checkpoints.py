@@ -1,62 +1,68 @@
 """Checkpoints that explain themselves: Orbax behind a thin wrapper.
 
-One folder per saved step holds both networks, both optimisers, step and key, and a record: config, scaling, splits,
-medians, versions. The last ones *and* the best on validation are kept; saving is asynchronous, and a step that was not
+One folder per saved step, which it is named by, holds both networks, both optimisers and a record: config, scaling,
+data, versions. The last ones *and* the best on validation are kept; saving is asynchronous, and a step that was not
 written to its end is not listed.
 """
 
-import hashlib
-import importlib.metadata
+import contextlib
+import dataclasses
 import pathlib
-import subprocess
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
+import ml_collections
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from dscgan_jax import settings
+from dscgan_jax.configs import default
+from dscgan_jax.data.record import DataRecord
+from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.errors import InputError
-from dscgan_jax.training.state import GanState
+
+if TYPE_CHECKING:  # prediction needs no optimiser
+    from dscgan_jax.training.state import GanState
 
 METRIC = "validation_error"  # brain MAE on validation over the width of the map's range; lower is better
-_NETWORKS = ("generator", "discriminator")
-_ITEMS = (*_NETWORKS, "optimisers", "loop")
 
 
-def software_versions() -> dict[str, str | None]:
-    """Versions and the git commit of the code that runs (None outside a checkout)."""
-    versions: dict[str, str | None] = {
-        name: importlib.metadata.version(name) for name in ("dscgan_jax", "jax", "flax", "optax", "orbax-checkpoint")
-    }
-    versions["git"] = git_commit()
-    return versions
+@dataclasses.dataclass(frozen=True)
+class CheckpointRecord:
+    """How a checkpoint describes itself.
 
+    Attributes:
+      config: of the run.
+      scaling: of its series and maps.
+      data: the exams of its data set.
+      software: versions that trained it, as `provenance.software_versions` gives them.
+    """
 
-def git_commit() -> str | None:
-    """The commit of the checkout that this code lies in; None where it is in none, or there is no git."""
-    root = pathlib.Path(__file__).resolve().parents[2]
+    config: ml_collections.ConfigDict
+    scaling: Scaling
+    data: DataRecord
+    software: Mapping[str, str | None]
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
-        ).stdout.strip()
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "config": settings.to_json(self.config),
+            "scaling": self.scaling.to_json(),
+            "data": self.data.to_json(),
+            "software": dict(self.software),
+        }
 
-    try:
-        if pathlib.Path(git("rev-parse", "--show-toplevel") or "/").resolve() != root:
-            return None  # installed into somebody else's repository
-        return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*") or None
-    except OSError:
-        return None
-
-
-def digest(tree: Any) -> str:
-    """SHA-256 over the bytes of all leaves, in the tree's order: equal weights have equal digests."""
-    total = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        total.update(jax.tree_util.keystr(path).encode())
-        total.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
-    return total.hexdigest()
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "CheckpointRecord":
+        """Inverse of `to_json`, also of records that older versions wrote."""
+        return cls(
+            settings.from_json(record["config"], default.get_config()),
+            Scaling.from_json(record["scaling"]),
+            DataRecord.from_json(record["data"]),
+            record.get("software", {}),
+        )
 
 
 class Checkpoints:
@@ -77,18 +83,18 @@ class Checkpoints:
                 preservation_policy=preservation_policy.AnyPreservationPolicy(
                     [preservation_policy.LatestN(keep), best]
                 ),
-                create=not alone,  # who reads alone finds the folder there
+                create=not alone,  # a reader finds the folder there
                 multiprocessing_options=_this_process() if alone else ocp.options.MultiprocessingOptions(),
             ),
         )
 
-    def save(self, state: GanState, record: dict[str, Any], validation_error: float) -> None:
+    def save(self, state: "GanState", record: CheckpointRecord, validation_error: float) -> None:
         """Begins to write the state; returns before it is on disk."""
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(
                 **{name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()},
-                record=ocp.args.JsonSave(record),
+                record=ocp.args.JsonSave(record.to_json()),
             ),
             metrics={METRIC: validation_error},
         )
@@ -97,21 +103,31 @@ class Checkpoints:
         """The last step that was written whole."""
         return self._manager.latest_step()
 
-    def record(self, step: int) -> dict[str, Any]:
-        """What the checkpoint says of itself."""
-        with _readable(self.folder, step):
-            return self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+    def record(self, step: int) -> CheckpointRecord:
+        """How the checkpoint describes itself.
 
-    def restore(self, step: int, like: GanState) -> GanState:
-        """The whole state, placed as `like` is placed (which may be on other devices than those that saved it)."""
+        Raises:
+          InputError: it is damaged, or its config has a field that this version does not know.
+        """
+        with _readable(self.folder, step):
+            stored = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+            return CheckpointRecord.from_json(stored)
+
+    def restore(self, step: int, like: "GanState") -> "GanState":
+        """The whole state, placed as `like` is placed (which may be on other devices than those that saved it).
+
+        Raises:
+          InputError: it is damaged.
+        """
         targets = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in _items(like).items()}
         with _readable(self.folder, step):
             restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
+        count = jax.jit(lambda: jnp.asarray(step, like.step.dtype), out_shardings=like.step.sharding)()
         return like.replace(
+            step=count,
             generator=restored["generator"],
             discriminator=restored["discriminator"],
             **restored["optimisers"],
-            **restored["loop"],
         )
 
     def wait(self) -> None:
@@ -164,6 +180,9 @@ def load_generator(workdir: pathlib.Path | str, step: int, like: Any) -> Any:
       workdir: work directory of a run.
       step: as `choose_step` returns it.
       like: variables of the same architecture; only shapes and types are used.
+
+    Raises:
+      InputError: the checkpoint is damaged.
     """
     folder = (pathlib.Path(workdir) / "checkpoints").absolute()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=_this_process())
@@ -173,8 +192,12 @@ def load_generator(workdir: pathlib.Path | str, step: int, like: Any) -> Any:
         )
 
 
-def load_record(workdir: pathlib.Path | str, step: int) -> dict[str, Any]:
-    """What the checkpoint says of itself: config, scaling, splits, medians, versions."""
+def load_record(workdir: pathlib.Path | str, step: int) -> CheckpointRecord:
+    """How the checkpoint describes itself.
+
+    Raises:
+      InputError: it is damaged.
+    """
     checkpoints = Checkpoints(workdir, alone=True)
     try:
         return checkpoints.record(step)
@@ -191,12 +214,11 @@ def _this_process() -> ocp.options.MultiprocessingOptions:
     )
 
 
-def _items(state: GanState) -> dict[str, Any]:
+def _items(state: "GanState") -> dict[str, Any]:
     return {
         "generator": state.generator,
         "discriminator": state.discriminator,
         "optimisers": {"opt_g": state.opt_g, "opt_d": state.opt_d},
-        "loop": {"step": state.step, "key": state.key},
     }
 
 
@@ -205,19 +227,16 @@ def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-class _readable:
+@contextlib.contextmanager
+def _readable(folder: pathlib.Path, step: int) -> Iterator[None]:
     """Turns whatever a damaged checkpoint raises into one line that names it."""
-
-    def __init__(self, folder: pathlib.Path, step: int):
-        self._where = folder / str(step)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        if error is not None and isinstance(error, Exception) and not isinstance(error, InputError):
-            first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-            raise InputError(
-                f"checkpoint {self._where} cannot be read: files are missing or damaged ({first[:160]}). "
-                "Remove that folder and rerun: the run resumes from the checkpoint before it."
-            ) from error
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # Orbax and TensorStore raise many kinds
+        first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise InputError(
+            f"checkpoint {folder / str(step)} cannot be read: files are missing or damaged ({first[:160]}). "
+            "Remove that folder and rerun: the run resumes from the checkpoint before it."
+        ) from error

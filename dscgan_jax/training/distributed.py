@@ -1,7 +1,7 @@
-"""Several processes that train as one: how they meet, who speaks, and what is tried before anything long starts.
+"""Several processes that train as one: how they meet, which one prints, and what is tested before anything long.
 
 Words: the *lead* is process 0, which alone draws, prepares, prints, logs and evaluates; the others are its *peers*. All
-of them see the same files: the work directory and the cache lie on a shared file system.
+of them see the same files: the work directory and the cache are on a shared file system.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ from orbax.checkpoint import multihost
 from dscgan_jax.errors import InputError
 from dscgan_jax.training import sharding
 
-WAIT_SECONDS = 300.0  # for peers to come, and for all devices to add up one number
+WAIT_SECONDS = 300.0  # for peers to come, and for an all-reduce across all devices
 _LONG_SECONDS = (
     7 * 24 * 3600
 )  # while the lead prepares or evaluates, its peers wait; should it die, the runtime ends them
-_LEAD_LINGERS_SECONDS = 2.0  # its end aborts its peers: those that fail alike shall have told it
+_LEAD_LINGERS_SECONDS = 2.0  # its end aborts its peers: those that fail alike shall have printed their error
 
 
 _joined = False
@@ -49,7 +49,7 @@ def initialize(
     """Joins the other processes; must come before the first use of a device. Does nothing where no flag asks for it.
 
     Args:
-      automatic: Slurm, Open MPI or a TPU pod say who and how many there are.
+      automatic: number and addresses of the processes come from Slurm, Open MPI or a TPU pod.
       coordinator: host:port of process 0, at which all meet.
       processes: how many there are.
       process: which one this is, from 0.
@@ -66,18 +66,21 @@ def initialize(
         raise InputError("--distributed=auto finds --coordinator, --processes and --process itself; leave them out.")
     if not automatic:
         _check_meeting_point(coordinator, processes, process)
-    # A process that is told to end shall end, as it does alone; a run resumes from its last checkpoint.
+    # A process that is asked to end shall end, as it does alone; a run resumes from its last checkpoint.
     jax.config.update("jax_enable_preemption_service", False)
-    how = {"initialization_timeout": int(wait_seconds) + 60, "shutdown_timeout_seconds": _LONG_SECONDS}
+    options: dict[str, Any] = {
+        "initialization_timeout": int(wait_seconds) + 60,
+        "shutdown_timeout_seconds": _LONG_SECONDS,
+    }
     if not automatic:
-        how |= {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
+        options |= {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
         if _is_loopback(coordinator):
-            how["coordinator_bind_address"] = coordinator  # not for other machines
+            options["coordinator_bind_address"] = coordinator  # not for other machines
     where = f"{processes} processes at {coordinator}" if coordinator else "other processes of this job"
     try:
         _within(
             wait_seconds,
-            lambda: (jax.distributed.initialize(**how), jax.process_index()),  # their devices meet too
+            lambda: (jax.distributed.initialize(**options), jax.process_index()),  # their devices meet too
             f"the {where} did not all come within {wait_seconds:g} s. Start every one with the same --coordinator and "
             "--processes and with its own --process, look at the output of the others, and let the machines reach "
             "each other on that port.",
@@ -200,20 +203,19 @@ def check_devices_reduce(mesh: jax.sharding.Mesh, timeout_seconds: float = WAIT_
     what = f"{n_devices} {mesh.devices.flat[0].platform} devices of {jax.process_count()} processes"
     look = (
         "Look at the output of every process and whether each sees its devices (nvidia-smi), whether another program "
-        "holds "
-        "one, and whether the machines reach each other (NCCL_SOCKET_IFNAME names the network, NCCL_DEBUG=INFO tells "
-        "more)."
+        "holds one, and whether the machines reach each other (NCCL_SOCKET_IFNAME names the network, NCCL_DEBUG=INFO "
+        "prints more)."
     )
     try:
         got = _within(
             timeout_seconds,
             lambda: _sum_of_numbers(mesh),
-            f"the {what} did not add up one number within {timeout_seconds:g} s. {look}",
+            f"an all-reduce across the {what} did not finish within {timeout_seconds:g} s. {look}",
         )
     except RuntimeError as error:
-        raise InputError(f"the {what} cannot add up one number: {_first_line(error)}. {look}") from error
+        raise InputError(f"an all-reduce across the {what} failed: {_first_line(error)}. {look}") from error
     if got != expected:
-        raise InputError(f"the {what} add 1 to {n_devices} up to {got} instead of {expected}. {look}")
+        raise InputError(f"an all-reduce across the {what} gave {got} instead of {expected}. {look}")
 
 
 def _sum_of_numbers(mesh: jax.sharding.Mesh) -> int:
@@ -269,7 +271,8 @@ def leave(line: str) -> NoReturn:
     The runtime then ends those that wait for it.
     """
     sys.stdout.flush()
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
     if has_joined() and is_lead():
         time.sleep(_LEAD_LINGERS_SECONDS)
     os._exit(1)

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from dscgan_jax.errors import InputError
+from dscgan_jax.settings import CHOICES
 
 Array = jax.Array
 
-OBJECTIVES = ("logits", "published")
+OBJECTIVES = CHOICES["loss.objective"]
 
 
 def adversarial(logits: Array, real: bool, objective: str) -> Array:
@@ -38,7 +39,8 @@ def abs_error_and_count(fake: Array, target: Array, has_map: Array) -> tuple[Arr
     """Absolute error where there is something to compare with, background included.
 
     Args:
-      fake, target: (slice, row, col, map), scaled; a missing target may hold anything, NaN included.
+      fake: (slice, row, col, map), scaled.
+      target: likewise; a missing one may hold anything, NaN included.
       has_map: (slice, map), bool.
 
     Returns:
@@ -54,8 +56,7 @@ def l1(fake: Array, target: Array, has_map: Array, expected_count: Array | None 
     """Mean absolute error over all values present in the batch; 0 for a batch without any. Shapes as above.
 
     `expected_count`, for a part of a batch, is what to divide by: the whole batch's count over the number of parts, so
-      that
-    the mean over the parts is the batch's.
+    that the mean over the parts is the batch's.
     """
     error, count = abs_error_and_count(fake, target, has_map)
     return error.sum() / jnp.maximum(count.sum() if expected_count is None else expected_count, 1)

@@ -6,7 +6,7 @@ the host sends nothing but two numbers a step.
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from dscgan_jax.data import batches as pipeline
+from dscgan_jax.data.batch import Batch
+from dscgan_jax.data.batches import Slices, epoch_order, in_order, stacked
 from dscgan_jax.training import sharding
-
-Arrays = dict[str, jax.Array]
 
 BLOCK = 32  # slices that travel together
 
@@ -36,74 +35,75 @@ def room_bytes(mesh: Mesh, step_bytes: int = 0) -> int:
     return max(0, min(free // 2, free - step_bytes))
 
 
-def load(slices: pipeline.Slices, mesh: Mesh, *, read_threads: int) -> Arrays:
-    """All slices, one array for each field, on every device of the mesh.
+def load(slices: Slices, mesh: Mesh, *, read_threads: int) -> Batch:
+    """All slices as one batch, on every device of the mesh.
 
     Neither the host nor a device ever holds a second copy: slices arrive in blocks. Each process reads them all, for
     its own devices.
     """
-    whole, everywhere = {}, sharding.replicated(mesh)
+    whole, everywhere = None, sharding.replicated(mesh)
     fill = jax.jit(fill_block, donate_argnums=0, out_shardings=everywhere)
-    examples = pipeline.in_order(slices, read_threads, progress=jax.process_index() == 0)
+    examples = in_order(slices, read_threads, progress=jax.process_index() == 0)
     for first in range(0, len(slices), BLOCK):
-        block = pipeline.stacked(itertools.islice(examples, BLOCK))
+        block = stacked(itertools.islice(examples, BLOCK))
         whole = jax.block_until_ready(whole or _zeros(block, len(slices), mesh))  # at most one block is on its way
-        block = {
-            name: jax.make_array_from_process_local_data(everywhere, values, values.shape)
-            for name, values in block.items()
-        }
+        block = jax.tree.map(
+            lambda values: jax.make_array_from_process_local_data(everywhere, values, values.shape), block
+        )
         whole = fill(whole, block, np.int32(first))
     return jax.block_until_ready(whole)
 
 
-def fill_block(whole: Arrays, block: Arrays, first: jax.Array) -> Arrays:
+def fill_block(whole: Batch, block: Batch, first: jax.Array) -> Batch:
     """Writes a block of slices at `first`, in place where `whole` is donated."""
-    return {name: jax.lax.dynamic_update_slice_in_dim(values, block[name], first, 0) for name, values in whole.items()}
+    return jax.tree.map(lambda into, part: jax.lax.dynamic_update_slice_in_dim(into, part, first, 0), whole, block)
 
 
-def batches(arrays: Arrays, mesh: Mesh, *, batch_size: int, seed: int, start_step: int = 0) -> Iterator[Arrays]:
-    """What `pipeline.train_batches` yields, split over the mesh; the host waits for nothing.
+def batches(whole: Batch, mesh: Mesh, *, batch_size: int, seed: int, start_step: int = 0) -> Iterator[Batch]:
+    """What `data.batches.train_batches` yields, split over the mesh; the host waits for nothing.
 
     Args:
-      arrays: of `load`.
+      whole: of `load`.
       mesh: the same.
       batch_size: slices over all devices.
       seed: of the order.
       start_step: how many batches were consumed before.
     """
-    n_slices = len(arrays["dsc"])
+    n_slices = whole.dsc.shape[0]
     draw, gather = compiled(mesh, batch_size=batch_size, seed=seed, n_slices=n_slices)
     drawn = None
     for step in itertools.count(start_step):
         epoch, first = divmod(step * batch_size, n_slices)
         if epoch != drawn:
             order, drawn = draw(np.int32(epoch)), epoch
-        yield gather(arrays, order, np.int32(first))
+        yield gather(whole, order, np.int32(first))
 
 
-def compiled(mesh: Mesh, *, batch_size: int, seed: int, n_slices: int):
+def compiled(
+    mesh: Mesh, *, batch_size: int, seed: int, n_slices: int
+) -> tuple[Callable[..., jax.Array], Callable[..., Batch]]:
     """The two programs behind `batches`, jitted.
 
-    `draw(epoch)` gives the orders, one behind the other, of this epoch and of all that a batch beginning in it reaches.
-    `gather(arrays, order, first)` gives the batch whose first row is `order[first]`.
+    `draw(epoch)` gives the orders, one after the other, of this epoch and of all that a batch beginning in it reaches.
+    `gather(whole, order, first)` gives the batch whose first row is `order[first]`.
     """
     n_epochs = (n_slices + batch_size - 2) // n_slices + 1
 
-    def draw(epoch):
-        return jnp.concatenate([pipeline.epoch_order(seed, epoch + later, n_slices) for later in range(n_epochs)])
+    def draw(epoch: jax.Array) -> jax.Array:
+        return jnp.concatenate([epoch_order(seed, epoch + later, n_slices) for later in range(n_epochs)])
 
-    def gather(arrays, order, first):  # XLA gives each device its own rows to gather
+    def gather(whole: Batch, order: jax.Array, first: jax.Array) -> Batch:  # each device gathers its own rows
         chosen = jax.lax.dynamic_slice_in_dim(order, first, batch_size)
-        return {name: values.at[chosen].get(mode="promise_in_bounds") for name, values in arrays.items()}
+        return jax.tree.map(lambda values: values.at[chosen].get(mode="promise_in_bounds"), whole)
 
     return jax.jit(draw, out_shardings=sharding.replicated(mesh)), jax.jit(
         gather, out_shardings=sharding.split_batch(mesh)
     )
 
 
-def _zeros(block: dict[str, np.ndarray], n_slices: int, mesh: Mesh) -> Arrays:
-    def zeros():
-        return {name: jnp.zeros((n_slices, *values.shape[1:]), values.dtype) for name, values in block.items()}
+def _zeros(block: Batch, n_slices: int, mesh: Mesh) -> Batch:
+    def zeros() -> Batch:
+        return jax.tree.map(lambda values: jnp.zeros((n_slices, *values.shape[1:]), values.dtype), block)
 
     return jax.jit(zeros, out_shardings=sharding.replicated(mesh))()
 

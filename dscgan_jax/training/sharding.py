@@ -1,15 +1,17 @@
-"""Where arrays live: the batch is split over the mesh axis `data`, everything else lies on every device.
+"""Where arrays live: the batch is split over the mesh axis `data`, everything else is on every device.
 
 Under `jit` XLA then computes each mean over the global batch (losses and batch norms alike), so the number of devices
 changes the speed and nothing else.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+Tree = TypeVar("Tree")
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -29,10 +31,10 @@ def split_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's share of a batch -> the global batch on the devices."""
+def place_batch(batch: Tree, mesh: Mesh) -> Tree:
+    """This process's share of a batch, any tree of arrays -> the global batch on the devices."""
     sharding = split_batch(mesh)
-    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
+    return jax.tree.map(lambda values: jax.make_array_from_process_local_data(sharding, values), batch)
 
 
 def own_rows(array: jax.Array) -> np.ndarray:
@@ -41,11 +43,11 @@ def own_rows(array: jax.Array) -> np.ndarray:
     return np.concatenate([np.asarray(shard.data) for shard in shards])
 
 
-def own_copy(tree: Any) -> Any:
+def own_copy(tree: Tree) -> Tree:
     """Replicated arrays -> the same on one device of this process, for what a process does without the others."""
     return jax.tree.map(lambda array: array.addressable_data(0), tree)
 
 
-def place_state(state: Any, mesh: Mesh) -> Any:
-    """A tree of arrays, random keys among them -> the same on every device of the mesh."""
-    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(state)  # device_put refuses keys across processes
+def place_state(state: Tree, mesh: Mesh) -> Tree:
+    """A tree of arrays -> the same on every device of the mesh."""
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(state)

@@ -1,24 +1,16 @@
-"""What training carries from step to step, and the networks it belongs to.
+"""What training carries from step to step: both networks' variables and their optimisers' states."""
 
-Words: *variables* are a network's `{"params": ..., "stats": ...}`: two trees of plain dicts with string keys.
-*Networks* hold the structure alone, so they are static under `jit`.
-"""
-
-import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from flax import nnx, struct
+from flax import struct
 
 from dscgan_jax import settings
-from dscgan_jax.models import discriminator, generators
+from dscgan_jax.models.networks import Networks, Variables, build
 
 Array = jax.Array
-Variables = dict[str, Any]
 
 
 class Optimisers(NamedTuple):
@@ -28,102 +20,15 @@ class Optimisers(NamedTuple):
     discriminator: optax.GradientTransformation
 
 
-@dataclasses.dataclass(frozen=True)
-class Networks:
-    """Structure of generator and discriminator; hashable.
-
-    With `compute` = `bfloat16` the layers compute in it; parameters, statistics, the temporal stack's first
-    convolution, the generator's last one, outputs and losses stay as they are.
-    """
-
-    generator: nnx.GraphDef
-    discriminator: nnx.GraphDef
-    compute: str = "float32"
-
-    def generate(self, variables: Variables, series: Array, mode: str) -> tuple[Array, Variables]:
-        """(slice, time, row, col) scaled -> (slice, row, col, map) in (-1, 1), and the statistics afterwards.
-
-        `mode` is one of `blocks.MODES`; the statistics change in `train` alone.
-        """
-        return _apply(self.generator, variables, series, mode, self._dtype(series))
-
-    def discriminate(self, variables: Variables, series: Array, maps: Array, mode: str) -> tuple[Array, Variables]:
-        """Series (slice, time, row, col), maps (slice, row, col, map) -> logits (slice, row', col', 1), statistics."""
-        dtype = self._dtype(series)
-        frames_last = jnp.moveaxis(series.astype(dtype), 1, -1)
-        return _apply(self.discriminator, variables, frames_last, maps.astype(dtype), mode)
-
-    def _dtype(self, inputs: Array) -> jnp.dtype:
-        return jnp.dtype(jnp.bfloat16) if self.compute == "bfloat16" else inputs.dtype
-
-
-def _apply(graphdef: nnx.GraphDef, variables: Variables, *inputs: Any) -> tuple[Array, Variables]:
-    network = nnx.merge(graphdef, variables["params"], variables["stats"])
-    output = network(*inputs)
-    return output, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
-
-
 @struct.dataclass
 class GanState:
     """One training state. `step` counts finished steps; `generator` and `discriminator` are variables."""
 
     step: Array
-    key: Array
     generator: Variables
     discriminator: Variables
     opt_g: optax.OptState
     opt_d: optax.OptState
-
-
-def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
-    """The generator that `config.model` describes, with drawn weights."""
-    common = {
-        "depth": model.depth,
-        "norm": model.norm,
-        "upsample": model.upsample,
-        "scheme": model.init,
-        "rng": rng,
-        "bias_before_norm": model.bias_before_norm,
-    }
-    if model.generator == "temporal":
-        return generators.TemporalGenerator(
-            n_targets, width=model.width, unet_width=model.unet_width, lean=model.lean, **common
-        )
-    return generators.UNetGenerator(frames, n_targets, width=model.width, **common)
-
-
-def build_discriminator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
-    """The discriminator that `config.model` describes, with drawn weights."""
-    common = {"width": model.discriminator_width, "norm": model.norm, "scheme": model.init, "rng": rng}
-    if model.discriminator == "whole":
-        return discriminator.WholeDiscriminator(frames + n_targets, **common)
-    return discriminator.PatchDiscriminator(
-        frames, n_targets, layers=model.discriminator_layers, bias_before_norm=model.bias_before_norm, **common
-    )
-
-
-def build(model: Any, frames: int, n_targets: int, seed: int | None) -> tuple[Networks, Variables, Variables]:
-    """Builds both networks.
-
-    Args:
-      model: `config.model`, as `settings.check` lets it pass.
-      frames: time points of the input.
-      n_targets: maps of the output.
-      seed: of the initial weights; None makes them zeros, which under `jax.eval_shape` costs nothing.
-
-    Returns:
-      the structure, the generator's variables, the discriminator's.
-    """
-    rng_g, rng_d = (None if seed is None else np.random.default_rng((seed, network)) for network in range(2))
-    graphdef_g, variables_g = _split(build_generator(model, frames, n_targets, rng_g))
-    graphdef_d, variables_d = _split(build_discriminator(model, frames, n_targets, rng_d))
-    return Networks(graphdef_g, graphdef_d, model.compute), variables_g, variables_d
-
-
-def _split(network: nnx.Module) -> tuple[nnx.GraphDef, Variables]:
-    graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
-    variables = {"params": nnx.to_pure_dict(params), "stats": nnx.to_pure_dict(stats)}
-    return graphdef, jax.tree.map(jnp.asarray, variables)
 
 
 def make_optimisers(train: Any, total_steps: int) -> Optimisers:
@@ -144,7 +49,8 @@ def create(
     """Networks, optimisers and the state before the first step.
 
     Args:
-      model, train: `config.model` and `config.train`.
+      model: `config.model`.
+      train: `config.train`.
       frames: time points of the input.
       n_targets: maps of the output.
       seed: of the initial weights.
@@ -154,15 +60,9 @@ def create(
     optimisers = make_optimisers(train, total_steps)
     state = GanState(
         step=jnp.zeros((), jnp.int32),
-        key=jax.random.key(seed),
         generator=variables_g,
         discriminator=variables_d,
         opt_g=jax.jit(optimisers.generator.init)(variables_g["params"]),
         opt_d=jax.jit(optimisers.discriminator.init)(variables_d["params"]),
     )
     return networks, optimisers, state
-
-
-def parameter_count(variables: Variables) -> int:
-    """Learned values of a network, statistics left out."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))

@@ -1,35 +1,50 @@
-"""One training step and one prediction, as pure functions; the loop jits them once.
+"""One training step as pure functions, and the one way in which it is compiled."""
 
-step = functools.partial(train_step, networks=..., optimisers=..., scaling=..., objective=..., l1_weight=...)
-step = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
-"""
-
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import optax
 
+from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.maps import map_indices
-from dscgan_jax.training import losses
-from dscgan_jax.training.state import GanState, Networks, Optimisers, Variables
+from dscgan_jax.models.networks import Networks, Variables
+from dscgan_jax.training import losses, sharding
+from dscgan_jax.training.inference import compiler_options
+from dscgan_jax.training.state import GanState, Optimisers
 
 Array = jax.Array
-Batch = dict[str, Array]
 Scalars = dict[str, Array]
 Part = tuple[Array, Array, Array]  # series, target, has_map
 
-WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}  # bits; XLA prefers 256 by itself
 ABSENT = -1.0  # what both a real and a fake map hold where an exam lacks that map
 
 
-def compiler_options() -> dict[str, int]:
-    """What `jax.jit` shall tell XLA.
+def jitted_step(
+    config: ml_collections.ConfigDict,
+    networks: Networks,
+    optimisers: Optimisers,
+    scaling: Scaling,
+    mesh: jax.sharding.Mesh,
+) -> Any:
+    """`train_step` of a config under `jax.jit`: (state, batch) -> (state, scalars), the state donated.
 
-    On a CPU, to take its widest vectors (a training step at width 16 became 8 % faster).
+    The one program that trains and that is measured; the state and the scalars are on every device of the mesh.
     """
-    return WIDE_VECTORS if jax.default_backend() == "cpu" else {}
+    step = functools.partial(
+        train_step,
+        networks=networks,
+        optimisers=optimisers,
+        scaling=scaling,
+        objective=config.loss.objective,
+        l1_weight=config.loss.l1_weight,
+        accumulate=config.train.accumulate,
+    )
+    return jax.jit(step, donate_argnums=0, out_shardings=sharding.replicated(mesh), compiler_options=compiler_options())
 
 
 def train_step(
@@ -43,10 +58,10 @@ def train_step(
     l1_weight: float,
     accumulate: int = 1,
 ) -> tuple[GanState, Scalars]:
-    """One update of both networks from a batch of `data.pipeline`; see `gan_step`."""
+    """One update of both networks from a batch; see `gan_step`."""
     series = scaling.scaled_series(batch)
-    target = scaling.scaled_maps(batch["maps"])
-    has_map = batch["has_map"][:, jnp.array(map_indices(scaling.targets))]
+    target = scaling.scaled_maps(batch.maps)
+    has_map = batch.has_map[:, jnp.array(map_indices(scaling.targets))]
     return gan_step(
         state,
         series,
@@ -58,22 +73,6 @@ def train_step(
         l1_weight=l1_weight,
         accumulate=accumulate,
     )
-
-
-def predict_step(variables: Variables, batch: Batch, *, networks: Networks, scaling: Scaling, mode: str) -> Array:
-    """Maps of a batch, still scaled.
-
-    Args:
-      variables: the generator's.
-      batch: of `data.pipeline`; maps are not read.
-      networks: their structure.
-      scaling: of series and maps.
-      mode: `batch` (each slice's own statistics) or `running` (those of training).
-
-    Returns:
-      (slice, row, col, target), in (-1, 1).
-    """
-    return networks.generate(variables, scaling.scaled_series(batch), mode)[0]
 
 
 def gan_step(
@@ -125,64 +124,63 @@ def gan_step_and_gradients(
       series: (slice, time, row, col), scaled.
       target: (slice, row, col, target), scaled; anything, NaN included, where `has_map` is False.
       has_map: (slice, target), bool.
-      networks, optimisers: static.
+      networks: their structure, static.
+      optimisers: static.
       objective: of `losses.OBJECTIVES`.
       l1_weight: lambda.
-      accumulate: parts that the batch is taken in, one behind the other, to save memory. The gradients are the mean
-        over
-        the parts, batch norms see one part at a time, and the generator runs twice: before the discriminator's update
-        and after it.
+      accumulate: parts that the batch is taken in, one after the other, to save memory. The gradients are the mean
+        over the parts, batch norms see one part at a time, and the generator runs twice: before the discriminator's
+        update and after it.
 
     Returns:
       the state after the step; scalars `loss_g` = `loss_adversarial` + lambda `loss_l1`, `loss_d` = (`loss_d_real` +
       `loss_d_fake`) / 2, which is what is minimised, `accuracy_real` and `accuracy_fake` of the discriminator before
       its update; gradients of generator and discriminator.
     """
-    present = (
-        has_map.sum() * (target.size // target.shape[0] // target.shape[-1]) / accumulate
-    )  # values in a part, on average
-    passes = _Passes(networks, objective, l1_weight, present)
+    values_in_a_part = has_map.sum() * (target.size // target.shape[0] // target.shape[-1]) / accumulate  # on average
+    passes = _Passes(networks, objective, l1_weight, values_in_a_part)
     generator, discriminator = state.generator, state.discriminator
     batch = (series, target, has_map)
-    if accumulate == 1:
-        fake, pull, stats_g = passes.generate(generator, batch)
-        gradient_d, stats_d, scalars = passes.judge(discriminator, batch, fake)
-    else:
-        parts = jax.tree.map(lambda array: _split(array, accumulate), batch)
+    whole = passes.generate(generator, batch) if accumulate == 1 else None  # serves both losses
 
-        def judge_part(stats, part):
-            fake, _, stats_g = passes.generate({**generator, "stats": stats[0]}, part)
-            gradient, stats_d, scalars = passes.judge({**discriminator, "stats": stats[1]}, part, fake)
-            return (stats_g, stats_d), (gradient, scalars)
+    def judge(stats: Any, part: Part) -> tuple[Any, Any]:
+        fake, _, stats_g = whole or passes.generate({**generator, "stats": stats[0]}, part)
+        gradient, stats_d, scalars = passes.judge({**discriminator, "stats": stats[1]}, part, fake)
+        return (stats_g, stats_d), (gradient, scalars)
 
-        (stats_g, stats_d), of_parts = jax.lax.scan(judge_part, (generator["stats"], discriminator["stats"]), parts)
-        gradient_d, scalars = jax.tree.map(lambda leaf: leaf.mean(0), of_parts)
-
+    stats = (generator["stats"], discriminator["stats"])
+    (stats_g, stats_d), (gradient_d, scalars) = _over_parts(judge, stats, batch, accumulate)
     updates_d, opt_d = optimisers.discriminator.update(gradient_d, state.opt_d, discriminator["params"])
-    updated = {"params": optax.apply_updates(discriminator["params"], updates_d), "stats": stats_d}
+    params_d = optax.apply_updates(discriminator["params"], updates_d)
 
-    if accumulate == 1:
-        gradient_fake, stats_d, more = passes.improve(updated, batch, fake)
-        (gradient_g,) = pull(gradient_fake)
-    else:
+    def improve(stats: Variables, part: Part) -> tuple[Any, Any]:
+        fake, pull, _ = whole or passes.generate(generator, part)
+        gradient_fake, stats, scalars = passes.improve({"params": params_d, "stats": stats}, part, fake)
+        return stats, (pull(gradient_fake)[0], scalars)
 
-        def improve_part(stats, part):
-            fake, pull, _ = passes.generate(generator, part)
-            gradient_fake, stats, scalars = passes.improve({**updated, "stats": stats}, part, fake)
-            return stats, (pull(gradient_fake)[0], scalars)
-
-        stats_d, of_parts = jax.lax.scan(improve_part, stats_d, parts)
-        gradient_g, more = jax.tree.map(lambda leaf: leaf.mean(0), of_parts)
-
+    stats_d, (gradient_g, more) = _over_parts(improve, stats_d, batch, accumulate)
     updates_g, opt_g = optimisers.generator.update(gradient_g, state.opt_g, generator["params"])
     state = state.replace(
         step=state.step + 1,
         opt_g=opt_g,
         opt_d=opt_d,
         generator={"params": optax.apply_updates(generator["params"], updates_g), "stats": stats_g},
-        discriminator={"params": updated["params"], "stats": stats_d},
+        discriminator={"params": params_d, "stats": stats_d},
     )
     return state, scalars | more, (gradient_g, gradient_d)
+
+
+def _over_parts(work: Callable[[Any, Part], tuple[Any, Any]], stats: Any, batch: Part, n_parts: int) -> tuple[Any, Any]:
+    """`work` on one part of the batch after the other, each with the statistics that the one before it left.
+
+    Returns:
+      the statistics afterwards, and the mean over the parts of what `work` gives beside them.
+    """
+    if n_parts == 1:
+        return work(stats, batch)
+    parts = jax.tree.map(lambda array: _split(array, n_parts), batch)
+    stats, of_parts = jax.lax.scan(work, stats, parts)
+    return stats, jax.tree.map(lambda leaf: leaf.mean(0), of_parts)
 
 
 def _split(batch: Array, parts: int) -> Array:
@@ -208,7 +206,7 @@ class _Passes:
         """Gradient of the discriminator's loss on real and fake, its statistics afterwards, scalars."""
         series, real, fake, _ = self._maps(part, jax.lax.stop_gradient(fake))
 
-        def loss(params):
+        def loss(params: Any) -> tuple[Array, Any]:
             logits_real, stats = self._networks.discriminate({**discriminator, "params": params}, series, real, "train")
             logits_fake, stats = self._networks.discriminate({"params": params, "stats": stats}, series, fake, "train")
             loss_real = losses.adversarial(logits_real, True, self._objective).mean()
@@ -228,7 +226,7 @@ class _Passes:
     def improve(self, discriminator: Variables, part: Part, fake: Array) -> tuple[Array, Variables, Scalars]:
         """Gradient of the generator's loss with respect to the fake, the discriminator's statistics, scalars."""
 
-        def loss(fake):
+        def loss(fake: Array) -> tuple[Array, Any]:
             series, real, shown, has_map = self._maps(part, fake)
             logits, stats = self._networks.discriminate(discriminator, series, shown, "train")
             loss_adversarial = losses.adversarial(logits, True, self._objective).mean()

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: `metrics.jsonl` and TensorBoard events; when to tell it; when to stop.
+"""What a run records while it trains: `metrics.jsonl` and TensorBoard events; when to do so; when to stop.
 
 `metrics.jsonl` holds one JSON object per row, keys sorted, and no clock: a run that was killed and resumed writes the
 same bytes as one that never stopped. Wall time is in the TensorBoard events alone.
@@ -82,7 +82,7 @@ class Tracker:
     Args:
       workdir: existing or not.
       start_step: the step restored from a checkpoint; rows of later steps, which will be made again, are dropped.
-        0 starts anew.
+        0 starts from the beginning.
     """
 
     def __init__(self, workdir: pathlib.Path | str, start_step: int = 0):

@@ -1,14 +1,24 @@
-"""Bad input through the front door: status 1, one readable line, nothing half-written; and the good path."""
+"""Bad input through the front door: status 1, one readable line, nothing half-written; and the good path.
+
+The program runs in this process; a process of its own shows what only a process can: its exit status, its two streams,
+a signal, a limit on its files.
+"""
 
 import gzip
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import nibabel
 import numpy as np
 import pytest
 import runs
+from command_line import program
 
+from dscgan_jax import provenance
 from dscgan_jax.training import checkpoints
 
 
@@ -16,7 +26,7 @@ from dscgan_jax.training import checkpoints
 def world(tmp_path_factory):
     """Phantom exams, a trained tiny run and room for broken copies."""
     folder = tmp_path_factory.mktemp("world")
-    runs.main(
+    program(
         "--mode=phantom",
         f"--output={folder / 'exams'}",
         "--preset=acute",
@@ -150,7 +160,7 @@ def full_disk(world, tmp_path):
 
 
 def full_disk_while_training(world, tmp_path):
-    arguments = runs.overrides(world[0] / "exams", world[0] / "cache")
+    arguments = runs.overrides(world[0] / "exams", world[0] / "cache", runs.QUICK)
     return [[*arguments, f"--workdir={tmp_path / 'run'}"], tmp_path / "run" / "evaluation", {"file_limit": 12}], "disk"
 
 
@@ -212,7 +222,7 @@ def half_deleted_checkpoint(world, tmp_path):
 
 
 def loss_that_is_not_finite(world, tmp_path):
-    arguments = runs.overrides(world[0] / "exams", world[0] / "cache", train__learning_rate=1e30)
+    arguments = runs.overrides(world[0] / "exams", world[0] / "cache", runs.QUICK, train__learning_rate=1e30)
     return [[*arguments, f"--workdir={tmp_path / 'run'}"], tmp_path / "run" / "checkpoints", {}], "not finite"
 
 
@@ -321,11 +331,14 @@ CASES = [
 ]
 
 
+IN_A_PROCESS = [unknown_flag, full_disk_while_training]  # the others run here
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_bad_input_is_one_line_and_leaves_nothing_behind(world, tmp_path, case):
     (arguments, output, how), words = case(world, tmp_path)
     before = runs.snapshot(output)
-    done = runs.main(*arguments, **how)
+    done = (runs.main if case in IN_A_PROCESS else program)(*arguments, **how)
     told = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert done.returncode == 1, done.stderr
     assert len(told) == 1 and done.stderr.rstrip().endswith(told[0]), done.stderr
@@ -333,6 +346,62 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(world, tmp_path, case):
     assert "Traceback" not in done.stdout + done.stderr
     assert "defect" not in told[0]
     assert runs.snapshot(output) == before
+
+
+def test_help_is_printed_and_is_no_error():
+    done = runs.main("--help")
+    assert done.returncode == 0 and done.stderr == ""
+    assert "--mode" in done.stdout and "--config" in done.stdout and "predict" in done.stdout
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_keeps_its_last_checkpoint(world, tmp_path):
+    rows = tmp_path / "run" / "metrics.jsonl"
+    arguments = runs.overrides(world[0] / "exams", world[0] / "cache", runs.QUICK, train__steps=5000)
+    process = subprocess.Popen(
+        runs.command(*arguments, f"--workdir={tmp_path / 'run'}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=runs.environment(),
+    )
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if rows.is_file() and rows.read_text().count('"validation_error"') >= 2:  # behind the first checkpoint
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    printed, error = process.communicate(timeout=120)
+    line = "interrupted; a run resumes from its last checkpoint when its command is given again."
+    assert process.returncode == 1 and error.rstrip().endswith(line), error
+    assert "Traceback" not in printed + error
+    assert int(checkpoints.choose_step(tmp_path / "run", "latest")) >= 2
+    assert not list((tmp_path / "run").glob(".*"))  # nobody has it any more
+
+
+UNCAUGHT = """
+from dscgan_jax import main
+def fail(mode):
+    raise ZeroDivisionError("something\\nin two lines")
+main.run = fail
+main.entry()
+"""
+
+
+def test_an_error_that_nobody_expected_is_called_a_defect_and_shown_on_demand():
+    line = "error: ZeroDivisionError: something in two lines (this is a defect of dscgan_jax; --debug shows where)"
+    plain, debug = (
+        subprocess.run(
+            [sys.executable, "-c", UNCAUGHT, *given],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=runs.environment(),
+        )
+        for given in ([], ["--debug"])
+    )
+    assert (plain.returncode, plain.stdout, plain.stderr.strip()) == (1, "", line)
+    assert debug.returncode == 1 and debug.stderr.rstrip().endswith(line)
+    assert debug.stderr.startswith("Traceback") and "in fail" in debug.stderr
 
 
 def test_the_whole_path_leaves_everything_that_was_promised(world):
@@ -349,12 +418,12 @@ def test_the_whole_path_leaves_everything_that_was_promised(world):
     assert list((run / "samples").glob("*.png")) and list((run / "checkpoints").iterdir())
     assert list(run.glob("events.*"))
     summary = json.loads((run / "evaluation/test/summary.json").read_text())
-    assert set(summary["results"]) == {"network_batch", "network_running", "blank", "null_median"}
+    assert set(summary["results"]) == {"network_per_slice", "network_running", "blank", "null_median"}
     assert "null_median" in printed and str(run / "report.html") in printed
 
 
 def test_predict_keeps_grid_and_name_of_the_series(world, tmp_path):
-    runs.main(
+    program(
         "--mode=predict",
         f"--workdir={world[0] / 'run'}",
         f"--input={series_of(world)}",
@@ -369,7 +438,7 @@ def test_predict_keeps_grid_and_name_of_the_series(world, tmp_path):
 
 
 def test_a_real_exam_becomes_a_map(world, real_exam, tmp_path):
-    runs.main(
+    program(
         "--mode=predict",
         f"--workdir={world[0] / 'run'}",
         f"--input={real_exam}",
@@ -382,7 +451,7 @@ def test_a_real_exam_becomes_a_map(world, real_exam, tmp_path):
 
 
 def test_a_real_exam_is_deconvolved_without_any_help(real_exam, tmp_path):
-    done = runs.main("--mode=deconvolve", f"--input={real_exam}", f"--output={tmp_path / 'maps'}", check=True)
+    done = program("--mode=deconvolve", f"--input={real_exam}", f"--output={tmp_path / 'maps'}", check=True)
     tmax = nibabel.load(tmp_path / "maps" / "sub-moyamoya_tmax.nii.gz")
     np.testing.assert_allclose(tmax.affine, nibabel.load(real_exam).affine, atol=1e-5)
     inside = tmax.get_fdata()[nibabel.load(tmp_path / "maps" / "sub-moyamoya_mask.nii.gz").get_fdata() > 0]
@@ -393,7 +462,7 @@ def test_a_real_exam_is_deconvolved_without_any_help(real_exam, tmp_path):
 def test_network_baselines_and_nulls_stand_in_one_table(world, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(world[0] / "run", run)
-    done = runs.main(
+    done = program(
         "--mode=evaluate",
         f"--workdir={run}",
         f"--config.data.root={world[0] / 'exams'}",
@@ -403,22 +472,22 @@ def test_network_baselines_and_nulls_stand_in_one_table(world, tmp_path):
         check=True,
     )
     results = json.loads((run / "evaluation/test/summary.json").read_text())["results"]
-    assert list(results) == ["network_batch", "network_running", "parametric", "csvd", "blank", "null_median"]
+    assert list(results) == ["network_per_slice", "network_running", "parametric", "csvd", "blank", "null_median"]
     errors = {source: result["tmax"]["brain"]["mae"]["mean"] for source, result in results.items()}
-    assert errors["parametric"] < min(errors["csvd"], errors["null_median"], errors["network_batch"])
+    assert errors["parametric"] < min(errors["csvd"], errors["null_median"], errors["network_per_slice"])
     # Without the fields on the command line the stored config says what stands there.
     shutil.copytree(world[0] / "run", tmp_path / "plain")
-    runs.main(
+    program(
         "--mode=evaluate",
         f"--workdir={tmp_path / 'plain'}",
         f"--config.data.cache_dir={world[0] / 'cache'}",
         check=True,
     )
     stored = json.loads((tmp_path / "plain/evaluation/test/summary.json").read_text())["results"]
-    assert list(stored) == ["network_batch", "network_running", "blank", "null_median"]
+    assert list(stored) == ["network_per_slice", "network_running", "blank", "null_median"]
     summary = json.loads((run / "evaluation/test/summary.json").read_text())
     assert summary["data"]["arterial_input"] == "files"
-    assert "own arterial curve" in done.stdout and "parametric fit" in (run / "report.html").read_text()
+    assert "own AIF" in done.stdout and "parametric fit" in (run / "report.html").read_text()
 
 
 def test_anybodys_maps_are_scored_by_the_same_code(world, tmp_path):
@@ -426,7 +495,7 @@ def test_anybodys_maps_are_scored_by_the_same_code(world, tmp_path):
     folder.mkdir()
     for path in (world[0] / "exams").rglob("*_tmax.nii.gz"):
         shutil.copy(path, folder)
-    runs.main(
+    program(
         "--mode=evaluate",
         f"--maps={folder}",
         f"--workdir={tmp_path / 'run'}",
@@ -443,13 +512,13 @@ def test_exams_that_were_moved_keep_their_splits_and_others_are_scored_under_the
     moved = exams_copy(world, tmp_path)
     (moved / "participants.tsv").unlink()
     before = (run / "evaluation/test/subjects.csv").read_text().splitlines()
-    runs.main("--mode=evaluate", f"--workdir={run}", f"--config.data.root={moved}/", check=True)
+    program("--mode=evaluate", f"--workdir={run}", f"--config.data.root={moved}/", check=True)
     after = (run / "evaluation/test/subjects.csv").read_text().splitlines()
     assert [row.split(",")[:4] for row in before] == [row.split(",")[:4] for row in after]
 
     others = tmp_path / "others"
-    runs.main("--mode=phantom", f"--output={others}", "--subjects=3", "--size=32", "--slices=2", "--seed=9", check=True)
-    runs.main("--mode=evaluate", f"--workdir={run}", f"--config.data.root={others}", check=True)
+    program("--mode=phantom", f"--output={others}", "--subjects=3", "--size=32", "--slices=2", "--seed=9", check=True)
+    program("--mode=evaluate", f"--workdir={run}", f"--config.data.root={others}", check=True)
     summary = json.loads((run / "evaluation/others-test/summary.json").read_text())
     assert len(summary["subjects"]) == 1 and summary["data"]["scored_source"] == str(others)
     assert (run / "report_others-test.html").is_file()
@@ -458,14 +527,14 @@ def test_exams_that_were_moved_keep_their_splits_and_others_are_scored_under_the
 
 def test_a_machine_without_git_only_lacks_the_commit(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    versions = checkpoints.software_versions()
+    versions = provenance.software_versions()
     assert versions["git"] is None and versions["jax"]
 
 
 def test_check_says_what_is_usable(world, tmp_path):
     root = exams_copy(world, tmp_path)
     (root / "sub-0003" / "perf" / "sub-0003_dsc.nii.gz").write_bytes(b"broken")
-    printed = runs.main("--mode=check", f"--config.data.root={root}", check=True).stdout
+    printed = program("--mode=check", f"--config.data.root={root}", check=True).stdout
     assert "sub-0001" in printed and "sub-0003_dsc.nii.gz" in printed
 
 
@@ -479,7 +548,7 @@ def test_maps_are_scored_where_nobody_is_there_to_train_on(world, tmp_path):
     folder.mkdir()
     for path in root.rglob("*_cbf.nii.gz"):
         shutil.copy(path, folder)
-    runs.main(
+    program(
         "--mode=evaluate",
         f"--maps={folder}",
         f"--workdir={tmp_path / 'run'}",

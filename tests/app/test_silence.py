@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from runs import snapshot
 
-from dscgan_jax.data import exams, layouts, nifti
+from dscgan_jax.data import aif, exams, nifti
+from dscgan_jax.data.checks import folder
 from dscgan_jax.errors import InputError
-from dscgan_jax.methods import conventional as deconvolve
+from dscgan_jax.methods.conventional import deconvolved
+from dscgan_jax.methods.folder import deconvolve_file
 from dscgan_jax.perfusion.conventional import Settings
-from dscgan_jax.phantom import cohort as phantom_exams
+from dscgan_jax.phantom import cohort
 from dscgan_jax.phantom.exam import Phantom, draw_phantom
 
 SVD = Settings(method="csvd")  # quick; what is read and found before is the same for all methods
@@ -68,9 +70,9 @@ class Spoiled:
     def maps(self, settings: Settings = SVD, **overrules):
         """The maps and what was found, without files and pictures."""
         self.write()
-        exam = layouts.load_series(self.path, exams.Overrules(**overrules))
-        result = deconvolve.deconvolve_exam(exam, settings, deconvolve.given_of(exam, str(self.aif)))
-        return result.volumes, deconvolve.findings_of(result, exam)
+        exam = exams.load_exam(exams.lone_series(self.path, exams.Overrules(**overrules)))
+        maps = deconvolved(exam, settings, aif.given_of(exam, self.aif)).maps
+        return maps.volumes, maps.findings
 
     def curve_of(self, frames) -> None:
         """The arterial curve at other frames of the exam."""
@@ -81,9 +83,7 @@ class Spoiled:
         """The one line that refuses it; nothing is written."""
         self.write()
         with pytest.raises(InputError) as refused:
-            deconvolve.deconvolve_file(
-                self.path, self.out, SVD, aif=str(self.aif), overrules=exams.Overrules(**overrules)
-            )
+            deconvolve_file(self.path, self.out, SVD, aif=str(self.aif), overrules=exams.Overrules(**overrules))
         assert not snapshot(self.out)
         text = str(refused.value)
         assert "\n" not in text and str(self.path.parent) in text
@@ -325,7 +325,7 @@ def test_frames_in_the_wrong_order_are_refused_by_every_reader(spoiled, order):
     spoiled.series = spoiled.series[..., order(spoiled.series.shape[-1])]
     assert "in the order of their acquisition" in spoiled.line()
     with pytest.raises(InputError, match="--accept=frame_order"):
-        layouts.load_series(spoiled.path)
+        exams.load_exam(spoiled.path)
 
 
 def test_what_is_accepted_is_recorded(spoiled):
@@ -333,7 +333,7 @@ def test_what_is_accepted_is_recorded(spoiled):
     spoiled.series = spoiled.series[..., frames]
     spoiled.curve_of(frames)
     spoiled.write()
-    deconvolve.deconvolve_file(
+    deconvolve_file(
         spoiled.path, spoiled.out, SVD, aif=str(spoiled.aif), overrules=exams.Overrules(accept=("second_bolus",))
     )
     record = json.loads((spoiled.out / "sub-1_tmax.json").read_text())
@@ -345,19 +345,17 @@ def test_what_is_accepted_is_recorded(spoiled):
 
 
 def test_check_and_sidecar_tell_the_same(exam, tmp_path):
-    phantom_exams.write_exam(tmp_path, "sub-1", exam)
+    cohort.write_exam(tmp_path, "sub-1", exam)
     perf = tmp_path / "sub-1" / "perf"
     header = gzip.decompress((perf / "sub-1_dsc.nii.gz").read_bytes())
     volume = np.frombuffer(header, np.int16, offset=352).copy().reshape(exam.series.shape, order="F")
     volume[..., 3, 30] = 0
     (perf / "sub-1_dsc.nii.gz").unlink()
     (perf / "sub-1_dsc.nii").write_bytes(header[:352] + volume.tobytes(order="F"))
-    [row] = layouts.check(tmp_path, "bids")
-    _, findings = deconvolve.deconvolve_file(
-        perf / "sub-1_dsc.nii", tmp_path / "out", SVD, aif=str(perf / "sub-1_aif.tsv")
-    )
+    [row] = folder.check(tmp_path, "bids")
+    _, findings = deconvolve_file(perf / "sub-1_dsc.nii", tmp_path / "out", SVD, aif=str(perf / "sub-1_aif.tsv"))
     stored = json.loads((tmp_path / "out" / "sub-1_tmax.json").read_text())["Findings"]
-    assert "signal_missing" in names(row.details["findings"]) & names(findings) & {record["Name"] for record in stored}
+    assert "signal_missing" in names(row.details.findings) & names(findings) & {record["Name"] for record in stored}
     assert "missing" in (tmp_path / "out" / "sub-1_qc.html").read_text()
 
 
@@ -369,4 +367,4 @@ def test_a_header_that_claims_more_than_the_file_holds_is_one_line(spoiled):
     spoiled.path = spoiled.path.with_name("sub-1_dsc.nii")
     spoiled.path.write_bytes(bytes(raw))
     with pytest.raises(InputError, match="contradict"):
-        layouts.load_series(spoiled.path)
+        exams.load_exam(spoiled.path)

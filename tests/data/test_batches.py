@@ -5,19 +5,18 @@ import itertools
 import pathlib
 from collections import Counter
 
+import jax
 import numpy as np
 import pytest
 from exams import config_of, write_fake_cohort, write_fake_exam
 
-from dscgan_jax.data import batches as pipeline
-from dscgan_jax.data import dataset as builder
-from dscgan_jax.data import layouts, preparation
+from dscgan_jax.data import batches, dataset, exams, layouts, preparation
 from dscgan_jax.errors import InputError
 
 
 def prepared_of(root, cache):
     """Prepared without a validation split, as exams are that are only read."""
-    return builder.prepared(config_of(root, cache), progress=False, for_training=False)
+    return dataset.prepared(config_of(root, cache), progress=False, for_training=False)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def data_set(tmp_path_factory):
 
 def _batches(built, count, **changes):
     options = {"batch_size": 4, "seed": 0, "read_threads": 2} | changes
-    return list(itertools.islice(pipeline.train_batches(built, **options), count))
+    return list(itertools.islice(batches.train_batches(built, **options), count))
 
 
 def _names(built, split="train"):
@@ -40,21 +39,22 @@ def _names(built, split="train"):
     return {example["dsc"].tobytes(): example["slice_index"] for example in built.as_data_source(split)}
 
 
-def _order(built, batches):
+def _order(built, made):
     names = _names(built)
-    return [names[dsc.tobytes()] for batch in batches for dsc in batch["dsc"]]
+    return [names[dsc.tobytes()] for batch in made for dsc in batch.dsc]
 
 
 def _assert_equal(first, second):
+    first, second = first.to_dict(), second.to_dict()
     assert first.keys() == second.keys()
     for name in first:
-        assert np.asarray(first[name]).dtype == np.asarray(second[name]).dtype, name
+        assert first[name].dtype == second[name].dtype, name
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 def test_a_batch_holds_the_fields_of_the_contract(data_set):
     (batch,) = _batches(data_set, 1)
-    shapes = {name: (values.shape, values.dtype.name) for name, values in batch.items()}
+    shapes = {name: (values.shape, values.dtype.name) for name, values in batch.to_dict().items()}
     assert shapes == {
         "dsc": ((4, 64, 16, 16), "int16"),
         "dsc_scale": ((4,), "float32"),
@@ -66,7 +66,11 @@ def test_a_batch_holds_the_fields_of_the_contract(data_set):
         "brain_signal": ((4,), "float32"),
         "echo_seconds": ((4,), "float32"),
     }
-    assert set(pipeline.network_inputs(batch)) == set(pipeline.INPUT_FIELDS)
+    assert set(batch.to_dict()) - set(batch.inputs.to_dict()) == {"maps", "has_map", "mask"}
+    expected = batches.shapes(data_set, 4, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    assert jax.tree.map(lambda one: (one.shape, one.dtype), batch) == jax.tree.map(
+        lambda one: (one.shape, one.dtype), expected
+    )
 
 
 def test_memory_and_disk_give_identical_batches(data_set):
@@ -75,7 +79,7 @@ def test_memory_and_disk_give_identical_batches(data_set):
 
 
 def test_memory_is_used_only_where_the_split_fits(data_set, monkeypatch):
-    monkeypatch.setattr(pipeline, "_in_memory", lambda *_: pytest.fail("read into memory"))
+    monkeypatch.setattr(batches, "_in_memory", lambda *_: pytest.fail("read into memory"))
     _batches(data_set, 1, memory_mib=0.2)  # 7 slices of 38 KiB
 
 
@@ -106,13 +110,13 @@ def test_the_shares_of_all_processes_one_behind_the_other_are_the_batch(data_set
         for index in range(process_count)
     ]
     for batch, *parts in zip(whole, *shares, strict=True):
-        _assert_equal(batch, {name: np.concatenate([part[name] for part in parts]) for name in batch})
+        _assert_equal(batch, jax.tree.map(lambda *values: np.concatenate(values), *parts))
 
 
 @pytest.mark.parametrize(("n_slices", "batch_size"), [(7, 4), (3, 8), (8, 8), (12, 4), (5, 24)])
 @pytest.mark.parametrize("process_count", [1, 2, 4])
 def test_no_slice_is_lost_or_doubled_in_any_epoch(n_slices, batch_size, process_count):
-    orders = [pipeline.BatchOrder(3, n_slices, batch_size, index, process_count) for index in range(process_count)]
+    orders = [batches.BatchOrder(3, n_slices, batch_size, index, process_count) for index in range(process_count)]
     seen = np.concatenate([order(step) for step in range(4 * n_slices) for order in orders])
     epochs = seen[: len(seen) // n_slices * n_slices].reshape(-1, n_slices)
     assert len(epochs) >= 3
@@ -121,36 +125,34 @@ def test_no_slice_is_lost_or_doubled_in_any_epoch(n_slices, batch_size, process_
 
 def test_the_order_is_fixed_for_good():
     """Another order would make another run of every run that resumes."""
-    assert [pipeline.BatchOrder(0, 7, 4)(step).tolist() for step in (0, 1, 1000)] == [
+    assert [batches.BatchOrder(0, 7, 4)(step).tolist() for step in (0, 1, 1000)] == [
         [0, 2, 4, 1],
         [5, 3, 6, 0],
         [4, 2, 6, 5],
     ]
-    assert pipeline.BatchOrder(1, 7, 4)(0).tolist() == [6, 1, 2, 4]
+    assert batches.BatchOrder(1, 7, 4)(0).tolist() == [6, 1, 2, 4]
 
 
 def test_evaluation_sees_each_slice_exactly_once_and_marks_the_padding(data_set):
-    batches = list(pipeline.evaluation_batches(data_set, "test", batch_size=4, read_threads=2))
-    assert [len(batch["dsc"]) for batch in batches] == [4, 4]
+    made = list(batches.evaluation_batches(data_set, "test", batch_size=4, read_threads=2))
+    assert [len(one.batch.dsc) for one in made] == [4, 4]
     seen = Counter(
         (subject, int(number))
-        for batch in batches
-        for subject, number, padding in zip(batch["subject"], batch["slice_index"], batch["is_padding"], strict=True)
+        for one in made
+        for subject, number, padding in zip(one.subject, one.slice_index, one.is_padding, strict=True)
         if not padding
     )
     assert seen == {("sub-0002", number): 1 for number in range(5)}
-    assert batches[1]["is_padding"].tolist() == [False, True, True, True]
+    assert made[1].is_padding.tolist() == [False, True, True, True]
     shares = [
-        list(pipeline.evaluation_batches(data_set, "test", batch_size=4, process_index=index, process_count=2))
+        list(batches.evaluation_batches(data_set, "test", batch_size=4, process_index=index, process_count=2))
         for index in (0, 1)
     ]
-    assert sorted(int(n) for share in shares for b in share for n in b["slice_index"][~b["is_padding"]]) == list(
-        range(5)
-    )
+    assert sorted(int(n) for share in shares for b in share for n in b.slice_index[~b.is_padding]) == list(range(5))
 
 
 def test_evaluation_reads_each_slice_once_and_keeps_nothing(data_set):
-    assert set(inspect.signature(pipeline.evaluation_batches).parameters) == {
+    assert set(inspect.signature(batches.evaluation_batches).parameters) == {
         "builder",
         "split",
         "batch_size",
@@ -161,29 +163,29 @@ def test_evaluation_reads_each_slice_once_and_keeps_nothing(data_set):
 
 
 def test_an_empty_split_has_no_evaluation_batches_and_no_training(data_set, monkeypatch):
-    assert list(pipeline.evaluation_batches(data_set, "validation", batch_size=4)) == []
-    monkeypatch.setattr(pipeline.Slices, "of", lambda *_: pipeline.Slices([], "", ()))
+    assert list(batches.evaluation_batches(data_set, "validation", batch_size=4)) == []
+    monkeypatch.setattr(batches.Slices, "of", lambda *_: batches.Slices([], "", ()))
     with pytest.raises(InputError, match="the training split is empty"):
-        next(pipeline.train_batches(data_set, batch_size=4, seed=0))
+        next(batches.train_batches(data_set, batch_size=4, seed=0))
 
 
 def test_a_batch_must_divide_over_the_devices():
-    pipeline.check_batch_size(8, 4)
+    batches.check_batch_size(8, 4)
     with pytest.raises(InputError, match=r"batch_size is 6; it must be a multiple of the 4 devices, for example 4"):
-        pipeline.check_batch_size(6, 4)
+        batches.check_batch_size(6, 4)
     with pytest.raises(InputError, match=r"batch_size is 2; .* for example 8"):
-        pipeline.check_batch_size(2, 8)
+        batches.check_batch_size(2, 8)
 
 
 def test_slices_of_an_exam_are_the_input_of_its_batches(data_set, tmp_path):
     config_root = write_fake_cohort(tmp_path / "root", 1, ("train",))
-    exam = layouts.load_exam(layouts.find_subjects(config_root, "bids")[0])
+    exam = exams.load_exam(layouts.find_subjects(config_root, "bids")[0])
     settings = preparation.PreparationSettings(16, 0, 64, "stretch", 1.5, "keep", outside_brain="zero")
-    alone = pipeline.inputs_of_exam(preparation.prepare(exam, settings), np.array([2, 0]))
+    alone = preparation.prepare(exam, settings).inputs(np.array([2, 0]))
     built = prepared_of(config_root, tmp_path / "cache")
     (batch,) = _batches(built, 1, batch_size=3)
-    where = [int(np.flatnonzero((batch["dsc"] == dsc).all(axis=(1, 2, 3)))[0]) for dsc in alone["dsc"]]
-    _assert_equal(alone, {name: values[where] for name, values in pipeline.network_inputs(batch).items()})
+    where = [int(np.flatnonzero((batch.dsc == dsc).all(axis=(1, 2, 3)))[0]) for dsc in alone.dsc]
+    _assert_equal(alone, batch.rows(where).inputs)
 
 
 @pytest.mark.parametrize("memory_mib", [0, 100])

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from exams import AFFINE, config_of, fake_arrays, prepared_of, write_fake_cohort, write_fake_exam
 
 from dscgan_jax.data import dataset as builder
-from dscgan_jax.data import layouts, nifti, preparation
+from dscgan_jax.data import exams, layouts, nifti, preparation
 from dscgan_jax.data.scaling import SIGNALS, Scaling
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
@@ -38,7 +38,7 @@ def test_each_slice_is_one_example_and_holds_what_preparation_made(cohort):
     }
     example = built.as_data_source("test")[1]
     files = layouts.find_subjects(config.data.root, "bids")[2]
-    expected = preparation.prepare(layouts.load_exam(files), preparation.PreparationSettings.from_config(config.data))
+    expected = preparation.prepare(exams.load_exam(files), preparation.PreparationSettings.from_config(config.data))
     assert example["subject"] == b"sub-0003" and example["slice_index"] == 1 and example["findings"] == b"motion"
     np.testing.assert_array_equal(example["dsc"], expected.dsc[1])
     np.testing.assert_array_equal(example["maps"], expected.maps[1])
@@ -86,7 +86,7 @@ def test_other_settings_files_or_splits_make_another_data_set(tmp_path):
     root = write_fake_cohort(tmp_path / "root", 3)
     config = config_of(root, tmp_path / "cache")
     folders = [builder.prepared(config, progress=False).data_dir]
-    folders.append(prepared_of(root, tmp_path / "cache", transients="hold").data_dir)
+    folders.append(prepared_of(root, tmp_path / "cache", non_steady_state="hold").data_dir)
     folders.append(prepared_of(root, tmp_path / "cache", tr_seconds=2.0).data_dir)
     write_fake_exam(root, "sub-0002", seed=9)
     folders.append(builder.prepared(config, progress=False).data_dir)
@@ -217,7 +217,7 @@ def test_a_killed_build_is_not_taken_for_whole_and_its_debris_is_swept(tmp_path)
     undisturbed = prepared_of(root, tmp_path / "other_cache")
     assert built.info.metadata == undisturbed.info.metadata
     assert [example["subject"] for example in built.as_data_source("train")] == [b"sub-0001"] * 3 + [b"sub-0002"] * 3
-    prepared_of(root, cache, transients="hold")
+    prepared_of(root, cache, non_steady_state="hold")
     assert list(cache.rglob("incomplete.*")) == []  # and now nobody does
 
 
@@ -276,3 +276,8 @@ def test_a_damaged_description_is_noticed(tmp_path, name):
     path.write_text(path.read_text()[:-20])
     with pytest.raises(InputError, match="remove"):
         prepared_of(root, tmp_path / "cache")
+
+
+def test_the_digest_of_preparation_settings_is_that_of_older_versions():
+    settings = preparation.PreparationSettings(64, 0, 64, "seconds", 1.25, "hold", lead_seconds=12.0)
+    assert builder._hash(settings.to_json()) == "b4f3236f4da01780"

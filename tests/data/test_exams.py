@@ -2,10 +2,21 @@
 
 import numpy as np
 import pytest
-from exams import AFFINE, fake_arrays, rewrite_sidecar, truncate, write_anything, write_fake_exam
+from exams import (
+    AFFINE,
+    ECHO_SECONDS,
+    FRAME_SECONDS,
+    fake_arrays,
+    rewrite_sidecar,
+    stored_arrays,
+    truncate,
+    write_anything,
+    write_fake_exam,
+)
 
-from dscgan_jax.data import layouts, preparation
-from dscgan_jax.data.exams import Overrules, load_exam, load_series, mask_from_signal
+from dscgan_jax.data import grid, layouts, preparation
+from dscgan_jax.data.checks import folder as folder_checks
+from dscgan_jax.data.exams import Exam, load_exam
 from dscgan_jax.errors import InputError
 
 
@@ -18,11 +29,13 @@ def test_a_loaded_exam_is_what_was_written(tmp_path):
     write_fake_exam(tmp_path, seed=4)
     exam = load_exam(_only(tmp_path))
     series, maps, mask = fake_arrays(seed=4)
-    np.testing.assert_array_equal(exam.series, series)
-    np.testing.assert_array_equal(exam.maps["tmax"], maps["tmax"])
-    np.testing.assert_array_equal(exam.mask, mask)
+    stored_series, stored_maps, stored_mask = stored_arrays(exam)
+    np.testing.assert_array_equal(stored_series, series)
+    np.testing.assert_array_equal(stored_maps["tmax"], maps["tmax"])
+    np.testing.assert_array_equal(stored_mask, mask)
+    assert exam.affine[0, 0] > 0 > AFFINE[0, 0]  # RAS from reading on
     assert (exam.frame_seconds, exam.echo_seconds, exam.mask_source, exam.findings) == (1.5, 0.03, "file", ())
-    assert exam.timing.transient_frames == 1 and exam.timing.peak_frame > 12
+    assert exam.timing.non_steady_frames == 1 and exam.timing.peak_frame > 12
 
 
 def _rewrite(folder, name, data, affine=AFFINE, **changes):
@@ -60,7 +73,7 @@ BAD_EXAMS = {
     "no bolus": (_series(lambda s: s * 0 + s[..., 5:6]), r"_dsc\.nii\.gz: no bolus"),
     "CT": (_series(lambda s: np.where(s > 100, 2000 - s[..., 5:6] * 0 - s, s)), "rises instead of falling"),
     "a map on another grid": (_map_on_another_grid, r"_tmax\.nii\.gz: expected the grid of the series \(16, 16, 3\)"),
-    "a map elsewhere": (_map_elsewhere, r"_tmax\.nii\.gz: the file lies up to 5\.0 mm away"),
+    "a map elsewhere": (_map_elsewhere, r"_tmax\.nii\.gz: the file is up to 5\.0 mm away"),
     "a truncated map": (
         lambda f: truncate(f / "sub-0001_tmax.nii.gz"),
         r"_tmax\.nii\.gz: the compressed file is cut off",
@@ -83,7 +96,7 @@ def test_a_bad_exam_is_refused_by_name_and_check_says_why(tmp_path, kind):
     with pytest.raises(InputError, match=message) as caught:
         load_exam(_only(tmp_path), need_maps=("tmax",))
     assert "\n" not in str(caught.value)
-    (row,) = layouts.check(tmp_path, "bids", need_maps=("tmax",))
+    (row,) = folder_checks.check(tmp_path, "bids", need_maps=("tmax",))
     assert not row.usable and row.reason == str(caught.value)
 
 
@@ -100,10 +113,11 @@ def test_a_few_bad_values_are_repaired_and_recorded(tmp_path):
     _rewrite(folder, "tmax", tmax)
     exam = load_exam(_only(tmp_path))
     before, at, after, behind = series[8, 8, 1, [28, 29, 31, 32]]
-    assert exam.series[8, 8, 1, 30] == pytest.approx((9 * (at + after) - before - behind) / 16)
-    assert not exam.series[0, 0, 0].any() and exam.series[8, 9, 1, 31] == 0
-    assert exam.maps["tmax"][0, 0, 0] == exam.maps["tmax"][8, 8, 1] == 0
-    np.testing.assert_array_equal(exam.maps["tmax"][8, 9], maps["tmax"][8, 9])
+    series, stored_maps, _ = stored_arrays(exam)
+    assert series[8, 8, 1, 30] == pytest.approx((9 * (at + after) - before - behind) / 16)
+    assert not series[0, 0, 0].any() and series[8, 9, 1, 31] == 0
+    assert stored_maps["tmax"][0, 0, 0] == stored_maps["tmax"][8, 8, 1] == 0
+    np.testing.assert_array_equal(stored_maps["tmax"][8, 9], maps["tmax"][8, 9])
     assert {finding.short() for finding in exam.findings} == {
         "signal_missing=65",
         "signal_negative=1",
@@ -129,11 +143,11 @@ def test_where_a_map_has_no_value_is_no_brain(tmp_path, value, with_mask):
     _rewrite(folder, "tmax", tmax)
     exam = load_exam(_only(tmp_path))
     assert lost.sum() > 20
-    np.testing.assert_array_equal(exam.mask, mask & ~lost)
+    np.testing.assert_array_equal(stored_arrays(exam)[2], mask & ~lost)
     assert f"mask_without_values={lost.sum()}" in [finding.short() for finding in exam.findings]
     prepared = preparation.prepare(exam, preparation.PreparationSettings(16, 0, 64, "stretch", 1.5, "keep"))
-    back = preparation.restore(prepared.mask[..., None], prepared.grid)[..., 0] > 0.5
-    np.testing.assert_array_equal(back, mask & ~lost)
+    back = grid.restore(prepared.mask[..., None], prepared.grid)[..., 0] > 0.5
+    np.testing.assert_array_equal(exam.stored.to_stored(back), mask & ~lost)
 
 
 @pytest.mark.parametrize("value", [np.nan, -30.0])
@@ -152,7 +166,7 @@ def test_zeros_in_a_map_are_values(tmp_path):
     _rewrite(folder, "tmax", np.where(np.arange(16)[:, None, None] < 8, 0, maps["tmax"]))
     _rewrite(folder, "cbf", np.where(mask & (np.arange(16)[:, None, None] < 8), -0.01, 1) * maps["cbf"])
     exam = load_exam(_only(tmp_path))
-    np.testing.assert_array_equal(exam.mask, mask)
+    np.testing.assert_array_equal(stored_arrays(exam)[2], mask)
     assert [finding.short() for finding in exam.findings] == [f"map_negative={mask[:8].sum()}"]
 
 
@@ -164,7 +178,8 @@ def test_small_negative_tmax_stays_and_negative_flow_does_not(tmp_path):
         values[8, 8, 1] = -0.5
         _rewrite(folder, name, values)
     exam = load_exam(_only(tmp_path))
-    assert exam.maps["tmax"][8, 8, 1] == -0.5 and exam.maps["cbf"][8, 8, 1] == 0
+    _, maps, _ = stored_arrays(exam)
+    assert maps["tmax"][8, 8, 1] == -0.5 and maps["cbf"][8, 8, 1] == 0
     assert [finding.short() for finding in exam.findings] == ["map_negative=1"]
 
 
@@ -172,26 +187,64 @@ def test_without_a_mask_the_maps_and_without_maps_the_signal_give_one(tmp_path):
     _, _, mask = fake_arrays()
     write_fake_exam(tmp_path / "a", mask=False)
     exam = load_exam(_only(tmp_path / "a"))
-    np.testing.assert_array_equal(exam.mask, mask)
+    np.testing.assert_array_equal(stored_arrays(exam)[2], mask)
     assert exam.mask_source == "maps" and [finding.short() for finding in exam.findings] == ["mask_from_maps"]
     write_fake_exam(tmp_path / "b", mask=False, maps=())
     exam = load_exam(_only(tmp_path / "b"))
     assert exam.mask_source == "threshold" and [finding.short() for finding in exam.findings] == ["mask_from_signal"]
-    assert (exam.mask != mask).mean() < 0.06  # the rim of a coarse disc
+    assert (stored_arrays(exam)[2] != mask).mean() < 0.06  # the rim of a coarse disc
 
 
 def test_a_lone_series_is_loaded_with_the_sidecar_beside_it(tmp_path):
     folder = write_fake_exam(tmp_path, "sub-7")
-    exam = load_series(folder / "sub-7_dsc.nii.gz")
+    exam = load_exam(folder / "sub-7_dsc.nii.gz")
     assert (exam.subject, exam.frame_seconds, exam.echo_seconds, exam.maps) == ("sub-7", 1.5, 0.03, {})
-    assert load_series(folder / "sub-7_dsc.nii.gz", Overrules(frame_seconds=2.0)).frame_seconds == 2.0
+    assert load_exam(folder / "sub-7_dsc.nii.gz", repetition_time=2.0).frame_seconds == 2.0
 
 
 def test_a_mask_from_signal_leaves_out_ventricles_and_islands_however_the_exam_is_stored():
     series, _, brain = fake_arrays((32, 32, 3))
     series[14:18, 14:18] = 1800  # a ventricle: bright, and no bolus passes it
     series[0:2, 0:2, 1] = 1000  # an island
-    mask = mask_from_signal(series, AFFINE)
+
+    def found(array, affine):
+        exam = Exam.from_arrays(array, affine, repetition_time=FRAME_SECONDS)
+        assert exam.mask_source == "threshold"
+        return exam.stored.to_stored(exam.mask)
+
+    mask = found(series, AFFINE)
     assert not mask[15, 15, 1] and not mask[0, 0, 1] and (mask != brain).mean() < 0.05
-    turned = mask_from_signal(series.transpose(2, 0, 1, 3)[:, ::-1], AFFINE[:, [2, 0, 1, 3]] * [1, -1, 1, 1])
+    turned = found(series.transpose(2, 0, 1, 3)[:, ::-1], AFFINE[:, [2, 0, 1, 3]] * [1, -1, 1, 1])
     np.testing.assert_array_equal(turned, mask.transpose(2, 0, 1)[:, ::-1])
+
+
+def test_an_exam_from_arrays_is_the_one_that_is_read_from_their_files(tmp_path):
+    write_fake_exam(tmp_path)
+    series, maps, mask = fake_arrays()
+    read = load_exam(_only(tmp_path))
+    given = {"repetition_time": FRAME_SECONDS, "echo_time": ECHO_SECONDS, "subject": "sub-0001"}
+    made = Exam.from_arrays(series, AFFINE, mask=mask, maps=maps, **given)
+    np.testing.assert_array_equal(made.series, read.series)
+    np.testing.assert_array_equal(made.mask, read.mask)
+    np.testing.assert_allclose(made.affine, read.affine, atol=1e-5)
+    assert made.timing == read.timing and made.findings == read.findings
+    for name, values in read.maps.items():
+        np.testing.assert_array_equal(made.maps[name], values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"repetition_time": "soon"}, "exam: repetition_time"),
+        ({"repetition_time": 90.0}, "expected seconds"),
+        ({"mask": np.ones((3, 3, 3), bool)}, r"expected mask of the series' shape \(16, 16, 3\)"),
+        ({"maps": {"rcbf": np.ones((16, 16, 3))}}, "there is no map 'rcbf'"),
+        ({"series": np.zeros((16, 16, 3))}, r"expected a series \(x, y, z, time\)"),
+        ({"series": np.zeros((16, 16, 3, 40))}, "zero everywhere"),
+    ],
+)
+def test_arrays_that_make_no_exam_are_refused_in_one_line(changes, message):
+    arguments = {"series": fake_arrays()[0], "affine": AFFINE, "repetition_time": FRAME_SECONDS, **changes}
+    with pytest.raises(InputError, match=message) as caught:
+        Exam.from_arrays(arguments.pop("series"), arguments.pop("affine"), **arguments)
+    assert "\n" not in str(caught.value)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from exams import AFFINE, fake_arrays, truncate, write_fake_cohort, write_fake_exam
 
-from dscgan_jax.data import layouts, nifti, preparation
+from dscgan_jax.app import check
+from dscgan_jax.data import exams, grid, layouts, nifti, preparation
+from dscgan_jax.data.checks import folder as folder_checks
 from dscgan_jax.errors import InputError
 
 
@@ -35,7 +37,7 @@ def test_a_subject_in_two_rows_or_an_unknown_split_is_refused(tmp_path):
     write_fake_exam(tmp_path)
     _write_table(tmp_path, ("participant_id", "split"), ("sub-0001", "train"), ("sub-0001", "test"))
     with pytest.raises(
-        InputError, match=r"participants\.tsv: subject sub-0001 stands in two rows \(split test and train\)"
+        InputError, match=r"participants\.tsv: subject sub-0001 is in two rows \(split test and train\)"
     ):
         layouts.find_subjects(tmp_path, "bids")
     _write_table(tmp_path, ("participant_id", "split"), ("sub-0001", "val"))
@@ -58,14 +60,14 @@ def test_ids_without_sub_and_headers_in_capitals_keep_their_splits(tmp_path):
     )
     assert [files.split for files in layouts.find_subjects(tmp_path, "bids")] == ["test", "train", "validation"]
     _write_table(tmp_path, ("participant_id", "split"), ("0001", "train"), ("sub-0001", "test"))
-    with pytest.raises(InputError, match="subject sub-0001 stands in two rows"):
+    with pytest.raises(InputError, match="subject sub-0001 is in two rows"):
         layouts.find_subjects(tmp_path, "bids")
 
 
 def test_a_table_of_other_people_is_refused(tmp_path):
     write_fake_exam(tmp_path)
     _write_table(tmp_path, ("participant_id", "split"), ("patient-1", "test"))
-    for find in (layouts.find_subjects, layouts.check):
+    for find in (layouts.find_subjects, folder_checks.check):
         with pytest.raises(
             InputError, match=r"participants\.tsv: no row .* the table has patient-1, the folder has sub-0001"
         ):
@@ -90,7 +92,7 @@ def test_a_folder_without_series_is_refused_unless_excluded_and_check_lists_it(t
         InputError, match=r"sub-0009_dsc\.nii\.gz: no such file.*ses-\*\) are not read; split=exclude"
     ) as caught:
         layouts.find_subjects(tmp_path, "bids")
-    rows = layouts.check(tmp_path, "bids")
+    rows = folder_checks.check(tmp_path, "bids")
     assert [(row.subject, row.usable) for row in rows] == [("sub-0001", True), ("sub-0009", False)]
     assert rows[1].reason == str(caught.value)
     _write_table(tmp_path, ("participant_id", "split"), ("sub-0001", "train"), ("sub-0009", "exclude"))
@@ -105,7 +107,7 @@ def test_empty_and_unknown_folders_and_layouts_are_refused(tmp_path):
     with pytest.raises(InputError, match="one of bids, isles2017"):
         layouts.find_subjects(tmp_path, "brats")
     write_fake_exam(tmp_path)
-    with pytest.raises(InputError, match="looks like --config.data.layout=bids"):
+    with pytest.raises(InputError, match=r"looks like --config.data.layout=bids"):
         layouts.find_subjects(tmp_path, "isles2017")
 
 
@@ -117,7 +119,7 @@ def test_the_same_file_twice_is_refused(tmp_path):
 
 
 def _named(*splits):
-    return [layouts.SubjectFiles(f"sub-{number:04d}", None, split=split) for number, split in enumerate(splits)]
+    return [exams.SubjectFiles(f"sub-{number:04d}", None, split=split) for number, split in enumerate(splits)]
 
 
 def test_the_papers_proportions_are_drawn_once_by_subject():
@@ -166,17 +168,17 @@ def test_check_tells_what_is_usable_and_what_looks_like_another_unit(tmp_path):
     nifti.write_volume(tmp_path / "sub-0003" / "perf" / "sub-0003_cbf.nii.gz", maps["cbf"] * 20, AFFINE)
     with open(tmp_path / "participants.tsv", "a") as table:
         table.write("sub-0008\ttrain\n")
-    text = layouts.format_check(layouts.check(tmp_path, "bids"))
+    text = check.as_text(folder_checks.check(tmp_path, "bids"))
     assert "sub-0001  NOT USABLE" in text and "cut off" in text
-    assert "sub-0008  NOT USABLE  subject sub-0008 is listed in participants.tsv, without exam" in text
+    assert "sub-0008  NOT USABLE  subject sub-0008 is listed in participants.tsv but has no folder" in text
     assert "the tmax map has a median of 30" in text and "where s is expected: ms instead of s?" in text
-    assert "sub-0002  NOT USABLE" in text and "to go on all the same: --accept=map_unit" in text
-    assert "warning: the cbf map has a median of 7" in text and "where ml/100g/min is expected: x 10?" in text
+    assert "sub-0002  NOT USABLE" in text and "to accept the risk: --accept=map_unit" in text
+    assert "warning: the cbf map has a median of 7" in text and "where mL/100 g/min is expected: x 10?" in text
     assert (
         "sub-0003  usable      16 x 16 x 3, 64 frames of 1.5 s, TE 30 ms, maps: cbf cbv mtt tmax ttp, mask: file"
         in text
     )
-    assert text.endswith("1 of 4 subjects usable; set the others to exclude in participants.tsv or mend them.")
+    assert text.endswith("1 of 4 subjects usable; correct the others, or set them to exclude in participants.tsv.")
 
 
 def test_check_reports_splits_that_are_half_given(tmp_path):
@@ -184,7 +186,7 @@ def test_check_reports_splits_that_are_half_given(tmp_path):
     _write_table(
         tmp_path, ("participant_id", "split"), ("sub-0001", "train"), ("sub-0002", ""), ("sub-0003", "exclude")
     )
-    first, second, third = layouts.check(tmp_path, "bids")
+    first, second, third = folder_checks.check(tmp_path, "bids")
     assert first.usable and third.usable
     assert not second.usable and "gives a split for 1 of 2 subjects, none for sub-0002" in second.reason
 
@@ -231,15 +233,15 @@ def test_isles_2017_folders_go_from_files_to_a_restored_map(tmp_path):
     assert layouts.find_subjects(root, "isles2017") == subjects
     assert all(set(files.maps) == {"cbf", "cbv", "mtt", "tmax", "ttp"} and files.lesion for files in subjects)
     with pytest.raises(InputError, match=r"MR_4DPWI.*--tr="):
-        layouts.load_exam(subjects[0])
+        exams.load_exam(subjects[0])
 
-    exam = layouts.load_exam(dataclasses.replace(subjects[0], overrules=layouts.Overrules(1.5)))
+    exam = exams.load_exam(dataclasses.replace(subjects[0], overrules=exams.Overrules(1.5)))
     assert exam.series.shape == (*shape, 40) and exam.mask_source == "maps"
     assert {finding.short() for finding in exam.findings} >= {"map_fill_value=-30", "mask_from_maps"}
     settings = preparation.PreparationSettings(96, 7, 64, "stretch", 1.5, "keep")
     prepared = preparation.prepare(exam, settings)
     assert prepared.dsc.shape == (7, 64, 96, 96) and prepared.maps.min() == 0
-    restored = preparation.restore(prepared.maps, prepared.grid, prepared.mask)
+    restored = exam.stored.to_stored(grid.restore(prepared.maps, prepared.grid, prepared.mask))
     assert restored.shape == (*shape, 5)
     for column, name in ((2, "mtt"), (3, "tmax")):
         assert np.abs(restored[mask][:, column] - maps[name][mask]).mean() < 0.3  # whole numbers, on half the pixels
@@ -256,8 +258,8 @@ def test_a_link_whose_data_were_not_fetched_is_named_and_nothing_takes_its_place
     write_fake_cohort(tmp_path, 2, splits=())
     _unfetched(tmp_path / "sub-0001" / "perf" / f"sub-0001_{name}")
     with pytest.raises(InputError, match=rf"sub-0001_{name}: .*link to .*annex/objects/sub-0001_{name}.*datalad get"):
-        layouts.load_exam(layouts.find_subjects(tmp_path, "bids")[0])
-    first, second = layouts.check(tmp_path, "bids")
+        exams.load_exam(layouts.find_subjects(tmp_path, "bids")[0])
+    first, second = folder_checks.check(tmp_path, "bids")
     assert not first.usable and "annex" in first.reason and second.usable
 
 
@@ -291,7 +293,7 @@ def test_an_unfetched_file_of_isles_is_named(tmp_path):
     nifti.write_volume(folder / "VSD.Brain.XX.O.MR_4DPWI.1.nii", series, AFFINE, dtype=np.int16, frame_seconds=1.5)
     _unfetched(folder.parent / "VSD.Brain.XX.O.MR_Tmax.2.nii")
     with pytest.raises(InputError, match=r"MR_Tmax\.2\.nii: .*annex"):
-        layouts.load_exam(_only(tmp_path, "isles2017"))
+        exams.load_exam(_only(tmp_path, "isles2017"))
 
 
 def test_sidecars_are_inherited_and_the_most_specific_counts(tmp_path):
@@ -302,21 +304,21 @@ def test_sidecars_are_inherited_and_the_most_specific_counts(tmp_path):
     files = _only(tmp_path)
     assert files.sidecars == (tmp_path / "dsc.json", own)
     _write_series(folder, frame_seconds=None)
-    for exam in (layouts.load_exam(files), layouts.load_series(files.series)):
+    for exam in (exams.load_exam(files), exams.load_exam(files.series)):
         assert (exam.frame_seconds, exam.echo_seconds) == (2.5, 0.031)
     (folder.parent / "sub-0001_dsc.json").write_text('{"RepetitionTime": 1.5}')
     (folder.parent / "dsc.json").write_text('{"RepetitionTime": 1.8, "EchoTime": 0.04}')
-    for exam in (layouts.load_exam(_only(tmp_path)), layouts.load_series(files.series)):
+    for exam in (exams.load_exam(_only(tmp_path)), exams.load_exam(files.series)):
         assert (exam.frame_seconds, exam.echo_seconds) == (1.5, 0.031)
     own.unlink()
-    assert layouts.load_series(files.series).echo_seconds == 0.04
+    assert exams.load_exam(files.series).echo_seconds == 0.04
 
 
 def test_a_series_outside_such_a_folder_inherits_nothing(tmp_path):
     folder = write_fake_exam(tmp_path / "in")
     series = (folder / "sub-0001_dsc.nii.gz").rename(tmp_path / "sub-0001_dsc.nii.gz")
     (tmp_path / "dsc.json").write_text('{"EchoTime": 0.05}')
-    exam = layouts.load_series(series)
+    exam = exams.load_exam(series)
     assert exam.frame_seconds == 1.5 and np.isnan(exam.echo_seconds)
 
 
@@ -324,7 +326,7 @@ def test_an_unfetched_inherited_sidecar_is_named(tmp_path):
     folder = write_fake_exam(tmp_path)
     _unfetched(tmp_path / "dsc.json")
     with pytest.raises(InputError, match=r"dsc\.json: .*annex"):
-        layouts.load_series(folder / "sub-0001_dsc.nii.gz")
+        exams.load_exam(folder / "sub-0001_dsc.nii.gz")
 
 
 def _write_series(folder, frame_seconds):

@@ -2,7 +2,6 @@
 
 import errno
 import gzip
-import itertools
 import json
 import time
 import tracemalloc
@@ -13,6 +12,7 @@ import pytest
 from exams import fake_arrays
 
 from dscgan_jax.data import nifti
+from dscgan_jax.data.sidecars import read_sidecar
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Findings
 from dscgan_jax.phantom.exam import draw_phantom
@@ -184,32 +184,12 @@ def test_a_full_disk_leaves_nothing_and_keeps_what_was_there(tmp_path, monkeypat
 
 def test_a_sidecar_is_written_beside_and_read_back(tmp_path):
     nifti.write_volume(tmp_path / "a_tmax.nii.gz", np.ones((2, 2, 2)), OBLIQUE, sidecar={"Units": "s"})
-    assert nifti.read_sidecar(tmp_path / "a_tmax.json") == {"Units": "s"}
-    assert nifti.read_sidecar(tmp_path / "absent.json") == {}
+    assert read_sidecar(tmp_path / "a_tmax.json") == {"Units": "s"}
+    assert read_sidecar(tmp_path / "absent.json") == {}
     for content in ("{", json.dumps([1])):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(InputError, match=r"bad\.json"):
-            nifti.read_sidecar(tmp_path / "bad.json")
-
-
-@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
-def test_canonical_order_and_back_for_every_orientation(axes):
-    data = _series((2, 3, 4, 2))
-    for signs in itertools.product((1, -1), repeat=3):
-        affine = np.eye(4)
-        affine[:3, :3] = (np.diag([2.0, 3.0, 5.0]) @ np.eye(3)[list(axes)]) * np.array(signs)
-        affine[:3, 3] = 7, -8, 9
-        canonical, canonical_affine, orientation = nifti.to_canonical(data, affine)
-        np.testing.assert_array_equal(canonical_affine[:3, :3], np.diag([2.0, 3.0, 5.0]))
-        np.testing.assert_array_equal(nifti.from_canonical(canonical, orientation), data)
-        # A voxel keeps its place in the world.
-        index = np.argwhere(canonical[..., 0] == data[1, 2, 3, 0])[0]
-        np.testing.assert_allclose(canonical_affine @ [*index, 1], affine @ [1, 2, 3, 1])
-
-
-def test_an_oblique_affine_keeps_its_angles():
-    _, affine, _ = nifti.to_canonical(_series(), OBLIQUE)
-    np.testing.assert_array_equal(affine[:3, :3], OBLIQUE[:3, :3] * [-1, 1, 1])
+            read_sidecar(tmp_path / "bad.json")
 
 
 FIELDS = {
@@ -667,16 +647,16 @@ def test_looking_for_time_takes_no_time():
 )
 def test_a_sidecar_in_another_encoding_is_read(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
-    assert nifti.read_sidecar(tmp_path / "a.json") == {"Site": "Zürich", "RepetitionTime": 1.5}
+    assert read_sidecar(tmp_path / "a.json") == {"Site": "Zürich", "RepetitionTime": 1.5}
     found = Findings()
-    nifti.read_sidecar(tmp_path / "a.json", found)
+    read_sidecar(tmp_path / "a.json", found)
     assert [finding.name for finding in found.listed()] == ["sidecar_encoding"] * content.startswith(b'{"Site": "Z\xfc')
 
 
 def test_a_pointer_in_place_of_a_sidecar_is_named(tmp_path):
     (tmp_path / "a.json").write_text("/annex/objects/MD5E-s1.json\n")
     with pytest.raises(InputError, match=r"a\.json: a pointer, its data were not fetched.*git annex get"):
-        nifti.read_sidecar(tmp_path / "a.json")
+        read_sidecar(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(
@@ -694,13 +674,13 @@ def test_a_pointer_in_place_of_a_sidecar_is_named(tmp_path):
 def test_a_sidecar_that_cannot_be_read_is_named_in_one_line(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.json") as caught:
-        nifti.read_sidecar(tmp_path / "a.json")
+        read_sidecar(tmp_path / "a.json")
     assert "\n" not in str(caught.value)
 
 
 def test_odd_numbers_in_a_sidecar_are_left_to_those_who_use_them(tmp_path):
     (tmp_path / "a.json").write_text('{"RepetitionTime": 1' + "0" * 400 + ', "EchoTime": NaN, "Other": -Infinity}')
-    sidecar = nifti.read_sidecar(tmp_path / "a.json")
+    sidecar = read_sidecar(tmp_path / "a.json")
     assert sidecar["RepetitionTime"] == 10**400 and np.isnan(sidecar["EchoTime"])
 
 
@@ -732,7 +712,7 @@ def test_a_link_whose_data_were_not_fetched_is_named_with_its_target(tmp_path):
             ):
                 read(tmp_path / name)
     with pytest.raises(InputError, match=r"a\.json: a symbolic link to .*datalad get"):
-        nifti.read_sidecar(tmp_path / "a.json")
+        read_sidecar(tmp_path / "a.json")
 
 
 def test_present_is_a_file_or_a_link_to_one(tmp_path):

@@ -2,16 +2,16 @@
 
 import dataclasses
 
+import exams
 import numpy as np
 import pytest
 
 from dscgan_jax import settings
 from dscgan_jax.configs import default, temp_tmax
-from dscgan_jax.data.exams import Exam
-from dscgan_jax.data.preparation import PreparationSettings, nearest_on_network, prepare
+from dscgan_jax.data.grid import nearest_on_network
+from dscgan_jax.data.preparation import PreparationSettings, prepare
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import brain
-from dscgan_jax.perfusion.signal import find_bolus
 from dscgan_jax.phantom.exam import draw_phantom
 
 ZERO = PreparationSettings(64, 0, 64, "seconds", 1.25, "hold", lead_seconds=12.0, outside_brain="zero")
@@ -37,21 +37,10 @@ def places(phantom):
 
 
 def exam_of(phantom, series=None, mask=None, source="file"):
-    """The exam of a phantom, with another series or mask where given; its bolus is found anew."""
+    """The exam of a phantom, with another series or mask where given; its bolus is found again."""
     series = phantom.series.astype(np.float32) if series is None else series
     mask = phantom.mask if mask is None else mask
-    return Exam(
-        "sub-1",
-        series,
-        phantom.affine,
-        phantom.frame_seconds,
-        phantom.echo_seconds,
-        {},
-        mask,
-        source,
-        find_bolus(series[mask].mean(axis=0, dtype=np.float64)),
-        (),
-    )
+    return exams.exam_of(series, mask, phantom.affine, frame_seconds=phantom.frame_seconds, mask_source=source)
 
 
 def lone(phantom, series):
@@ -170,11 +159,11 @@ def test_where_no_brain_is_found_the_given_mask_tells_it_and_a_note_says_so(phan
 
 
 def test_another_word_is_refused():
-    with pytest.raises(InputError, match="config.data.outside_brain is 'blur'; it must be one of keep, zero"):
+    with pytest.raises(InputError, match=r"config.data.outside_brain is 'blur'; it must be one of keep, zero"):
         dataclasses.replace(ZERO, outside_brain="blur")
     config = default.get_config()
     config.data.outside_brain = "blur"
-    with pytest.raises(InputError, match="config.data.outside_brain is 'blur'"):
+    with pytest.raises(InputError, match=r"config.data.outside_brain is 'blur'"):
         settings.check(config)
 
 

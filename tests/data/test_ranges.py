@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from exams import prepared_of, rewrite_sidecar, write_fake_cohort, write_fake_exam
 
-from dscgan_jax.data import layouts, preparation
+from dscgan_jax.data import exams, layouts, preparation
 from dscgan_jax.data.ranges import RangeGatherer
 from dscgan_jax.data.scaling import SIGNALS, Scaling, convert_signal
 from dscgan_jax.errors import InputError
@@ -36,7 +36,7 @@ def test_the_measured_signal_is_the_one_the_device_computes(built, signal):
 def test_a_large_cohort_is_sampled_and_the_sample_is_close(monkeypatch, tmp_path):
     monkeypatch.setattr("dscgan_jax.data.ranges.SAMPLES", 6000)
     write_fake_exam(tmp_path, shape=(24, 24, 3))
-    exam = layouts.load_exam(layouts.find_subjects(tmp_path, "bids")[0])
+    exam = exams.load_exam(layouts.find_subjects(tmp_path, "bids")[0])
     prepared = preparation.prepare(exam, preparation.PreparationSettings(24, 0, 64, "stretch", 1.5, "keep"))
     gatherer = RangeGatherer(3)
     gatherer.add(prepared)

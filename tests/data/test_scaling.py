@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies
 
+from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.scaling import Limits, Scaling, convert_signal, to_network, to_physical
 from dscgan_jax.errors import InputError
 
@@ -75,11 +76,8 @@ def test_maps_are_picked_by_name_clipped_and_come_back_in_units():
 
 def test_a_batch_of_counts_becomes_scaled_signal():
     scaling = Scaling.from_ranges(RANGES, "relative", ("tmax",), "percentile")
-    batch = {
-        "dsc": jnp.asarray([2000, 1000, 1000, 700], jnp.int16)[None, :, None, None],
-        "dsc_scale": jnp.array([0.1]),
-        **ONE,
-    }
+    dsc = jnp.asarray([2000, 1000, 1000, 700], jnp.int16)[None, :, None, None]
+    batch = Batch(dsc, jnp.array([0.1]), **ONE)
     np.testing.assert_allclose(scaling.scaled_series(batch).ravel(), [1, 0.6, 0.6, 0.0], atol=1e-5)
 
 

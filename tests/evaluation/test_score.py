@@ -9,17 +9,18 @@ import pytest
 from exams import write_anything
 
 from dscgan_jax.data import nifti
-from dscgan_jax.data.exams import SubjectFiles
+from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
+from dscgan_jax.data.exams import SubjectFiles, load_exam
 from dscgan_jax.data.preparation import PreparationSettings
 from dscgan_jax.data.scaling import Limits, Scaling
 from dscgan_jax.errors import InputError
-from dscgan_jax.evaluation import records
-from dscgan_jax.evaluation import score as evaluate
-from dscgan_jax.pages import subjects as pictures
+from dscgan_jax.evaluation import records, sources
+from dscgan_jax.evaluation import score as scoring
+from dscgan_jax.evaluation.sources import FolderSource
 
 SHAPE = (16, 20, 3)
 AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])  # 0.02 ml a voxel
-SETTINGS = PreparationSettings(size=20, slices=3, frames=64, time_mode="stretch", frame_seconds=1.5, transients="keep")
+SETTINGS = PreparationSettings(20, 3, 64, "stretch", 1.5, "keep")
 SCALING = Scaling("relative", Limits(0, 2), ("tmax",), (Limits(0.0, 20.0),), True)
 MEDIANS = {"tmax": 2.0, "cbf": 30.0}
 DATA = {"source": "invented", "fingerprint": "0", "n_train": 5, "n_validation": 1, "n_test": 2}
@@ -61,22 +62,16 @@ def write_maps(folder, maps, affine=AFFINE):
     folder.mkdir(parents=True, exist_ok=True)
     for (subject, name), values in maps.items():
         write_anything(folder / f"{subject}_{name}.nii.gz", values, affine)
-    return evaluate.Source(folder.name, folder)
+    return folder
 
 
-def score(exams, sources, out, **changes):
-    settings = {
-        "split": "test",
-        "preparation": SETTINGS,
-        "scaling": SCALING,
-        "medians": MEDIANS,
-        "checkpoint": None,
-        "data": DATA,
-        "out": out,
-        "progress": False,
-        "software": {"dscgan_jax": "0", "jax": "0", "git": None},
-    }
-    return evaluate.score(exams, [*sources, *evaluate.NULLS], **{**settings, **changes})
+def score(exams, given, out, *, scaling=SCALING, medians=MEDIANS, checkpoint=None):
+    """Records of the exams; a folder stands for the source of its name."""
+    subjects = [files.subject for files in exams]
+    wanted = [FolderSource(one.name, one, subjects) if hasattr(one, "name") else one for one in given]
+    protocol = scoring.Protocol("test", SETTINGS, scaling, medians)
+    scores = scoring.score(exams, wanted, protocol, progress=False)
+    return scoring.write(scores, protocol, scoring.About(DATA, checkpoint), out)
 
 
 def rows_of(out, **where):
@@ -102,11 +97,11 @@ def scored(exams, tmp_path_factory):
     """Two folders: one perfect, one that is a second late everywhere in the brain."""
     folder = tmp_path_factory.mktemp("scored")
     truth = {("sub-1", "tmax"): tmax_map(), ("sub-2", "tmax"): tmax_map(lesion=2.0)}
-    sources = [
+    folders = [
         write_maps(folder / "perfect", truth),
         write_maps(folder / "late", {key: values + BRAIN for key, values in truth.items()}),
     ]
-    return score(exams, sources, folder / "out"), folder / "out"
+    return score(exams, folders, folder / "out"), folder / "out"
 
 
 def test_there_is_a_row_for_each_subject_source_and_map(scored):
@@ -159,10 +154,11 @@ def test_nulls_are_what_they_say(scored):
     assert median["scaled_ssim"] > blank["scaled_ssim"]
 
 
-def test_the_median_is_painted_into_the_mask_alone():
-    painted = evaluate.null_maps(evaluate.NULL_MEDIAN, ["tmax"], BRAIN, MEDIANS)["tmax"]
+def test_the_median_is_painted_into_the_mask_alone(exams):
+    nulls = sources.Nulls(("tmax",), MEDIANS).maps_of(load_exam(exams[0]))
+    painted = nulls["null_median"]["tmax"]
     assert (painted[BRAIN] == 2).all() and not painted[~BRAIN].any()
-    assert not evaluate.null_maps(evaluate.BLANK, ["tmax"], BRAIN, MEDIANS)["tmax"].any()
+    assert not nulls["blank"]["tmax"].any()
 
 
 def test_without_a_training_median_there_is_no_such_null(exams, tmp_path):
@@ -258,22 +254,18 @@ def test_pooled_dice_takes_all_voxels_as_one_subject():
     assert hypo["volume_abs_error_percent_median"] == pytest.approx(200 / 3)
 
 
-def test_pictures_of_best_and_worst_lie_beside_the_records(scored):
-    assert sorted(path.name for path in scored[1].glob("*.png")) == ["best_subject.png", "worst_subject.png"]
-
-
 def test_maps_are_found_in_subfolders_and_turned_onto_the_exams_axes(exams, tmp_path):
     flipped = np.diag([-2.0, 2.0, 5.0, 1.0])
     flipped[0, 3] = 2.0 * (SHAPE[0] - 1)  # the same voxels, stored from the other side
     truth = {("sub-1", "tmax"): tmax_map()[::-1], ("sub-2", "tmax"): tmax_map(lesion=2.0)[::-1]}
     write_maps(tmp_path / "mine" / "deep" / "er", truth, flipped)
-    score(exams, [evaluate.Source("mine", tmp_path / "mine")], tmp_path / "out")
+    score(exams, [tmp_path / "mine"], tmp_path / "out")
     assert [row["brain_mae"] for row in rows_of(tmp_path / "out", source="mine")] == [0, 0]
 
 
 def test_a_missing_subject_is_named(exams, tmp_path):
     mine = write_maps(tmp_path / "mine", {("sub-1", "tmax"): tmax_map()})
-    with pytest.raises(InputError, match="mine has no tmax map of sub-2; expected sub-2_tmax.nii.gz"):
+    with pytest.raises(InputError, match=r"mine has no tmax map of sub-2; expected sub-2_tmax.nii.gz"):
         score(exams, [mine], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -281,16 +273,16 @@ def test_a_missing_subject_is_named(exams, tmp_path):
 def test_a_folder_of_other_things_is_refused(exams, tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(InputError, match="no map of any of the 2 subjects"):
-        score(exams, [evaluate.Source("mine", tmp_path / "mine")], tmp_path / "out")
+        score(exams, [tmp_path / "mine"], tmp_path / "out")
     with pytest.raises(InputError, match="no such folder"):
-        score(exams, [evaluate.Source("other", tmp_path / "other")], tmp_path / "out")
+        score(exams, [tmp_path / "other"], tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("values", "affine", "message"),
     [
         (np.zeros((8, 20, 3)), AFFINE, r"sub-1_tmax.nii.gz: expected the grid of the series \(16, 20, 3\)"),
-        (tmax_map(), np.diag([2.0, 2.0, 6.0, 1.0]), "sub-1_tmax.nii.gz: the file lies up to 2.0 mm away"),
+        (tmax_map(), np.diag([2.0, 2.0, 6.0, 1.0]), "sub-1_tmax.nii.gz: the file is up to 2.0 mm away"),
         (np.where(LESION, np.nan, tmax_map()), AFFINE, "sub-1_tmax.nii.gz: 32 values inside the brain mask of sub-1"),
     ],
 )
@@ -304,7 +296,7 @@ def test_the_same_map_twice_is_refused(exams, tmp_path):
     for name in ("a", "b"):
         write_maps(tmp_path / "mine" / name, {("sub-1", "tmax"): tmax_map()})
     with pytest.raises(InputError, match="sub-1_tmax more than once"):
-        score(exams[:1], [evaluate.Source("mine", tmp_path / "mine")], tmp_path / "out")
+        score(exams[:1], [tmp_path / "mine"], tmp_path / "out")
 
 
 def test_a_map_without_reference_is_not_scored_and_one_without_range_has_no_scaled_metrics(exams, tmp_path):
@@ -332,22 +324,60 @@ def test_a_map_without_reference_is_not_scored_and_one_without_range_has_no_scal
     assert len(rows_of(tmp_path / "out", source="null_median", map="cbf")) == 1
 
 
-def test_a_network_is_scored_by_what_it_said_before_its_maps_were_written(exams, tmp_path):
-    mine = write_maps(tmp_path / "network_batch", {("sub-1", "tmax"): tmax_map()})
-    np.savez(
-        tmp_path / "network_batch" / "sub-1_scaled.npz",
-        scaled=np.full((3, 20, 20, 1), -1, np.float32),
-        targets=np.array(["tmax"]),
-        seconds=0.5,
-    )
+class Network:
+    """A source whose maps on the network grid are not those that it wrote."""
+
+    offers = {"network_per_slice": ("tmax",)}  # noqa: RUF012
+
+    def maps_of(self, exam):
+        scaled = ScaledMaps(np.full((3, 20, 20, 1), -1, np.float32), ("tmax",))
+        tmax = tmax_map().astype(np.float32)
+        maps = ExamMaps(exam.subject, {"tmax": tmax}, {"tmax": "s"}, exam.stored, scaled=scaled, seconds=0.5)
+        return {"network_per_slice": maps}
+
+
+def test_a_network_is_scored_by_its_maps_on_the_network_grid(exams, tmp_path):
     checkpoint = {"step": 7, "selected_by": "best", "sha256": "0"}
-    summary = score(exams[:1], [mine], tmp_path / "run", checkpoint=checkpoint)
-    score(exams[:1], [mine], tmp_path / "maps")
-    run, maps = (rows_of(tmp_path / name, source="network_batch")[0] for name in ("run", "maps"))
+    written = write_maps(tmp_path / "network_per_slice", {("sub-1", "tmax"): tmax_map()})
+    summary = score(exams[:1], [Network()], tmp_path / "run", checkpoint=checkpoint)
+    score(exams[:1], [written], tmp_path / "maps")
+    run, maps = (rows_of(tmp_path / name, source="network_per_slice")[0] for name in ("run", "maps"))
     blank = rows_of(tmp_path / "run", source="blank")[0]
     assert run["scaled_mae"] == pytest.approx(blank["scaled_mae"]) and run["brain_mae"] == 0
     assert run["seconds_predict"] == 0.5 and summary["checkpoint"] == checkpoint
     assert maps["scaled_mae"] == 0 and maps["seconds_predict"] is None
+
+
+def test_each_exam_is_read_once_and_shown_with_all_its_maps(exams, tmp_path, monkeypatch):
+    read, shown, original = [], {}, nifti.read_volume
+
+    def counted(path, dims):
+        read.extend([path.name] * (dims == 4))
+        return original(path, dims)
+
+    monkeypatch.setattr(nifti, "read_volume", counted)
+    folder = write_maps(tmp_path / "mine", {("sub-1", "tmax"): tmax_map(), ("sub-2", "tmax"): tmax_map()})
+    protocol = scoring.Protocol("test", SETTINGS, SCALING, MEDIANS)
+    given = [FolderSource("mine", folder, ["sub-1", "sub-2"]), Network()]
+    scoring.score(
+        exams, given, protocol, each=lambda exam, maps: shown.update({exam.subject: list(maps)}), progress=False
+    )
+    assert read == ["sub-1_dsc.nii.gz", "sub-2_dsc.nii.gz"]
+    assert shown == {who: ["mine", "network_per_slice", "blank", "null_median"] for who in ("sub-1", "sub-2")}
+
+
+def test_maps_and_truth_in_memory_agree_as_their_records(exams, scored):
+    exam = load_exam(exams[0])
+    late = ExamMaps("sub-1", {"tmax": (tmax_map() + BRAIN).astype(np.float32)}, {"tmax": "s"}, exam.stored)
+    found = scoring.agreement(late, exam)["tmax"]
+    row = rows_of(scored[1], source="late", subject="sub-1")[0]
+    assert found["mae"] == pytest.approx(row["brain_mae"]) and found["dice_over_6s"] == row["dice_over_6s"]
+    assert found["bias"] == pytest.approx(1.0, abs=1e-6)
+    smaller = ExamMaps("sub-1", {"tmax": late["tmax"][:4]}, {"tmax": "s"}, exam.stored)
+    with pytest.raises(InputError, match="expected maps on the grid of the reference"):
+        scoring.agreement(smaller, exam)
+    with pytest.raises(InputError, match="nothing to compare"):
+        scoring.agreement(ExamMaps("sub-1", {"cbf": late["tmax"]}, {"cbf": ""}, exam.stored), exam)
 
 
 def test_what_the_range_cuts_off_is_recorded(exams, tmp_path):
@@ -370,20 +400,3 @@ def test_records_of_another_version_are_refused(tmp_path):
     (tmp_path / "summary.json").write_text('{"schema_version": 0}')
     with pytest.raises(InputError, match="expected schema_version 1"):
         records.read_summary(tmp_path / "summary.json")
-
-
-def test_notable_subjects_are_ordered_by_their_error():
-    rows = [
-        {"source": "a", "map": "tmax", "subject": f"sub-{i}", "brain_mae": error}
-        for i, error in enumerate((3.0, 1.0, 2.0, 5.0, 4.0))
-    ]
-    assert pictures.notable_subjects(rows, "a", "tmax") == {"best": "sub-1", "median": "sub-0", "worst": "sub-3"}
-    assert pictures.notable_subjects(rows[:2], "a", "tmax") == {"best": "sub-1", "worst": "sub-0"}
-    assert pictures.notable_subjects(rows[:1], "a", "tmax") == {"best": "sub-0"}
-
-
-def test_the_slice_with_most_hypoperfused_tissue_is_shown():
-    assert pictures.telling_slices(tmax_map(), BRAIN, "tmax", 1) == [1]
-    tall = np.zeros((4, 4, 9))
-    tall[:, :, 6] = 8
-    assert pictures.telling_slices(tall, np.ones(tall.shape, bool), "tmax", 3) == [4, 6, 8]

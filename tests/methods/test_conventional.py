@@ -9,15 +9,18 @@ import pytest
 from exams import config_of
 
 from dscgan_jax.configs import default
-from dscgan_jax.data import dataset as builder
-from dscgan_jax.data import layouts, nifti
+from dscgan_jax.data import aif, dataset, layouts, nifti
+from dscgan_jax.data.exams import Overrules, load_exam
+from dscgan_jax.data.geometry import StoredGrid
+from dscgan_jax.data.sidecars import read_sidecar
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES, MAPS
-from dscgan_jax.methods import conventional as deconvolve
+from dscgan_jax.methods import conventional
+from dscgan_jax.methods.folder import deconvolve_file, deconvolve_folder
 from dscgan_jax.perfusion import brain, kinetics
 from dscgan_jax.perfusion.conventional import Settings
 from dscgan_jax.perfusion.parametric import FitSettings
-from dscgan_jax.phantom import cohort as phantom_exams
+from dscgan_jax.phantom import cohort
 
 SVD = Settings(method="csvd", scale="none")  # quick
 
@@ -26,7 +29,7 @@ SVD = Settings(method="csvd", scale="none")  # quick
 def exams(tmp_path_factory):
     """Three phantom exams of 48 x 48 x 3, too coarse for an automatic arterial input."""
     root = tmp_path_factory.mktemp("deconvolve") / "exams"
-    phantom_exams.write_cohort(root, preset="acute", subjects=3, seed=1, size=48, slices=3)
+    cohort.write_cohort(root, preset="acute", subjects=3, seed=1, size=48, slices=3)
     return root
 
 
@@ -46,9 +49,7 @@ def mask_of(root, subject="sub-0001"):
 def written(exams, tmp_path_factory):
     """One file's maps by the parametric fit with the true arterial curve."""
     folder = tmp_path_factory.mktemp("maps")
-    paths, notes = deconvolve.deconvolve_file(
-        series_of(exams), folder, Settings(), aif=str(curve_of(exams)), mask=mask_of(exams)
-    )
+    paths, notes = deconvolve_file(series_of(exams), folder, Settings(), aif=str(curve_of(exams)), mask=mask_of(exams))
     return folder, paths, notes
 
 
@@ -93,7 +94,7 @@ def test_the_sidecar_holds_units_settings_and_every_constant(written):
 
 
 def test_the_written_arterial_curve_can_be_given_again(exams, written, tmp_path):
-    deconvolve.deconvolve_file(
+    deconvolve_file(
         series_of(exams), tmp_path, Settings(), aif=str(written[0] / "sub-0001_aif.tsv"), mask=mask_of(exams)
     )
     np.testing.assert_allclose(volume(tmp_path, "tmax").data, volume(written[0], "tmax").data, atol=0.02)
@@ -110,24 +111,22 @@ def test_an_exam_stored_in_other_axes_gives_the_same_maps(exams, written, tmp_pa
         flip,
         dtype=np.int16,
         frame_seconds=2.22,
-        sidecar=nifti.read_sidecar(nifti.sidecar_path(series_of(exams))),
+        sidecar=read_sidecar(nifti.sidecar_path(series_of(exams))),
     )
     nifti.write_volume(
         tmp_path / "mask.nii.gz", mask.data.transpose(1, 0, 2)[:, ::-1].astype(np.uint8), flip, dtype=np.uint8
     )
-    deconvolve.deconvolve_file(
-        turned, tmp_path / "maps", Settings(), aif=str(curve_of(exams)), mask=tmp_path / "mask.nii.gz"
-    )
-    again = nifti.to_canonical(volume(tmp_path / "maps", "tmax").data, flip)[0]
-    first = volume(written[0], "tmax")
-    np.testing.assert_allclose(again, nifti.to_canonical(first.data, first.affine)[0], atol=1e-3)
+    deconvolve_file(turned, tmp_path / "maps", Settings(), aif=str(curve_of(exams)), mask=tmp_path / "mask.nii.gz")
+    again, first = (volume(folder, "tmax") for folder in (tmp_path / "maps", written[0]))
+    ras = [StoredGrid.of(one.data, one.affine).to_ras(one.data) for one in (again, first)]
+    np.testing.assert_allclose(ras[0], ras[1], atol=1e-3)
 
 
 def test_a_given_arterial_mask_wins_and_is_written(exams, tmp_path):
     brain = nifti.read_volume(mask_of(exams), dims=3)
     arteries = early_voxels(exams).astype(np.uint8)
     nifti.write_volume(tmp_path / "arteries.nii.gz", arteries, brain.affine, dtype=np.uint8)
-    deconvolve.deconvolve_file(
+    deconvolve_file(
         series_of(exams), tmp_path / "maps", SVD, aif=str(tmp_path / "arteries.nii.gz"), mask=mask_of(exams)
     )
     np.testing.assert_array_equal(volume(tmp_path / "maps", "aifmask").data, arteries)
@@ -137,8 +136,8 @@ def test_a_given_arterial_mask_wins_and_is_written(exams, tmp_path):
 def test_arterial_voxels_of_an_earlier_run_do_not_stay_beside_a_given_curve(exams, tmp_path):
     affine = nifti.read_volume(mask_of(exams), dims=3).affine
     nifti.write_volume(tmp_path / "arteries.nii.gz", early_voxels(exams).astype(np.uint8), affine, dtype=np.uint8)
-    for aif, there in ((str(tmp_path / "arteries.nii.gz"), True), ("files", False)):
-        deconvolve.deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif=aif, mask=mask_of(exams))
+    for given, there in ((str(tmp_path / "arteries.nii.gz"), True), ("files", False)):
+        deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif=given, mask=mask_of(exams))
         assert (tmp_path / "maps/sub-0001_aifmask.nii.gz").is_file() == there
 
 
@@ -149,18 +148,16 @@ def test_a_mask_of_the_air_is_refused_and_one_that_reaches_into_it_is_told(exams
     air[:4] = 1
     for name, mask in (("away", away), ("air", air)):
         nifti.write_volume(tmp_path / f"{name}.nii.gz", mask, brain.affine, dtype=np.uint8)
-    _, notes = deconvolve.deconvolve_file(
-        series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "away.nii.gz"
-    )
+    _, notes = deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "away.nii.gz")
     assert any("another exam" in note.text for note in notes)
     with pytest.raises(InputError, match="no signal"):
-        deconvolve.deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "air.nii.gz")
+        deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "air.nii.gz")
 
 
 def test_the_brain_is_looked_for_once(exams, tmp_path, monkeypatch):
     seen, look = [], brain.brain_mask
     monkeypatch.setattr(brain, "brain_mask", lambda series, affine: seen.append(series.shape) or look(series, affine))
-    deconvolve.deconvolve_file(series_of(exams), tmp_path, dataclasses.replace(SVD, motion="none"), aif="files")
+    deconvolve_file(series_of(exams), tmp_path, dataclasses.replace(SVD, motion="none"), aif="files")
     assert len(seen) == 1
     assert json.loads((tmp_path / "sub-0001_tmax.json").read_text())["MaskSource"] == "found"
 
@@ -170,10 +167,10 @@ def test_the_page_tells_volumes_the_arterial_input_and_doubts(written, exams, tm
     assert (
         "&gt; 6 s" in page
         and "given as a curve" in page
-        and "k_tissue = 87" in page
+        and "tissue_relaxivity = 87" in page
         and "research use only" in page.lower()
     )
-    deconvolve.deconvolve_file(series_of(exams), tmp_path, SVD, aif=str(curve_of(exams)), mask=mask_of(exams))
+    deconvolve_file(series_of(exams), tmp_path, SVD, aif=str(curve_of(exams)), mask=mask_of(exams))
     assert "SVD methods peaks late" in (tmp_path / "sub-0001_qc.html").read_text()
 
 
@@ -183,16 +180,12 @@ def test_without_an_echo_time_units_are_relative_and_it_is_said(exams, tmp_path)
     nifti.sidecar_path(lone).write_text(json.dumps({"RepetitionTime": 2.22}))
     affine = nifti.read_volume(mask_of(exams), dims=3).affine
     nifti.write_volume(tmp_path / "arteries.nii.gz", early_voxels(exams).astype(np.uint8), affine, dtype=np.uint8)
-    _, notes = deconvolve.deconvolve_file(
-        lone, tmp_path / "maps", SVD, aif=str(tmp_path / "arteries.nii.gz"), mask=mask_of(exams)
-    )
+    _, notes = deconvolve_file(lone, tmp_path / "maps", SVD, aif=str(tmp_path / "arteries.nii.gz"), mask=mask_of(exams))
     assert any("echo time" in note.text for note in notes)
     assert json.loads((tmp_path / "maps/sub-0001_cbf.json").read_text())["Units"] == "relative"
     assert json.loads((tmp_path / "maps/sub-0001_tmax.json").read_text())["Units"] == "s"
     scaled = dataclasses.replace(SVD, scale="reference_wm")
-    deconvolve.deconvolve_file(
-        lone, tmp_path / "maps", scaled, aif=str(tmp_path / "arteries.nii.gz"), mask=mask_of(exams)
-    )
+    deconvolve_file(lone, tmp_path / "maps", scaled, aif=str(tmp_path / "arteries.nii.gz"), mask=mask_of(exams))
     record = json.loads((tmp_path / "maps/sub-0001_cbf.json").read_text())
     assert record["Units"] == MAPS["cbf"].unit and record["ReferenceWhiteMatterCbf"] == 22.0
 
@@ -200,10 +193,10 @@ def test_without_an_echo_time_units_are_relative_and_it_is_said(exams, tmp_path)
 # ---------------------------------------------------------------------------------------------------- folders
 
 
-def folder_config(**conventional):
+def folder_settings(**changes):
     config = default.get_config()
-    config.conventional.update(method="csvd", **conventional)
-    return config
+    config.conventional.update(method="csvd", **changes)
+    return conventional.settings_of(config)
 
 
 def test_a_folder_without_maps_becomes_one_that_can_be_trained_on(exams, tmp_path):
@@ -214,11 +207,11 @@ def test_a_folder_without_maps_becomes_one_that_can_be_trained_on(exams, tmp_pat
             shutil.copy(exams / subject / "perf" / f"{subject}_{ending}", bare / subject / "perf")
     shutil.copy(exams / "participants.tsv", bare)
     with pytest.raises(InputError, match="--mode=deconvolve"):
-        builder.prepared(config_of(bare, tmp_path / "cache"), progress=False)
+        dataset.prepared(config_of(bare, tmp_path / "cache"), progress=False)
     taught = tmp_path / "taught"
     counted = []
-    refused, notes = deconvolve.deconvolve_folder(
-        folder_config(), layouts.find_subjects(bare, "bids"), taught, "files", counted.append
+    refused, notes = deconvolve_folder(
+        folder_settings(), layouts.find_subjects(bare, "bids"), taught, "files", counted.append
     )
     assert refused == {} and set(notes) == {"sub-0001", "sub-0002", "sub-0003"} and counted == [1, 1, 1]
     found = layouts.find_subjects(taught, "bids")
@@ -227,11 +220,11 @@ def test_a_folder_without_maps_becomes_one_that_can_be_trained_on(exams, tmp_pat
         files.subject: files.split for files in layouts.find_subjects(exams, "bids")
     }
     assert (
-        builder.prepared(config_of(taught, tmp_path / "cache"), progress=False).info.splits["train"].num_examples == 3
+        dataset.prepared(config_of(taught, tmp_path / "cache"), progress=False).info.splits["train"].num_examples == 3
     )
 
 
-def test_a_folder_goes_on_where_it_was_and_whatever_decides_the_maps_makes_them_anew(exams, tmp_path):
+def test_a_folder_goes_on_where_it_was_and_whatever_decides_the_maps_makes_them_again(exams, tmp_path):
     root = tmp_path / "exams"
     shutil.copytree(exams, root)
     subjects = layouts.find_subjects(root, "bids")[:1]
@@ -239,57 +232,55 @@ def test_a_folder_goes_on_where_it_was_and_whatever_decides_the_maps_makes_them_
     cbf = out / "sub-0001/perf/sub-0001_cbf.nii.gz"
 
     def made(**changes):
-        config = folder_config(scale="none", **changes.pop("conventional", {}))
-        told = [dataclasses.replace(files, overrules=layouts.Overrules(**changes)) for files in subjects]
-        deconvolve.deconvolve_folder(config, told, out, "files")
+        settings = folder_settings(scale="none", **changes.pop("conventional", {}))
+        overruled = [dataclasses.replace(files, overrules=Overrules(**changes)) for files in subjects]
+        deconvolve_folder(settings, overruled, out, "files")
         return cbf.stat().st_mtime_ns
 
     first = made()
     assert made() == first
     slower = made(echo_seconds=0.06)
     assert slower > first and made(echo_seconds=0.06) == slower
-    other_cut = made(echo_seconds=0.06, conventional={"cut": 0.3})
+    other_cut = made(echo_seconds=0.06, conventional={"truncation_threshold": 0.3})
     assert other_cut > slower
     shutil.copy(curve_of(exams, "sub-0002"), tmp_path / "kept")
     lines = curve_of(root).read_text().splitlines()
     curve_of(root).write_text(
         "\n".join([lines[0], *(f"{line.split()[0]}\t{2 * float(line.split()[1])}" for line in lines[1:])])
     )
-    other_curve = made(echo_seconds=0.06, conventional={"cut": 0.3})
+    other_curve = made(echo_seconds=0.06, conventional={"truncation_threshold": 0.3})
     assert other_curve > other_cut
     (out / "sub-0001/perf/sub-0001_conventional.json").unlink()  # as after a kill
-    assert made(echo_seconds=0.06, conventional={"cut": 0.3}) > other_curve
+    assert made(echo_seconds=0.06, conventional={"truncation_threshold": 0.3}) > other_curve
 
 
 def test_an_exam_that_cannot_be_used_is_left_out_and_excluded(exams, tmp_path):
     root = tmp_path / "exams"
     shutil.copytree(exams, root)
     curve_of(root, "sub-0002").unlink()
-    refused, _ = deconvolve.deconvolve_folder(
-        folder_config(), layouts.find_subjects(root, "bids"), tmp_path / "new", "files"
-    )
+    refused, _ = deconvolve_folder(folder_settings(), layouts.find_subjects(root, "bids"), tmp_path / "new", "files")
     assert set(refused) == {"sub-0002"} and "aif.tsv" in refused["sub-0002"]
     splits = {files.subject: files.split for files in layouts.find_subjects(tmp_path / "new", "bids")}
     assert "sub-0002" not in splits and "sub-0002\texclude" in (tmp_path / "new/participants.tsv").read_text()
     for path in root.rglob("*_aif.tsv"):
         path.unlink()
     with pytest.raises(InputError, match="none of the 3 exams"):
-        deconvolve.deconvolve_folder(folder_config(), layouts.find_subjects(root, "bids"), tmp_path / "none", "files")
+        deconvolve_folder(folder_settings(), layouts.find_subjects(root, "bids"), tmp_path / "none", "files")
 
 
 def test_a_folder_is_not_written_into_itself_nor_served_by_one_curve(exams, tmp_path):
     subjects = layouts.find_subjects(exams, "bids")
     with pytest.raises(InputError, match="another folder"):
-        deconvolve.deconvolve_folder(folder_config(), subjects, exams, "files")
-    deconvolve.deconvolve_folder(folder_config(), subjects, tmp_path / "once", "files")
-    with pytest.raises(InputError, match="another folder"):  # its series are links to elsewhere
-        again = layouts.find_subjects(tmp_path / "once", "bids")
-        deconvolve.deconvolve_folder(folder_config(), again, tmp_path / "once", "files")
+        deconvolve_folder(folder_settings(), subjects, exams, "files")
+    deconvolve_folder(folder_settings(), subjects, tmp_path / "once", "files")
+    again = layouts.find_subjects(tmp_path / "once", "bids")  # its series are links to elsewhere
+    with pytest.raises(InputError, match="another folder"):
+        deconvolve_folder(folder_settings(), again, tmp_path / "once", "files")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
-        deconvolve.deconvolve_folder(folder_config(), subjects, tmp_path / "file", "files")
+        deconvolve_folder(folder_settings(), subjects, tmp_path / "file", "files")
     with pytest.raises(InputError, match="whole folder"):
-        deconvolve.deconvolve_folder(folder_config(), subjects, tmp_path, str(curve_of(exams)))
+        deconvolve_folder(folder_settings(), subjects, tmp_path, str(curve_of(exams)))
 
 
 # ------------------------------------------------------------------------------------------------- settings
@@ -302,34 +293,34 @@ def test_every_field_of_the_config_reaches_the_settings():
         scale="1.5",
         motion="rigid",
         tmax_offset="healthy",
-        cut=0.07,
-        oscillation=0.05,
+        truncation_threshold=0.07,
+        oscillation_index=0.05,
         neighbourhood_mm=3.0,
         transit_shape=1.0,
         dispersion=False,
     )
-    assert deconvolve.settings_of(config) == Settings(
+    assert conventional.settings_of(config) == Settings(
         "osvd", 1.5, "rigid", "healthy", 0.07, 0.05, 3.0, FitSettings(transit_shape=1.0, dispersion=False)
     )
-    assert deconvolve.settings_of(default.get_config()) == Settings()
+    assert conventional.settings_of(default.get_config()) == Settings()
 
 
 def test_several_methods_share_one_arterial_input(exams):
     files = layouts.find_subjects(exams, "bids")[0]
-    exam = layouts.load_exam(files)
-    given = deconvolve.given_of(exam, "files", own_aif=files.aif)
-    results = deconvolve.by_methods(exam, Settings(), ("csvd", "osvd"), given)
-    alone = deconvolve.deconvolve_exam(exam, dataclasses.replace(Settings(), method="osvd"), given)
-    np.testing.assert_array_equal(results["osvd"][0].volumes["cbf"], alone.volumes["cbf"])
-    assert results["csvd"][0].canonical.measured is results["osvd"][0].canonical.measured
-    assert results["csvd"][1].method == "csvd"
+    exam = load_exam(files)
+    given = aif.given_of(exam, "files", own_aif=files.aif)
+    results = conventional.by_methods(exam, Settings(), ("csvd", "osvd"), given)
+    alone = conventional.deconvolve(exam, "osvd", aif=files.aif)
+    np.testing.assert_array_equal(results["osvd"].maps["cbf"], alone["cbf"])
+    assert results["csvd"].found.measured is results["osvd"].found.measured
+    assert results["csvd"].settings.method == "csvd"
 
 
 def test_an_unknown_baseline_is_refused_before_anything_starts():
     config = default.get_config()
     config.evaluate.baselines = ("tsvd",)
     with pytest.raises(InputError, match="tsvd"):
-        deconvolve.check_baselines(config)
+        conventional.check_baselines(config)
 
 
 @pytest.mark.parametrize("content", ["", "time\tvalue\n0\t1\n", "time_seconds\tconcentration_mM\n0\tabc\n", "\x00\x01"])
@@ -337,7 +328,7 @@ def test_a_table_that_is_no_arterial_curve_says_what_is_expected(tmp_path, conte
     path = tmp_path / "aif.tsv"
     path.write_text(content)
     with pytest.raises(InputError, match="time_seconds and concentration_mM"):
-        deconvolve.read_curve(path)
+        aif.read_curve(path)
 
 
 @pytest.mark.parametrize("text", ["1_0", "nan", "inf", "1,5", "", "0x1p3", "1e9999"])
@@ -347,22 +338,22 @@ def test_a_row_of_an_arterial_table_that_is_no_number_is_named(tmp_path, text):
     with pytest.raises(
         InputError, match=r"aif\.tsv: expected a tab-separated table .* row 2 has '.*' as concentration_mM"
     ):
-        deconvolve.read_curve(path)
+        aif.read_curve(path)
     path.write_text("time_seconds\tconcentration_mM\n0\t1\n1.5\t-2.5e-1\n3.\t.5\n")
-    np.testing.assert_allclose(deconvolve.read_curve(path), [[0, 1.5, 3], [1, -0.25, 0.5]])
+    np.testing.assert_allclose(aif.read_curve(path), [[0, 1.5, 3], [1, -0.25, 0.5]])
 
 
 @pytest.mark.parametrize("name", ["mask", "arteries"])
 def test_a_mask_of_another_grid_is_refused_and_one_in_another_order_of_axes_is_turned(exams, tmp_path, name):
-    exam = layouts.load_series(series_of(exams))
+    exam = load_exam(series_of(exams))
     brain = nifti.read_volume(mask_of(exams), dims=3)
 
     def given(data, affine):
         path = tmp_path / f"{name}.nii.gz"
         nifti.write_volume(path, data.astype(np.uint8), affine, dtype=np.uint8)
         if name == "mask":
-            return layouts.load_series(series_of(exams), mask=path).mask
-        return deconvolve.given_of(exam, str(path)).arterial_mask
+            return exam.stored.to_stored(load_exam(series_of(exams), mask=path).mask)
+        return exam.stored.to_stored(aif.given_of(exam, str(path)).arterial_mask)
 
     flipped = brain.affine @ np.array([[-1, 0, 0, brain.data.shape[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     np.testing.assert_array_equal(given(brain.data[::-1], flipped), brain.data > 0)

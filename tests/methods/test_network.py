@@ -1,4 +1,4 @@
-"""What a network says of an exam, and what it says about itself.
+"""What a network predicts of an exam, and what it reports about itself.
 
 On three tiny phantom exams and weights that learned nothing.
 """
@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import runs
 
-from dscgan_jax.app import workflow
+from dscgan_jax import provenance
+from dscgan_jax.app.prepare import prepare
 from dscgan_jax.configs import temp_tmax
-from dscgan_jax.data import layouts
-from dscgan_jax.methods import network as predict
+from dscgan_jax.data import exams
+from dscgan_jax.methods import network
 from dscgan_jax.perfusion import brain
-from dscgan_jax.phantom import cohort as phantom_exams
+from dscgan_jax.phantom import cohort
 from dscgan_jax.training import checkpoints
 from dscgan_jax.training import loop as train
 
@@ -25,25 +26,25 @@ from dscgan_jax.training import loop as train
 def world(tmp_path_factory):
     """Exams in `exams`, a run of the demo's config in `run`."""
     folder = tmp_path_factory.mktemp("world")
-    phantom_exams.write_cohort(folder / "exams", preset="acute", subjects=3, seed=6, size=32, slices=2)
+    cohort.write_cohort(folder / "exams", preset="acute", subjects=3, seed=6, size=32, slices=2)
     config = temp_tmax.get_config("demo")
     config.update_from_flattened_dict(
         {**runs.TINY, "train.steps": 1, "data.root": str(folder / "exams"), "data.cache_dir": str(folder / "cache")}
     )
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(train, "compiled_within_memory", config_reads.StepThatOnlyCounts)
-        train.train(config, folder / "run", *workflow.prepare(config))
+        train.train(config, folder / "run", *prepare(config))
     return folder
 
 
 @pytest.fixture
 def exam(world):
-    return layouts.load_series(world / "exams" / "sub-0001" / "perf" / "sub-0001_dsc.nii.gz")
+    return exams.load_exam(world / "exams" / "sub-0001" / "perf" / "sub-0001_dsc.nii.gz")
 
 
 @pytest.fixture
 def predictor(world):
-    return predict.Predictor(world / "run")
+    return network.Predictor.from_run(world / "run")
 
 
 def names(prediction):
@@ -51,9 +52,7 @@ def names(prediction):
 
 
 def test_maps_do_not_depend_on_the_air_and_are_zero_outside_the_brain(predictor, exam):
-    found = brain.without_notches(
-        brain.brain_mask(exam.series, exam.affine).brain, np.linalg.norm(exam.affine[:3, :3], axis=0)
-    )
+    found = brain.without_notches(brain.brain_mask(exam.series, exam.affine).brain, exam.voxel_mm)
     air = ~found & (exam.series[..., 1:6].mean(axis=-1) < 0.2 * exam.series[exam.mask].mean())
     noisy = dataclasses.replace(exam, series=np.where(air[..., None], np.float32(100), exam.series))
     assert (noisy.series != exam.series).sum() > 10_000
@@ -77,12 +76,12 @@ def test_a_checkpoint_from_before_sees_the_air_and_is_not_asked_what_it_was_trai
     load = checkpoints.load_record
 
     def older(*given):
-        record = load(*given)
+        record = load(*given).to_json()
         del record["config"]["data"]["outside_brain"], record["data"]["features"]
-        return record
+        return checkpoints.CheckpointRecord.from_json(record)
 
     monkeypatch.setattr(checkpoints, "load_record", older)
-    predictor = predict.Predictor(world / "run")
+    predictor = network.Predictor.from_run(world / "run")
     assert predictor.preparation.outside_brain == "keep"
     told = names(predictor.predict(dataclasses.replace(exam, frame_seconds=6.0)))
     assert "air_reaches_network" in told and "unlike_training" not in told
@@ -103,15 +102,11 @@ def test_an_exam_unlike_the_training_exams_is_told_of_and_a_stripped_one_where_t
     assert "unlike_training" in names(predictor.predict(stripped))
 
 
-def test_a_sidecar_tells_what_trained_the_network_and_what_used_it(world, tmp_path, monkeypatch):
-    trained = predict.Predictor(world / "run").record["software"]
-    monkeypatch.setattr(checkpoints, "software_versions", lambda: {"dscgan_jax": "of tomorrow"})
-    paths, _ = predict.predict_file(
-        str(world / "run"),
-        str(world / "exams" / "sub-0001" / "perf" / "sub-0001_dsc.nii.gz"),
-        str(tmp_path / "maps"),
-        motion="rigid",
-    )
+def test_a_sidecar_tells_what_trained_the_network_and_what_used_it(world, exam, tmp_path, monkeypatch):
+    trained = network.Predictor.from_run(world / "run").record.software
+    monkeypatch.setattr(provenance, "software_versions", lambda: {"dscgan_jax": "of tomorrow"})
+    predictor = network.Predictor.from_run(str(world / "run"), motion="rigid")
+    paths, _ = network.predict_file(predictor, exam, str(tmp_path / "maps"))
     record = json.loads((tmp_path / "maps" / paths[0].name.replace(".nii.gz", ".json")).read_text())
     assert record["TrainingSoftware"] == trained and record["Software"] == {"dscgan_jax": "of tomorrow"}
     assert record["Settings"]["motion"] == "rigid" and record["Settings"]["outside_brain"] == "zero"

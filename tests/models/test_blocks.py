@@ -65,17 +65,17 @@ def test_batch_norm_at_test_uses_each_slices_own_or_the_running_statistics():
     x = image((2, 4, 4, 3)) * np.float32([1.0, 10.0]).reshape(2, 1, 1, 1)
     before = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(norm, nnx.BatchStat)))
 
-    own = norm(x, "batch")
+    own = norm(x, "per_slice")
     running = norm(x, "running", 0.2)
 
-    np.testing.assert_allclose(own[1:], norm(x[1:], "batch"), rtol=1e-6)
+    np.testing.assert_allclose(own[1:], norm(x[1:], "per_slice"), rtol=1e-6)
     np.testing.assert_allclose(np.std(own, (1, 2)), np.broadcast_to(norm.scale[...], (2, 3)), rtol=1e-3)
     np.testing.assert_allclose(running, blocks.leaky_relu(x * norm.scale[...][None, None, None]), rtol=1e-4, atol=1e-4)
     jax.tree.map(np.testing.assert_array_equal, before, nnx.to_pure_dict(nnx.state(norm, nnx.BatchStat)))
 
 
 def test_a_misspelt_mode_is_refused():
-    with pytest.raises(ValueError, match="train, batch, running"):
+    with pytest.raises(ValueError, match="train, per_slice, running"):
         blocks.BatchNorm(1, scheme="pix2pix", rng=None)(jnp.ones((1, 2, 2, 1)), "eval")
 
 

@@ -19,7 +19,7 @@ def whole():
 
 def logits_shape(network, rows, cols):
     inputs = [jax.ShapeDtypeStruct((2, rows, cols, channels), "float32") for channels in (4, 1)]
-    return jax.eval_shape(lambda series, maps: network(series, maps, "batch"), *inputs).shape
+    return jax.eval_shape(lambda series, maps: network(series, maps, "per_slice"), *inputs).shape
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_patch_logits_have_the_published_size(layers, rows, cols, shape):
 
 def test_patch_discriminator_names_the_size_it_needs():
     assert logits_shape(patch(2), 12, 12) == (2, 1, 1, 1)
-    with pytest.raises(InputError, match="config.data.size gives 11 x 12 pixels.*needs 12"):
+    with pytest.raises(InputError, match=r"config\.data\.size gives 11 x 12 pixels.*needs 12"):
         logits_shape(patch(2), 11, 12)
 
 

@@ -10,7 +10,7 @@ import pytest
 from dscgan_jax.configs import default
 from dscgan_jax.errors import InputError
 from dscgan_jax.models import generators
-from dscgan_jax.training import state
+from dscgan_jax.models.networks import build, parameter_count
 
 
 def settings(**fields):
@@ -22,7 +22,7 @@ def settings(**fields):
 @functools.cache
 def tiny(norm="batch"):
     """A temporal generator of two levels with drawn weights and statistics that were seen in no batch."""
-    networks, variables, _ = state.build(settings(width=1, unet_width=2, depth=2, norm=norm), 64, 2, seed=0)
+    networks, variables, _ = build(settings(width=1, unet_width=2, depth=2, norm=norm), 64, 2, seed=0)
     shifted = jax.tree.map(lambda leaf: leaf + jnp.asarray(1, leaf.dtype), variables["stats"])
     return networks, {"params": variables["params"], "stats": shifted}
 
@@ -38,14 +38,8 @@ def series(n=2, side=4, seed=0):
 
 def abstract(frames, n_targets, **fields):
     """Structure and shapes alone: costs no memory at the published widths."""
-    structure = []
-
-    def build():
-        networks, variables_g, variables_d = state.build(settings(**fields), frames, n_targets, None)
-        structure.append(networks)
-        return variables_g, variables_d
-
-    return (*jax.eval_shape(build), structure[0])
+    networks, variables_g, variables_d = jax.eval_shape(lambda: build(settings(**fields), frames, n_targets, None))
+    return variables_g, variables_d, networks
 
 
 def published(**fields):
@@ -75,7 +69,7 @@ def published(**fields):
     ],
 )
 def test_generators_have_the_published_number_of_parameters(fields, count):
-    assert state.parameter_count(abstract(80, 1, **fields)[0]) == count
+    assert parameter_count(abstract(80, 1, **fields)[0]) == count
 
 
 @pytest.mark.parametrize(
@@ -88,7 +82,7 @@ def test_generators_have_the_published_number_of_parameters(fields, count):
     ],
 )
 def test_discriminators_have_the_published_number_of_parameters(fields, count):
-    assert state.parameter_count(abstract(80, 1, **fields)[1]) == count
+    assert parameter_count(abstract(80, 1, **fields)[1]) == count
 
 
 @pytest.mark.parametrize(
@@ -113,9 +107,11 @@ def test_maps_have_the_grid_of_the_series(generator, depth, frames, rows, cols, 
 
 def test_the_temporal_generator_names_the_frames_it_takes():
     variables, _, networks = abstract(50, 1, width=2)
-    with pytest.raises(InputError, match="config.data.frames is 50"):
+    with pytest.raises(InputError, match=r"config\.data\.frames is 50"):
         jax.eval_shape(
-            lambda v, x: networks.generate(v, x, "batch"), variables, jax.ShapeDtypeStruct((1, 50, 64, 64), jnp.float32)
+            lambda v, x: networks.generate(v, x, "per_slice"),
+            variables,
+            jax.ShapeDtypeStruct((1, 50, 64, 64), jnp.float32),
         )
 
 
@@ -137,7 +133,7 @@ def test_a_grid_that_fits_is_left_alone():
 def test_own_statistics_give_a_slice_the_same_maps_alone_as_in_a_batch():
     variables, x = tiny()[1], series() * np.float32([1.0, 0.1]).reshape(2, 1, 1, 1)
 
-    together, stats = generate("batch")(variables, x)
+    together, stats = generate("per_slice")(variables, x)
     alone = [generate("train")(variables, x[index : index + 1])[0] for index in range(2)]  # as published: one by one
 
     np.testing.assert_allclose(together, jnp.concatenate(alone), atol=2e-6)
@@ -146,9 +142,9 @@ def test_own_statistics_give_a_slice_the_same_maps_alone_as_in_a_batch():
 
 def test_the_three_modes_differ_and_only_training_records():
     variables, x = tiny()[1], series() * np.float32([1.0, 0.1]).reshape(2, 1, 1, 1)
-    results = {mode: generate(mode)(variables, x) for mode in ("train", "batch", "running")}
+    results = {mode: generate(mode)(variables, x) for mode in ("train", "per_slice", "running")}
 
-    for one, other in (("train", "batch"), ("train", "running"), ("batch", "running")):
+    for one, other in (("train", "per_slice"), ("train", "running"), ("per_slice", "running")):
         assert np.abs(results[one][0] - results[other][0]).max() > 1e-3
     recorded = results["train"][1]["temporal"]["block1"]["norm"]
     assert int(recorded["batches"]) == 2 and not np.allclose(recorded["mean"], 1.0)

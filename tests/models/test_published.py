@@ -7,6 +7,7 @@ import types
 import zipfile
 from unittest import mock
 
+import golden_files
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +17,8 @@ from flax import nnx
 
 from dscgan_jax.configs import default
 from dscgan_jax.errors import InputError
-from dscgan_jax.models import blocks, temporal, time_passes
-from dscgan_jax.models import published as convert
+from dscgan_jax.models import blocks, published, temporal, time_passes
+from dscgan_jax.models.networks import build
 from dscgan_jax.training import state, steps
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time; the arithmetic stays
@@ -35,10 +36,10 @@ def state_dict_of(archive, prefix):
 
 def generator_of(state_dict):
     """Entries, structure and variables of a published generator."""
-    found = convert.infer_model_settings(state_dict)
+    found = published.infer_model_settings(state_dict)
     model = model_settings(found.settings)
-    entries = convert.generator_entries(model)
-    return entries, state.build(model, 80, found.n_targets, None)[0], convert.from_published(state_dict, entries)
+    entries = published.generator_entries(model)
+    return entries, build(model, 80, found.n_targets, None)[0], published.from_published(state_dict, entries)
 
 
 def channels_first(maps):
@@ -101,7 +102,7 @@ def generator_outputs(path, bits):
     with jax.enable_x64(bits == 64):
         inputs = in_precision((variables, archive["x"]), bits)
         maps, seen, stats, running = jax.jit(forward, compiler_options=FAST)(*inputs)
-        stats = convert.to_published({"params": {}, "stats": stats}, [e for e in entries if e.tree == "stats"])
+        stats = published.to_published({"params": {}, "stats": stats}, [e for e in entries if e.tree == "stats"])
         return jax.tree.map(np.asarray, (maps, seen, stats, running))
 
 
@@ -149,8 +150,14 @@ def test_the_temporal_stack_gives_the_published_features_block_by_block(golden):
     weights = tuple(getattr(stack, f"block{index}").weights() for index in range(1, 7))
     series = archive["x"].reshape(2, 80, -1).swapaxes(1, 2)
 
-    assert_close(channels_first(seen["temporal"]), archive["temporal_train"], 1e-4)
-    for index in range(1, 7):
+    held = [
+        index for index in range(1, 7) if f"inter_train/tmp_{index}" in archive
+    ]  # the golden subset lacks large ones
+    assert held[-2:] == [5, 6]
+    if "temporal_train" in archive:
+        assert_close(channels_first(seen["temporal"]), archive["temporal_train"], 1e-4)
+    assert_close(channels_first(seen["temporal"])[..., :8, :8], archive["inter_train/tmp_6"][:, :, 0], 1e-4)
+    for index in held:
         block = np.asarray(time_passes.features(series, weights[:index], False, series.dtype, False)[0])
         block = block.reshape(2, 64, 64, *block.shape[2:])[:, :8, :8].transpose(0, 4, 3, 1, 2)
         assert_close(block, archive[f"inter_train/tmp_{index}"], 1e-4)
@@ -161,7 +168,7 @@ def test_the_unet_gives_the_published_output_of_every_layer(golden):
     seen = generator_outputs(golden / "unet_deconv_bn.npz", 32)[1]
 
     inside = state_dict_of(archive, "inter_train/")
-    assert inside.keys() == seen.keys()
+    assert inside.keys() == seen.keys() or (golden_files.is_subset(golden) and inside.keys() <= seen.keys())
     for name, reference in inside.items():
         assert_close(channels_first(seen[name]), reference, 1e-4)
 
@@ -170,9 +177,9 @@ def test_the_unet_gives_the_published_output_of_every_layer(golden):
 def test_the_patch_discriminator_gives_the_published_logits(golden, bits, tolerance):
     archive = np.load(golden / "patch_bn.npz")
     model = model_settings({"discriminator_width": 4})
-    entries = convert.discriminator_entries(model)
-    variables = convert.from_published(state_dict_of(archive, "state/"), entries)
-    networks = state.build(model, 80, 1, None)[0]
+    entries = published.discriminator_entries(model)
+    variables = published.from_published(state_dict_of(archive, "state/"), entries)
+    networks = build(model, 80, 1, None)[0]
 
     def forward(variables, x):
         series, maps = x[:, :80], jnp.moveaxis(x[:, 80:], 1, -1)
@@ -182,7 +189,7 @@ def test_the_patch_discriminator_gives_the_published_logits(golden, bits, tolera
         inputs = in_precision((variables, archive["x"]), bits)
         (train, stats), (running, _) = jax.jit(forward, compiler_options=FAST)(*inputs)
         train, running = np.asarray(train), np.asarray(running)
-        after = convert.to_published({"params": {}, "stats": stats}, [e for e in entries if e.tree == "stats"])
+        after = published.to_published({"params": {}, "stats": stats}, [e for e in entries if e.tree == "stats"])
 
     assert_close(channels_first(train), archive["logits_train_f64"], tolerance)
     assert_close(channels_first(running), archive["logits_eval_f64"], tolerance)
@@ -199,7 +206,7 @@ def test_a_state_dict_comes_back_from_our_trees_unchanged_and_in_order(golden, f
     state_dict = state_dict_of(np.load(golden / file), "state/")
     entries, _, variables = generator_of(state_dict)
 
-    back = convert.to_published(variables, entries)
+    back = published.to_published(variables, entries)
 
     assert list(back) == list(state_dict)
     for name, value in state_dict.items():
@@ -230,34 +237,36 @@ def test_every_variety_goes_to_the_published_names_and_back(generator, norm, ups
         "bias_before_norm": True,
     }
     model = model_settings(fields)
-    _, variables_g, variables_d = state.build(model, 93, 2, seed=0)
-    entries_g, entries_d = convert.generator_entries(model), convert.discriminator_entries(model)
+    _, variables_g, variables_d = build(model, 93, 2, seed=0)
+    entries_g, entries_d = published.generator_entries(model), published.discriminator_entries(model)
 
-    published_g = convert.to_published(variables_g, entries_g)
-    published_d = convert.to_published(variables_d, entries_d)
-    found = convert.infer_model_settings({f"module.{name}": value for name, value in published_g.items()}, published_d)
+    published_g = published.to_published(variables_g, entries_g)
+    published_d = published.to_published(variables_d, entries_d)
+    found = published.infer_model_settings(
+        {f"module.{name}": value for name, value in published_g.items()}, published_d
+    )
 
     expected = {name: fields[name] for name in found.settings if name in fields}
     assert {name: found.settings[name] for name in expected} == expected
     assert (found.frames, found.n_targets) == (93, 2)
-    jax.tree.map(np.testing.assert_array_equal, convert.from_published(published_g, entries_g), variables_g)
-    jax.tree.map(np.testing.assert_array_equal, convert.from_published(published_d, entries_d), variables_d)
+    jax.tree.map(np.testing.assert_array_equal, published.from_published(published_g, entries_g), variables_g)
+    jax.tree.map(np.testing.assert_array_equal, published.from_published(published_d, entries_d), variables_d)
 
 
 def test_biases_that_our_model_leaves_out_are_published_as_zeros():
     model = model_settings({"width": 1, "unet_width": 1, "depth": 5})
-    published = convert.to_published(state.build(model, 64, 1, seed=0)[1], convert.generator_entries(model))
-    np.testing.assert_array_equal(published["tmp_4.0.bias"], np.zeros(8))
+    state_dict = published.to_published(build(model, 64, 1, seed=0)[1], published.generator_entries(model))
+    np.testing.assert_array_equal(state_dict["tmp_4.0.bias"], np.zeros(8))
 
 
 def test_weights_of_another_model_are_refused_by_name(golden):
     state_dict = state_dict_of(np.load(golden / "temp_deconv_bn.npz"), "state/")
     with pytest.raises(InputError, match=r"missing \['unet_model.*infer_model_settings"):
-        convert.from_published(state_dict, convert.generator_entries(model_settings({"depth": 7})))
+        published.from_published(state_dict, published.generator_entries(model_settings({"depth": 7})))
     with pytest.raises(InputError, match="neither of the published generators"):
-        convert.infer_model_settings({"conv.weight": np.zeros((1, 1))})
-    with pytest.raises(InputError, match="config.model.depth is 4"):
-        convert.generator_entries(model_settings({"depth": 4}))
+        published.infer_model_settings({"conv.weight": np.zeros((1, 1))})
+    with pytest.raises(InputError, match=r"config\.model\.depth is 4"):
+        published.generator_entries(model_settings({"depth": 4}))
 
 
 # --- Checkpoint files ----------------------------------------------------------------------------------------------
@@ -266,28 +275,28 @@ def test_weights_of_another_model_are_refused_by_name(golden):
 @functools.cache
 def checkpoint_model(path):
     """A published checkpoint as our networks and variables of both."""
-    content = convert.read_checkpoint(path)
-    found = convert.infer_model_settings(content["generator_state_dict"], content["discriminator_state_dict"])
+    content = published.read_checkpoint(path)
+    found = published.infer_model_settings(content["generator_state_dict"], content["discriminator_state_dict"])
     model = model_settings(found.settings)
-    networks = state.build(model, found.frames, found.n_targets, None)[0]
-    entries = convert.generator_entries(model), convert.discriminator_entries(model)
+    networks = build(model, found.frames, found.n_targets, None)[0]
+    entries = published.generator_entries(model), published.discriminator_entries(model)
     return (
         content,
         networks,
         entries,
-        convert.from_published(content["generator_state_dict"], entries[0]),
-        convert.from_published(content["discriminator_state_dict"], entries[1]),
+        published.from_published(content["generator_state_dict"], entries[0]),
+        published.from_published(content["discriminator_state_dict"], entries[1]),
     )
 
 
 @pytest.mark.parametrize("name", ["epoch1", "unet_epoch9"])  # zip form, older form
-def test_a_published_checkpoint_file_gives_the_published_maps(golden, name):
-    archive = np.load(golden / f"expected_{name}.npz")
-    content, networks, _, variables_g, variables_d = checkpoint_model(golden / f"{name}.pth")
+def test_a_published_checkpoint_file_gives_the_published_maps(whole_golden, name):
+    archive = np.load(whole_golden / f"expected_{name}.npz")
+    content, networks, _, variables_g, variables_d = checkpoint_model(whole_golden / f"{name}.pth")
     y = np.moveaxis(archive["y"], 1, -1)
 
     def forward(variables_g, variables_d):
-        maps = [networks.generate(variables_g, archive["x"], mode)[0] for mode in ("train", "batch", "running")]
+        maps = [networks.generate(variables_g, archive["x"], mode)[0] for mode in ("train", "per_slice", "running")]
         return *maps, networks.discriminate(variables_d, archive["x"], y, "running")[0]
 
     train, batch, running, logits = jax.jit(forward, compiler_options=FAST)(variables_g, variables_d)
@@ -299,18 +308,18 @@ def test_a_published_checkpoint_file_gives_the_published_maps(golden, name):
     assert_close(1 / (1 + np.exp(-channels_first(logits))), archive["disc_out_eval"], 1e-5)
 
 
-def test_a_restored_published_run_takes_the_published_next_step(golden):
-    archive = np.load(golden / "expected_unet_epoch9.npz")
-    content, networks, entries, variables_g, variables_d = checkpoint_model(golden / "unet_epoch9.pth")
+def test_a_restored_published_run_takes_the_published_next_step(whole_golden):
+    archive = np.load(whole_golden / "expected_unet_epoch9.npz")
+    content, networks, entries, variables_g, variables_d = checkpoint_model(whole_golden / "unet_epoch9.pth")
     optimiser = optax.adam(content["lr_g"], b1=content["beta1_g"], b2=content["beta2_g"])
     moments = [
-        convert.adam_from_published(content[name], entry, optimiser.init(variables["params"]))
+        published.adam_from_published(content[name], entry, optimiser.init(variables["params"]))
         for name, entry, variables in (
             ("gen_opt_state_dict", entries[0], variables_g),
             ("discr_opt_state_dict", entries[1], variables_d),
         )
     ]
-    before = state.GanState(jnp.int32(2), jax.random.key(0), variables_g, variables_d, *moments)
+    before = state.GanState(jnp.int32(2), variables_g, variables_d, *moments)
     step = functools.partial(
         steps.gan_step,
         networks=networks,
@@ -327,14 +336,14 @@ def test_a_restored_published_run_takes_the_published_next_step(golden):
     np.testing.assert_allclose(scalars["loss_d"] / 2, archive["next/loss_d_reported"], atol=1e-5)
     assert int(after.opt_g[0].count) == 3
     for letter, variables, entry in (("g", after.generator, entries[0]), ("d", after.discriminator, entries[1])):
-        for key, value in convert.to_published(variables, entry).items():
+        for key, value in published.to_published(variables, entry).items():
             np.testing.assert_allclose(value, archive[f"next/{letter}/{key}"], atol=1e-6, err_msg=key)
 
 
-def test_moments_of_a_run_without_steps_leave_the_optimiser_as_it_is(golden):
-    content, _, entries, variables_g, _ = checkpoint_model(golden / "epoch1.pth")
+def test_moments_of_a_run_without_steps_leave_the_optimiser_as_it_is(whole_golden):
+    content, _, entries, variables_g, _ = checkpoint_model(whole_golden / "epoch1.pth")
     fresh = optax.adam(1e-4).init(variables_g["params"])
-    assert convert.adam_from_published(content["gen_opt_state_dict"], entries[0], fresh) is fresh
+    assert published.adam_from_published(content["gen_opt_state_dict"], entries[0], fresh) is fresh
 
 
 def write_zip(path, content):
@@ -349,27 +358,27 @@ class Harmful:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
     write_zip(tmp_path / "bad.pth", pickle.dumps(Harmful()))
-    with pytest.raises(InputError, match="bad.pth: not a readable PyTorch checkpoint.*is not data"):
-        convert.read_checkpoint(tmp_path / "bad.pth")
+    with pytest.raises(InputError, match=r"bad\.pth: not a readable PyTorch checkpoint.*is not data"):
+        published.read_checkpoint(tmp_path / "bad.pth")
     assert "this ran" not in capsys.readouterr().out
 
 
 def test_a_tensor_that_reaches_outside_its_storage_is_refused():
     storage = types.SimpleNamespace(values=np.zeros(4, np.float32))
-    fits = convert._Tensor(storage, 1, (3,), (1,))
-    assert convert._with_arrays(fits).shape == (3,)
+    fits = published._Tensor(storage, 1, (3,), (1,))
+    assert published._with_arrays(fits).shape == (3,)
     for offset, shape, strides in [(2, (3,), (1,)), (0, (2, 2), (3, 2)), (3, (2,), (-1,)), (-1, (1,), (1,))]:
         with pytest.raises(ValueError, match="outside its storage"):
-            convert._with_arrays(convert._Tensor(storage, offset, shape, strides))
+            published._with_arrays(published._Tensor(storage, offset, shape, strides))
 
 
 @pytest.mark.parametrize("name", ["epoch1", "unet_epoch9"])
-def test_a_truncated_file_is_refused_by_name(golden, tmp_path, name):
-    whole = (golden / f"{name}.pth").read_bytes()
+def test_a_truncated_file_is_refused_by_name(whole_golden, tmp_path, name):
+    whole = (whole_golden / f"{name}.pth").read_bytes()
     short = tmp_path / "short.pth"
     short.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="short.pth: not a readable PyTorch checkpoint"):
-        convert.read_checkpoint(short)
+    with pytest.raises(InputError, match=r"short\.pth: not a readable PyTorch checkpoint"):
+        published.read_checkpoint(short)
 
 
 def test_other_files_are_refused_by_name(tmp_path):
@@ -379,6 +388,6 @@ def test_other_files_are_refused_by_name(tmp_path):
     (tmp_path / "arrays.pth").write_bytes(buffer.getvalue())
     for name in ("text.pth", "arrays.pth"):
         with pytest.raises(InputError, match=f"{name}: not a readable PyTorch checkpoint"):
-            convert.read_checkpoint(tmp_path / name)
+            published.read_checkpoint(tmp_path / name)
     with pytest.raises(InputError, match="there is no such checkpoint"):
-        convert.read_checkpoint(tmp_path / "absent.pth")
+        published.read_checkpoint(tmp_path / "absent.pth")

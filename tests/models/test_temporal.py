@@ -27,7 +27,7 @@ def test_a_convolution_has_kernel_4_stride_2_padding_1(frames):
 def test_six_blocks_leave_one_frame(frames):
     stack = temporal.TemporalStack(2, norm="batch", bias=False, scheme="pix2pix", rng=None)
 
-    features = jax.eval_shape(lambda x: stack(x, "batch"), jax.ShapeDtypeStruct((3, frames, 5, 7), "float32"))
+    features = jax.eval_shape(lambda x: stack(x, "per_slice"), jax.ShapeDtypeStruct((3, frames, 5, 7), "float32"))
 
     assert features.shape == (3, 5, 7, 16)
 
@@ -36,7 +36,7 @@ def test_six_blocks_leave_one_frame(frames):
 def test_other_numbers_of_frames_are_refused_by_name(frames):
     stack = temporal.TemporalStack(2, norm="batch", bias=False, scheme="pix2pix", rng=None)
     with pytest.raises(InputError, match=f"config.data.frames is {frames}.*64 to 127"):
-        stack(np.zeros((1, frames, 2, 2), np.float32), "batch")
+        stack(np.zeros((1, frames, 2, 2), np.float32), "per_slice")
 
 
 def test_pixels_do_not_mix():

@@ -32,7 +32,7 @@ def test_output_has_the_grid_of_the_input(depth, upsample):
     # Reflection needs two pixels behind the last enlargement: a bottleneck of one pixel is enough.
     x = jax.ShapeDtypeStruct((2, 2**depth, 2 * 2**depth, 3), "float32")
 
-    assert jax.eval_shape(lambda x: network(x, "batch"), x).shape == (2, 2**depth, 2 * 2**depth, 1)
+    assert jax.eval_shape(lambda x: network(x, "per_slice"), x).shape == (2, 2**depth, 2 * 2**depth, 1)
 
 
 def test_norms_stand_where_the_published_network_has_them():
@@ -62,17 +62,17 @@ def test_a_bias_in_front_of_a_norm_needs_the_flag(norm, upsample, flag, biased):
 def test_the_skip_comes_before_what_was_upsampled():
     network = make(2, rng=np.random.default_rng(0))
     x = np.random.default_rng(1).standard_normal((1, 4, 4, 3)).astype(np.float32)
-    before = network(x, "batch")
+    before = network(x, "per_slice")
     kernel = jnp.asarray(network.up0.kernel[...])
     network.up0.kernel[...] = kernel.at[:, :, 2:].set(0.0)  # the last two channels come from below
     network.down1.kernel[...] = 0.0 * network.down1.kernel[...]
-    skip_only = network(x, "batch")
+    skip_only = network(x, "per_slice")
     network.down1.kernel[...] = network.down1.kernel[...] + 1.0
 
-    np.testing.assert_array_equal(network(x, "batch"), skip_only)
+    np.testing.assert_array_equal(network(x, "per_slice"), skip_only)
     assert np.abs(before - skip_only).max() > 0
 
 
 def test_a_depth_below_one_is_refused():
-    with pytest.raises(InputError, match="config.model.depth is 0"):
+    with pytest.raises(InputError, match=r"config\.model\.depth is 0"):
         make(0)

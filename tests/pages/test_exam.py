@@ -1,4 +1,4 @@
-"""The page beside conventional maps: what it finds, and what it makes the reader doubt."""
+"""The page of one exam's conventional maps: results, and what a reader should doubt."""
 
 import dataclasses
 
@@ -7,10 +7,11 @@ import pytest
 
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAP_NAMES
-from dscgan_jax.pages import exam as qc
+from dscgan_jax.pages.exam import write
 from dscgan_jax.perfusion import conventional
 from dscgan_jax.perfusion.arterial import ArterialInput
-from dscgan_jax.perfusion.conventional import ConventionalMaps, Measured, Settings
+from dscgan_jax.perfusion.conventional import ConventionalMaps, Settings
+from dscgan_jax.perfusion.measurement import Measured
 from dscgan_jax.perfusion.motion import Realignment
 from dscgan_jax.perfusion.signal import BolusTiming
 
@@ -51,37 +52,50 @@ def found(
 
 def page(result, tmp_path, settings=PARAMETRIC, findings=()):
     series = np.full((*SHAPE, FRAMES), 500.0, np.float32)
-    told = conventional.judge(
+    judged = conventional.judge(
         result.measured, result.maps["tmax"][result.measured.tissue], Settings(settings["method"])
     )
-    qc.write(
-        tmp_path, "sub-1", result, series, np.diag([2.0, 2.0, 5.0, 1.0]), settings, (*result.findings, *told, *findings)
+    write(
+        tmp_path,
+        "sub-1",
+        result,
+        series,
+        np.diag([2.0, 2.0, 5.0, 1.0]),
+        settings,
+        (*result.findings, *judged, *findings),
     )
     assert (tmp_path / "sub-1_maps.png").is_file() and (tmp_path / "sub-1_aif.png").is_file()
     return (tmp_path / "sub-1_qc.html").read_text()
 
 
-def test_a_good_exam_raises_no_doubts_and_tells_volumes_and_medians(tmp_path):
+def test_a_good_exam_has_volumes_and_medians_and_no_warnings(tmp_path):
     text = page(found(tmax=7.0), tmp_path)
     assert "<h2>Warnings</h2>" not in text and "<h2>Notes</h2>" not in text
-    assert "&gt; 4 s: 1 ml, &gt; 6 s: 1 ml, &gt; 8 s: 0 ml" in text  # 64 voxels of 20 mm3
-    assert "CBF 40 ml/100g/min" in text and "found in 1 voxel;" in text and "quality 0.90 of 1" in text
+    assert "&gt; 4 s: 1 mL, &gt; 6 s: 1 mL, &gt; 8 s: 0 mL" in text  # 64 voxels of 20 mm3
+    assert "CBF 40 mL/100 g/min" in text and "found in 1 voxel;" in text and "quality 0.90 of 1" in text
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"quality": 0.3}, "arterial curve is doubtful (quality 0.30)"),
-        ({"baseline_end": 5}, "Only 3 steady frames"),
+        ({"quality": 0.3}, "AIF is doubtful (quality 0.30)"),
+        ({"baseline_end": 5}, "only 3 steady frames"),
         ({"over_noise": 12.0}, "12 times the noise"),
         ({"tmax": -1.0}, "100 % of the tissue has a Tmax below 0"),
         ({"doubts": [Finding("second_bolus", "warning", "the bolus is odd")]}, "<h2>Warnings</h2>"),
         ({"doubts": [Finding("second_bolus", "warning", "the bolus is odd")]}, "The bolus is odd."),
     ],
 )
-def test_each_doubt_is_told(tmp_path, changes, words):
+def test_each_doubt_is_on_the_page(tmp_path, changes, words):
     text = page(found(**changes), tmp_path)
     assert words in text
+
+
+def test_flow_without_echo_time_and_reference_has_no_unit(tmp_path):
+    result = found()
+    relative = dataclasses.replace(result, measured=dataclasses.replace(result.measured, relative=True))
+    text = page(relative, tmp_path)
+    assert "CBF 40 (relative)" in text and "MTT 4.5 s" in text and "mL/100 g" not in text
 
 
 def test_raw_svd_is_labelled_and_shifted_svd_says_by_how_much(tmp_path):
@@ -91,7 +105,7 @@ def test_raw_svd_is_labelled_and_shifted_svd_says_by_how_much(tmp_path):
     assert "raw SVD" not in shifted and "shifted by -2.50 s" in shifted
 
 
-def test_scale_repairs_and_motion_are_told(tmp_path):
+def test_scale_repairs_and_motion_are_on_the_page(tmp_path):
     pose = np.zeros((FRAMES, 3))
     pose[20:] = 1.0
     moved = Realignment(np.zeros(1), np.tile(np.eye(4), (FRAMES, 1, 1)), pose, pose, np.zeros(3), pose[:, 0] > 0, False)
@@ -101,4 +115,4 @@ def test_scale_repairs_and_motion_are_told(tmp_path):
         findings=(Finding("signal_negative", "note", "3 values are negative", 3),),
     )
     assert "<h2>Motion</h2>" in text and "3 values are negative." in text
-    assert "multiplied with 0.8 so that healthy white matter" in text
+    assert "multiplied by 0.8 so that healthy white matter" in text

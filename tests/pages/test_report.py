@@ -1,4 +1,4 @@
-"""The table and the page, from records that were made up so that every answer is known."""
+"""Tables, sentences and the page, from invented records, so that every answer is known."""
 
 import html.parser
 import json
@@ -9,7 +9,7 @@ import pytest
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import records
 from dscgan_jax.findings import Finding
-from dscgan_jax.pages import report
+from dscgan_jax.pages import parts, report, sentences, tables
 
 RUN = {
     "created": "2025-03-04T05:06:07+00:00",
@@ -55,7 +55,7 @@ def record(subject, source, mae, predicted_ml, dice, **changes):
         "brain_mae": mae,
         "brain_rmse": 2 * mae,
         "brain_bias": -mae,
-        "brain_pearson_r": None if source in report.NULLS else 0.9,
+        "brain_pearson_r": None if source in parts.NULLS else 0.9,
         "brain_ssim": 0.8,
         "scaled_ssim": 0.93,
         "scaled_mae": 0.01,
@@ -78,10 +78,10 @@ def record(subject, source, mae, predicted_ml, dice, **changes):
 
 def rows(network_mae=0.5, **changes):
     return [
-        record("sub-1", "network_batch", network_mae, 18.0, 0.8, **changes),
+        record("sub-1", "network_per_slice", network_mae, 18.0, 0.8, **changes),
         record("sub-1", "blank", 3.0, 0.0, 0.0),
         record("sub-1", "null_median", 1.0, 0.0, 0.0),
-        record("sub-2", "network_batch", network_mae, 0.0, None),
+        record("sub-2", "network_per_slice", network_mae, 0.0, None),
         record("sub-2", "blank", 3.0, 0.0, None),
         record("sub-2", "null_median", 1.0, 0.0, None),
     ]
@@ -122,12 +122,12 @@ def summary():
 
 
 def test_the_table_shows_the_network_beside_both_nulls(summary):
-    lines = report.format_table(summary).splitlines()
+    lines = tables.format_table(summary).splitlines()
     heads = [line for line in lines if line.startswith("Tmax")]
     assert "brain MAE" in heads[0] and "slice SSIM" in heads[0] and heads[1].startswith("Tmax > 6 s")
     network, blank, median = lines[1:4]
     assert network.split() == [
-        "network_batch",
+        "network_per_slice",
         "0.50",
         "±",
         "0.00",
@@ -142,52 +142,57 @@ def test_the_table_shows_the_network_beside_both_nulls(summary):
         "30.0",
     ]
     assert blank.split()[4:6] == ["-3.00", "–"] and median.split()[0] == "null_median"
-    overlap = next(line for line in lines[lines.index(heads[1]) :] if line.startswith("network_batch"))
-    assert overlap.split() == ["network_batch", "0.80", "0.80", "(1)", "1", "9.0", "10.0", "-1.0"]
+    overlap = next(line for line in lines[lines.index(heads[1]) :] if line.startswith("network_per_slice"))
+    assert overlap.split() == ["network_per_slice", "0.80", "0.80", "(1)", "1", "9.0", "10.0", "-1.0"]
 
 
-def test_the_tables_columns_stand_below_each_other(summary):
-    lines = report.format_table(summary).splitlines()
+def test_the_tables_columns_are_aligned(summary):
+    lines = tables.format_table(summary).splitlines()
     assert len({len(line) for line in lines[:4]}) == 1 and len({len(line) for line in lines[5:9]}) == 1
     assert max(map(len, lines)) <= 110
     assert {line.index("|") for line in lines[:4]} == {lines[0].index("|")}
 
 
 def test_exams_with_warnings_are_named_and_notes_are_not(summary):
-    assert report.exam_warnings(summary) == ["sub-1: the head moved by <2 mm>"]
-    assert report.exam_warnings({**summary, "findings": {}}) == []
+    assert sentences.exam_warnings(summary) == ["sub-1: the head moved by <2 mm>"]
+    assert sentences.exam_warnings({**summary, "findings": {}}) == []
 
 
-def test_findings_say_the_margin_over_the_training_median(summary):
-    found = report.findings(summary)
-    assert found[0].startswith("Tmax: mean error 0.50 s inside the brain, 0.50 of what the training median alone gives")
-    assert "Dice 0.80 over all voxels; volume 9 ml on average, reference 10 ml" in found[1]
+def test_the_result_is_given_beside_the_training_median(summary):
+    found = sentences.in_brief(summary)
+    assert found[0].startswith(
+        "Tmax: mean absolute error 0.50 s inside the brain, 0.50 times that of the training median"
+    )
+    assert "Dice 0.80 over all voxels; mean volume 9 mL, reference 10 mL" in found[1]
 
 
 def test_a_network_no_better_than_the_median_is_called_so():
-    made = rows(network_mae=1.2)
-    assert any(
-        "no closer to the reference than the training median" in text
-        for text in report.warnings(records.summarise(made, RUN), made)
-    )
-    assert not any("no closer" in text for text in report.warnings(records.summarise(rows(), RUN), rows()))
+    better, worse = (records.summarise(rows(network_mae=error), RUN) for error in (0.5, 1.2))
+    assert any("no closer to the reference than the training median" in text for text in sentences.warnings(worse))
+    assert not any("no closer" in text for text in sentences.warnings(better))
 
 
-def test_what_a_reader_must_know_is_said_first():
+def test_the_limits_of_the_tables_are_listed():
     made = rows(moved=True, truncated=True, mask_source="maps", clipped_fraction=0.25)
-    text = " ".join(report.warnings(records.summarise(made, RUN), made))
+    text = " ".join(sentences.limitations(records.summarise(made, RUN), made))
     for words in (
-        "Research use only",
         "digital phantom exams",
         "Only 2 subjects",
         "1 of 2 subjects moved",
         "sub-1",
         "ends early",
-        "without a brain mask; the union of their maps",
+        "without a brain mask; used instead: the union of their maps",
         "25%, sub-1",
-        "1 subject left out: sub-9",
+        "1 subject excluded: sub-9",
     ):
         assert words in text
+
+
+def test_intended_use_and_warnings_come_before_the_numbers(tmp_path):
+    write_run(tmp_path, rows())
+    page = report.write(tmp_path).read_text()
+    places = [page.index(words) for words in ("not for diagnosis", "the head moved", "phantom exams", "<table>")]
+    assert places == sorted(places)
 
 
 def test_the_page_is_one_well_formed_file_with_its_pictures_inside(tmp_path):
@@ -203,7 +208,7 @@ def test_the_page_is_one_well_formed_file_with_its_pictures_inside(tmp_path):
     text = " ".join(page.texts)
     for words in (
         "Tmax: 2 test subjects",
-        "network (slice statistics)",
+        "network, per-slice statistics",
         "null: training median",
         "sub-2",
         "no <bolus>",
@@ -221,19 +226,31 @@ def test_a_page_without_training_or_pictures_leaves_those_sections_out(tmp_path)
     titles = re.findall("<h2>(.*?)</h2>", report.write(tmp_path).read_text())
     assert titles == [
         "In brief",
-        "Read this first",
-        "Exams with warnings",
+        "Intended use",
+        "Warnings",
+        "Limitations",
         "Errors over subjects",
         "Hypoperfused tissue",
         "Agreement of volumes",
-        "Every subject",
-        "What was trained, on what, and how it was scored",
+        "All subjects",
+        "Training, data and scoring",
         "How to read the numbers",
     ]
 
 
+def test_maps_that_nothing_was_trained_for_have_a_page_without_the_papers_protocol(tmp_path):
+    blank = dict.fromkeys(records.SCALED_COLUMNS) | {"clipped_fraction": None}
+    made = [row | blank for row in rows()]
+    folder = write_run(tmp_path, made)
+    protocol = {**RUN["protocol"], "signal": None, "ranges": None}
+    run = {**RUN, "checkpoint": None, "protocol": protocol}
+    records.write_summary(folder / "summary.json", records.summarise(made, run))
+    text = " ".join(Reader(report.write(tmp_path).read_text()).texts)
+    assert "not scored: no training split" in text and "None" not in text
+
+
 def test_maps_of_a_folder_get_a_page_too(tmp_path):
-    made = [{**row, "source": row["source"].replace("network_batch", "mine<1>")} for row in rows()]
+    made = [{**row, "source": row["source"].replace("network_per_slice", "mine<1>")} for row in rows()]
     folder = write_run(tmp_path, made)
     records.write_summary(folder / "summary.json", records.summarise(made, {**RUN, "checkpoint": None}))
     text = " ".join(Reader(report.write(tmp_path).read_text()).texts)
@@ -247,5 +264,5 @@ def test_another_split_does_not_overwrite_the_test_page(tmp_path):
 
 
 def test_a_run_that_was_not_evaluated_is_refused(tmp_path):
-    with pytest.raises(InputError, match="summary.json: cannot be read.*--mode=evaluate"):
+    with pytest.raises(InputError, match=r"summary.json: cannot be read.*--mode=evaluate"):
         report.write(tmp_path)

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from dscgan_jax.data.exams import load_series
+from dscgan_jax.data.exams import load_exam
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import arterial, kinetics, signal
 from dscgan_jax.perfusion.kinetics import gamma_variate
@@ -37,14 +37,14 @@ KINDS = {
 class World:
     kinds: np.ndarray  # (x, y, z)
     series: np.ndarray
-    relaxation: np.ndarray
+    delta_r2star: np.ndarray
     baseline: np.ndarray
     timing: signal.BolusTiming
 
     def find(self, candidates=None, scale=1.0):
         everywhere = np.ones(self.kinds.shape, bool) if candidates is None else candidates
         return arterial.find_arterial_input(
-            scale * self.relaxation, everywhere, self.baseline, self.timing, FRAME, ECHO / scale
+            scale * self.delta_r2star, everywhere, self.baseline, self.timing, FRAME, ECHO / scale
         )
 
     def chosen(self, **keywords):
@@ -69,7 +69,7 @@ def _world(vessels, seed=0):
     curves = np.stack([_clean_curve(kind) for kind in KINDS])[kinds]
     rest = np.array([KINDS[kind][3] for kind in KINDS])[kinds]
     pure = rest[:, None] * np.exp(-ECHO * curves * rng.uniform(0.85, 1.0, (len(kinds), 1)))
-    pure[kinds == MOVED, 18:] *= 0.3  # the head moves in the passage and stays there
+    pure[kinds == MOVED, 18:] *= 0.3  # the head moves in the first pass and stays there
     pure[kinds == STEP, 35:] *= 0.75  # afterwards
     pure[kinds == AWAY, 25:] *= 0.4
     pure[kinds == ROUGH, 12] = pure[kinds == ROUGH, 11]
@@ -95,8 +95,8 @@ def exam():
     candidates = drawn.mask | (drawn.shares["csf"] > 0.5) | (drawn.shares["artery"] > 0.1)
     timing = signal.find_bolus(series[candidates].mean(axis=0, dtype=np.float64))
     baseline = signal.baseline_signal(series, timing)
-    relaxation = signal.delta_r2star(series, baseline, drawn.echo_seconds)
-    return drawn, relaxation, candidates, baseline, timing
+    delta_r2star = signal.delta_r2star(series, baseline, drawn.echo_seconds)
+    return drawn, delta_r2star, candidates, baseline, timing
 
 
 # --------------------------------------------------------------------------------------------- automatic choice
@@ -108,14 +108,14 @@ def test_only_early_unsaturated_still_arteries_are_chosen(world):
 
 def test_the_curve_of_the_arteries_is_found(world):
     found, truth = world.find(), _clean_curve(ARTERY)
-    assert np.corrcoef(found.relaxation, truth)[0, 1] > 0.998
+    assert np.corrcoef(found.delta_r2star, truth)[0, 1] > 0.998
     fine = np.linspace(0, 40, 40001)
-    passage = gamma_variate(fine, 4.5, 3.0) > 0.5
-    assert found.width_seconds == pytest.approx(passage.sum() * 1e-3, rel=0.07)
+    first_pass = gamma_variate(fine, 4.5, 3.0) > 0.5
+    assert found.width_seconds == pytest.approx(first_pass.sum() * 1e-3, rel=0.07)
     assert found.peak_seconds == pytest.approx(19.5, abs=0.3 * FRAME)
-    assert found.peak_relaxation == pytest.approx(0.925 * 40, rel=0.05)
+    assert found.peak_delta_r2star == pytest.approx(0.925 * 40, rel=0.05)
     assert 15.0 <= found.arrival_seconds <= 17.0
-    assert found.source == "auto" and found.n_voxels == found.mask.sum() and found.relaxation.dtype == np.float32
+    assert found.source == "auto" and found.n_voxels == found.mask.sum() and found.delta_r2star.dtype == np.float32
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
@@ -127,9 +127,9 @@ def test_other_places_and_other_noise_give_arteries_too(seed):
 
 def test_the_choice_is_the_same_again_and_in_any_unit(world):
     once, again, scaled = world.find(), world.find(), world.find(scale=ECHO)
-    np.testing.assert_array_equal(once.relaxation, again.relaxation)
+    np.testing.assert_array_equal(once.delta_r2star, again.delta_r2star)
     np.testing.assert_array_equal(once.mask, scaled.mask)
-    np.testing.assert_allclose(scaled.relaxation, ECHO * once.relaxation, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scaled.delta_r2star, ECHO * once.delta_r2star, rtol=1e-4, atol=1e-5)
     assert scaled.quality == pytest.approx(once.quality, rel=1e-3)
 
 
@@ -149,13 +149,8 @@ def test_voxels_outside_the_candidates_are_never_chosen(world):
 def test_saturated_arteries_are_mentioned_where_they_outnumber_the_others():
     found = _world({ARTERY: 6, SATURATED: 40}).find()
     assert set(np.unique(_world({ARTERY: 6, SATURATED: 40}).kinds[found.mask])) == {ARTERY}
-    assert (
-        "early voxels were not taken as arterial input because their signal falls to the noise floor"
-        in found.findings[0].text
-    )
-    with pytest.raises(
-        arterial.NoArterialInputError, match="in all .* noise floor; give the arterial curve with --aif=FILE"
-    ):
+    assert "early voxels were not taken as AIF because their signal falls to the noise floor" in found.findings[0].text
+    with pytest.raises(arterial.NoArterialInputError, match=r"in all .* noise floor; give the AIF with --aif=FILE"):
         _world({SATURATED: 20}).find()
 
 
@@ -165,20 +160,20 @@ def test_quality_is_high_for_many_like_voxels_and_low_for_few(world):
     assert few.n_voxels == 3 and few.quality < 0.6 and "only 3 voxels" in few.findings[0].text
 
 
-def test_an_exam_that_ends_before_the_brains_passage_is_refused(world):
-    cut = dataclasses.replace(world, relaxation=world.relaxation[..., :18])
-    with pytest.raises(arterial.NoArterialInputError, match="does not rise and fall .* within the 18 frames"):
+def test_an_exam_that_ends_before_the_brains_first_pass_is_refused(world):
+    cut = dataclasses.replace(world, delta_r2star=world.delta_r2star[..., :18])
+    with pytest.raises(arterial.NoArterialInputError, match=r"does not rise and fall .* within the 18 frames"):
         cut.find()
 
 
-def test_an_exam_that_ends_within_the_arterial_passage_says_so():
+def test_an_exam_that_ends_within_the_arterial_first_pass_says_so():
     truth = _clean_curve(ARTERY)[:17]
-    relaxation = np.broadcast_to(truth, (2, 2, 2, 17)).astype(np.float32)
+    delta_r2star = np.broadcast_to(truth, (2, 2, 2, 17)).astype(np.float32)
     everywhere = np.ones((2, 2, 2), bool)
     found = arterial.arterial_input_from_mask(
-        relaxation, everywhere, everywhere, signal.BolusTiming(0, 0, 10, 13), FRAME, ECHO
+        delta_r2star, everywhere, everywhere, signal.BolusTiming(0, 0, 10, 13), FRAME, ECHO
     )
-    assert any("ends before the first pass of the arterial curve does" in note.text for note in found.findings)
+    assert any("ends before the first pass of the AIF does" in note.text for note in found.findings)
 
 
 # ------------------------------------------------------------------------------------------------- refusals
@@ -187,14 +182,14 @@ def test_an_exam_that_ends_within_the_arterial_passage_says_so():
 def test_noise_is_refused(world):
     noise = np.random.default_rng(0).normal(500, 10, world.series.shape).astype(np.float32)
     baseline = signal.baseline_signal(noise, world.timing)
-    relaxation = signal.delta_r2star(noise, baseline, ECHO)
+    delta_r2star = signal.delta_r2star(noise, baseline, ECHO)
     with pytest.raises(arterial.NoArterialInputError, match="--aif=FILE"):
-        dataclasses.replace(world, relaxation=relaxation, baseline=baseline).find()
+        dataclasses.replace(world, delta_r2star=delta_r2star, baseline=baseline).find()
 
 
 @pytest.mark.parametrize("vessels", [{}, {VEIN: 30}, {MOVED: 10}, {WIDE: 20}, {ROUGH: 20}, {AWAY: 20}])
 def test_curves_unlike_an_arterys_are_refused(vessels):
-    with pytest.raises(arterial.NoArterialInputError, match="of the .* highest curves"):
+    with pytest.raises(arterial.NoArterialInputError, match=r"of the .* highest curves"):
         _world(vessels).find()
 
 
@@ -213,14 +208,14 @@ def test_an_empty_brain_is_refused(world):
 
 def _from_mask(world, mask, brain=None):
     brain = np.ones(world.kinds.shape, bool) if brain is None else brain
-    return arterial.arterial_input_from_mask(world.relaxation, mask, brain, world.timing, FRAME, ECHO)
+    return arterial.arterial_input_from_mask(world.delta_r2star, mask, brain, world.timing, FRAME, ECHO)
 
 
 def test_the_users_voxels_are_averaged_early_or_late(world):
     for kind in (ARTERY, LATE_ARTERY):
         mask = world.kinds == kind
         found = _from_mask(world, mask.astype(np.uint8))
-        np.testing.assert_allclose(found.relaxation, world.relaxation[mask].mean(axis=0), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found.delta_r2star, world.delta_r2star[mask].mean(axis=0), rtol=1e-5, atol=1e-5)
         assert found.source == "mask" and found.n_voxels == mask.sum() and found.quality > 0.7
     assert found.peak_seconds == pytest.approx(26.5, abs=0.5)
 
@@ -236,7 +231,7 @@ def test_a_useless_mask_is_refused(world):
         _from_mask(world, arteries[..., :4])
     with pytest.raises(InputError, match="at least one voxel"):
         _from_mask(world, np.zeros_like(arteries))
-    with pytest.raises(InputError, match="0 of its 15 voxels lie there"):
+    with pytest.raises(InputError, match="0 of its 15 voxels are there"):
         _from_mask(world, arteries, brain=~arteries)
     with pytest.raises(arterial.NoArterialInputError, match="no bolus in the mean curve of the 30 arterial voxels"):
         _from_mask(world, world.kinds == AIR)
@@ -245,10 +240,10 @@ def test_a_useless_mask_is_refused(world):
 # --------------------------------------------------------------------------------------------- the user's curve
 
 
-def test_the_users_curve_becomes_relaxation_of_blood():
-    concentration = _clean_curve(ARTERY) / kinetics.K_BLOOD - 0.01
+def test_the_users_curve_becomes_delta_r2star_of_blood():
+    concentration = _clean_curve(ARTERY) / kinetics.BLOOD_RELAXIVITY - 0.01
     found = arterial.arterial_input_from_curve(SECONDS, concentration, FRAMES, FRAME)
-    np.testing.assert_allclose(found.relaxation, kinetics.K_BLOOD * concentration, rtol=1e-5)
+    np.testing.assert_allclose(found.delta_r2star, kinetics.BLOOD_RELAXIVITY * concentration, rtol=1e-5)
     assert found.mask is None and found.n_voxels == 0 and found.source == "curve" and found.findings == ()
     assert found.quality > 0.95 and found.peak_seconds == pytest.approx(19.5, abs=0.3)
 
@@ -267,10 +262,10 @@ def test_a_useless_curve_is_refused():
             (SECONDS, curve * 1e30),
             r"in mM, with a peak of 0.01 to 200 mM, the peak is \d.*e\+31; no unit explains that",
         ),
-        ((SECONDS, curve * 20), "look(s)? like µmol/l"),
+        ((SECONDS, curve * 20), "look(s)? like µmol/L"),
         (
             (SECONDS, curve / curve.max() * 0.005),
-            "the peak is 0.005; this looks like mol/l, or like a normalised curve",
+            "the peak is 0.005; this looks like mol/L, or like a normalised curve",
         ),
     ]
     for (seconds, concentration), message in refused:
@@ -282,26 +277,26 @@ def test_a_useless_curve_is_refused():
 
 
 def test_the_phantoms_arterial_curve_is_found(exam):
-    drawn, relaxation, candidates, baseline, timing = exam
+    drawn, delta_r2star, candidates, baseline, timing = exam
     found = arterial.find_arterial_input(
-        relaxation, candidates, baseline, timing, drawn.frame_seconds, drawn.echo_seconds
+        delta_r2star, candidates, baseline, timing, drawn.frame_seconds, drawn.echo_seconds
     )
     truth = arterial.arterial_input_from_curve(
         drawn.arterial_seconds, drawn.arterial_mm, len(drawn.arterial_mm), drawn.frame_seconds
     )
-    assert np.corrcoef(found.relaxation, truth.relaxation)[0, 1] >= 0.99
+    assert np.corrcoef(found.delta_r2star, truth.delta_r2star)[0, 1] >= 0.99
     assert (drawn.shares["artery"][found.mask] >= 0.3).mean() >= 0.9
     assert found.width_seconds == pytest.approx(truth.width_seconds, rel=0.15)
     assert found.peak_seconds == pytest.approx(truth.peak_seconds, abs=drawn.frame_seconds)
 
 
 def test_the_real_exams_arteries_are_early_high_and_narrow(real_exam):
-    exam = load_series(real_exam)
+    exam = load_exam(real_exam)
     baseline = signal.baseline_signal(exam.series, exam.timing)
-    relaxation = signal.delta_r2star(exam.series, baseline, 1.0)
-    found = arterial.find_arterial_input(relaxation, exam.mask, baseline, exam.timing, exam.frame_seconds, 1.0)
-    brain = relaxation[exam.mask].mean(axis=0)
+    delta_r2star = signal.delta_r2star(exam.series, baseline, 1.0)
+    found = arterial.find_arterial_input(delta_r2star, exam.mask, baseline, exam.timing, exam.frame_seconds, 1.0)
+    brain = delta_r2star[exam.mask].mean(axis=0)
     assert found.n_voxels >= 5 and found.quality > 0.7
-    assert found.peak_relaxation > 2.5 * brain.max()
+    assert found.peak_delta_r2star > 2.5 * brain.max()
     assert found.peak_seconds < exam.frame_seconds * brain.argmax() - exam.frame_seconds
     assert 4.0 < found.width_seconds < 9.0

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from dscgan_jax.data.exams import load_series
+from dscgan_jax.data.exams import load_exam
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion.brain import brain_mask, otsu_threshold
 from dscgan_jax.phantom.exam import draw_phantom
@@ -171,7 +171,7 @@ def test_an_infarct_at_the_border_of_the_image_stays():
     assert (part[44] == 7).any() and brain_mask(series[cut], AFFINE).tissue[part[cut] == 7].all()
 
 
-def test_of_two_equally_bright_sulci_the_one_with_passage_holds_tissue():
+def test_of_two_equally_bright_sulci_the_one_with_a_first_pass_holds_tissue():
     series, part = _head((_disc(-25, -20, 8), 1500, 0.3), (_disc(25, -20, 8), 1500, 0.0))
     found = brain_mask(series, AFFINE)
     assert found.tissue[part == 7].all() and not found.tissue[part == 8].any() and found.brain[part >= 7].all()
@@ -213,7 +213,7 @@ def test_the_size_of_structures_is_in_millimetres():
 
 
 def test_the_real_exam(real_exam):
-    exam = load_series(real_exam)
+    exam = load_exam(real_exam)
     found = brain_mask(exam.series, exam.affine)
     assert 4800 < found.brain.sum() < 5500  # by eye about 75 x 83 voxels of 1.72 mm
     assert ndimage.label(found.brain)[1] == 1

@@ -6,19 +6,13 @@ import json
 import fits
 import numpy as np
 import pytest
+from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion import brain, conventional, kinetics, motion, parametric
-from dscgan_jax.perfusion.conventional import (
-    ConventionalMaps,
-    Given,
-    Measured,
-    Settings,
-    conventional_maps,
-    invert,
-    measure,
-)
+from dscgan_jax.perfusion import brain, conventional, kinetics, motion, parametric, signal
+from dscgan_jax.perfusion.conventional import ConventionalMaps, Settings, conventional_maps, invert
+from dscgan_jax.perfusion.measurement import Given, Measured, measure
 from dscgan_jax.perfusion.parametric import FitSettings
 from dscgan_jax.phantom.acquisition import IDEAL, REAL
 from dscgan_jax.phantom.exam import Phantom, draw_phantom
@@ -35,13 +29,13 @@ def quick():
 
 @pytest.fixture(scope="module")
 def exam() -> Phantom:
-    """Noise, drift, transient frames and pulsation; six slices."""
+    """Noise, drift, non-steady-state frames and pulsation; six slices."""
     return draw_phantom("acute", STROKE, size=64, slices=6)
 
 
 @pytest.fixture(scope="module")
 def measured(exam) -> Measured:
-    """With the true mask and arterial curve."""
+    """With the true mask and AIF."""
     return measure(*arguments(exam), given=truth(exam))
 
 
@@ -66,15 +60,15 @@ def truth(exam: Phantom) -> Given:
 
 
 def voxel_mm(exam: Phantom) -> np.ndarray:
-    return np.linalg.norm(exam.affine[:3, :3], axis=0)
+    return voxel_sizes(exam.affine)
 
 
 def with_artery(exam: Phantom, tissue: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The series with an M1 of pure blood in 12 voxels within the tissue, and these voxels."""
     artery = np.zeros_like(tissue)
     artery[tuple(np.argwhere(tissue)[300:312].T)] = True
-    course = kinetics.signal_after(
-        1.0, kinetics.relaxation_change(exam.arterial_mm, kinetics.K_BLOOD), exam.echo_seconds
+    course = signal.signal_after(
+        1.0, kinetics.delta_r2star_of(exam.arterial_mm, kinetics.BLOOD_RELAXIVITY), exam.echo_seconds
     )
     series = exam.series.astype(np.float32)
     series[artery] = 1000.0 * course
@@ -109,7 +103,7 @@ def assert_same(one: np.ndarray, other: np.ndarray):
 
 @pytest.fixture(scope="module")
 def ideal() -> tuple[Phantom, ConventionalMaps]:
-    """Pure kinetics, with the true mask and arterial curve."""
+    """Pure kinetics, with the true mask and AIF."""
     exam = draw_phantom("acute", STROKE, size=64, slices=6, imperfections=IDEAL)
     return exam, conventional_maps(*arguments(exam), chosen(scale="none"), truth(exam))
 
@@ -189,9 +183,9 @@ def test_every_method_gives_the_same_five_maps(slab, method):
         ({"scale": 3.0}, {"scale": "none"}, "cbv"),
         ({"tmax_offset": "healthy"}, {"method": "osvd"}, "tmax"),
         ({"tmax_offset": "healthy"}, {}, "tmax"),
-        ({"cut": 0.3}, {"method": "csvd", "scale": "none"}, "cbf"),
-        ({"cut": 0.4}, {"method": "ssvd", "scale": "none"}, "cbf"),
-        ({"oscillation": 0.1}, {"method": "osvd", "scale": "none"}, "cbf"),
+        ({"truncation_threshold": 0.3}, {"method": "csvd", "scale": "none"}, "cbf"),
+        ({"truncation_threshold": 0.4}, {"method": "ssvd", "scale": "none"}, "cbf"),
+        ({"oscillation_index": 0.1}, {"method": "osvd", "scale": "none"}, "cbf"),
         ({"neighbourhood_mm": 0.0}, {}, "tmax"),
         ({"neighbourhood_mm": 20.0}, {}, "tmax"),
         ({"fit": FitSettings(transit_shape=1.0)}, {"scale": "none"}, "cbf"),
@@ -218,7 +212,7 @@ def test_the_settings_of_the_fit_reach_it(slab, monkeypatch):
     with pytest.raises(InterruptedError):
         invert(slab, settings)
     assert asked["settings"] is settings.fit and asked["neighbourhood_mm"] == 7.0
-    assert asked["first_frame"] == slab.timing.baseline_begin > 0  # transient frames do not count
+    assert asked["first_frame"] == slab.timing.baseline_begin > 0  # non-steady-state frames do not count
 
 
 def test_a_factor_multiplies_cbf_and_cbv_alone(slab):
@@ -303,11 +297,11 @@ BAD = [
     ("scale", -1.0),
     ("scale", float("nan")),
     ("scale", float("inf")),
-    ("cut", -0.1),
-    ("cut", 1.0),
-    ("cut", float("nan")),
-    ("oscillation", 0.0),
-    ("oscillation", float("nan")),
+    ("truncation_threshold", -0.1),
+    ("truncation_threshold", 1.0),
+    ("truncation_threshold", float("nan")),
+    ("oscillation_index", 0.0),
+    ("oscillation_index", float("nan")),
     ("neighbourhood_mm", -1.0),
     ("neighbourhood_mm", float("nan")),
     ("fit", FitSettings(transit_shape=-1.0)),
@@ -335,19 +329,19 @@ def test_noise_is_that_of_the_exam(exam, measured):
     assert ratio == pytest.approx(1.0, abs=0.15)
 
 
-def test_transient_frames_hold_no_contrast_agent(exam, measured):
-    count = measured.timing.transient_frames
+def test_non_steady_state_frames_hold_no_contrast_agent(exam, measured):
+    count = measured.timing.non_steady_frames
     assert count > 0
     series, artery = with_artery(exam, exam.mask)
     series[artery, :count] *= 1.3
     found = measure(*arguments(exam, series), given=Given(tissue=exam.mask, arterial_mask=artery))
-    assert not found.arterial_mm[:count].any() and found.arterial.relaxation[0] < 0
+    assert not found.arterial_mm[:count].any() and found.arterial.delta_r2star[0] < 0
     assert not measured.curves[:, :count].any() and not measured.arterial_mm[:count].any()
     assert measured.curves[:, count:].any(axis=1).all()
 
 
 def test_a_given_curve_is_taken_as_it_is(exam, measured):
-    after = slice(measured.timing.transient_frames, None)
+    after = slice(measured.timing.non_steady_frames, None)
     np.testing.assert_allclose(measured.arterial_mm[after], exam.arterial_mm[after], rtol=1e-5, atol=1e-6)
     assert measured.arterial.source == "curve" and not measured.relative
 
@@ -357,7 +351,7 @@ def test_a_given_arterial_mask_wins(exam):
     result = measure(*arguments(exam, series), given=Given(tissue=exam.mask, arterial_mask=mask))
     assert result.arterial.source == "mask" and result.arterial.n_voxels == 12
     assert (result.arterial.mask == mask).all()
-    after = slice(result.timing.transient_frames, None)
+    after = slice(result.timing.non_steady_frames, None)
     np.testing.assert_allclose(result.arterial_mm[after], exam.arterial_mm[after], atol=0.02 * exam.arterial_mm.max())
 
 
@@ -448,7 +442,7 @@ def dry(exam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return series, infarct, rim
 
 
-def test_a_thin_rim_without_passage_is_no_tissue_and_a_wide_region_is(exam, dry, monkeypatch):
+def test_a_thin_rim_without_a_first_pass_is_no_tissue_and_a_wide_region_is(exam, dry, monkeypatch):
     series, infarct, rim = dry
     found = brain.BrainMask(brain=exam.mask | rim, tissue=exam.mask | rim)
     monkeypatch.setattr(brain, "brain_mask", lambda *_: found)

@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from dscgan_jax.perfusion import deconvolution, kinetics
-from dscgan_jax.perfusion.deconvolution import CUT, CUTS, EARLIEST_SECONDS, LATEST_SECONDS, OSCILLATION, deconvolve_svd
+from dscgan_jax.perfusion import deconvolution, kinetics, signal
+from dscgan_jax.perfusion.deconvolution import (
+    EARLIEST_SECONDS,
+    LATEST_SECONDS,
+    OSCILLATION_INDEX,
+    OSVD_THRESHOLDS,
+    TRUNCATION_THRESHOLD,
+    deconvolve_svd,
+)
 from dscgan_jax.perfusion.kinetics import Perfusion, gamma_variate
 
 TR = 1.5  # s
@@ -19,12 +26,12 @@ def small_blocks(monkeypatch):
 
 
 def artery(seconds=FRAMES) -> np.ndarray:
-    """One passage of 4 mM that arrives at 16 s and is over long before the exam."""
+    """One first pass of 4 mM that arrives at 16 s and is over long before the exam."""
     return 4.0 * gamma_variate(np.asarray(seconds) - 16.0, 4.5, 3.0)
 
 
 def voxels(cbf, mtt, delay, transit_shape=1.0) -> Perfusion:
-    """Tissue that is hardly dispersed, with exponential residues unless told otherwise."""
+    """Tissue that is hardly dispersed, with exponential residues by default."""
     cbf, mtt, delay = np.broadcast_arrays(*map(np.float64, (cbf, mtt, delay)))
     return Perfusion(cbf[:, None], mtt[:, None], delay, np.full(len(delay), 1e-3), transit_shape)
 
@@ -35,12 +42,12 @@ def curves(tissue: Perfusion, snr: float | None = None, seed: int = 0) -> np.nda
     if snr is None:
         return clean
     grey = kinetics.tissue_concentration(artery, voxels([60.0], [4.0], [0.0]), FRAMES).max()
-    echo = -np.log(1 - 0.32) / (kinetics.K_TISSUE * grey)
+    echo = -np.log(1 - 0.32) / (kinetics.TISSUE_RELAXIVITY * grey)
     rng = np.random.default_rng(seed)
-    signal = kinetics.signal_after(1.0, kinetics.relaxation_change(clean), echo)
-    signal = np.hypot(signal + rng.normal(0, 1 / snr, clean.shape), rng.normal(0, 1 / snr, clean.shape))
-    baseline = signal[:, 1:10].mean(axis=1, keepdims=True)
-    return kinetics.concentration_of(kinetics.relaxation_of(signal, baseline, echo)).astype(np.float32)
+    series = signal.signal_after(1.0, kinetics.delta_r2star_of(clean), echo)
+    series = np.hypot(series + rng.normal(0, 1 / snr, clean.shape), rng.normal(0, 1 / snr, clean.shape))
+    baseline = series[:, 1:10].mean(axis=1)
+    return kinetics.concentration_of(signal.delta_r2star(series, baseline, echo)).astype(np.float32)
 
 
 def mixed(count: int, seed: int = 0, delay=(0.0, 6.0)) -> Perfusion:
@@ -78,26 +85,26 @@ def block_circulant(arterial: np.ndarray) -> np.ndarray:
     return np.array([[column[(i - j) % (2 * n)] for j in range(2 * n)] for i in range(2 * n)])
 
 
-def truncated_inverse(matrix: np.ndarray, cut: float) -> np.ndarray:
+def truncated_inverse(matrix: np.ndarray, threshold: float) -> np.ndarray:
     left, strength, right = np.linalg.svd(matrix)
-    kept = strength >= cut * strength[0]
+    kept = strength >= threshold * strength[0]
     return sum(np.outer(right[k], left[:, k]) / strength[k] for k in np.flatnonzero(kept))
 
 
-@pytest.mark.parametrize("cut", [0.02, 0.1, 0.2, 0.5])
-def test_standard_inverse_is_the_truncated_svd_of_the_triangular_matrix(cut):
-    expected = truncated_inverse(toeplitz(artery()), cut)
-    given = deconvolution.standard_inverse(artery(), TR, cut)
+@pytest.mark.parametrize("threshold", [0.02, 0.1, 0.2, 0.5])
+def test_standard_inverse_is_the_truncated_svd_of_the_triangular_matrix(threshold):
+    expected = truncated_inverse(toeplitz(artery()), threshold)
+    given = deconvolution.standard_inverse(artery(), TR, threshold)
     np.testing.assert_allclose(given, expected, atol=1e-9 * abs(expected).max())
 
 
-@pytest.mark.parametrize("cut", [0.02, 0.1, 0.2, 0.5])
-def test_circulant_inverse_is_the_truncated_svd_of_the_whole_circulant_matrix(cut):
+@pytest.mark.parametrize("threshold", [0.02, 0.1, 0.2, 0.5])
+def test_circulant_inverse_is_the_truncated_svd_of_the_whole_circulant_matrix(threshold):
     matrix = block_circulant(artery())
-    expected = truncated_inverse(matrix, cut)[:, : len(FRAMES)]  # the second half of a tissue curve is zero
-    given = deconvolution.circulant_inverse(artery(), TR, cut)
+    expected = truncated_inverse(matrix, threshold)[:, : len(FRAMES)]  # the second half of a tissue curve is zero
+    given = deconvolution.circulant_inverse(artery(), TR, threshold)
     np.testing.assert_allclose(given, expected, atol=1e-9 * abs(expected).max())
-    corner = truncated_inverse(matrix[: len(FRAMES), : len(FRAMES)], cut)
+    corner = truncated_inverse(matrix[: len(FRAMES), : len(FRAMES)], threshold)
     assert abs(given[: len(FRAMES)] - corner).max() > 0.1 * abs(corner).max()
 
 
@@ -112,22 +119,22 @@ def test_oscillation_index_by_hand():
     wavy = np.array([0.0, 2.0, 1.0, 3.0, 1.0, 0.0])
     straight = np.arange(6.0)
     np.testing.assert_allclose(
-        deconvolution.oscillation_index(np.stack([wavy, 5 * wavy, straight])), [11 / 18, 11 / 18, 0]
+        deconvolution.oscillation_index_of(np.stack([wavy, 5 * wavy, straight])), [11 / 18, 11 / 18, 0]
     )
 
 
 # -------------------------------------------------------------------------------------- osvd against a loop
 
 
-def cuts_by_loop(tissue: np.ndarray) -> np.ndarray:
-    """(voxel,) index into `CUTS`: from strong to weak regularisation, the last one before the response oscillates."""
+def thresholds_by_loop(tissue: np.ndarray) -> np.ndarray:
+    """(voxel,) index into `OSVD_THRESHOLDS`: from strong to weak, the last one before the response oscillates."""
     left, strength, right = np.linalg.svd(block_circulant(artery()))
     coefficients = np.pad(tissue, ((0, 0), (0, len(FRAMES)))).astype(np.float64) @ left / strength
     chosen, calm = np.zeros(len(tissue), int), np.ones(len(tissue), bool)
-    for index, cut in enumerate(CUTS):
-        response = (coefficients * (strength >= cut * strength[0])) @ right
+    for index, threshold in enumerate(OSVD_THRESHOLDS):
+        response = (coefficients * (strength >= threshold * strength[0])) @ right
         bend = np.abs(np.diff(response, 2, axis=1)).sum(axis=1)
-        calm &= bend / response.shape[1] / response.max(axis=1) < OSCILLATION
+        calm &= bend / response.shape[1] / response.max(axis=1) < OSCILLATION_INDEX
         chosen[calm] = index
     return chosen
 
@@ -135,9 +142,11 @@ def cuts_by_loop(tissue: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("snr", "share"), [(50, 0.97), (20, 0.95), (None, 1.0)])
 def test_osvd_takes_the_cut_that_a_loop_over_all_cuts_takes(snr, share):
     tissue = curves(mixed(300), snr)
-    chosen = cuts_by_loop(tissue)
+    chosen = thresholds_by_loop(tissue)
     assert len(np.unique(chosen)) > 1  # there was a choice
-    tried = [deconvolve_svd(tissue, artery(), TR, "csvd", cut=cut) for cut in CUTS]
+    tried = [
+        deconvolve_svd(tissue, artery(), TR, "csvd", truncation_threshold=threshold) for threshold in OSVD_THRESHOLDS
+    ]
     found = deconvolve_svd(tissue, artery(), TR, "osvd")
     for name in ("cbf", "tmax"):
         expected = np.stack([getattr(result, name) for result in tried])[chosen, np.arange(len(tissue))]
@@ -147,7 +156,7 @@ def test_osvd_takes_the_cut_that_a_loop_over_all_cuts_takes(snr, share):
 # ------------------------------------------------------------------------------------------ delay and time
 
 
-def test_csvd_and_osvd_do_not_mind_when_the_arterial_curve_comes_and_ssvd_does():
+def test_csvd_and_osvd_do_not_mind_when_the_aif_comes_and_ssvd_does():
     tissue = mixed(2000, seed=3, delay=(0.0, 6.0))
     measured = curves(tissue, snr=50)
     bias = {
@@ -164,9 +173,12 @@ def test_csvd_and_osvd_do_not_mind_when_the_arterial_curve_comes_and_ssvd_does()
 
 
 def test_csvd_is_not_ssvd():
-    """With an arterial curve 3 s late, the plain method cannot place the response before zero."""
+    """With an AIF 3 s late, the plain method cannot place the response before zero."""
     tissue = curves(voxels(np.linspace(20, 60, 20), 4.0, 0.0))
-    plain, circular = (deconvolve_svd(tissue, artery(FRAMES - 3.0), TR, method, cut=0.1) for method in ("ssvd", "csvd"))
+    plain, circular = (
+        deconvolve_svd(tissue, artery(FRAMES - 3.0), TR, method, truncation_threshold=0.1)
+        for method in ("ssvd", "csvd")
+    )
     assert (np.abs(plain.cbf / circular.cbf - 1) > 0.1).all()
     assert (plain.tmax >= 0).all() and (circular.tmax < 0).all()
 
@@ -195,7 +207,9 @@ def test_tmax_is_finer_than_a_frame_and_signed(method):
 def test_regularisation_flattens_cbf_and_delays_tmax_more_where_transit_is_long():
     mtt = np.array([2.0, 4.0, 8.0, 12.0])
     tissue = curves(voxels(np.full(4, 40.0), mtt, 2.0))
-    weak, strong = (deconvolve_svd(tissue, artery(), TR, "csvd", cut=cut) for cut in (0.02, 0.3))
+    weak, strong = (
+        deconvolve_svd(tissue, artery(), TR, "csvd", truncation_threshold=threshold) for threshold in (0.02, 0.3)
+    )
     assert (strong.cbf < weak.cbf).all() and (weak.cbf < 1.1 * 40).all()
     assert (strong.tmax > weak.tmax).all()
     assert (np.diff(strong.tmax) > 0.05).all()
@@ -214,10 +228,11 @@ def test_every_setting_has_an_effect(noisy):
     assert differs(usual["osvd"], usual["ssvd"])
     for method in ("ssvd", "csvd"):
         np.testing.assert_array_equal(
-            deconvolve_svd(noisy, artery(), TR, method, cut=CUT[method]).cbf, usual[method].cbf
+            deconvolve_svd(noisy, artery(), TR, method, truncation_threshold=TRUNCATION_THRESHOLD[method]).cbf,
+            usual[method].cbf,
         )
-        assert differs(deconvolve_svd(noisy, artery(), TR, method, cut=0.35), usual[method])
-    assert differs(deconvolve_svd(noisy, artery(), TR, "osvd", oscillation=0.1), usual["osvd"])
+        assert differs(deconvolve_svd(noisy, artery(), TR, method, truncation_threshold=0.35), usual[method])
+    assert differs(deconvolve_svd(noisy, artery(), TR, "osvd", oscillation_index=0.1), usual["osvd"])
     slower, inside = (
         deconvolve_svd(noisy, artery(), 2 * TR, "csvd"),
         np.abs(usual["csvd"].tmax) < 10,
@@ -235,7 +250,8 @@ def test_the_peak_is_looked_for_at_lags_that_blood_can_have(noisy):
 
 def test_more_oscillation_means_more_flow(noisy):
     flow = [
-        np.median(deconvolve_svd(noisy, artery(), TR, "osvd", oscillation=limit).cbf) for limit in (0.01, 0.035, 0.12)
+        np.median(deconvolve_svd(noisy, artery(), TR, "osvd", oscillation_index=limit).cbf)
+        for limit in (0.01, 0.035, 0.12)
     ]
     assert flow[0] < flow[1] < flow[2]
 

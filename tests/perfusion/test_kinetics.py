@@ -28,14 +28,14 @@ def brute_force(perfusion: Perfusion, voxel: int) -> tuple[np.ndarray, np.ndarra
     """Fine times, delayed h (*) R weighted by flow, and C_t, by sums over a fine grid."""
     times = np.arange(0.0, FRAMES[-1] + STEP, STEP)
     since = times - perfusion.delay[voxel]
-    kernel = kinetics.dispersion_kernel(times, perfusion.dispersion[voxel], perfusion.dispersion_shape)
+    transport = kinetics.vascular_transport_function(times, perfusion.dispersion[voxel], perfusion.dispersion_shape)
     held = sum(
         perfusion.cbf[voxel, tissue]
         * kinetics.residue(times + STEP / 2, perfusion.mtt[voxel, tissue], perfusion.transit_shape)
         for tissue in range(2)
     )
-    spread = np.convolve(kernel, held)[: len(times)] * STEP  # cells of the residue are half a step late ...
-    arterial = ARTERY(since + STEP / 2)  # ... and the arterial curve half a step early
+    spread = np.convolve(transport, held)[: len(times)] * STEP  # cells of the residue are half a step late ...
+    arterial = ARTERY(since + STEP / 2)  # ... and the AIF half a step early
     curve = np.convolve(arterial, spread)[: len(times)] * STEP * 1.04 / (0.55 / 0.75) / 6000
     return times, spread, curve
 
@@ -104,53 +104,51 @@ def test_the_area_under_the_residue_is_the_mtt(shape):
     assert kinetics.residue(np.array([-1.0, 0.0]), 7.0, shape).tolist() == [0.0, 1.0]
 
 
-def test_the_dispersion_kernel_is_a_density_with_the_stated_mean():
+def test_the_vascular_transport_function_is_a_density_with_the_stated_mean():
     times = np.arange(0.0, 60.0, 0.01)
-    kernel = kinetics.dispersion_kernel(times, 0.8)
-    assert kernel.sum() * 0.01 == pytest.approx(1.0, rel=1e-4)
-    assert (kernel * times).sum() * 0.01 == pytest.approx(kinetics.DISPERSION_SHAPE * 0.8, rel=1e-4)
+    transport = kinetics.vascular_transport_function(times, 0.8)
+    assert transport.sum() * 0.01 == pytest.approx(1.0, rel=1e-4)
+    assert (transport * times).sum() * 0.01 == pytest.approx(kinetics.DISPERSION_SHAPE * 0.8, rel=1e-4)
 
 
 def test_cbv_is_the_ratio_of_the_areas():
-    passage = ArterialCurve(24.3, 4.0, recirculation=0.2, plateau=0.0)  # everything has left at the end
+    first_pass = ArterialCurve(24.3, 4.0, recirculation=0.2, plateau=0.0)  # everything has left at the end
     long = np.arange(400) * 1.0
     perfusion = voxels()
-    curves = kinetics.tissue_concentration(passage, perfusion, long)
-    cbv = 100 * curves.sum(axis=1) / passage(long).sum() * (0.55 / 0.75) / 1.04
+    curves = kinetics.tissue_concentration(first_pass, perfusion, long)
+    cbv = 100 * curves.sum(axis=1) / first_pass(long).sum() * (0.55 / 0.75) / 1.04
     np.testing.assert_allclose(cbv, perfusion.voxel_cbv(), rtol=0.01)
 
 
-def test_blood_further_down_is_the_arterial_curve_later_and_wider():
+def test_blood_further_down_is_the_aif_later_and_wider():
     near, far = kinetics.arterial_concentration(ARTERY, [0.0, 3.0], [1e-3, 0.8], FRAMES)
     np.testing.assert_allclose(near, ARTERY(FRAMES), atol=0.01 * 4.0)
     assert far.max() < near.max()
     fine = np.arange(0, 130, 0.25)
-    passage = ArterialCurve(24.3, 4.0, recirculation=0.0, plateau=0.0)
-    curves = kinetics.arterial_concentration(passage, [0.0, 3.0], [1e-3, 0.8], fine)
+    first_pass = ArterialCurve(24.3, 4.0, recirculation=0.0, plateau=0.0)
+    curves = kinetics.arterial_concentration(first_pass, [0.0, 3.0], [1e-3, 0.8], fine)
     centre = (curves * fine).sum(axis=1) / curves.sum(axis=1)
     assert centre[1] - centre[0] == pytest.approx(3.0 + 3 * 0.8, abs=0.02)
 
 
-def test_first_passage_area_is_the_integral():
-    passage = ArterialCurve(10.0, 4.0, recirculation=0.0, plateau=0.0)
-    assert passage(np.arange(0, 100, 0.01)).sum() * 0.01 == pytest.approx(passage.first_passage_area(), rel=1e-4)
-    assert passage(np.array([9.9]))[0] == 0.0
-    assert passage(np.array([15.0]))[0] == pytest.approx(4.0)
+def test_first_pass_area_is_the_integral():
+    first_pass = ArterialCurve(10.0, 4.0, recirculation=0.0, plateau=0.0)
+    assert first_pass(np.arange(0, 100, 0.01)).sum() * 0.01 == pytest.approx(first_pass.first_pass_area(), rel=1e-4)
+    assert first_pass(np.array([9.9]))[0] == 0.0
+    assert first_pass(np.array([15.0]))[0] == pytest.approx(4.0)
 
 
-def test_signal_and_relaxation_are_inverse():
+def test_concentration_and_delta_r2star_are_inverse():
     concentration = np.array([0.0, 0.05, 0.3])
-    relaxation = kinetics.relaxation_change(concentration)
-    assert relaxation[1] == pytest.approx(87.0 * 0.05)
-    signal = kinetics.signal_after(900.0, relaxation, 0.036)
-    assert signal[2] == pytest.approx(900.0 * np.exp(-0.036 * 87.0 * 0.3))
-    np.testing.assert_allclose(
-        kinetics.concentration_of(kinetics.relaxation_of(signal, 900.0, 0.036)), concentration, atol=1e-12
-    )
+    delta_r2star = kinetics.delta_r2star_of(concentration)
+    assert delta_r2star[1] == pytest.approx(87.0 * 0.05)
+    np.testing.assert_allclose(kinetics.concentration_of(delta_r2star), concentration, atol=1e-15)
+    blood = kinetics.delta_r2star_of(concentration, kinetics.BLOOD_RELAXIVITY)
+    assert blood[1] == pytest.approx(12.0 * 0.05)
 
 
 def test_every_constant_has_a_unit_and_a_source():
-    assert pytest.approx(0.55 / 0.75) == kinetics.KAPPA
+    assert pytest.approx(0.55 / 0.75) == kinetics.HAEMATOCRIT_FACTOR
     for constant in kinetics.CONSTANTS.values():
         assert constant.unit
         assert len(constant.source) > 20

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion import motion
+from dscgan_jax.perfusion import motion, registration
 from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom import exam as phantom
 from dscgan_jax.phantom.anatomy import rotation_matrix
@@ -134,7 +134,7 @@ def test_a_phantom_that_moves_is_followed():
     residual = _residual(found.transforms, true, drawn.mask, drawn.affine)
     assert np.median(residual) < 0.3 and residual.max() < 1.0
     assert _residual(np.eye(4)[None], true, drawn.mask, drawn.affine).max() > 1.5  # it did move
-    angles = motion._angle_degrees(np.linalg.inv(found.transforms) @ true)
+    angles = registration.angle_degrees(np.linalg.inv(found.transforms) @ true)
     assert np.median(angles) < 0.3 and angles.max() < 1.0
     # The transforms undo the movement: from a frame back to the first pose.
     back = np.linalg.inv(found.transforms) @ true
@@ -176,15 +176,15 @@ def test_one_slice_is_realigned_within_its_plane():
     assert _residual(found.transforms, transforms, mask, AFFINE).max() < 0.15
 
 
-def test_a_jerk_during_the_passage_is_not_blamed_on_the_bolus():
+def test_a_jerk_during_the_first_pass_is_not_taken_for_the_bolus():
     frames = np.arange(40)
     bolus = 0.3 * np.exp(-0.5 * ((frames - 18) / 3.0) ** 2)
     noise = np.random.default_rng(1).normal(0, 0.01, (40, 2))
     jerk = np.where((frames >= 16) & (frames < 24), 1.5, 0.0)
     course = np.stack([jerk, 2.0 * bolus], axis=1) + noise
-    feigned = motion._feigned_by_bolus(course, bolus)
-    assert not feigned[:, 0].any()
-    np.testing.assert_allclose(feigned[:, 1], 2.0 * bolus, atol=0.05)
+    mimicked = registration._mimicked_by_bolus(course, bolus)
+    assert not mimicked[:, 0].any()
+    np.testing.assert_allclose(mimicked[:, 1], 2.0 * bolus, atol=0.05)
 
 
 def test_what_is_no_series_is_refused():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from dscgan_jax.perfusion import deconvolution, kinetics, parametric
+from dscgan_jax.perfusion import deconvolution, kinetics, parametric, signal
 from dscgan_jax.perfusion.kinetics import ArterialCurve, Perfusion
 from dscgan_jax.perfusion.parametric import FitSettings
 
@@ -58,15 +58,15 @@ def curves_and_ttp(tissue: Perfusion, artery=ARTERY) -> tuple[np.ndarray, np.nda
 def measured(clean: np.ndarray, drop: float = 0.32, snr: float = SNR, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Curves read from a noisy signal that healthy grey matter lowers by `drop`, and the noise of one frame, mM."""
     grey = Perfusion(np.array([[60.0]]), np.array([[4.0]]), np.zeros(1), np.full(1, 1e-3), 1.0)
-    echo = -np.log(1 - drop) / (kinetics.K_TISSUE * curves_and_ttp(grey)[0].max())
+    echo = -np.log(1 - drop) / (kinetics.TISSUE_RELAXIVITY * curves_and_ttp(grey)[0].max())
     rng = np.random.default_rng(seed)
-    signal = kinetics.signal_after(1.0, kinetics.relaxation_change(clean), echo)
-    signal = np.hypot(signal + rng.normal(0, 1 / snr, clean.shape), rng.normal(0, 1 / snr, clean.shape))
-    baseline = signal[:, 1:10].mean(axis=1)
-    relaxation = kinetics.relaxation_of(signal, baseline[:, None], echo)
+    series = signal.signal_after(1.0, kinetics.delta_r2star_of(clean), echo)
+    series = np.hypot(series + rng.normal(0, 1 / snr, clean.shape), rng.normal(0, 1 / snr, clean.shape))
+    baseline = series[:, 1:10].mean(axis=1)
+    delta_r2star = signal.delta_r2star(series, baseline, echo)
     return (
-        np.float32(kinetics.concentration_of(relaxation)),
-        np.float32(1 / snr / baseline / echo / kinetics.K_TISSUE),
+        np.float32(kinetics.concentration_of(delta_r2star)),
+        np.float32(1 / snr / baseline / echo / kinetics.TISSUE_RELAXIVITY),
     )
 
 
@@ -94,7 +94,7 @@ def patient() -> tuple[Perfusion, np.ndarray, np.ndarray]:
 
 
 def errors_without_noise(snr: float) -> dict[str, np.ndarray]:
-    """Relative errors, that of Tmax in s, of curves without noise; the fit is told the noise of this SNR."""
+    """Relative errors, that of Tmax in s, of curves without noise; the fit gets the noise of this SNR."""
     tissue = dispersed(400)
     clean, truth = curves_and_ttp(tissue)[0], truth_of(tissue)
     result = fit(clean, measured(clean, snr=snr)[1]).deconvolved()._asdict()
@@ -102,7 +102,7 @@ def errors_without_noise(snr: float) -> dict[str, np.ndarray]:
 
 
 def test_noise_free_curves_come_back():
-    """What is left: the arterial curve is known at its frames alone, and the tables are linear between nodes."""
+    """The remaining error: the AIF is known at its frames alone, and the tables are linear between nodes."""
     errors = errors_without_noise(snr=2000)  # no prior draws
     for name, limit in (("cbf", 0.01), ("mtt", 0.01), ("cbv", 0.01), ("tmax", 0.1)):
         assert np.median(errors[name]) < limit, name
@@ -172,8 +172,8 @@ def test_the_fit_takes_the_likeliest_shape(patient):
 
 def test_fitted_cbv_is_the_ratio_of_the_areas():
     tissue = mixed(4000)
-    for told, settings in ((tissue, MATCHED), (dispersed(4000), GAMMA)):
-        curves, noise = measured(curves_and_ttp(told)[0])
+    for true, settings in ((tissue, MATCHED), (dispersed(4000), GAMMA)):
+        curves, noise = measured(curves_and_ttp(true)[0])
         ratio = deconvolution.area_cbv(curves, ARTERY(FRAMES)) / fit(curves, noise, settings).deconvolved().cbv
         assert abs(np.median(ratio) - 1) < 0.05
 
@@ -207,7 +207,7 @@ class ExactModel:
         held = (1 - (1 + turn * mtt / 2.0) ** -2.0) / turn  # residue of transit times of shape 2
         supplied = held * (1 + turn * dispersion) ** -3.0 * np.exp(-turn * np.asarray(delay)[:, None])
         supplied[:, :1] = mtt
-        return (supplied @ self.basis).real * kinetics.RHO_OVER_KAPPA / 6000
+        return (supplied @ self.basis).real * kinetics.DENSITY_OVER_HAEMATOCRIT_FACTOR / 6000
 
 
 MODEL = ExactModel(parametric.continuous_curve(ARTERY(FRAMES), TR))
@@ -379,7 +379,7 @@ def test_every_setting_has_an_effect(patient, usual, name):
     assert max(changes) > 0.02
 
 
-def test_settings_stay_where_they_are_told(patient):
+def test_settings_stay_where_they_are_put(patient):
     _, curves, noise = patient
     late = fit(curves, noise, dataclasses.replace(GAMMA, delay_range=(0.0, 16.0)))
     assert late.delay.min() >= 0.0
@@ -426,7 +426,7 @@ def test_a_smooth_ramp_stays_and_loses_its_noise():
     assert slope == pytest.approx(1.0, abs=0.05)
 
 
-def test_voxels_without_a_passage_tell_their_neighbours_nothing():
+def test_voxels_without_a_first_pass_do_not_count_for_their_neighbours():
     delay = np.full(GRID.shape, 1.0)
     curves, noise = of_delay(delay)
     silent = np.zeros(GRID.shape, bool)
@@ -441,7 +441,7 @@ def test_voxels_without_a_passage_tell_their_neighbours_nothing():
 # -------------------------------------------------------------------------------------------------- its parts
 
 
-def test_the_arterial_curve_between_its_frames():
+def test_the_aif_between_its_frames():
     curve = parametric.continuous_curve(ARTERY(FRAMES), TR)
     np.testing.assert_allclose(curve(FRAMES), ARTERY(FRAMES), atol=1e-12)
     between = FRAMES[:-1] + TR / 2

@@ -7,7 +7,7 @@ import pytest
 from scipy import interpolate, ndimage
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion import kinetics
+from dscgan_jax.perfusion import kinetics, signal
 from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom.acquisition import IDEAL
 from dscgan_jax.phantom.exam import PRESETS, Phantom, draw_phantom
@@ -31,9 +31,9 @@ def healthy(exam: Phantom, tissue: str, share: float) -> np.ndarray:
     return exam.mask & alone & (exam.shares[tissue] > share) & (exam.maps["tmax"] < 3.5)
 
 
-def relaxation(exam: Phantom, where: np.ndarray) -> np.ndarray:
+def delta_r2star(exam: Phantom, where: np.ndarray) -> np.ndarray:
     series = exam.series[where].astype(np.float64)
-    return kinetics.relaxation_of(series, series[:, :6].mean(axis=1, keepdims=True), exam.echo_seconds)
+    return signal.delta_r2star(series, series[:, :6].mean(axis=1), exam.echo_seconds)
 
 
 def test_grey_matter_has_two_to_three_times_the_flow_of_white_matter(ideal):
@@ -65,7 +65,7 @@ def test_noise_free_cbv_comes_back_from_the_areas(ideal):
     # The exam ends while agent still circulates. With the mean age a of the agent in a voxel, for late times T,
     # area_t(T) = CBV (area_a(T) - a C_a(T)) and C_t(T) = CBV (C_a(T) - a C_a'(T)): two equations for CBV and a.
     where = healthy(ideal, "grey", 0.3) | healthy(ideal, "white", 0.3)
-    tissue = kinetics.concentration_of(relaxation(ideal, where)) * kinetics.KAPPA / 1.04 * 100
+    tissue = kinetics.concentration_of(delta_r2star(ideal, where)) * kinetics.HAEMATOCRIT_FACTOR / 1.04 * 100
     blood, step = ideal.arterial_mm.astype(np.float64), ideal.frame_seconds
     slope = (blood[-1] - blood[-5]) / (4 * step)
     area_blood = (blood.sum() - 0.5 * blood[-1]) * step
@@ -80,7 +80,7 @@ def test_noise_free_cbv_comes_back_from_the_areas(ideal):
 def test_ttp_is_when_the_signal_is_lowest(ideal):
     where = np.flatnonzero(ideal.mask & (ideal.shares["artery"] == 0) & (ideal.shares["sinus"] == 0))[::97]
     where = np.unravel_index(where, ideal.mask.shape)
-    curves = relaxation(ideal, where)
+    curves = delta_r2star(ideal, where)
     fine = np.arange(0, ideal.arterial_seconds[-1], 0.02)
     peaks = fine[interpolate.make_interp_spline(ideal.arterial_seconds, curves, k=5, axis=1)(fine).argmax(axis=1)]
     assert np.abs(peaks - ideal.maps["ttp"][where]).max() < 0.1
@@ -220,7 +220,7 @@ def test_about_one_subject_in_seven_moves_and_by_more_than_a_trifle():
         assert np.linalg.norm(motion.degrees, axis=1).max() > 0.9
 
 
-def test_some_exams_end_too_early_but_hold_the_first_passage():
+def test_some_exams_end_too_early_but_hold_the_first_pass():
     truths = [draw_phantom("acute", (1, seed), size=16, slices=1).truth for seed in range(30)]
     truncated = [truth for truth in truths if truth["truncated"]]
     assert 1 <= len(truncated) <= 8

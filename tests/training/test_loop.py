@@ -1,7 +1,6 @@
 """A run that was killed and started again equals one that was not; a run that fails leaves its last good checkpoint."""
 
-import errno
-import fcntl
+import dataclasses
 import json
 import os
 import signal
@@ -15,21 +14,19 @@ import numpy as np
 import pytest
 import runs
 
-from dscgan_jax.app import workflow
+from dscgan_jax.app.prepare import prepare
 from dscgan_jax.configs import temp_tmax
 from dscgan_jax.errors import InputError
-from dscgan_jax.methods import network as predict
-from dscgan_jax.phantom import cohort as phantom_exams
-from dscgan_jax.training import checkpoints
-from dscgan_jax.training import loop as train
+from dscgan_jax.models import networks
+from dscgan_jax.phantom import cohort
+from dscgan_jax.training import checkpoints, loop, memory, steps
+from dscgan_jax.training.workdir import LOCK_FILE
 
 
 @pytest.fixture(scope="module")
 def exams(tmp_path_factory):
     root = tmp_path_factory.mktemp("exams") / "root"
-    phantom_exams.write_cohort(
-        root, preset="acute", subjects=4, seed=3, size=32, slices=3, split_fractions=(0.5, 0.25, 0.25)
-    )
+    cohort.write_cohort(root, preset="acute", subjects=4, seed=3, size=32, slices=3, split_fractions=(0.5, 0.25, 0.25))
     return root
 
 
@@ -39,7 +36,7 @@ def cache(tmp_path_factory):
 
 
 def fields(exams, cache, **changes):
-    return {**runs.TINY, "data.root": str(exams), "data.cache_dir": str(cache), **changes}
+    return {**runs.QUICK, "data.root": str(exams), "data.cache_dir": str(cache), **changes}
 
 
 def config_of(exams, cache, **changes):
@@ -67,8 +64,9 @@ def finish(process):
 
 def weights(workdir):
     step = checkpoints.choose_step(workdir, "latest")
-    _, like = predict.abstract_state(config_of("", "", **json_fields(workdir)))
-    return step, checkpoints.load_generator(workdir, step, like.generator)
+    config = config_of("", "", **json_fields(workdir))
+    _, like = networks.abstract_generator(config.model, config.data.frames, len(config.target))
+    return step, checkpoints.load_generator(workdir, step, like)
 
 
 def json_fields(workdir):
@@ -77,9 +75,9 @@ def json_fields(workdir):
 
 
 def test_a_killed_run_resumes_bit_for_bit(exams, cache, tmp_path):
-    long = {"train.steps": 40, "train.checkpoint_every_epochs": 1.0}  # 6 training slices: a checkpoint every 2 steps
+    long = {"train.steps": 20, "train.checkpoint_every_epochs": 1.0}  # 6 training slices: a checkpoint every 2 steps
     finish(start(exams, cache, tmp_path / "whole", **long))
-    killed_at = np.random.default_rng().integers(5, 30)
+    killed_at = 7
     process = start(exams, cache, tmp_path / "killed", **long)
     rows = tmp_path / "killed" / "metrics.jsonl"
     deadline = time.monotonic() + 240
@@ -94,7 +92,7 @@ def test_a_killed_run_resumes_bit_for_bit(exams, cache, tmp_path):
 
     assert rows.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes(), f"killed at row {killed_at}"
     (step_whole, whole), (step_killed, killed) = weights(tmp_path / "whole"), weights(tmp_path / "killed")
-    assert step_whole == step_killed == 40
+    assert step_whole == step_killed == 20
     jax.tree.map(np.testing.assert_array_equal, whole, killed)
 
 
@@ -129,49 +127,19 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_is_started_again(
     workdir = tmp_path / "run"
     killed_where(moment, exams, cache, workdir, **{"train.steps": 2})
     assert (workdir / "checkpoints").is_dir() == folder_is_there and (workdir / "config.json").is_file()
-    assert (workdir / train.LOCK_FILE).is_file()  # which nobody holds any more
+    assert (workdir / LOCK_FILE).is_file()  # which nobody holds any more
     config = config_of(exams, cache, **{"train.steps": 2})
-    train.train(config, workdir, *workflow.prepare(config))
+    loop.train(config, workdir, *prepare(config))
     assert checkpoints.choose_step(workdir, "latest") == 2
-    assert not (workdir / train.LOCK_FILE).exists()
+    assert not (workdir / LOCK_FILE).exists()
 
 
-@pytest.mark.parametrize(
-    "left",
-    [
-        {},
-        {".config.json.partial": "{"},
-        {"config.json": ""},
-        {"config.json": "[1"},
-        {"config.json": "3", ".config.json.partial": '{"seed'},
-    ],
-)
-def test_what_a_kill_left_of_the_config_is_no_obstacle_while_no_checkpoint_is_finished(tmp_path, left):
-    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp-17").mkdir(parents=True)
-    for name, text in left.items():
-        (tmp_path / name).write_text(text)
-    config = temp_tmax.get_config("demo")
-    train.check_workdir(tmp_path, config)
-    train.write_config(tmp_path, config)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "config.json"]
-    train.check_workdir(tmp_path, config)
-
-
-@pytest.mark.parametrize(("text", "words"), [(None, "no config.json"), ("{", "damaged"), ("3", "damaged")])
-def test_finished_checkpoints_without_a_readable_config_stay_an_error(tmp_path, text, words):
-    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
-    if text is not None:
-        (tmp_path / "config.json").write_text(text)
-    with pytest.raises(InputError, match=words):
-        train.check_workdir(tmp_path, temp_tmax.get_config("demo"))
-
-
-def test_a_second_run_is_told_of_the_first_and_does_not_disturb_it(exams, cache, tmp_path):
-    """The first is a process of its own, which rests after its second row; the second is told; then the first ends."""
+def test_a_second_run_is_refused_and_does_not_disturb_the_first(exams, cache, tmp_path):
+    """The first is a process of its own and rests after its second row; the second is refused; the first ends."""
     workdir = tmp_path / "run"
     resting = """
 import pathlib, sys, time
-from dscgan_jax import tracking
+from dscgan_jax.training import tracking
 real = tracking.Tracker.log
 def log(self, step, values):
     real(self, step, values)
@@ -187,7 +155,7 @@ tracking.Tracker.log = log
     before = runs.snapshot(workdir)
     config = config_of(exams, cache, **{"train.steps": 4})
     with pytest.raises(InputError) as told:
-        train.train(config, workdir, *workflow.prepare(config))
+        loop.train(config, workdir, *prepare(config))
     for word in (
         str(workdir),
         socket.gethostname(),
@@ -202,53 +170,15 @@ tracking.Tracker.log = log
     finish(first)
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss_g" in row] == [1, 2, 3, 4]
-    train.train(config, workdir, *workflow.prepare(config))  # finished, so nobody has it any more
+    loop.train(config, workdir, *prepare(config))  # finished, so nobody has it any more
 
 
-def test_a_lock_keeps_others_out_until_it_is_released_and_nests(tmp_path):
-    workdir = tmp_path / "run"
-    with train.only_run(workdir):
-        with train.only_run(workdir), (workdir / train.LOCK_FILE).open("a") as other, pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert not workdir.exists()  # nothing came into it
-    workdir.mkdir()
-    with (workdir / train.LOCK_FILE).open("a") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="a run is going on here"), train.only_run(workdir):
-            pass
-    with train.only_run(workdir):
-        pass
-    assert list(workdir.iterdir()) == []
-
-
-def test_a_lock_on_a_file_that_was_removed_in_that_moment_is_no_lock(tmp_path, monkeypatch):
-    """Another run ends between opening and locking: it removes its file, and a new one must be locked."""
-    real = fcntl.flock
-
-    def flock(file, how):
-        monkeypatch.setattr(train.fcntl, "flock", real)
-        (tmp_path / train.LOCK_FILE).unlink()
-        real(file, how)
-
-    monkeypatch.setattr(train.fcntl, "flock", flock)
-    with train.only_run(tmp_path), (tmp_path / train.LOCK_FILE).open("a") as other, pytest.raises(BlockingIOError):
-        real(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
-    def no_locks(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(train.fcntl, "flock", no_locks)
-    with train.only_run(tmp_path):
-        assert (tmp_path / train.LOCK_FILE).is_file()
-
-
-def test_more_steps_continue_a_finished_run_wherever_the_slices_lie(exams, cache, tmp_path, capsys):
-    def run(workdir, steps, **changes):
-        config = config_of(exams, cache, **{"train.steps": steps, "train.decay": "constant", **changes})
-        train.train(config, tmp_path / workdir, *workflow.prepare(config))
-        return capsys.readouterr().out
+def test_more_steps_continue_a_finished_run_wherever_the_slices_are_kept(exams, cache, tmp_path):
+    def run(workdir, n_steps, **changes):
+        config = config_of(exams, cache, **{"train.steps": n_steps, "train.decay": "constant", **changes})
+        said = []
+        loop.train(config, tmp_path / workdir, *prepare(config), tell=said.append)
+        return said[-1]
 
     assert "6 in memory" in run("whole", 4)
     assert "6 on each device" in run("halves", 2, **{"data.on_device": "always"})
@@ -260,25 +190,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     exams, cache, tmp_path, monkeypatch
 ):
     config = config_of(exams, cache, **{"train.steps": 8, "train.checkpoint_every_epochs": 1.0})
-    real_step = train.steps.train_step
+    real_step = steps.train_step
 
     def poisoned(state, batch, **how):
         new, scalars = real_step(state, batch, **how)
         return new, {**scalars, "loss_g": jax.numpy.where(new.step >= 5, jax.numpy.nan, scalars["loss_g"])}
 
-    monkeypatch.setattr(train.steps, "train_step", poisoned)
+    monkeypatch.setattr(steps, "train_step", poisoned)
     with pytest.raises(FloatingPointError, match="loss_g"):
-        train.train(config, tmp_path / "run", *workflow.prepare(config))
+        loop.train(config, tmp_path / "run", *prepare(config))
     assert checkpoints.choose_step(tmp_path / "run", "latest") == 4
 
 
 def test_a_run_does_not_continue_on_other_exams(exams, cache, tmp_path):
     config = config_of(exams, cache, **{"train.steps": 2})
-    builder, record = workflow.prepare(config)
-    train.train(config, tmp_path / "run", builder, record)
-    others = {**record, "splits": {**record["splits"], "sub-9999": "train"}}
+    builder, data = prepare(config)
+    loop.train(config, tmp_path / "run", builder, data)
+    others = dataclasses.replace(data, splits={**data.splits, "sub-9999": "train"})
     with pytest.raises(InputError, match="other splits"):
-        train.train(config, tmp_path / "run", builder, others)
+        loop.train(config, tmp_path / "run", builder, others)
 
 
 def test_the_last_and_the_best_checkpoint_are_kept(exams, cache, tmp_path):
@@ -287,7 +217,7 @@ def test_the_last_and_the_best_checkpoint_are_kept(exams, cache, tmp_path):
         cache,
         **{"train.steps": 10, "train.keep_checkpoints": 1, "train.learning_rate": 0.02, "train.decay": "constant"},
     )
-    train.train(config, tmp_path / "run", *workflow.prepare(config))
+    loop.train(config, tmp_path / "run", *prepare(config))
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     errors = {row["step"]: row["validation_error"] for row in rows if "validation_error" in row}
     kept = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
@@ -299,25 +229,25 @@ def test_the_last_and_the_best_checkpoint_are_kept(exams, cache, tmp_path):
 
 def test_a_damaged_checkpoint_is_named(exams, cache, tmp_path):
     config = config_of(exams, cache, **{"train.steps": 2})
-    train.train(config, tmp_path / "run", *workflow.prepare(config))
+    loop.train(config, tmp_path / "run", *prepare(config))
     for path in (tmp_path / "run" / "checkpoints" / "2" / "discriminator").rglob("*"):
         if path.is_file():
             path.unlink()
     with pytest.raises(InputError, match="checkpoints/2 cannot be read"):
-        train.train(config_of(exams, cache, **{"train.steps": 4}), tmp_path / "run", *workflow.prepare(config))
+        loop.train(config_of(exams, cache, **{"train.steps": 4}), tmp_path / "run", *prepare(config))
 
 
 def test_a_step_that_needs_more_memory_than_the_machine_has_is_refused_before_it_is_tried(
     exams, cache, tmp_path, monkeypatch
 ):
     config = config_of(exams, cache, **{"train.steps": 2})
-    builder, record = workflow.prepare(config)
-    monkeypatch.setattr(train.os, "sysconf", lambda name: 1000)  # a machine of 1,000 pages of 1,000 bytes
+    builder, data = prepare(config)
+    monkeypatch.setattr(memory.os, "sysconf", lambda name: 300)  # a machine of 300 pages of 300 bytes
     with pytest.raises(InputError, match=r"out of memory at config\.train\.batch_size=4"):
-        train.train(config, tmp_path / "run", builder, record)
+        loop.train(config, tmp_path / "run", builder, data)
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
 def test_rough_hours_follow_the_number_of_steps(exams, cache):
     short, long = config_of(exams, cache, **{"train.steps": 10}), config_of(exams, cache, **{"train.steps": 100_000})
-    assert 0 < train.rough_hours(short, 6) < train.rough_hours(long, 6)
+    assert 0 < loop.rough_hours(short, 6) < loop.rough_hours(long, 6)

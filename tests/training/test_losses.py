@@ -29,7 +29,7 @@ def test_the_published_objective_has_two_sigmoids():
 
 
 def test_an_unknown_objective_is_refused():
-    with pytest.raises(InputError, match="config.loss.objective is 'hinge'"):
+    with pytest.raises(InputError, match=r"config\.loss\.objective is 'hinge'"):
         losses.adversarial(LOGITS, True, "hinge")
 
 

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from exams import config_of, write_fake_cohort, write_fake_exam
 
-from dscgan_jax.data import batches as pipeline
-from dscgan_jax.data import dataset as builder
-from dscgan_jax.errors import InputError
-from dscgan_jax.training import loop as train
+from dscgan_jax.data import dataset
+from dscgan_jax.data.batches import stacked, train_batches, training_bytes, training_slices
 from dscgan_jax.training import resident, sharding
 
 COLLECTIVE = re.compile("all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast")
@@ -25,12 +23,12 @@ def data_set(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resident")
     root = write_fake_cohort(folder / "root", 1, ("train",))
     write_fake_exam(root, "sub-0001", seed=1, shape=(16, 16, 7))
-    return builder.prepared(config_of(root, folder / "cache"), progress=False, for_training=False)
+    return dataset.prepared(config_of(root, folder / "cache"), progress=False, for_training=False)
 
 
 def loaded(data_set, n_devices=4):
     mesh = sharding.data_mesh(jax.devices()[:n_devices])
-    return resident.load(pipeline.training_slices(data_set), mesh, read_threads=2), mesh
+    return resident.load(training_slices(data_set), mesh, read_threads=2), mesh
 
 
 def batches(data_set, count, n_devices=4, **changes):
@@ -41,10 +39,11 @@ def batches(data_set, count, n_devices=4, **changes):
 
 def host_batches(data_set, count, **changes):
     options = {"batch_size": 4, "seed": 0, "read_threads": 2} | changes
-    return list(itertools.islice(pipeline.train_batches(data_set, **options), count))
+    return list(itertools.islice(train_batches(data_set, **options), count))
 
 
 def assert_equal(first, second):
+    first, second = first.to_dict(), second.to_dict()
     assert first.keys() == second.keys()
     for name in first:
         assert first[name].dtype == second[name].dtype, name
@@ -78,13 +77,14 @@ def test_a_restart_at_any_step_goes_on_as_if_never_interrupted(data_set):
 def test_the_slices_arrive_in_blocks_as_they_were_stored(data_set, monkeypatch):
     monkeypatch.setattr(resident, "BLOCK", 3)  # 3 + 3 + 1 slices
     arrays, _ = loaded(data_set)
-    slices = pipeline.training_slices(data_set)
-    assert_equal(arrays, pipeline.stacked(map(slices, range(7))))
-    assert arrays["dsc"].dtype == np.int16
-    assert all(
-        values.sharding.is_fully_replicated and len(values.sharding.device_set) == 4 for values in arrays.values()
-    )
-    assert sum(values.nbytes for values in arrays.values()) == pipeline.training_bytes(data_set)
+    slices = training_slices(data_set)
+    assert_equal(arrays, stacked(map(slices, range(7))))
+    assert arrays.dsc.dtype == np.int16
+    placed = [
+        (values.sharding.is_fully_replicated, len(values.sharding.device_set)) for values in jax.tree.leaves(arrays)
+    ]
+    assert set(placed) == {(True, 4)}
+    assert sum(values.nbytes for values in jax.tree.leaves(arrays)) == training_bytes(data_set)
 
 
 def test_a_block_is_written_in_place(data_set):
@@ -93,8 +93,8 @@ def test_a_block_is_written_in_place(data_set):
     memory = (
         jax.jit(resident.fill_block, donate_argnums=0).lower(arrays, block, np.int32(0)).compile().memory_analysis()
     )
-    assert memory.alias_size_in_bytes >= pipeline.training_bytes(data_set)
-    assert memory.temp_size_in_bytes < arrays["dsc"][0].nbytes
+    assert memory.alias_size_in_bytes >= training_bytes(data_set)
+    assert memory.temp_size_in_bytes < arrays.dsc[0].nbytes
 
 
 def test_each_device_gathers_its_own_slices_alone(data_set):
@@ -108,7 +108,7 @@ def test_each_device_gathers_its_own_slices_alone(data_set):
     assert not any(COLLECTIVE.search(program) for program in programs)
     assert "s16[2,64,16,16]" in programs[1] and "s16[8,64,16,16]" not in programs[1]
     batch = gather(arrays, order, np.int32(0))
-    assert batch["dsc"].sharding.is_equivalent_to(sharding.split_batch(mesh), 4)
+    assert batch.dsc.sharding.is_equivalent_to(sharding.split_batch(mesh), 4)
 
 
 def mesh_of(**stats):
@@ -122,53 +122,3 @@ def test_the_data_take_half_of_what_is_free_and_leave_the_step_its_own():
     assert resident.room_bytes(mesh, step_bytes=10 * GIB) == 6 * GIB
     assert resident.room_bytes(mesh, step_bytes=30 * GIB) == 0
     assert resident.room_bytes(sharding.data_mesh()) > 0  # a CPU does not say
-
-
-def feed_of(data_set, **fields):
-    config = config_of("", "")
-    config.update_from_flattened_dict({f"data.{name}": value for name, value in fields.items()})
-    return config, sharding.data_mesh()
-
-
-def test_the_mode_is_chosen_by_what_fits(data_set):
-    room, full = mesh_of(bytes_limit=GIB, bytes_in_use=0), mesh_of(bytes_limit=GIB, bytes_in_use=GIB - 1000)
-
-    def chosen(mesh, wish):
-        return train.fits_on_device(feed_of(data_set, on_device=wish)[0], data_set, mesh, 0)
-
-    assert chosen(room, "auto") and chosen(room, "always") and not chosen(room, "never")
-    assert not chosen(full, "auto")
-    with pytest.raises(
-        InputError, match=r"data\.on_device=always: the training slices need 0\.3 MiB, .* room for 0\.0 MiB"
-    ):
-        chosen(full, "always")
-    assert not chosen(sharding.data_mesh(), "auto"), "a CPU's memory is where the slices lie anyway"
-    assert chosen(sharding.data_mesh(), "always")
-
-
-@pytest.mark.parametrize(
-    ("fields", "where"),
-    [
-        ({"on_device": "always"}, "7 on each device (0.3 MiB)"),
-        ({"on_device": "never"}, "7 in memory (0.3 MiB)"),
-        ({"memory_mib": 0}, "7 on disk (0.3 MiB)"),
-    ],
-)
-def test_the_feed_gives_the_same_placed_batches_from_everywhere(data_set, fields, where, capsys):
-    config, mesh = feed_of(data_set, **fields)
-    feed = train.data_feed(config, data_set, mesh, 2)
-    for expected in host_batches(data_set, 7, start_step=2):
-        batch = next(feed)
-        assert all(
-            values.sharding.is_equivalent_to(sharding.split_batch(mesh), values.ndim) for values in batch.values()
-        )
-        assert_equal(expected, batch)
-    assert f"training slices: {where}" in capsys.readouterr().out
-
-
-def test_the_next_batch_is_on_its_way_before_one_leaves():
-    sent = []
-    placed = (sent.append(number) or number for number in range(4))
-    feed = train.one_ahead(next(placed), placed)
-    assert next(feed) == 0 and sent == [0, 1]
-    assert list(feed) == [1, 2, 3]

@@ -12,10 +12,12 @@ import pytest
 
 from dscgan_jax.configs import default
 from dscgan_jax.data import scaling
+from dscgan_jax.data.batch import Batch
 from dscgan_jax.errors import InputError
-from dscgan_jax.models import blocks
-from dscgan_jax.models import published as convert
-from dscgan_jax.training import state, steps
+from dscgan_jax.models import blocks, published
+from dscgan_jax.models.networks import build
+from dscgan_jax.speed import inputs
+from dscgan_jax.training import inference, sharding, state, steps
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time; the arithmetic stays
 
@@ -42,7 +44,7 @@ FILES = {"published": "train_step_temp.npz", "logits": "train_step_temp_logits.n
 @functools.cache
 def golden_networks():
     model = model_settings(**GOLDEN_MODEL)
-    return state.build(model, 80, 1, None)[0], convert.generator_entries(model), convert.discriminator_entries(model)
+    return build(model, 80, 1, None)[0], published.generator_entries(model), published.discriminator_entries(model)
 
 
 @functools.cache
@@ -77,7 +79,7 @@ def three_steps(golden: pathlib.Path, objective, bits=32, rate=1e-4, variance=bl
         named = {entry.name: archive[f"init/{letter}/{entry.name}"] for entry in entries}
         return jax.tree.map(
             lambda leaf: leaf.astype(precise) if leaf.dtype.kind == "f" else leaf,
-            convert.from_published(named, entries),
+            published.from_published(named, entries),
         )
 
     found = {}
@@ -86,7 +88,6 @@ def three_steps(golden: pathlib.Path, objective, bits=32, rate=1e-4, variance=bl
         adam = optax.adam(rate)
         now = state.GanState(
             jnp.int32(0),
-            jax.random.key(0),
             variables_g,
             variables_d,
             adam.init(variables_g["params"]),
@@ -101,11 +102,11 @@ def three_steps(golden: pathlib.Path, objective, bits=32, rate=1e-4, variance=bl
                 ("g", now.generator, gradients[0], entries_g),
                 ("d", now.discriminator, gradients[1], entries_d),
             ):
-                for name, value in convert.to_published(variables, entries).items():
+                for name, value in published.to_published(variables, entries).items():
                     found[f"step{index + 1}/{letter}/{name}"] = value
                 if index == 0:
                     learned = [entry for entry in entries if entry.tree == "params"]
-                    for name, value in convert.to_published({"params": gradient}, learned).items():
+                    for name, value in published.to_published({"params": gradient}, learned).items():
                         found[f"grad1/{letter}/{name}"] = value
     for ours, theirs, factor in (
         ("loss_d_real", "bce_real", 1),
@@ -241,17 +242,17 @@ def tiny_step():
 
 def batch(seed=0):
     rng = np.random.default_rng(seed)
-    return {
-        "dsc": rng.integers(0, 1000, (2, 64, 6, 6), np.int16),
-        "dsc_scale": np.float32([0.1, 0.1]),
-        "maps": rng.uniform(0, 10, (2, 6, 6, 5)).astype(np.float32),
-        "has_map": np.ones((2, 5), bool),
-        "mask": np.ones((2, 6, 6), bool),
-        "baseline_begin": np.int32([1, 1]),
-        "baseline_end": np.int32([8, 8]),
-        "brain_signal": np.float32([50.0, 50.0]),
-        "echo_seconds": np.float32([0.03, 0.03]),
-    }
+    return Batch(
+        dsc=rng.integers(0, 1000, (2, 64, 6, 6), np.int16),
+        dsc_scale=np.float32([0.1, 0.1]),
+        maps=rng.uniform(0, 10, (2, 6, 6, 5)).astype(np.float32),
+        has_map=np.ones((2, 5), bool),
+        mask=np.ones((2, 6, 6), bool),
+        baseline_begin=np.int32([1, 1]),
+        baseline_end=np.int32([8, 8]),
+        brain_signal=np.float32([50.0, 50.0]),
+        echo_seconds=np.float32([0.03, 0.03]),
+    )
 
 
 def test_a_step_counts_itself_and_reports_every_term():
@@ -276,8 +277,8 @@ def test_a_step_counts_itself_and_reports_every_term():
 def test_a_missing_map_holds_anything_and_changes_nothing():
     one, other = batch(), batch()
     for variant, filler in ((one, np.nan), (other, 7.0)):
-        variant["has_map"][0, 0] = False  # cbf of the first slice
-        variant["maps"][0, :, :, 0] = filler
+        variant.has_map[0, 0] = False  # cbf of the first slice
+        variant.maps[0, :, :, 0] = filler
 
     after_one, scalars = tiny_step()(tiny()[2], one, 1.0)
     after_other, _ = tiny_step()(tiny()[2], other, 1.0)
@@ -312,9 +313,9 @@ def test_learning_makes_the_maps_fit():
 
 def test_prediction_is_the_generator_on_the_scaled_series():
     networks, _, now = tiny()
-    series = np.float32(batch()["dsc"]) * 0.1 / 50 - 1
+    series = np.float32(batch().dsc) * 0.1 / 50 - 1
 
-    predict = jax.jit(functools.partial(steps.predict_step, networks=networks, scaling=SCALING, mode="running"))
+    predict = jax.jit(functools.partial(inference.predict_step, networks=networks, scaling=SCALING, mode="running"))
     maps = predict(now.generator, batch())
 
     generate = jax.jit(functools.partial(networks.generate, mode="running"))
@@ -327,7 +328,7 @@ def test_an_unknown_objective_is_refused():
     step = functools.partial(
         steps.train_step, networks=networks, optimisers=optimisers, scaling=SCALING, objective="wgan", l1_weight=1.0
     )
-    with pytest.raises(InputError, match="config.loss.objective is 'wgan'"):
+    with pytest.raises(InputError, match=r"config\.loss\.objective is 'wgan'"):
         jax.eval_shape(step, before, batch())
 
 
@@ -387,3 +388,32 @@ def test_bfloat16_computes_in_sixteen_bits_and_keeps_everything_in_thirty_two(ge
         after.generator["stats"],
         exact.generator["stats"],
     )
+
+
+# --- One program for training and for measuring --------------------------------------------------------------------
+
+
+def test_the_jitted_step_leaves_state_and_scalars_on_every_device_of_the_mesh():
+    config = default.get_config()
+    config.model.update(TINY)
+    config.train.batch_size = 2
+    networks, optimisers, before = tiny()
+    mesh = sharding.data_mesh(jax.devices()[:2])
+    step = steps.jitted_step(config, networks, optimisers, SCALING, mesh)
+    compiled = step.lower(sharding.place_state(before, mesh), sharding.place_batch(batch(), mesh)).compile()
+    shardings = jax.tree.leaves(compiled.output_shardings)
+    assert len(shardings) > 100
+    assert all(one.is_fully_replicated and len(one.device_set) == 2 for one in shardings)
+
+
+def test_the_benchmark_measures_the_program_that_trains():
+    config = default.get_config()
+    config.model.update(TINY)
+    networks, optimisers, before = tiny()
+    mesh = sharding.data_mesh(jax.devices()[:2])
+    arguments = sharding.place_state(before, mesh), sharding.place_batch(batch(), mesh)
+    with mock.patch.object(sharding, "data_mesh", return_value=mesh):
+        measured = inputs.training_step(config, networks, optimisers)
+    trained = steps.jitted_step(config, networks, optimisers, inputs.scaling_of(config), mesh)
+    assert measured.lower(*arguments).as_text() == trained.lower(*arguments).as_text()
+    assert "sdy.mesh" in trained.lower(*arguments).as_text()  # shardings are part of the text

@@ -79,7 +79,7 @@ def test_damage_before_the_last_line_is_not_passed_over(tmp_path):
     run(tmp_path, 1)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('nonsense\n{"step": 3}\n')
-    with pytest.raises(InputError, match="metrics.jsonl, line 2"):
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 2"):
         tracking.Tracker(tmp_path, 3)
 
 

@@ -1,4 +1,4 @@
-"""What the first pass says of a series: whether the frame length fits, whether the exam shows it whole.
+"""Checks of a series by its first pass: whether the frame length fits, whether the exam shows the whole pass.
 
 Words: a *course* is a number for each frame; the *first pass* lasts from half of the mean ΔR2* peak to half of it
 again.
@@ -20,7 +20,7 @@ UNUSUAL_WIDTH = (6.0, 32.0)
 # After the peak: tissue that is 12 s late with a transit time of 15 s has had its own peak, and half of its fall.
 SURE_SECONDS = 35.0
 LONG_SECONDS = 60.0  # after the peak: what is still high then has moved or drifted
-CUT_SECONDS = 15.0  # after the peak: where the mean has not fallen to half, the exam ends within the first pass
+TRUNCATED_SECONDS = 15.0  # after the peak: where the mean has not fallen to half, the exam ends within the first pass
 HALF = 0.5  # of its own peak: a voxel whose curve ends higher was not seen to its end
 MAX_UNFINISHED = 0.05  # of the voxels with a peak that stands out
 MIN_PEAK_OVER_NOISE = 4.0
@@ -52,22 +52,25 @@ def first_pass(curves: np.ndarray, timing: BolusTiming, frame_seconds: float) ->
     """
     some = np.float32(curves[:: max(1, len(curves) // MOST_VOXELS)])
     some = some[some[:, timing.baseline_begin : timing.baseline_end].mean(axis=1) > 0]
-    change = signal.delta_r2star(some, signal.baseline_signal(some, timing), 1.0)
-    mean = change.mean(axis=0, dtype=np.float64)
+    delta_r2star = signal.delta_r2star(some, signal.baseline_signal(some, timing), 1.0)
+    mean = delta_r2star.mean(axis=0, dtype=np.float64)
     share = mean / max(float(mean[timing.peak_frame]), 1e-9)
     edges = [crossing(share, timing.peak_frame, HALF, step) for step in (-1, 1)]
     seen = edges[0] > 0 and edges[1] < len(mean) - 1
     return FirstPass(
         (edges[1] - edges[0]) * frame_seconds if seen else float("nan"),
         (len(mean) - 1 - timing.peak_frame) * frame_seconds,
-        _unfinished(change, timing),
+        _unfinished(delta_r2star, timing),
     )
 
 
-def _unfinished(change: np.ndarray, timing: BolusTiming) -> float:
-    """Share of the voxels (voxel, time) of visible first pass whose last three frames lie above half of their peak."""
-    smooth = (change[:, :-2] + change[:, 1:-1] + change[:, 2:]) / 3
-    noise = 1.4826 * np.median(np.abs(np.diff(change, 2, axis=1))) / np.sqrt(6 * 3)
+def _unfinished(delta_r2star: np.ndarray, timing: BolusTiming) -> float:
+    """Share of the voxels (voxel, time) with a visible first pass that end above half of their peak.
+
+    The last three frames count.
+    """
+    smooth = (delta_r2star[:, :-2] + delta_r2star[:, 1:-1] + delta_r2star[:, 2:]) / 3
+    noise = signal.robust_sd(np.diff(delta_r2star, 2, axis=1), 0.0) / np.sqrt(6 * 3)
     peak = smooth[:, max(timing.baseline_end - 1, 0) :].max(axis=1)
     visible = peak > MIN_PEAK_OVER_NOISE * noise
     return float((smooth[visible, -1] > HALF * peak[visible]).mean()) if visible.any() else 0.0
@@ -76,7 +79,7 @@ def _unfinished(change: np.ndarray, timing: BolusTiming) -> float:
 def check_first_pass(
     found_pass: FirstPass, frame_seconds: float, found: Findings, *, unsure_length: bool = False
 ) -> None:
-    """Tells what of a first pass is impossible or unusual.
+    """Finds what is impossible or unusual in a first pass.
 
     Args:
       found_pass: of the exam.
@@ -88,7 +91,7 @@ def check_first_pass(
     if np.isfinite(width):
         _check_width(width, frame_seconds, found, unsure_length)
     after = found_pass.seconds_after_peak
-    if not np.isfinite(width) and after < CUT_SECONDS:
+    if not np.isfinite(width) and after < TRUNCATED_SECONDS:
         found.error(
             "truncated",
             f"the exam ends {after:.0f} s after the bolus is strongest, within the first pass: delayed tissue is not "
@@ -105,6 +108,7 @@ def check_first_pass(
 
 
 def _check_width(width: float, frame_seconds: float, found: Findings, unsure_length: bool) -> None:
+    """Of the first pass, s."""
     text = f"with frames of {frame_seconds:g} s the first pass lasts {width:.1f} s"
     low, high = UNUSUAL_WIDTH
     if unsure_length and not low <= width <= high:

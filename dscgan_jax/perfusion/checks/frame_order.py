@@ -16,40 +16,26 @@ SECOND_DIP = 0.5  # of the first dip: recirculation reaches a quarter
 SAME_PATTERN = 0.8  # correlation of the two dips' depths over the voxels; motion has another pattern
 ALTERNATING = 0.1  # of the signal: frames that alternate by so much are echoes
 ECHO_STEP = 0.05  # of the signal: least decay between two echoes
-LEAST_FALL = 0.01  # of the signal, in each echo: what is bright in all of them hardly falls
+LEAST_FALL = 0.01  # of the signal, in each echo: tissue that is bright in all of them hardly falls
 SAME_COURSE = 0.9  # correlation of the mean courses of two echoes over time
 
 
 def check_order(curves: np.ndarray, gain: np.ndarray | None, found: Findings) -> None:
-    """Tells frames that do not follow each other, several echoes, and a second injection.
+    """Finds frames that do not follow each other, several echoes, and a second injection.
 
     Args:
       curves: (time, voxel), scanner units, finite.
-      gain: (time,) of `gain_course`: another echo steps too, but other frames do not look out of order where it does.
+      gain: (time,) of `gain_course`: another echo steps too, but its steps do not make frames look out of order.
       found: receives the errors.
     """
     mean = curves.mean(axis=1, dtype=np.float64)
-    n_echoes = _alternating(mean)
-    if n_echoes:
-        found.error(
-            "echoes_joined",
-            f"the signal alternates from frame to frame with a period of {n_echoes}: {n_echoes} echoes seem "
-            "to be joined in one series; give one echo",
-            n_echoes,
-        )
-        return
-    if (n_echoes := _behind_one_another(mean)) is not None:
-        found.error(
-            "echoes_joined",
-            f"the series shows the bolus {n_echoes} times, each time with less signal, in parts of "
-            f"{len(mean) // n_echoes} frames: {n_echoes} echoes seem to lie behind one another; give one echo",
-            n_echoes,
-        )
+    if _finds_echoes(mean, found):
         return
     order = _better_order(_blocks(curves), MUCH_SMOOTHER)
     if gain is not None:
         curves, mean = curves / gain[:, None], mean / gain
-    if (order := order or _better_order(_blocks(curves), SMOOTHER)) is not None:
+    order = order or _better_order(_blocks(curves), SMOOTHER)
+    if order is not None:
         found.error(
             "frame_order",
             f"neighbouring frames do not follow each other: {order}; convert the series again with its "
@@ -69,6 +55,28 @@ def check_order(curves: np.ndarray, gain: np.ndarray | None, found: Findings) ->
         )
         return
     _check_second(curves, mean, dip, found)
+
+
+def _finds_echoes(mean: np.ndarray, found: Findings) -> bool:
+    """Whether several echoes are joined in the mean signal (time,)."""
+    n_echoes = _alternating(mean)
+    if n_echoes is not None:
+        found.error(
+            "echoes_joined",
+            f"the signal alternates from frame to frame with a period of {n_echoes}: {n_echoes} echoes seem "
+            "to be joined in one series; give one echo",
+            n_echoes,
+        )
+        return True
+    n_echoes = _one_after_another(mean)
+    if n_echoes is not None:
+        found.error(
+            "echoes_joined",
+            f"the series shows the bolus {n_echoes} times, each time with less signal, in parts of "
+            f"{len(mean) // n_echoes} frames: {n_echoes} echoes seem to follow one another; give one echo",
+            n_echoes,
+        )
+    return n_echoes is not None
 
 
 def _blocks(curves: np.ndarray) -> np.ndarray:
@@ -111,12 +119,13 @@ def _better_order(blocks: np.ndarray, smoother: float) -> str | None:
 
 
 def _has_signal(blocks: np.ndarray) -> bool:
-    """Whether the courses hold more than noise: something of a bolus is in them, in whatever order."""
+    """Whether the courses hold more than noise: part of a bolus, in whatever order."""
     mean = blocks.mean(axis=1)
     return float(np.quantile(mean, 0.9) - mean.min()) > 0.08
 
 
 def _is_reversed(mean: np.ndarray, dip: Dip) -> bool:
+    """Whether the mean signal (time,) falls more slowly than it recovers."""
     steps = np.diff(mean[1:])
     steepness = -steps.min() / max(steps.max(), 1e-9)
     duration = (dip.end - dip.bottom) / max(dip.bottom - dip.begin, 0.3)
@@ -157,7 +166,7 @@ def _check_second(curves: np.ndarray, mean: np.ndarray, dip: Dip, found: Finding
     )
 
 
-def _behind_one_another(mean: np.ndarray) -> int | None:
+def _one_after_another(mean: np.ndarray) -> int | None:
     """How many parts of equal length show the same course at lower and lower levels; None where they do not."""
     for n_parts in (2, 3, 4):
         if len(mean) % n_parts or len(mean) < 10 * n_parts:

@@ -2,22 +2,23 @@
 
 Words: the *depth* of a voxel is -ln(signal at the dip / signal before it).
 
-How a step of the gain is told from the bolus and from motion: the gain changes every voxel by the same factor, the
-bolus each by its depth, motion each by its own. The logarithm of the mean signal of groups of voxels is therefore
+How a step of the gain differs from the bolus and from motion: the gain changes every voxel by the same factor, the
+bolus each by its depth, motion each differently. The logarithm of the mean signal of groups of voxels is therefore
 explained, frame by frame, as g(t) - b(t) depth; a step in g that is abrupt, lasts and is the same in all groups and
-voxels is one of the gain.
+voxels is a step of the gain.
 """
 
 import numpy as np
 
 from dscgan_jax.findings import Findings
 from dscgan_jax.perfusion.checks.dip import Dip, find_dip
+from dscgan_jax.perfusion.signal import robust_sd
 
 REGIONS = 8  # groups of voxels: by place
 DEPTHS = 6  # and, within each region, by depth
 LEAST_STEP = 0.05  # of the logarithm of the signal
 NEAR = 4  # frames on either side of a step
-LASTING = 0.6  # of a step, that remains to the end
+LASTING = 0.6  # share of a step that remains to the end
 UNIFORM = 0.25  # spread of a step over the groups, of the step
 VOXELS_UNIFORM = 0.3  # the same over the voxels, whose noise comes on top
 MOST_STEPS = 4
@@ -62,6 +63,7 @@ def _groups(curves: np.ndarray, dip: Dip) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _baseline_end(dip: Dip) -> int:
+    """Last frame before the dip, exclusive."""
     return max(int(dip.begin) - 1, 2)
 
 
@@ -76,38 +78,39 @@ def _largest_step(logs: np.ndarray, depth: np.ndarray) -> tuple[int, float] | No
     """Frame and size (of the logarithm) of the largest step of the gain; None where there is none."""
     model = np.stack([np.ones_like(depth), -depth], axis=1)
     gain, bolus = np.linalg.lstsq(model, logs.T, rcond=None)[0]  # (time,) each
-    best, n_frames = None, len(gain)
-    for frame in range(3, n_frames - 2):
-        near = np.median(gain[frame : frame + NEAR]) - np.median(gain[max(frame - NEAR, 1) : frame])
-        jump = gain[frame] - gain[frame - 1]
-        if near * jump > 0 and (size := min(abs(near), abs(jump))) > max(LEAST_STEP, best[1] if best else 0.0):
-            best = frame, size, near
-    if best is None:
+    frame, largest, near = 0, LEAST_STEP, 0.0
+    for place in range(3, len(gain) - 2):
+        change = np.median(gain[place : place + NEAR]) - np.median(gain[max(place - NEAR, 1) : place])
+        jump = gain[place] - gain[place - 1]
+        if change * jump > 0 and min(abs(change), abs(jump)) > largest:
+            frame, largest, near = place, min(abs(change), abs(jump)), change
+    if not frame:
         return None
-    frame, _, near = best
     size = _lasting(gain, bolus, frame)
     if size * near < 0 or abs(size) < max(LASTING * abs(near), LEAST_STEP) or abs(size) > 2 * abs(near):
         return None
     # Each group's own step, without what the bolus does to it.
     free = logs + bolus[:, None] * depth
     own = np.median(free[frame : frame + NEAR], axis=0) - np.median(free[max(frame - NEAR, 1) : frame], axis=0)
-    spread = 1.4826 * np.median(np.abs(own - np.median(own)))
-    return (frame, size) if spread < UNIFORM * abs(size) else None
+    return (frame, size) if robust_sd(own) < UNIFORM * abs(size) else None
 
 
 def _is_everywhere(curves: np.ndarray, depth: np.ndarray, frame: int, size: float) -> bool:
-    """Whether the single voxels, beside what the bolus does to each by its depth, step alike as far as noise lets them.
+    """Whether all voxels step alike, apart from the bolus and from noise; where the head moved they do not.
 
-    Where the head moved they do not.
+    Args:
+      curves: (time, voxel), scanner units.
+      depth: (voxel,).
+      frame: of the step.
+      size: of the step, of the logarithm.
     """
     logs = np.log(np.maximum(curves, 1e-6))
     before, after = logs[max(frame - NEAR, 1) : frame], logs[frame : frame + NEAR]
     own = after.mean(axis=0) - before.mean(axis=0)
-    noise = 1.4826 * np.median(np.abs(np.diff(logs, 2, axis=0))) / np.sqrt(6)
+    noise = robust_sd(np.diff(logs, 2, axis=0), 0.0) / np.sqrt(6)
     expected = noise * np.sqrt(1 / len(before) + 1 / len(after))
     own = own - np.polynomial.Polynomial.fit(depth, own, 1)(depth)
-    spread = 1.4826 * np.median(np.abs(own - np.median(own)))
-    return spread < max(VOXELS_UNIFORM * abs(size), 2 * expected)
+    return robust_sd(own) < max(VOXELS_UNIFORM * abs(size), 2 * expected)
 
 
 def _lasting(gain: np.ndarray, bolus: np.ndarray, frame: int) -> float:
@@ -121,18 +124,15 @@ def _lasting(gain: np.ndarray, bolus: np.ndarray, frame: int) -> float:
 
 
 def taken_back(curves: np.ndarray, gain: np.ndarray, found: Findings) -> bool:
-    """Whether the steps of `gain` (time,) can be taken back.
-
-    Not where they fall into the first pass, whose shape they hide.
-    """
+    """Whether the steps of `gain` (time,) can be taken back: not within the first pass, whose shape they hide."""
     dip = find_dip(curves.mean(axis=1, dtype=np.float64) / gain)
     steps = np.flatnonzero(np.diff(gain)) + 1
-    told = ", ".join(f"by {100 * (gain[step] / gain[step - 1] - 1):+.0f} % at frame {step}" for step in steps)
-    text = f"the signal of the whole head changes {told}, as by a step of the receiver's gain"
+    changes = ", ".join(f"by {100 * (gain[step] / gain[step - 1] - 1):+.0f} % at frame {step}" for step in steps)
+    text = f"the signal of the whole head changes {changes}, as by a step of the receiver's gain"
     if dip is not None and any(dip.begin - 1 <= step <= dip.end + 1 for step in steps):
         within = [step for step in steps if abs(np.log(gain[step] / gain[step - 1])) > LEAST_STEP_WITHIN]
         if within:
-            found.error("signal_step", f"{text}, within the first pass, where it cannot be taken back", told)
+            found.error("signal_step", f"{text}, within the first pass, where it cannot be taken back", changes)
         return False
-    found.warning("signal_step", f"{text}; the signal was divided by that factor", told)
+    found.warning("signal_step", f"{text}; the signal was divided by that factor", changes)
     return True

@@ -6,11 +6,12 @@ Words: the *head* is what is bright in the median frame; a *plane* is one slice 
 import dataclasses
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 LONGER = 1.2  # times the other steps: slices are thicker than pixels are wide
 MEDIAN_FRAMES = 7  # of the series, evenly spaced: enough for the level of a voxel
 HEAD_SHARE = 0.25  # of the bright signal: a background of an eighth of the brain's signal stays out
-MOST_VOXELS = 20_000  # tell of courses as much as all
+MOST_VOXELS = 20_000  # show the courses as well as all
 FEWEST_MISSING = 20  # voxels
 DARKEST = 0.4  # of a voxel's median: the bolus takes tissue to 0.5
 FEWEST_BRIGHT = 300  # voxels
@@ -24,7 +25,7 @@ class HeadCurves:
       values: (time, voxel) float32, scanner units, ordered by plane.
       where: (voxel,) index into the ravelled (z, y, x) volume.
       plane: (voxel,) index along the slice axis, ascending.
-      axis: of (z, y, x) that the slices lie along.
+      axis: of (z, y, x), along which the slices follow.
       shape: (z, y, x) of the volume.
     """
 
@@ -44,10 +45,7 @@ class HeadCurves:
         return self.values[:, :: max(1, self.values.shape[1] // MOST_VOXELS)]
 
     def always_bright(self) -> np.ndarray:
-        """(time, voxel) of voxels that are bright in every frame.
-
-        What motion takes into the air changes like no gain.
-        """
+        """(time, voxel) of voxels that are bright in every frame: motion into the air is unlike any change of gain."""
         some = self.some()
         typical = np.median(some[:: max(1, len(some) // 15)], axis=0)
         bright = some.min(axis=0) > DARKEST * typical
@@ -55,15 +53,20 @@ class HeadCurves:
 
 
 def slice_axis(affine: np.ndarray) -> int:
-    """The axis of (x, y, z) along which the slices lie: the one with clearly the longest step, else the last."""
-    voxel_mm = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    """The axis of (x, y, z) along which the slices follow: the one with clearly the longest step, else the last."""
+    voxel_mm = voxel_sizes(np.asarray(affine))
     longest = int(np.argmax(voxel_mm))
     return longest if voxel_mm[longest] > LONGER * np.delete(voxel_mm, longest).max() else 2
 
 
 def head_curves(series: np.ndarray, axis: int) -> HeadCurves | None:
-    """Curves of the head; None where nothing is brighter than the rest."""
-    frames = series.T  # (time, z, y, x): as a NIfTI file lies in memory
+    """Curves of the head; None where nothing is brighter than the rest.
+
+    Args:
+      series: (x, y, z, time), scanner units.
+      axis: of (z, y, x), along which the slices follow.
+    """
+    frames = series.T  # (time, z, y, x), the order of a NIfTI file in memory
     chosen = np.unique(np.linspace(0, len(frames) - 1, MEDIAN_FRAMES).round().astype(int))
     level = np.median(frames[chosen], axis=0)
     lit = level[level > 0]

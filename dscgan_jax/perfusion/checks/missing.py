@@ -15,9 +15,8 @@ from dscgan_jax.perfusion.checks.head import FEWEST_MISSING, HeadCurves
 
 MAX_NEGATIVE = 0.05  # of the values that are not zero: filters leave a few, magnitudes none
 MAX_MISSING = 0.2  # of the head's values that may be interpolated over time
-MISSING_SHARE = (
-    0.05  # of the head's voxels of a plane: an artery at its peak may be zero, a twentieth of a slice is not
-)
+# Of the head's voxels of a plane: an artery at its peak may be zero, a twentieth of a slice is not.
+MISSING_SHARE = 0.05
 MOSTLY = 0.5  # the same, of a plane across another axis than the slices': a line of voxels may be dark
 MAX_COPIES = 0.1  # of the frames of the first half; more are noise-free data
 BEFORE_DIP = 3  # frames: arteries fill before the mean signal shows it
@@ -25,9 +24,12 @@ EMPTY_FRAME = 0.9  # of the head missing: the scan had ended
 
 
 def without_holes(series: np.ndarray, found: Findings) -> np.ndarray:
-    """NaN and infinite values interpolated over time, frames of nothing else at the end left out.
+    """The series (x, y, z, time) with NaN and infinite values interpolated over time.
 
-    0 where there is none.
+    Frames of nothing else at the end are left out; voxels that never have a value become 0.
+
+    Raises:
+      InputError: too many are missing.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         if np.isfinite(series.sum(dtype=np.float64)):
@@ -36,8 +38,9 @@ def without_holes(series: np.ndarray, found: Findings) -> np.ndarray:
     shown = np.flatnonzero(finite.any(axis=(0, 1, 2)))
     if not len(shown):
         raise InputError("100 % of the values are NaN or infinite; export the series again.")
-    if n_left_out := finite.shape[-1] - 1 - int(shown[-1]):
-        _tell_left_out(n_left_out, finite.shape[-1], found)
+    n_left_out = finite.shape[-1] - 1 - int(shown[-1])
+    if n_left_out:
+        _note_left_out(n_left_out, finite.shape[-1], found)
         series, finite = series[..., : shown[-1] + 1], finite[..., : shown[-1] + 1]
     some = finite.any(axis=-1)
     holes = some & ~finite.all(axis=-1)
@@ -46,7 +49,8 @@ def without_holes(series: np.ndarray, found: Findings) -> np.ndarray:
         raise InputError(f"{100 * (~finite).mean():.0f} % of the values are NaN or infinite; export the series again.")
     series = np.where(some[..., None], series, np.float32(0))
     series[holes] = _over_time(series[holes].T, ~finite[holes].T).T
-    if n_missing := int((~finite).sum()):
+    n_missing = int((~finite).sum())
+    if n_missing:
         found.note(
             "signal_missing",
             f"{n_missing} values of the series are NaN or infinite; they were interpolated over time",
@@ -56,6 +60,7 @@ def without_holes(series: np.ndarray, found: Findings) -> np.ndarray:
 
 
 def not_negative(series: np.ndarray, found: Findings) -> np.ndarray:
+    """The series with negative values set to zero."""
     n_negative = int((series < 0).sum())
     if not n_negative:
         return series
@@ -79,11 +84,16 @@ def is_normalised(series: np.ndarray, found: Findings) -> bool:
 
 
 def filled(series: np.ndarray, head: HeadCurves, found: Findings) -> tuple[np.ndarray, HeadCurves]:
-    """Missing values interpolated over time; empty frames and copies at the end left out."""
+    """The series with missing values interpolated over time, without empty frames and copies at the end.
+
+    Raises:
+      InputError: too many are missing.
+    """
     missing = _missing(head) | _copies(head, found)[:, None]
-    if n_left_out := _empty_end(missing):
+    n_left_out = _empty_end(missing)
+    if n_left_out:
         n_kept = len(missing) - n_left_out
-        _tell_left_out(n_left_out, len(missing), found)
+        _note_left_out(n_left_out, len(missing), found)
         series, missing = series[..., :n_kept], missing[:n_kept]
         head = dataclasses.replace(head, values=head.values[:n_kept])
     if not missing.any():
@@ -95,12 +105,12 @@ def filled(series: np.ndarray, head: HeadCurves, found: Findings) -> tuple[np.nd
             f"{100 * MAX_MISSING:.0f} % can be filled; export the series again."
         )
     values = _over_time(head.values, missing)
-    _tell_filled(missing, values, found)
+    _note_filled(missing, values, found)
     frames = np.flatnonzero(missing.any(axis=1))
     series = np.array(series, order="K")
     planes = np.moveaxis(series.T, 1 + head.axis, 1)  # (time, slice, ..., ...)
     empty = _empty_planes(missing, head)
-    for plane in np.flatnonzero(empty.any(axis=0)):  # whole slices: what lies outside the head is missing too
+    for plane in np.flatnonzero(empty.any(axis=0)):  # whole slices: their background is missing too
         for frame in np.flatnonzero(empty[:, plane]):
             before, after, share = _around(int(frame), empty[:, plane])
             planes[frame, plane] = (1 - share) * planes[before, plane] + share * planes[after, plane]
@@ -111,8 +121,8 @@ def filled(series: np.ndarray, head: HeadCurves, found: Findings) -> tuple[np.nd
     return series, dataclasses.replace(head, values=values)
 
 
-def _tell_filled(missing: np.ndarray, values: np.ndarray, found: Findings) -> None:
-    """What was filled, (time, voxel) each: a warning where whole frames of the first pass are guessed."""
+def _note_filled(missing: np.ndarray, values: np.ndarray, found: Findings) -> None:
+    """That values were filled, (time, voxel) each: a warning where whole frames of the first pass are guessed."""
     text = (
         f"{int(missing.sum())} values of the head are missing (NaN, zero or constant) in "
         f"{_frames_named(np.flatnonzero(missing.any(axis=1)))}; they were interpolated over time"
@@ -137,11 +147,12 @@ def _copies(head: HeadCurves, found: Findings) -> np.ndarray:
     if not copies.any() or copies[: len(copies) // 2].mean() > MAX_COPIES:
         return np.zeros(len(copies), bool)
     shown = np.flatnonzero(~copies)[-1]
-    if (inner := np.flatnonzero(copies[:shown])).size:
+    inner = np.flatnonzero(copies[:shown])
+    if inner.size:
         found.warning(
             "frames_repeated",
             f"{_frames_named(inner)} of {len(copies)}: a copy of the frame before; taken as a lost frame and "
-            "interpolated over time. If it was put in besides, all later times are too late",
+            "interpolated over time. If it was added to the others, all later times are too late",
             int(inner.size),
         )
     if shown < len(copies) - 1:
@@ -153,7 +164,7 @@ def _copies(head: HeadCurves, found: Findings) -> np.ndarray:
     return copies
 
 
-def _tell_left_out(n_left_out: int, n_frames: int, found: Findings) -> None:
+def _note_left_out(n_left_out: int, n_frames: int, found: Findings) -> None:
     found.note(
         "frames_missing", f"the last {n_left_out} of {n_frames} frames are empty; they were left out", n_left_out
     )
@@ -208,7 +219,7 @@ def _around(frame: int, bad: np.ndarray) -> tuple[int, int, float]:
 
 
 def _over_time(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """(time, voxel) with what is missing filled from the neighbours in time; the ends are held.
+    """(time, voxel) with missing values filled from the neighbours in time; at the ends the nearest one is held.
 
     A single frame between two known ones on either side is filled by the cubic through these four, which keeps a peak;
     longer gaps are filled linearly.
@@ -234,5 +245,6 @@ def _over_time(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
 
 
 def _frames_named(frames: np.ndarray) -> str:
+    """In words, the first four at most."""
     names = ", ".join(str(frame) for frame in frames[:4])
     return f"frame {names}" if len(frames) == 1 else f"frames {names}{', …' if len(frames) > 4 else ''}"

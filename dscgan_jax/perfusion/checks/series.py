@@ -1,4 +1,4 @@
-"""What is wrong with a series, before anything is measured in it: found, named, and repaired where that is sound."""
+"""Faults of a series, before anything is measured in it: found, named, and repaired where that is sound."""
 
 import numpy as np
 
@@ -6,20 +6,20 @@ from dscgan_jax.findings import Findings
 from dscgan_jax.perfusion import signal
 from dscgan_jax.perfusion.checks.frame_order import check_order
 from dscgan_jax.perfusion.checks.gain import gain_course, taken_back
-from dscgan_jax.perfusion.checks.head import head_curves, slice_axis
+from dscgan_jax.perfusion.checks.head import head_curves
 from dscgan_jax.perfusion.checks.missing import filled, is_normalised, not_negative, without_holes
 
 
-def repaired(series: np.ndarray, affine: np.ndarray, found: Findings) -> np.ndarray:
-    """The series with what is missing filled, empty frames at the end left out, and steps of the gain corrected.
+def repaired(series: np.ndarray, slice_axis: int, found: Findings) -> np.ndarray:
+    """The series with missing values filled, empty frames at the end left out, and steps of the gain corrected.
 
     Args:
       series: (x, y, z, time), float32, scanner units; may hold NaN, infinite and negative values.
-      affine: (4, 4), voxel index -> mm; tells along which axis the slices lie.
+      slice_axis: of (x, y, z), along which the slices were acquired.
       found: receives what was found. An error in it means that the series must not be used, unless it is accepted.
 
     Returns:
-      (x, y, z, time), finite, not negative; the very same array where nothing was to be done.
+      (x, y, z, time), finite, not negative; the same array where nothing was wrong.
 
     Raises:
       InputError: nothing in it, or too much is missing.
@@ -27,7 +27,7 @@ def repaired(series: np.ndarray, affine: np.ndarray, found: Findings) -> np.ndar
     series = without_holes(series, found)
     if is_normalised(series, found):
         return not_negative(series, found)  # taken all the same, or refused by the caller
-    head = head_curves(series, 2 - slice_axis(affine))
+    head = head_curves(series, 2 - slice_axis)
     if head is None:
         return not_negative(series, found)
     series, head = filled(series, head, found)

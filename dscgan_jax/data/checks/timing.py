@@ -47,6 +47,11 @@ class Timing:
         """Whether the frames were acquired at equal steps."""
         return _are_equal(self.acquired_seconds)
 
+    @property
+    def end_seconds(self) -> float:
+        """From the first frame to the end of the last."""
+        return float(self.acquired_seconds[-1]) + self.frame_seconds
+
 
 @dataclasses.dataclass(frozen=True)
 class _Quantity:
@@ -73,7 +78,7 @@ ECHO = _Quantity("echo_time", (0.001, 0.2), (1e-4, 10.0), "--te=SECONDS")
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """What one place says of the frame length, in seconds: one length, and the range of the single steps around it.
+    """The frame length by one source, in seconds: one length, and the range of the single steps around it.
 
     A source out of bounds has its finding already.
     """
@@ -125,6 +130,22 @@ def read_timing(
     return Timing(length, echo, times)
 
 
+def given_timing(
+    where: str, n_frames: int, frame_seconds: float, echo_seconds: float | None, found: Findings
+) -> Timing:
+    """Frame length and echo time (None: unknown) of a series without files.
+
+    Raises:
+      InputError: one of them is no number, or none that an exam can have.
+    """
+    length, _ = _in_seconds(frame_seconds, f"{where}: repetition_time", FRAME, found)
+    echo = float("nan")
+    if echo_seconds is not None:
+        echo, _ = _in_seconds(echo_seconds, f"{where}: echo_time", ECHO, found)
+    found.refuse_errors(where)
+    return Timing(length, echo, np.arange(n_frames) * length)
+
+
 def resampled(series: np.ndarray, timing: Timing) -> np.ndarray:
     """(x, y, z, time) at equal steps, linearly, from frames at `acquired_seconds`.
 
@@ -137,7 +158,7 @@ def resampled(series: np.ndarray, timing: Timing) -> np.ndarray:
     times = timing.acquired_seconds[: series.shape[-1]]
     wanted = np.arange(int(times[-1] / timing.frame_seconds + 1e-6) + 1) * timing.frame_seconds
     after = np.clip(np.searchsorted(times, wanted, side="right"), 1, len(times) - 1)
-    shares = np.float32((wanted - times[after - 1]) / (times[after] - times[after - 1]))
+    shares = ((wanted - times[after - 1]) / (times[after] - times[after - 1])).astype(np.float32)
     equal = np.empty_like(series, shape=(*series.shape[:-1], len(wanted)))
     for frame, (at, share) in enumerate(zip(after, shares, strict=True)):  # one by one: no copies of the whole series
         equal[..., frame] = (1 - share) * series[..., at - 1] + share * series[..., at]
@@ -161,8 +182,8 @@ def _given_length(
         sources += _header_source(volume, sources, unheard)
     mine = _Source("--tr", seconds, seconds, seconds)
     if sources and not any(source.agrees(mine) for source in sources):
-        told = ", ".join(f"{source.where} says {source.seconds:.6g} s" for source in sources)
-        found.note(FRAME.name, f"frames of {seconds:g} s as given, while {told}", seconds)
+        others = ", ".join(f"{source.where} says {source.seconds:.6g} s" for source in sources)
+        found.note(FRAME.name, f"frames of {seconds:g} s as given, while {others}", seconds)
     if times is not None and not _are_equal(times):
         found.warning(
             "unequal_frames",
@@ -210,7 +231,7 @@ def _compared_length(sources: list[_Source], volume: nifti.Volume, series: nifti
     """The length of the source that counts most; an error where another one contradicts it."""
     if not sources:
         raise InputError(
-            f"{series}: the frame length is unknown: neither the header nor a sidecar tells it; give --tr= "
+            f"{series}: the frame length is unknown: neither the header nor a sidecar gives it; give --tr= "
             f"(--config.data.tr_seconds=) in seconds, or RepetitionTime in {nifti.sidecar_path(series).name}."
         )
     first, *others = sources
@@ -245,7 +266,7 @@ def _tell_header_alone(seconds: float, placeholder: bool, found: Findings) -> No
     else:
         found.note(
             "frame_length_from_header",
-            f"the frame length of {seconds:g} s stands in the header alone",
+            f"the frame length of {seconds:g} s was found in the header alone",
             seconds,
             FRAME.flag,
         )
@@ -337,7 +358,7 @@ def _in_seconds(
     """A number as seconds, from whichever unit puts it within the bounds, and whether one does; else an error finding.
 
     Args:
-      value: as it stands in the file.
+      value: as the file holds it.
       what: the field and its file.
       quantity: what it is.
       found: receives findings.
@@ -375,7 +396,8 @@ def _number(value: Any, what: str, quantity: _Quantity) -> float:
     if isinstance(value, str) and DECIMAL.fullmatch(value.strip()):
         value = float(value)
     try:
-        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else float("nan")
+        is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        number = float(value) if is_number else float("nan")
     except OverflowError:
         number = float("inf")
     if not np.isfinite(number):

@@ -6,7 +6,9 @@ The same voxels in any order pass, everything else is refused by name.
 import numpy as np
 import pytest
 
-from dscgan_jax.data import nifti, same_grid
+from dscgan_jax.data import nifti
+from dscgan_jax.data.checks import same_grid
+from dscgan_jax.data.geometry import StoredGrid
 from dscgan_jax.errors import InputError
 
 SHAPE = (12, 10, 4)
@@ -16,7 +18,8 @@ VALUES = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
 
 def read(tmp_path, values, affine, shape=SHAPE, series_affine=AFFINE):
     nifti.write_volume(tmp_path / "mask.nii.gz", values, affine)
-    return same_grid.on_grid(tmp_path / "mask.nii.gz", (*shape, 40), series_affine)
+    series = StoredGrid(shape, series_affine)
+    return series.to_stored(same_grid.on_grid(tmp_path / "mask.nii.gz", series))
 
 
 def turned(axes, flips):
@@ -66,7 +69,7 @@ def _moved(**changes):
     ],
 )
 def test_another_place_or_voxel_size_is_refused_with_the_distance(tmp_path, affine, apart):
-    with pytest.raises(InputError, match=rf"mask\.nii\.gz: the file lies up to {apart} away from the series") as caught:
+    with pytest.raises(InputError, match=rf"mask\.nii\.gz: the file is up to {apart} away from the series") as caught:
         read(tmp_path, VALUES, affine)
     assert "\n" not in str(caught.value)
 

@@ -12,41 +12,35 @@ import runs
 from command_line import parsed
 
 from dscgan_jax import main
-from dscgan_jax.app import options, workflow
+from dscgan_jax.app import evaluate, prepare, train
 from dscgan_jax.configs import default, temp_tmax
 from dscgan_jax.data import preparation
+from dscgan_jax.data.exams import load_exam
 from dscgan_jax.errors import InputError
-from dscgan_jax.evaluation import score as evaluate
-from dscgan_jax.findings import Finding
-from dscgan_jax.methods import conventional as deconvolve
-from dscgan_jax.methods import network as predict
-from dscgan_jax.phantom import cohort as phantom_exams
-from dscgan_jax.training import checkpoints
-from dscgan_jax.training import loop as train
+from dscgan_jax.evaluation.sources import FolderSource
+from dscgan_jax.methods import network
+from dscgan_jax.methods.folder import deconvolve_file
+from dscgan_jax.pages import report
+from dscgan_jax.perfusion.conventional import Settings
+from dscgan_jax.phantom import cohort
+from dscgan_jax.training import checkpoints, loop, workdir
 
 DEMO = "--config=configs/temp_tmax.py:demo"
 TINY = [f"--config.{name}={value}" for name, value in {**runs.TINY, "train.steps": 1}.items()]
 
 
 def run(*arguments):
-    """As from the command line, without a process of its own; compiled programs are not kept."""
+    """As from the command line, without a process of its own."""
     with parsed(*arguments):
         main.run(main.flags.FLAGS.mode)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_compile_cache():
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(workflow.jax.config, "update", lambda *_: None)
-        yield
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
-    phantom_exams.write_cohort(folder / "exams", preset="acute", subjects=3, seed=5, size=32, slices=1)
+    cohort.write_cohort(folder / "exams", preset="acute", subjects=3, seed=5, size=32, slices=1)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(train, "compiled_within_memory", config_reads.StepThatOnlyCounts)
+        patched.setattr(loop, "compiled_within_memory", config_reads.StepThatOnlyCounts)
         run(DEMO, *TINY, f"--workdir={folder / 'run'}", *where(folder))
     return folder
 
@@ -70,7 +64,7 @@ def test_maps_are_scored_on_the_grid_of_the_run_and_its_weights_stay_closed(worl
 
     monkeypatch.setattr(checkpoints, "load_generator", closed)
     told = {}
-    monkeypatch.setattr(workflow, "print_folder_findings", lambda found, reader: told.update(found))
+    monkeypatch.setattr(evaluate, "print_folder_findings", lambda found, reader: told.update(found))
     run("--mode=evaluate", f"--maps={world / 'exams'}", f"--workdir={world / 'run'}", *where(world))
     assert len(told) == 1  # the only exam of the test split
     records = world / "run" / "evaluation"
@@ -81,30 +75,30 @@ def test_maps_are_scored_on_the_grid_of_the_run_and_its_weights_stay_closed(worl
 
 
 def test_a_second_training_is_refused_before_it_prepares_and_others_may_read_the_run(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(workflow.data_builder, "prepared", None)
+    monkeypatch.setattr(prepare.dataset, "prepared", None)
     config = temp_tmax.get_config("demo")
     config.update_from_flattened_dict({**runs.TINY, "train.steps": 1, "data.root": str(world / "exams")})
     before = runs.snapshot(world / "run")
-    with (world / "run" / train.LOCK_FILE).open("a") as other:
+    with (world / "run" / workdir.LOCK_FILE).open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="a run is going on here"):
-            workflow.train_and_evaluate(config, world / "run")
+            train.run(config, world / "run")
         run("--mode=evaluate", f"--workdir={world / 'run'}", f"--config.data.cache_dir={world / 'cache'}")
-        predict.predict_file(world / "run", series_of(world), tmp_path / "maps")
-    (world / "run" / train.LOCK_FILE).unlink()
+        network.predict_file(network.Predictor.from_run(world / "run"), load_exam(series_of(world)), tmp_path / "maps")
+    (world / "run" / workdir.LOCK_FILE).unlink()
     changed = {name for name, content in runs.snapshot(world / "run").items() if before.get(name) != content}
     assert not {name for name in changed if not name.startswith(("evaluation/", "maps/", "report"))}
 
 
 def test_a_run_holds_its_directory_until_it_is_scored(world, monkeypatch):
     held = []
-    monkeypatch.setattr(workflow, "_train", lambda config, workdir: held.append((workdir / train.LOCK_FILE).is_file()))
+    monkeypatch.setattr(train, "_run", lambda config, run: held.append((run / workdir.LOCK_FILE).is_file()))
     config = temp_tmax.get_config("demo")
     config.update_from_flattened_dict(
         {**runs.TINY, "train.steps": 1, "data.root": str(world / "exams"), "data.cache_dir": str(world / "cache")}
     )
-    workflow.train_and_evaluate(config, str(world / "run"))
-    assert held == [True] and not (world / "run" / train.LOCK_FILE).exists()
+    train.run(config, str(world / "run"))
+    assert held == [True] and not (world / "run" / workdir.LOCK_FILE).exists()
 
 
 class Reached(Exception):
@@ -114,10 +108,11 @@ class Reached(Exception):
 @pytest.mark.parametrize(
     ("given", "norm", "motion"),
     [
-        ([], "batch", "none"),
+        ([], "per_slice", "none"),
         (["--config.evaluate.norm_at_test=running"], "running", "none"),
-        (["--motion=rigid"], "batch", "rigid"),
-        (["--config.data.motion=rigid", "--config.evaluate.norm_at_test=batch"], "batch", "rigid"),
+        (["--norm=running"], "running", "none"),
+        (["--motion=rigid"], "per_slice", "rigid"),
+        (["--config.data.motion=rigid", "--config.evaluate.norm_at_test=per_slice"], "per_slice", "rigid"),
     ],
 )
 def test_predict_takes_the_norm_at_test_and_the_motion_that_are_given(
@@ -125,7 +120,7 @@ def test_predict_takes_the_norm_at_test_and_the_motion_that_are_given(
 ):
     real, seen = preparation.prepare, []
 
-    def prepare(exam, settings):
+    def prepared(exam, settings):
         seen.append(settings.motion)
         return real(exam, dataclasses.replace(settings, motion="none"))  # which takes seconds
 
@@ -133,8 +128,8 @@ def test_predict_takes_the_norm_at_test_and_the_motion_that_are_given(
         seen.append(norm)
         raise Reached
 
-    monkeypatch.setattr(predict.preparation, "prepare", prepare)
-    monkeypatch.setattr(predict.Predictor, "_step", step)
+    monkeypatch.setattr(network.preparation, "prepare", prepared)
+    monkeypatch.setattr(network.Predictor, "_step", step)
     with pytest.raises(Reached):
         run(
             "--mode=predict",
@@ -151,22 +146,24 @@ def test_evaluate_refuses_a_field_that_no_method_of_the_run_reads(world):
     arguments = ["--mode=evaluate", f"--workdir={world / 'run'}", f"--config.data.cache_dir={world / 'cache'}"]
     with pytest.raises(InputError, match=r"conventional\.aif is given, which nothing reads: .*baselines is empty"):
         run(*arguments, "--config.conventional.aif=files")
-    with pytest.raises(InputError, match=r"conventional\.oscillation is given.*baselines is csvd; set it to osvd"):
-        run(*arguments, "--config.evaluate.baselines=('csvd',)", "--config.conventional.oscillation=0.1")
+    with pytest.raises(
+        InputError, match=r"conventional\.oscillation_index is given.*baselines is csvd; set it to osvd"
+    ):
+        run(*arguments, "--config.evaluate.baselines=('csvd',)", "--config.conventional.oscillation_index=0.1")
 
 
 def test_what_the_command_line_says_of_the_exams_overrules_the_run():
     stored, config = default.get_config(), default.get_config()
     stored.data.update(tr_seconds=1.5, te_seconds=0.03, accept=("motion",), root="/theirs", layout="isles2017", size=64)
     stored.evaluate.baselines = ("csvd",)
-    merged = workflow.overruled(stored, config, ())
+    merged = evaluate.overruled(stored, config, ())
     assert merged.to_dict() == stored.to_dict()
     config.data.update(tr_seconds=2.0, accept=("truncated",), root="/mine", size=32)
-    config.evaluate.baselines, config.conventional.cut = (), 0.3
-    merged = workflow.overruled(stored, config, {"conventional.cut", "data.te_seconds"})
+    config.evaluate.baselines, config.conventional.truncation_threshold = (), 0.3
+    merged = evaluate.overruled(stored, config, {"conventional.truncation_threshold", "data.te_seconds"})
     assert (merged.data.tr_seconds, merged.data.te_seconds, merged.data.accept) == (2.0, 0.0, ("truncated",))
     assert (merged.data.root, merged.data.layout, merged.data.size) == ("/mine", "bids", 64)
-    assert (merged.evaluate.baselines, merged.conventional.cut) == (("csvd",), 0.3)
+    assert (merged.evaluate.baselines, merged.conventional.truncation_threshold) == (("csvd",), 0.3)
 
 
 @pytest.fixture
@@ -232,55 +229,18 @@ def test_a_home_folder_of_nobody_is_named_with_its_flag(world, tmp_path, flag):
 
 
 def test_python_takes_paths_as_text(world, tmp_path):
-    maps, _ = predict.predict_file(str(world / "run"), str(series_of(world)), str(tmp_path / "predicted"))
-    paths, _ = deconvolve.deconvolve_file(
+    predictor = network.Predictor.from_run(str(world / "run"))
+    maps = predictor.predict(load_exam(str(series_of(world)))).save(str(tmp_path / "predicted"))
+    paths, _ = deconvolve_file(
         str(series_of(world)),
         str(tmp_path / "maps"),
-        deconvolve.Settings(method="csvd"),
+        Settings(method="csvd"),
         aif=str(series_of(world).with_name("sub-0001_aif.tsv")),
         mask=str(series_of(world).with_name("sub-0001_mask.nii.gz")),
     )
     assert all(path.is_file() for path in (*maps, *paths))
     sidecar = json.loads((tmp_path / "predicted" / "sub-0001_tmax.json").read_text())
-    assert (sidecar["Settings"]["norm_at_test"], sidecar["Settings"]["motion"]) == ("batch", "none")
-    assert predict.Predictor(str(world / "run")).step == checkpoints.choose_step(str(world / "run"))
-    assert evaluate.MapFolder(evaluate.Source("theirs", str(tmp_path / "maps")).folder).maps_of("sub-0001")
-    assert workflow.report.write(str(world / "run")).is_file()
-
-
-def test_one_exam_tells_each_finding_the_worst_first_and_offers_only_flags_that_are_read(capsys):
-    found = [
-        Finding("noisy", "note", "noise of 3 %", 0.03),
-        Finding("motion", "warning", "it moved by 4 mm", 4.0, "--motion=rigid"),
-        Finding("mask_from_signal", "note", "the mask was found", None, "--mask=FILE"),
-    ]
-    workflow.print_findings(found, options.PREDICT)
-    assert capsys.readouterr().out.splitlines() == [
-        "warning: it moved by 4 mm [--motion=rigid]",
-        "note: noise of 3 %",
-        "note: the mask was found",
-    ]
-    workflow.print_findings(found, options.ONE_FILE)
-    assert capsys.readouterr().out.splitlines()[2] == "note: the mask was found [--mask=FILE]"
-
-
-def test_a_flag_is_offered_as_the_mode_reads_it():
-    moved = Finding("motion", "warning", "it moved", 4.0, "--motion=rigid")
-    assert options.offered(moved, options.PREDICT).flag == "--motion=rigid"
-    assert options.offered(moved, options.PREPARE).flag == "--config.data.motion=rigid"
-    assert options.offered(moved, options.CHECK).flag == ""
-
-
-def test_a_folder_tells_its_warnings_by_subject_and_counts_its_notes(capsys):
-    note, warning = (
-        Finding("noisy", "note", "noise of 3 %", 0.03),
-        Finding("motion", "warning", "it moved by 4 mm", 4.0),
-    )
-    workflow.print_folder_findings({"sub-1": [note, warning, warning], "sub-2": [note], "sub-3": []}, options.FOLDER)
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == "sub-1: warning: it moved by 4 mm"
-    assert told[1:] == ["notes: noisy (2 exams)"]
-    workflow.print_folder_findings({"sub-1": [warning], "sub-2": [warning]}, options.FOLDER)
-    assert capsys.readouterr().out == "2 exams: warning: it moved by 4 mm\n"
-    workflow.print_folder_findings({"sub-3": []}, options.FOLDER)
-    assert capsys.readouterr().out == ""
+    assert (sidecar["Settings"]["norm_at_test"], sidecar["Settings"]["motion"]) == ("per_slice", "none")
+    assert predictor.step == checkpoints.choose_step(str(world / "run"))
+    assert "tmax" in FolderSource("theirs", str(tmp_path / "maps"), ["sub-0001"]).offers["theirs"]
+    assert report.write(str(world / "run")).is_file()

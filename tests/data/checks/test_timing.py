@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from exams import rewrite_sidecar, write_fake_exam
 
-from dscgan_jax.data import nifti, timing
-from dscgan_jax.data.exams import Overrules, load_series
+from dscgan_jax.data import nifti
+from dscgan_jax.data.checks import timing
+from dscgan_jax.data.exams import load_exam
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Findings
 
@@ -59,7 +60,7 @@ def test_what_no_unit_makes_a_frame_length_is_an_error(value):
 
 @pytest.mark.parametrize("value", [True, None, [1.5], {"a": 1}, "1_0", "true", "1,5", "nan", "", float("inf"), 10**400])
 def test_what_is_no_number_is_refused_by_field_and_value(value):
-    with pytest.raises(InputError, match="sub-1_dsc.json: RepetitionTime is "):
+    with pytest.raises(InputError, match=r"sub-1_dsc.json: RepetitionTime is "):
         read({"RepetitionTime": value})
 
 
@@ -92,7 +93,7 @@ def test_a_header_alone_is_noted_and_a_placeholder_alone_doubted():
     assert told(read(header=volume(1.5))[1], "note") == ["frame_length_from_header"]
     assert told(read(header=volume(1.0))[1], "warning") == ["frame_length"]
     for header in (volume(), volume(1.0, None)):
-        with pytest.raises(InputError, match="frame length is unknown.*--tr="):
+        with pytest.raises(InputError, match=r"frame length is unknown.*--tr="):
             read(header=header)
 
 
@@ -300,12 +301,12 @@ def test_unequal_frames_called_equal_by_the_user_are_a_warning():
 
 def test_an_exam_with_unequal_frames_is_loaded_at_equal_ones(tmp_path):
     path = write_fake_exam(tmp_path, transient=0.0) / "sub-0001_dsc.nii.gz"
-    whole = load_series(path)
+    whole = load_exam(path)
     stored = nifti.read_volume(path, 4)
     kept = np.r_[0:40, 40:64:2]  # every other frame after the bolus
     nifti.write_volume(path, stored.data[..., kept], stored.affine, dtype=np.int16, frame_seconds=1.0)
     rewrite_sidecar(nifti.sidecar_path(path), RepetitionTime=None, VolumeTiming=[float(k * 1.5) for k in kept])
-    exam = load_series(path)
+    exam = load_exam(path)
     assert exam.frame_seconds == pytest.approx(1.5) and exam.series.shape[-1] == 63
     assert "unequal_frames" in [finding.name for finding in exam.findings]
     np.testing.assert_array_equal(exam.series[..., :40], whole.series[..., :40])
@@ -316,8 +317,8 @@ def test_an_exam_whose_files_contradict_each_other_is_refused_unless_the_frame_l
     path = write_fake_exam(tmp_path) / "sub-0001_dsc.nii.gz"
     rewrite_sidecar(nifti.sidecar_path(path), RepetitionTime=0.065)
     with pytest.raises(InputError, match=r"dsc\.nii\.gz: .*0\.065.*slice or shot.*1\.5 s.*--tr=SECONDS"):
-        load_series(path)
-    assert load_series(path, Overrules(frame_seconds=1.5)).frame_seconds == 1.5
+        load_exam(path)
+    assert load_exam(path, repetition_time=1.5).frame_seconds == 1.5
 
 
 def test_a_series_of_five_axes_may_tell_its_frame_length_for_either(tmp_path):

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from exams import AFFINE, fake_arrays, prepared_of, write_anything, write_fake_cohort
 
+from dscgan_jax.app import check
 from dscgan_jax.data import dataset as builder
-from dscgan_jax.data import layouts, map_checks
-from dscgan_jax.data.map_checks import checked_maps, numbers_of, unlike_others
+from dscgan_jax.data import exams
+from dscgan_jax.data.checks import folder as folder_checks
+from dscgan_jax.data.checks import map_checks
+from dscgan_jax.data.checks.map_checks import checked_maps, numbers_of, unlike_others
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Findings
 from dscgan_jax.maps import MAP_NAMES
@@ -142,7 +145,7 @@ def test_a_map_in_another_unit_is_an_error_that_guesses_it(name, factor, words):
 
 
 @pytest.mark.parametrize(
-    ("name", "factor", "words"), [("cbf", 0.01, "ml/g/min"), ("cbv", 0.01, "ml/g instead"), ("cbf", 20, "x 10")]
+    ("name", "factor", "words"), [("cbf", 0.01, "mL/g/min"), ("cbv", 0.01, "mL/g instead"), ("cbf", 20, "x 10")]
 )
 def test_flow_and_volume_that_may_be_relative_are_only_warned_of(name, factor, words):
     values, mask, _ = world(name)
@@ -351,7 +354,7 @@ def test_a_map_that_would_be_learned_wrongly_stops_preparation_before_a_series_i
     root = shutil.copytree(clean[0], tmp_path / "root")
     _spoil(root, 3, change)
     monkeypatch.setattr(builder, "_build", lambda *_: pytest.fail("built"))
-    monkeypatch.setattr(layouts, "load_exam", lambda *_: pytest.fail("read a series"))
+    monkeypatch.setattr(exams, "load_exam", lambda *_: pytest.fail("read a series"))
     with pytest.raises(InputError, match=rf"sub-0003.*the tmax map .*--accept={name}.*split=exclude") as caught:
         prepared_of(root, tmp_path / "cache")
     assert "\n" not in str(caught.value)
@@ -361,13 +364,12 @@ def test_check_says_the_same_of_each_subject(clean, tmp_path):
     root = shutil.copytree(clean[0], tmp_path / "root")
     for number, (change, _) in enumerate(REFUSED.values(), 1):
         _spoil(root, number, change)
-    rows = layouts.check(root, "bids")
+    rows = folder_checks.check(root, "bids")
     assert [row.usable for row in rows] == [False] * 5 + [True] * 3
     for row, (_, name) in zip(rows[:5], REFUSED.values(), strict=True):
         assert "the tmax map" in row.reason and f"--accept={name}" in row.reason
-    assert (
-        "sub-0004  NOT USABLE  sub-0004: the tmax map is 10 times as high as those of the other"
-        in layouts.format_check(rows)
+    assert "sub-0004  NOT USABLE  sub-0004: the tmax map is 10 times as high as those of the other" in check.as_text(
+        rows
     )
 
 
@@ -383,7 +385,7 @@ def test_who_accepts_an_unlike_map_gets_it_with_the_finding_recorded_and_exclude
     assert [
         (subject, one["Name"], one["Accepted"], one["Severity"]) for subject, found in told.items() for one in found
     ] == [("sub-0003", "map_unlike_others", True, "warning")]
-    rows = layouts.check(root, "bids", layouts.Overrules(accept=("map_unlike_others",)))
-    told = {row.subject: {one.name for one in row.details["findings"]} for row in rows}
+    rows = folder_checks.check(root, "bids", exams.Overrules(accept=("map_unlike_others",)))
+    told = {row.subject: {one.name for one in row.details.findings} for row in rows}
     assert [subject for subject, names in told.items() if "map_unlike_others" in names] == ["sub-0003"]
     assert all(row.usable for row in rows)

@@ -1,6 +1,6 @@
 """Maps that an exam brings: fill values, impossible values, wrong units; and maps that are unlike the other exams'.
 
-Words: a *fill value* is a number that stands where a map has no value. *Without value* are voxels with a fill value,
+Words: a *fill value* is a number used where a map has no value. *Without value* are voxels with a fill value,
 NaN or a value that no tissue has: nothing is learned from them or scored in them, so they leave the mask.
 
 Units are not in NIfTI files. A map in another unit is whole and smooth and trains a network to nonsense; a few voxels
@@ -10,7 +10,7 @@ and then against the maps of the other exams.
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -31,13 +31,12 @@ MEDIAN_OVER_WINDOW = 2.0  # the same for the median of flow and volume: 1.0 wher
 # Against the other exams.
 FEWEST_EXAMS = 4  # to compare with: of three, one cannot be called the odd one
 UNIT_FACTOR = 8.0  # that much apart in most numbers, and nearly so in all of them: no disease or method does that
-UNUSUAL_FACTOR = 4.0  # told
+UNUSUAL_FACTOR = 4.0  # a warning
 WEAKEST_SHARE = 0.5  # of the factor, in logarithms: a disease moves spread and top, and leaves the middle
 TOP_FACTOR = 5.0  # times the exams' median top: such a top alone would be the network's range
 SEVERE_TOP_FACTOR = 10.0  # then nothing but such values would be seen of the range
-TOP_OVER_WINDOW = (
-    3.0  # times the display window: up to here a top is pathology, whatever the others have; beyond it is told
-)
+# Times the display window: up to here a top is pathology, whatever the others have; beyond it is a warning.
+TOP_OVER_WINDOW = 3.0
 FLAT_FACTOR = 20.0  # times narrower than the others': no tissue is that even
 
 
@@ -69,15 +68,15 @@ _TISSUE = {
         1.0,
         (8.0, 120.0),
         {
-            0.01: "ml/g/min instead of ml/100g/min",
-            1 / 6000: "ml/g/s instead of ml/100g/min",
+            0.01: "mL/g/min instead of mL/100 g/min",
+            1 / 6000: "mL/g/s instead of mL/100 g/min",
             10.0: "x 10",
             100.0: "x 100",
         },
     ),
     # Pure blood has 100; maps that nobody scaled are up to 2.6 times as high.
-    "cbv": _Tissue(-300.0, 300.0, 0.1, (0.8, 12.0), {0.01: "ml/g instead of ml/100g", 10.0: "x 10", 100.0: "x 100"}),
-    # What is left of flow in dead tissue, 1 ml/100g/min with 3 ml/100g of blood, gives 180 s.
+    "cbv": _Tissue(-300.0, 300.0, 0.1, (0.8, 12.0), {0.01: "mL/g instead of mL/100 g", 10.0: "x 10", 100.0: "x 100"}),
+    # What is left of flow in dead tissue, 1 mL/100 g/min with 3 mL/100 g of blood, gives 180 s.
     "mtt": _Tissue(-200.0, 200.0, 1.0, (2.0, 20.0), _OTHER_TIMES),
     # Estimates scatter around 0 where the arterial curve is late; healthy tissue spreads over 1 s at least.
     "tmax": _Tissue(-5.0, None, 0.3, (0.3, 15.0), _OTHER_TIMES),
@@ -129,19 +128,24 @@ def checked_maps(
     if not maps:
         return CheckedMaps({}, mask)
     present = {name: values != 0 for name, values in maps.items()}
-    brain = np.logical_or.reduce(list(present.values())) if mask is None else mask
+    brain = _anywhere(list(present.values())) if mask is None else mask
     for name, values in maps.items():
         maps[name], lost = _judged(name, values, brain & ~without_value[name], exam_seconds, found)
         without_value[name] |= lost
     if mask is None:  # where no map has more than a fill value is no brain
-        mask = np.logical_or.reduce([present[name] & ~without_value[name] for name in maps])
+        mask = _anywhere([present[name] & ~without_value[name] for name in maps])
     return CheckedMaps(maps, _where_maps_have_values(subject, paths, mask, without_value, found))
+
+
+def _anywhere(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Where any of the masks is True."""
+    return np.any(np.stack(masks), axis=0)
 
 
 def _without_fill(
     subject: str, name: str, path: pathlib.Path, values: np.ndarray, mask: np.ndarray | None, found: Findings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A map, 0 where it is not finite or has the value that stands around the brain, and where that is."""
+    """A map, 0 where it is not finite or has the value that fills the space around the brain, and where that is."""
     finite = np.isfinite(values)
     if not finite.any():
         raise InputError(f"{path}: no finite value in the {name} map of {subject}; export it again.")
@@ -167,7 +171,7 @@ def _without_fill(
 
 
 def _fill_value(values: np.ndarray) -> float:
-    """What stands outside the brain: the value that most of the in-plane border shares, else 0."""
+    """The value outside the brain: the value that most of the in-plane border shares, else 0."""
     border = np.concatenate([values[0].ravel(), values[-1].ravel(), values[:, 0].ravel(), values[:, -1].ravel()])
     shared, counts = np.unique(border, return_counts=True)
     return float(shared[counts.argmax()]) if counts.max() > BORDER_SHARE * border.size else 0.0
@@ -185,7 +189,7 @@ def _judged(
     nowhere = np.zeros_like(brain)
     inside = values[brain]
     if not inside.size:
-        return values, nowhere  # told with the mask
+        return values, nowhere  # reported with the mask
     if (middle := float(np.median(inside))) == inside.min() == inside.max() or (
         middle != 0 and (inside == middle).mean() >= CONSTANT_SHARE
     ):
@@ -208,7 +212,7 @@ def _judged(
     for fill in fills:
         found.note(
             "map_fill_value",
-            f"{fill:g} in the {name} map counts as no value: it stands in {(inside == fill).sum()} "
+            f"{fill:g} in the {name} map counts as no value: it is found in {(inside == fill).sum()} "
             "voxels of the brain, far from all other values",
             float(fill),
         )

@@ -1,0 +1,34 @@
+"""--mode=benchmark: how fast a config is on this machine."""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import jax
+import ml_collections
+
+from dscgan_jax.errors import InputError
+from dscgan_jax.files import write_whole
+from dscgan_jax.speed import measure, page, records
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    parts: Sequence[str],
+    repeats: int,
+    output: pathlib.Path | None,
+    command: str,
+) -> None:
+    """The benchmark of a config as a table, and its record as a file."""
+    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+        raise InputError(f"--output={output}: expected a JSON file in a folder that is there.")
+    jax.config.update("jax_enable_compilation_cache", False)  # how long compilation takes is part of the answer
+    record = measure.run(config, tuple(parts) or measure.PARTS, repeats, command, _measured)
+    print(page.terminal(record), end="")
+    if output is not None:
+        write_whole(output, records.to_text(record))
+
+
+def _measured(part: str) -> None:
+    """Says on standard error that a part is done: the table alone is the output."""
+    print(f"measured: {part}", file=sys.stderr, flush=True)

@@ -1,0 +1,50 @@
+"""--mode=deconvolve: conventional maps of one file, or of a folder of exams."""
+
+import pathlib
+
+import ml_collections
+import tqdm
+
+from dscgan_jax.app import options, places
+from dscgan_jax.app.output import print_findings, print_folder_findings
+from dscgan_jax.data import exams
+from dscgan_jax.errors import InputError
+from dscgan_jax.methods import folder
+from dscgan_jax.methods.conventional import settings_of
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    series: pathlib.Path | None,
+    output: pathlib.Path,
+    aif: str,
+    mask: pathlib.Path | None,
+) -> None:
+    """Conventional maps of one file, or of the folder in config.data.root."""
+    if bool(series) == bool(config.data.root):
+        raise InputError("--mode=deconvolve needs either --input=FILE or --config.data.root=DIR.")
+    if series:
+        overrules = exams.Overrules.from_config(config.data)
+        settings = settings_of(config)
+        paths, findings = folder.deconvolve_file(series, output, settings, aif=aif, mask=mask, overrules=overrules)
+        print(*paths, sep="\n")
+        print_findings(findings, options.ONE_FILE)
+    elif mask:
+        raise InputError("--mask is one exam's; for a folder put <subject>_mask.nii.gz beside each series.")
+    else:
+        _run_folder(config, output, aif)
+
+
+def _run_folder(config: ml_collections.ConfigDict, output: pathlib.Path, aif: str) -> None:
+    settings = settings_of(config)
+    subjects = places.find_subjects(places.with_root(config))
+    folder.check_folder(subjects, output, aif)
+    with tqdm.tqdm(total=len(subjects), unit="exam", desc="deconvolving", dynamic_ncols=True) as bar:
+        refused, findings = folder.deconvolve_folder(settings, subjects, output, aif, bar.update)
+    print_folder_findings(findings, options.FOLDER)
+    for subject, reason in refused.items():
+        print(f"left out: {subject}: {reason}")
+    print(
+        f"{len(subjects) - len(refused)} of {len(subjects)} exams: {output}\n"
+        f"to train on these maps: dscgan-jax train --config.data.root={output}"
+    )

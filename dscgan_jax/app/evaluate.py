@@ -1,0 +1,225 @@
+"""--mode=evaluate: maps of a split against reference maps, from a checkpoint or from anybody's files."""
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Collection, Mapping
+
+import ml_collections
+
+from dscgan_jax import settings
+from dscgan_jax.app import options, places
+from dscgan_jax.app.output import print_folder_findings
+from dscgan_jax.app.prepare import prepare
+from dscgan_jax.configs import default
+from dscgan_jax.data import exams
+from dscgan_jax.data.checks import folder as folder_checks
+from dscgan_jax.data.checks import map_checks
+from dscgan_jax.data.derivatives import ExamMaps
+from dscgan_jax.data.preparation import PreparationSettings
+from dscgan_jax.data.record import DataRecord
+from dscgan_jax.data.scaling import Scaling
+from dscgan_jax.errors import InputError
+from dscgan_jax.evaluation import score
+from dscgan_jax.evaluation.sources import FolderSource, MapSource
+from dscgan_jax.findings import Finding, by_severity
+from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.methods.conventional import ConventionalSource, check_baselines, settings_of
+from dscgan_jax.methods.network import NetworkSource, Predictor
+from dscgan_jax.pages import report, tables
+from dscgan_jax.pages.subjects import Gallery
+from dscgan_jax.training import checkpoints
+
+OF_NETWORK = ("air_reaches_network", "unlike_training")  # findings that only a trained network can have of an exam
+# Facts about the exams that the user gives; they overrule the files and a stored run.
+OF_THE_EXAMS = ("data.tr_seconds", "data.te_seconds", "data.accept")
+# Fields of a config that say nothing of a network: a stored run may be evaluated with others.
+BESIDE_THE_NETWORK = (
+    "data.cache_dir",
+    "evaluate.baselines",
+    *(f"conventional.{name}" for name in default.get_config().conventional),
+)
+
+
+def of_run(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path | str,
+    split: str,
+    which: str,
+    given: Collection[str] | None = None,
+) -> None:
+    """Predicts and scores a split from a checkpoint, whose config it is.
+
+    Where the exams are and how their files are read may be given again; of the `given` fields, those of the cache and
+    of the conventional methods beside the network overrule the stored ones. None: all of them, as at the end of
+    training.
+
+    Exams that the run has not seen are scored too, under the name of their folder: their split column decides, and
+    without one all of them count.
+    """
+    workdir = pathlib.Path(workdir)
+    predictor = Predictor.from_run(workdir, which)
+    trained = overruled(predictor.config, config, BESIDE_THE_NETWORK if given is None else given)
+    data, baselines = predictor.record.data, tuple(trained.evaluate.baselines)
+    options.check_methods(given or (), baselines, "config.evaluate.baselines")
+    check_baselines(trained)
+    trained = places.with_root(trained)
+    found = places.find_subjects(trained)
+    same = bool(places.series_bytes(found).items() & data.series_bytes.items())  # the run's own exams, perhaps moved
+    name = split if same else f"{pathlib.Path(trained.data.root).name}-{split}"
+    subjects = places.subjects_of(found, split, data.splits if same else None, trained.data.root)
+
+    folder = workdir / "maps" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    network = NetworkSource(predictor, folder)
+    conventional = ConventionalSource(
+        settings_of(trained),
+        baselines,
+        trained.target,
+        folder,
+        trained.conventional.aif,
+        {files.subject: files.aif for files in subjects},
+    )
+    sources = [network, conventional] if baselines else [network]
+    protocol = score.Protocol(split, predictor.preparation, predictor.scaling, data.medians)
+    collected = _Collected(sources)
+    scores = score.score(subjects, sources, protocol, look_for_motion=False, each=collected.add)
+    # The run's own exams were compared when they were prepared.
+    compared = {} if same else collected.compared(subjects)
+    scores = dataclasses.replace(scores, findings=_together(scores.findings, compared))
+
+    of_network = _together(network.findings, compared)
+    if given is None:  # after training: the findings of the exams were printed when they were prepared
+        of_network = {who: tuple(one for one in found if one.name in OF_NETWORK) for who, found in of_network.items()}
+    print_folder_findings(of_network, options.EVALUATE)
+    for subject, reason in conventional.refused.items():
+        print(f"no conventional maps of {subject}: {reason}")
+    print_folder_findings(conventional.findings, options.EVALUATE, "conventional maps of ")
+    about = score.About(
+        data=data.summary
+        | {
+            "scored_source": data.source if same else trained.data.root,
+            "arterial_input": trained.conventional.aif if conventional.findings else None,
+        },
+        checkpoint={"step": predictor.step, "selected_by": predictor.selected_by, "sha256": predictor.sha256},
+        excluded=data.excluded if same else [],
+        config_sha256=settings.sha256(trained),
+    )
+    _report(scores, protocol, about, collected, workdir, name)
+    print(f"maps:        {folder}\ncheckpoints: {workdir / 'checkpoints'}")
+
+
+def of_maps(
+    config: ml_collections.ConfigDict,
+    maps: pathlib.Path | str,
+    workdir: pathlib.Path | str | None,
+    split: str,
+    given: Collection[str] = (),
+) -> None:
+    """Scores anybody's maps of the exams in config.data.root, with the same code and the same nulls.
+
+    Grid, signal, ranges and medians are those of the run in `workdir`, where the `given` fields say nothing of its
+    exams; else those of `config` and of the folder's training split; without such a split, the protocol in [-1, 1] and
+    the training median are left out.
+    """
+    maps, workdir = pathlib.Path(maps), None if workdir is None else pathlib.Path(workdir)
+    if not maps.is_dir():
+        raise InputError(f"--maps={maps}: there is no such folder; it should hold <subject>_<map>.nii.gz files.")
+    if not config.data.root:
+        raise InputError("--maps needs the exams that the maps belong to: give --config.data.root=DIR.")
+    known: dict[str, tuple[Finding, ...]] = {}
+    of_run = workdir is not None and (workdir / "checkpoints").is_dir()
+    if of_run:
+        record = checkpoints.load_record(workdir, checkpoints.choose_step(workdir))
+        config, data = overruled(record.config, config, given), record.data
+    else:
+        builder, data = prepare(config, for_training=False)  # which prints the findings
+        for subject, found in builder.info.metadata["findings"].items():
+            known[subject] = tuple(map(Finding.from_json, found))
+    trained = places.with_root(config)
+    name = maps.resolve().name
+    subjects = places.subjects_of(places.find_subjects(trained), split, None, trained.data.root)
+    protocol = score.Protocol(
+        split, PreparationSettings.from_config(config.data), _scaling_of(config, data), data.medians
+    )
+    sources = [FolderSource(name, maps, [files.subject for files in subjects])]
+    collected = _Collected(sources)
+    scores = score.score(subjects, sources, protocol, known=known, look_for_motion=of_run, each=collected.add)
+    if of_run:
+        scores = dataclasses.replace(scores, findings=_together(scores.findings, collected.compared(subjects)))
+    about = score.About(
+        data=data.summary | {"scored_source": trained.data.root},
+        config_sha256=settings.sha256(config),
+    )
+    _report(scores, protocol, about, collected, workdir or pathlib.Path("runs") / f"maps-{name}", f"{name}-{split}")
+    if of_run:
+        print_folder_findings(scores.findings, options.MAPS_OF_RUN)
+
+
+def overruled(
+    stored: ml_collections.ConfigDict, config: ml_collections.ConfigDict, given: Collection[str]
+) -> ml_collections.ConfigDict:
+    """A run's config, with all that may be said about its exams and its comparators from outside.
+
+    `config` says where the exams are and how their files are read; of the `given` fields, those that say nothing of the
+    network count too.
+    """
+    merged = ml_collections.ConfigDict(stored.to_dict())
+    for path in sorted({*BESIDE_THE_NETWORK, *OF_THE_EXAMS}):
+        section, field = path.split(".")
+        if path in given or (path in OF_THE_EXAMS and config[section][field]):
+            merged[section][field] = config[section][field]
+    for field in ("root", "layout") if config.data.root else ():
+        merged.data[field] = config.data[field]
+    return merged
+
+
+def _scaling_of(config: ml_collections.ConfigDict, data: DataRecord) -> Scaling | None:
+    """The scaling of all maps that the training split has a range of; None without any."""
+    ranges = data.ranges.get(config.data.ranges, {})
+    targets = tuple(target for target in MAP_NAMES if ranges.get(target))
+    if not targets:
+        return None
+    return Scaling.from_ranges(data.ranges, config.data.signal, targets, config.data.ranges)
+
+
+class _Collected:
+    """What is kept of each exam while it is in memory: its picture, and the numbers by which its maps are compared."""
+
+    def __init__(self, sources: list[MapSource]):
+        self.gallery = Gallery({name: maps for source in sources for name, maps in source.offers.items()})
+        self._numbers: dict[str, dict[str, map_checks.MapNumbers]] = {}
+
+    def add(self, exam: exams.Exam, offered: Mapping[str, ExamMaps]) -> None:
+        """Called with each exam."""
+        self.gallery.add(exam, {name: maps.volumes for name, maps in offered.items()})
+        self._numbers[exam.subject] = map_checks.numbers_of(exam.maps, exam.mask)
+
+    def compared(self, subjects: list[exams.SubjectFiles]) -> dict[str, tuple[Finding, ...]]:
+        """What is odd about an exam's reference maps beside those of the others."""
+        accept = {files.subject: files.overrules.accept for files in subjects}
+        return folder_checks.compare_numbers(self._numbers, accept)
+
+
+def _together(
+    known: Mapping[str, tuple[Finding, ...]], more: Mapping[str, tuple[Finding, ...]]
+) -> dict[str, tuple[Finding, ...]]:
+    """Findings by subject, of both."""
+    return {subject: by_severity((*known.get(subject, ()), *more.get(subject, ()))) for subject in {**known, **more}}
+
+
+def _report(
+    scores: score.Scores,
+    protocol: score.Protocol,
+    about: score.About,
+    collected: _Collected,
+    workdir: pathlib.Path,
+    name: str,
+) -> None:
+    """Writes records, pictures and the page into `evaluation/<name>`; prints the table and where things are."""
+    out = workdir / "evaluation" / name
+    summary = score.write(scores, protocol, about, out)
+    collected.gallery.draw(out, scores.rows)
+    page = report.write(workdir, name)
+    print(f"\n{name}: {len(scores.findings)} subjects\n{tables.format_table(summary)}\n")
+    print(f"page:        {page}\nrecords:     {out}")

@@ -1,0 +1,32 @@
+"""--mode=phantom: simulated exams with known truth."""
+
+import pathlib
+
+import tqdm
+
+from dscgan_jax.phantom import cohort
+
+
+def run(
+    output: pathlib.Path,
+    *,
+    preset: str,
+    subjects: int,
+    size: int,
+    slices: int,
+    seed: int,
+    split_fractions: tuple[float, float, float],
+) -> None:
+    """Simulates exams into a folder; 0 slices: the preset's own number."""
+    with tqdm.tqdm(total=subjects, unit="exam", desc="simulating", dynamic_ncols=True) as bar:
+        cohort.write_cohort(
+            output,
+            preset=preset,
+            subjects=subjects,
+            seed=seed,
+            size=size,
+            slices=slices or None,
+            split_fractions=split_fractions,
+            progress=bar.update,
+        )
+    print(output)

@@ -1,0 +1,84 @@
+"""Where things are on disk: the cache, the exams of a config, the subjects of a split."""
+
+import pathlib
+
+import ml_collections
+import tqdm
+
+from dscgan_jax.data import exams, layouts
+from dscgan_jax.errors import InputError
+from dscgan_jax.files import expanded
+
+
+def cache_dir(config: ml_collections.ConfigDict) -> pathlib.Path:
+    """Where runs share phantom exams, prepared data and compiled programs.
+
+    Raises:
+      InputError: it is in a home folder that nobody knows.
+    """
+    return expanded(config.data.cache_dir, "--config.data.cache_dir")
+
+
+def exams_root(config: ml_collections.ConfigDict) -> pathlib.Path:
+    """The folder of exams."""
+    return expanded(config.data.root, "--config.data.root")
+
+
+def with_root(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config with a folder of exams: the user's, or phantom exams that are simulated into the cache."""
+    config = ml_collections.ConfigDict(config.to_dict())
+    if config.data.root:
+        if not exams_root(config).is_dir():
+            raise InputError(f"config.data.root={config.data.root}: there is no such folder.")
+        return config
+    from dscgan_jax.phantom import cohort
+
+    bars: list[tqdm.tqdm] = []
+
+    def progress(n: int) -> None:  # the bar appears with the first exam: usually they are there already
+        if not bars:
+            bars.append(tqdm.tqdm(total=config.phantom.subjects, unit="exam", desc="simulating", dynamic_ncols=True))
+        bars[0].update(n)
+
+    config.data.root = str(cohort.phantom_folder(config, cache_dir(config), progress, print))
+    for bar in bars:
+        bar.close()
+    config.data.layout = "bids"
+    return config
+
+
+def find_subjects(config: ml_collections.ConfigDict) -> list[exams.SubjectFiles]:
+    """The subjects in `config.data.root`, those that participants.tsv excludes left out."""
+    overrules = exams.Overrules.from_config(config.data)
+    subjects = layouts.find_subjects(exams_root(config), config.data.layout, overrules)
+    return [files for files in subjects if files.split != layouts.EXCLUDE]
+
+
+def subjects_of(
+    found: list[exams.SubjectFiles], split: str, splits: dict[str, str] | None, root: str
+) -> list[exams.SubjectFiles]:
+    """Subjects of a split: by the run's `splits`, else by the folder's split column, else everybody.
+
+    Raises:
+      InputError: the split is empty, or subjects of the run are no longer there.
+    """
+    if splits is None:
+        subjects = [files for files in found if files.split == split] if any(files.split for files in found) else found
+    else:
+        expected = {subject for subject, where in splits.items() if where == split}
+        subjects = [files for files in found if files.subject in expected]
+        if missing := sorted(expected - {files.subject for files in subjects}):
+            raise InputError(
+                f"{root} lacks {len(missing)} subjects of the {split} split, first {missing[0]}; give the "
+                "folder that the run was trained on as --config.data.root."
+            )
+    if not subjects:
+        raise InputError(
+            f"{root} has no subject in the {split} split; give another --split, or name some in participants.tsv."
+        )
+    return subjects
+
+
+def series_bytes(subjects: list[exams.SubjectFiles]) -> dict[str, int]:
+    """Size of each subject's series file: enough to know a cohort again that was moved."""
+    return {files.subject: files.series.stat().st_size for files in subjects}

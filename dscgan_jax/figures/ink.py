@@ -1,0 +1,135 @@
+"""How pictures look: colours, titles of sources and methods, axes without clutter, and figures as files.
+
+Pictures are drawn on Matplotlib figures of their own (no pyplot, no display). Matplotlib is imported with the first
+picture: who only wants a title does not wait for it.
+"""
+
+import io
+import pathlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CONTOUR_SECONDS = 6.0  # Tmax above which tissue is called hypoperfused
+INK, MUTED, ACCENTS = "#1f2933", "#616e7c", ("#1565a9", "#c2571a", "#2f855a", "#6b46c1", "#b7791f")
+GRID, SPINE, SHADE, HIGHLIGHT = "#e4e7eb", "#9aa5b1", "#eceff3", "#fdf1d8"
+
+METHOD_TITLES = {"parametric": "parametric fit", "osvd": "oSVD", "csvd": "cSVD", "ssvd": "sSVD (for teaching only)"}
+NULL_TITLES = {"blank": "null: blank", "null_median": "null: training median"}
+_SOURCE_TITLES = {
+    "network_per_slice": "network, per-slice statistics",
+    "network_running": "network, running statistics",
+    **NULL_TITLES,
+    **METHOD_TITLES,
+}
+
+
+def source_title(name: str) -> str:
+    """The name of a source of maps as it is printed; a folder's own name stays as it is."""
+    return _SOURCE_TITLES.get(name, name)
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty white figure, in inches, whose axes are laid out without overlaps."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def grid_of_axes(figure: "Figure", n_rows: int, n_cols: int) -> "np.ndarray":
+    """Axes for pictures close together, (row, col)."""
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.0, hspace=0.02)
+    return figure.subplots(n_rows, n_cols, squeeze=False)
+
+
+def add_title(figure: "Figure", text: str, size: float = 12) -> None:
+    """A bold line at the top left; an empty text adds nothing."""
+    if text:
+        figure.suptitle(text, fontsize=size, color=INK, x=0.01, ha="left", weight="bold")
+
+
+def without_frame(axis: "Axes") -> None:
+    """Takes ticks and spines away: the axes hold a picture."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines[:].set_visible(False)
+
+
+def with_quiet_grid(axis: "Axes") -> None:
+    """Pale grid and spines: the axes hold a plot."""
+    axis.grid(color=GRID, linewidth=0.7)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(SPINE)
+    axis.tick_params(labelsize=8, colors=MUTED)
+
+
+def mark_sides(axis: "Axes") -> None:
+    """R and L of the patient on a picture in radiological order."""
+    for text, x, side in (("R", 0.02, "left"), ("L", 0.98, "right")):
+        axis.text(x, 0.98, text, transform=axis.transAxes, color="white", fontsize=9, ha=side, va="top")
+
+
+def add_colour_bar(
+    figure: "Figure", axes: "Axes | list[Axes]", colour_map: str, window: tuple[float, float], label: str
+) -> None:
+    """A bar at the right of one picture or of a row of pictures.
+
+    Args:
+      figure: of the axes.
+      axes: one, or all of a row.
+      colour_map: its name in Matplotlib.
+      window: lowest and highest value that is shown.
+      label: quantity and unit.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    share = 0.05 / (len(axes) if isinstance(axes, list) else 1)
+    shown = ScalarMappable(Normalize(*window), colour_map)
+    bar = figure.colorbar(shown, ax=axes, fraction=share, pad=0.4 * share, aspect=18, extend="max")
+    bar.set_label(label, fontsize=8, color=INK)
+    bar.ax.tick_params(labelsize=8, colors=INK)
+    bar.outline.set_visible(False)
+
+
+def white_level(frame: np.ndarray, brain: np.ndarray | None) -> float:
+    """Value shown as white: 1.1 times the 99th percentile of the brain, so that bright scalp does not darken the brain.
+
+    Args:
+      frame: (row, col) or a volume, scanner units.
+      brain: bool, of the same shape; None: everything counts.
+    """
+    values = np.asarray(frame)[brain] if brain is not None and brain.any() else np.asarray(frame)
+    values = values[np.isfinite(values)]
+    return max(float(np.percentile(values, 99)) * 1.1, 1e-6) if values.size else 1.0
+
+
+def to_png(figure: "Figure", dpi: int = 110) -> bytes:
+    """The figure as the content of a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def save_png(figure: "Figure", path: pathlib.Path, dpi: int = 110) -> None:
+    """Writes the figure as a PNG file, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(to_png(figure, dpi))
+
+
+def to_rgb(figure: "Figure", dpi: int = 80) -> np.ndarray:
+    """The figure as (row, col, 3) uint8, for TensorBoard."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

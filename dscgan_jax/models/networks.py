@@ -1,0 +1,121 @@
+"""Both networks of a config: their structure, and the variables they are applied with. Knows no optimiser.
+
+Words: *variables* are a network's `{"params": ..., "stats": ...}`: two trees of plain dicts with string keys.
+*Networks* hold the structure alone, so they are static under `jit`.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from dscgan_jax.models import discriminator, generators
+
+Array = jax.Array
+Variables = dict[str, Any]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """Structure of generator and discriminator; hashable.
+
+    With `compute` = `bfloat16` the layers compute in it; parameters, statistics, the temporal stack's first
+    convolution, the generator's last one, outputs and losses stay as they are.
+    """
+
+    generator: nnx.GraphDef
+    discriminator: nnx.GraphDef
+    compute: str = "float32"
+
+    def generate(self, variables: Variables, series: Array, mode: str) -> tuple[Array, Variables]:
+        """(slice, time, row, col) scaled -> (slice, row, col, map) in (-1, 1), and the statistics afterwards.
+
+        `mode` is one of `blocks.MODES`; the statistics change in `train` alone.
+        """
+        return _apply(self.generator, variables, series, mode, self._dtype(series))
+
+    def discriminate(self, variables: Variables, series: Array, maps: Array, mode: str) -> tuple[Array, Variables]:
+        """Series (slice, time, row, col), maps (slice, row, col, map) -> logits (slice, row', col', 1), statistics."""
+        dtype = self._dtype(series)
+        frames_last = jnp.moveaxis(series.astype(dtype), 1, -1)
+        return _apply(self.discriminator, variables, frames_last, maps.astype(dtype), mode)
+
+    def _dtype(self, inputs: Array) -> jnp.dtype:
+        return jnp.dtype(jnp.bfloat16) if self.compute == "bfloat16" else inputs.dtype
+
+
+def _apply(graphdef: nnx.GraphDef, variables: Variables, *inputs: Any) -> tuple[Array, Variables]:
+    network = nnx.merge(graphdef, variables["params"], variables["stats"])
+    output = network(*inputs)
+    return output, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+
+
+def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
+    """The generator that `config.model` describes, with drawn weights."""
+    common = {
+        "depth": model.depth,
+        "norm": model.norm,
+        "upsample": model.upsample,
+        "scheme": model.init,
+        "rng": rng,
+        "bias_before_norm": model.bias_before_norm,
+    }
+    if model.generator == "temporal":
+        return generators.TemporalGenerator(
+            n_targets, width=model.width, unet_width=model.unet_width, lean=model.lean, **common
+        )
+    return generators.UNetGenerator(frames, n_targets, width=model.width, **common)
+
+
+def build_discriminator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
+    """The discriminator that `config.model` describes, with drawn weights."""
+    common = {"width": model.discriminator_width, "norm": model.norm, "scheme": model.init, "rng": rng}
+    if model.discriminator == "whole":
+        return discriminator.WholeDiscriminator(frames + n_targets, **common)
+    return discriminator.PatchDiscriminator(
+        frames, n_targets, layers=model.discriminator_layers, bias_before_norm=model.bias_before_norm, **common
+    )
+
+
+def build(model: Any, frames: int, n_targets: int, seed: int | None) -> tuple[Networks, Variables, Variables]:
+    """Builds both networks.
+
+    Args:
+      model: `config.model`, as `settings.check` lets it pass.
+      frames: time points of the input.
+      n_targets: maps of the output.
+      seed: of the initial weights; None makes them zeros, which under `jax.eval_shape` costs nothing.
+
+    Returns:
+      the structure, the generator's variables, the discriminator's.
+    """
+    rng_g, rng_d = (None if seed is None else np.random.default_rng((seed, network)) for network in range(2))
+    graphdef_g, variables_g = _split(build_generator(model, frames, n_targets, rng_g))
+    graphdef_d, variables_d = _split(build_discriminator(model, frames, n_targets, rng_d))
+    return Networks(graphdef_g, graphdef_d, model.compute), variables_g, variables_d
+
+
+def _split(network: nnx.Module) -> tuple[nnx.GraphDef, Variables]:
+    graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
+    variables = {"params": nnx.to_pure_dict(params), "stats": nnx.to_pure_dict(stats)}
+    return graphdef, jax.tree.map(jnp.asarray, variables)
+
+
+def abstract_generator(model: Any, frames: int, n_targets: int) -> tuple[Networks, Variables]:
+    """As `build`, without weights.
+
+    Returns:
+      the structure, and shapes and types of the generator's variables.
+    """
+    networks, variables, _ = jax.eval_shape(lambda: build(model, frames, n_targets, None))
+    return networks, variables
+
+
+def parameter_count(variables: Variables) -> int:
+    """Learned values of a network, statistics left out."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))

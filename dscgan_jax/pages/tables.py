@@ -1,0 +1,206 @@
+"""The numbers of an evaluation as tables: aligned text for the terminal, HTML for the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dscgan_jax.evaluation import records
+from dscgan_jax.figures.ink import CONTOUR_SECONDS
+from dscgan_jax.maps import MAPS
+from dscgan_jax.pages.parts import UNDEFINED, details, dice_spread, number, spread, table
+from dscgan_jax.pages.sentences import Summary, aif_source, map_names
+
+FREE_SCALE = ("cbf", "cbv")  # real exams do not fix the scale of these
+MAP_COLUMNS = (("brain MAE", 16), ("bias", 9), ("r", 7), ("SSIM", 7))  # heading and width in the terminal
+SLICE_COLUMNS = (("NRMSE", 8), ("PSNR", 7))
+OVERLAP_COLUMNS = (
+    ("Dice pooled", 12),
+    ("Dice mean (n)", 20),
+    ("both empty", 12),
+    ("volume [mL]", 13),
+    ("reference", 11),
+    ("bias", 8),
+)
+TERMINAL_NOTE = "mean ± SD over subjects; nulls: blank = 0 everywhere, null_median = training median inside the mask"
+OVERLAP_HEAD = (
+    "source",
+    "Dice, all voxels",
+    "Dice per subject",
+    "subjects",
+    "both empty",
+    "predicted [mL]",
+    "reference [mL]",
+    "bias [mL]",
+    "|error| median",
+    "r",
+)
+
+Result = Mapping[str, Any]  # of one source: its maps, and `hypoperfusion`
+
+
+# The terminal.
+
+
+def format_table(summary: Summary) -> str:
+    """Errors of each map and the overlap of Tmax > 6 s, sources and nulls below each other, as aligned text."""
+    results = summary["results"]
+    heads = {name: f"{MAPS[name].title} [{MAPS[name].unit}]" for name in map_names(results)}
+    width = max(len(text) for text in (*results, *heads.values())) + 2
+    lines = []
+    for name, head in heads.items():
+        lines += [head.ljust(width) + _map_heading()]
+        lines += [source.ljust(width) + _map_line(result[name]) for source, result in results.items() if name in result]
+        lines.append("")
+    overlaps = {source: _overlap(result, CONTOUR_SECONDS) for source, result in _with_tmax(summary).items()}
+    if overlaps:
+        heading = "".join(text.rjust(columns) for text, columns in OVERLAP_COLUMNS)
+        lines.append(f"Tmax > {CONTOUR_SECONDS:g} s".ljust(width) + heading)
+        lines += [source.ljust(width) + _overlap_line(overlap) for source, overlap in overlaps.items()]
+        lines.append("")
+    if origin := aif_source(summary):
+        lines.append(origin)
+    return "\n".join([*lines, TERMINAL_NOTE])
+
+
+def _map_heading() -> str:
+    before, after = ("".join(text.rjust(width) for text, width in part) for part in (MAP_COLUMNS, SLICE_COLUMNS))
+    return before + _after_bar("slice SSIM") + after
+
+
+def _map_line(result: Mapping[str, Any]) -> str:
+    brain, scaled = result["brain"], result["scaled"]
+    before = (
+        spread(brain["mae"]),
+        number(brain["bias"]["mean"], "+.2f"),
+        number(brain["pearson_r"]["mean"]),
+        number(brain["ssim"]["mean"]),
+    )
+    after = (number(scaled["nrmse"]["mean"], ".3f"), number(scaled["psnr"]["mean"], ".1f"))
+    return _aligned(before, MAP_COLUMNS) + _after_bar(spread(scaled["ssim"], 3)) + _aligned(after, SLICE_COLUMNS)
+
+
+def _overlap_line(overlap: Mapping[str, Any]) -> str:
+    cells = (
+        number(overlap["dice_pooled"]),
+        f"{dice_spread(overlap)} ({overlap['n_dice']})",
+        str(overlap["n_both_empty"]),
+        number(overlap["volume_predicted_ml"], ".1f"),
+        number(overlap["volume_reference_ml"], ".1f"),
+        number(overlap["volume_bias_ml"], "+.1f"),
+    )
+    return _aligned(cells, OVERLAP_COLUMNS)
+
+
+def _aligned(cells: Sequence[str], columns: Sequence[tuple[str, int]]) -> str:
+    return "".join(cell.rjust(width) for cell, (_, width) in zip(cells, columns, strict=True))
+
+
+def _after_bar(text: str) -> str:
+    """The first column of the whole slices, behind a bar."""
+    return ("| " + text.rjust(13)).rjust(20)
+
+
+def _with_tmax(summary: Summary) -> dict[str, Result]:
+    return {source: result for source, result in summary["results"].items() if "hypoperfusion" in result}
+
+
+def _overlap(result: Result, threshold: float) -> Mapping[str, Any]:
+    return result["hypoperfusion"][f"tmax_over_{threshold:g}s"]
+
+
+# The page.
+
+
+def map_table(summary: Summary, name: str) -> str:
+    """Errors of one map over subjects, with its heading."""
+    spec = MAPS[name]
+    head = ["source", f"MAE [{spec.unit}]", "÷ null", "RMSE", "bias", "r", "SSIM"]
+    head += ["MAE after one factor"] if name in FREE_SCALE else []
+    groups = [("", 1), ("inside the brain, physical units", len(head) - 1), ("whole slices in [-1, 1]", 3)]
+    null = summary["results"].get("null_median", {}).get(name)
+    null_error = null["brain"]["mae"]["mean"] if null else None
+    lines = [
+        (source, _map_cells(name, result[name], null_error))
+        for source, result in summary["results"].items()
+        if name in result
+    ]
+    heading = f"<h3>{spec.title} <small>{spec.description}</small></h3>"
+    return heading + table([*head, "SSIM", "NRMSE", "PSNR [dB]"], lines, groups)
+
+
+def _map_cells(name: str, result: Mapping[str, Any], null_error: float | None) -> list[str]:
+    brain, scaled = result["brain"], result["scaled"]
+    return [
+        spread(brain["mae"]),
+        number(brain["mae"]["mean"] / null_error if null_error else None),
+        number(brain["rmse"]["mean"]),
+        number(brain["bias"]["mean"], "+.2f"),
+        spread(brain["pearson_r"]),
+        spread(brain["ssim"]),
+        *([spread(brain["mae_after_scale"])] if name in FREE_SCALE else []),
+        spread(scaled["ssim"], 3),
+        spread(scaled["nrmse"], 3),
+        spread(scaled["psnr"], 1),
+    ]
+
+
+def overlap_tables(summary: Summary) -> list[str]:
+    """Overlap and volumes of hypoperfused tissue by threshold, the clinical one first and open; none without Tmax."""
+    with_tmax = _with_tmax(summary)
+    groups = [("", 1), ("overlap", 4), ("volume, mean over subjects", 5)]
+    tables = []
+    for threshold in sorted(records.THRESHOLDS, key=lambda threshold: threshold != CONTOUR_SECONDS):
+        lines = [(source, _overlap_cells(_overlap(result, threshold))) for source, result in with_tmax.items()]
+        shown = table(OVERLAP_HEAD, lines, groups)
+        tables.append(details(f"Tmax > {threshold:g} s", shown, is_open=threshold == CONTOUR_SECONDS))
+    return tables if with_tmax else []
+
+
+def _overlap_cells(overlap: Mapping[str, Any]) -> list[str]:
+    percent = overlap["volume_abs_error_percent_median"]
+    return [
+        number(overlap["dice_pooled"]),
+        dice_spread(overlap),
+        str(overlap["n_dice"]),
+        str(overlap["n_both_empty"]),
+        number(overlap["volume_predicted_ml"], ".1f"),
+        number(overlap["volume_reference_ml"], ".1f"),
+        number(overlap["volume_bias_ml"], "+.1f"),
+        UNDEFINED if percent is None else f"{percent:.0f} %",
+        number(overlap["volume_pearson_r"]),
+    ]
+
+
+def subject_table(rows: Sequence[records.Row], source: str) -> str:
+    """One line for each subject of one source."""
+    mine = [row for row in rows if row["source"] == source]
+    names = map_names({source: {row["map"] for row in mine}})
+    head, groups = ["subject"], [("", 1)]
+    for name in names:
+        columns = [f"MAE [{MAPS[name].unit}]", "r", "SSIM"]
+        if name == "tmax":
+            columns += [f"Dice > {CONTOUR_SECONDS:g} s", "predicted [mL]", "reference [mL]"]
+        head += columns
+        groups.append((MAPS[name].title, len(columns)))
+    by_subject = {
+        subject: {row["map"]: row for row in mine if row["subject"] == subject}
+        for subject in records.unique(row["subject"] for row in mine)
+    }
+    lines = [(subject, _subject_cells(by_map, names)) for subject, by_map in by_subject.items()]
+    return table([*head, "brain [voxels]", "notes"], lines, [*groups, ("", 2)], titles=False)
+
+
+def _subject_cells(by_map: Mapping[str, records.Row], names: Sequence[str]) -> list[str]:
+    """Numbers of each map, size of the brain, and what is special about the exam."""
+    columns = records.overlap_columns(CONTOUR_SECONDS)
+    cells = []
+    for name in names:
+        row = by_map.get(name, {})
+        cells += [number(row.get("brain_mae")), number(row.get("brain_pearson_r")), number(row.get("brain_ssim"))]
+        if name == "tmax":
+            cells.append(number(row.get(columns["dice"])))
+            cells += [number(row.get(columns[f"volume_{side}_ml"]), ".1f") for side in ("predicted", "reference")]
+    first = next(iter(by_map.values()))
+    notes = [flag for flag in ("moved", "truncated") if first[flag]]
+    if first["mask_source"] != "file":
+        notes.append(f"mask from {first['mask_source']}")
+    return [*cells, f"{first['n_brain_voxels']:,}", ", ".join(notes)]

@@ -1,0 +1,271 @@
+"""One exam -> concentration in tissue and artery: realignment, brain mask, AIF, noise. No method of inversion yet.
+
+No step needs a user; each can be overruled by one.
+"""
+
+import dataclasses
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+
+from dscgan_jax.errors import InputError
+from dscgan_jax.findings import Finding, Findings
+from dscgan_jax.perfusion import arterial, brain, kinetics, motion, parametric, signal
+from dscgan_jax.perfusion.arterial import ArterialInput
+from dscgan_jax.perfusion.signal import BolusTiming
+
+DARK_SHARE = 0.01  # of a given mask that may be dark without a warning
+DRY = 0.1  # of the blood that passes the brain's mean: less than the core of an infarct keeps
+LATEST_SECONDS = 12.0  # after the mean curve
+NOISE_VOXELS = 20_000  # show the noise of all
+MIN_NOISE = 0.01  # of the baseline: below it the fit would weigh what its grid of curves leaves out
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What a user gives; None = it is found in the exam.
+
+    Attributes:
+      tissue: (x, y, z) bool, where maps are made.
+      arterial_mask: (x, y, z), arterial voxels.
+      arterial_seconds, arterial_mm: (time,) AIF, s and mM.
+      tissue_was_found: `tissue` is what `brain.brain_mask` finds in this series: it need not be found again, and is
+        treated as found.
+    """
+
+    tissue: np.ndarray | None = None
+    arterial_mask: np.ndarray | None = None
+    arterial_seconds: np.ndarray | None = None
+    arterial_mm: np.ndarray | None = None
+    tissue_was_found: bool = False
+
+
+NOTHING_GIVEN = Given()
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """An exam before any inversion; the same for every method.
+
+    Attributes:
+      tissue: (x, y, z) bool, where maps are made.
+      tissue_source: `found` or `given`.
+      curves: (voxel, time) concentration in `tissue`, mM; 0 in non-steady-state frames.
+      arterial_mm: (time,) concentration in arterial blood, mM; 0 in non-steady-state frames.
+      noise: (voxel,) standard deviation of one frame of `curves`, mM.
+      arterial: the AIF, from which `arterial_mm` comes.
+      timing: baseline and bolus.
+      realignment: None where none was asked for.
+      voxel_mm: (3,) edge lengths.
+      frame_seconds: TR.
+      baseline_over_noise: S0 over the noise of one frame, median over the tissue.
+      relative: True where the echo time is unknown: concentrations have no unit then.
+      findings: for the reader of the maps.
+    """
+
+    tissue: np.ndarray
+    tissue_source: str
+    curves: np.ndarray
+    arterial_mm: np.ndarray
+    noise: np.ndarray
+    arterial: ArterialInput
+    timing: BolusTiming
+    realignment: motion.Realignment | None
+    voxel_mm: np.ndarray
+    frame_seconds: float
+    baseline_over_noise: float
+    relative: bool
+    findings: tuple[Finding, ...]
+
+    def nuisance_regressors(self) -> np.ndarray | None:
+        """What is left of the motion in realigned curves, (time, regressor); None where nothing moved."""
+        return _nuisance_regressors(self.realignment)
+
+
+def measure(
+    series: np.ndarray,
+    affine: np.ndarray,
+    frame_seconds: float,
+    echo_seconds: float,
+    realign: str = "rigid",
+    given: Given = NOTHING_GIVEN,
+) -> Measured:
+    """From signal to concentration in tissue and artery.
+
+    Args:
+      series: (x, y, z, time), RAS, scanner units, finite and not negative.
+      affine: (4, 4), voxel index -> millimetres.
+      frame_seconds: TR.
+      echo_seconds: TE; NaN where unknown: concentrations are relative then.
+      realign: `none` or `rigid`.
+      given: mask and AIF of the user, which always win.
+
+    Raises:
+      InputError: no brain, no bolus, no AIF, or a given mask or curve that does not belong to the exam.
+    """
+    found = Findings()
+    realignment = _realigned(series, affine, realign, found)
+    if realignment is not None:
+        series = realignment.series
+    relative = not np.isfinite(echo_seconds)
+    te = 1.0 if relative else echo_seconds
+    if relative:
+        found.note(
+            "echo_time_unknown",
+            "the echo time is unknown: concentrations have no unit, and only a reference scales CBF and CBV",
+            None,
+            "--te=SECONDS",
+        )
+
+    voxel_mm = voxel_sizes(np.asarray(affine))
+    find_tissue = given.tissue is None or given.tissue_was_found
+    tissue = _tissue(series, affine, given, realignment, found)
+    whole = brain.with_fluid_spaces(tissue, voxel_mm)  # arteries run outside the tissue
+    timing = signal.find_bolus(series[tissue].mean(axis=0, dtype=np.float64))
+    baseline = signal.baseline_signal(series, timing)
+    tissue = tissue & (baseline > 0)
+
+    delta_r2star = np.zeros(series.shape, np.float32)
+    delta_r2star[whole] = signal.delta_r2star(np.float32(series[whole]), np.float32(baseline[whole]), te)
+    artery = _arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, te, given)
+    curves = kinetics.concentration_of(delta_r2star[tissue])
+    arterial_mm = kinetics.concentration_of(artery.delta_r2star, kinetics.BLOOD_RELAXIVITY)
+    # Before the steady state the signal is brighter, which is no contrast agent.
+    curves[:, : timing.non_steady_frames] = 0.0
+    arterial_mm[: timing.non_steady_frames] = 0.0
+    if find_tissue:
+        nuisance_regressors = _nuisance_regressors(realignment)
+        tissue, curves = _without_fluid(tissue, curves, frame_seconds, timing, voxel_mm, nuisance_regressors)
+
+    sigma, baseline_over_noise = _noise(series[tissue], baseline[tissue], timing)
+    return Measured(
+        tissue=tissue,
+        tissue_source="found" if find_tissue else "given",
+        curves=curves,
+        arterial_mm=arterial_mm,
+        noise=np.float32(sigma / te / kinetics.TISSUE_RELAXIVITY / baseline[tissue]),
+        arterial=artery,
+        timing=timing,
+        realignment=realignment,
+        voxel_mm=voxel_mm,
+        frame_seconds=frame_seconds,
+        baseline_over_noise=baseline_over_noise,
+        relative=relative,
+        findings=(*found.listed(), *artery.findings),
+    )
+
+
+# ------------------------------------------------------------------------------------------------- parts
+
+
+def _realigned(series: np.ndarray, affine: np.ndarray, realign: str, found: Findings) -> motion.Realignment | None:
+    """The realigned series; None where none is wanted or possible. `found` receives how far the head moved."""
+    if realign == "none":
+        found.extend(motion.look_for_motion(series, affine))
+        return None
+    realignment, findings = motion.realign_if_possible(series, affine)
+    found.extend(findings)
+    return realignment
+
+
+def _tissue(
+    series: np.ndarray, affine: np.ndarray, given: Given, realignment: motion.Realignment | None, found: Findings
+) -> np.ndarray:
+    """(x, y, z) bool, the given mask; found in the series where none is given, or where the series has changed."""
+    moved = realignment is not None and realignment.moved
+    if given.tissue is None or (given.tissue_was_found and moved):
+        return brain.brain_mask(series, affine).tissue
+    if not given.tissue_was_found:
+        _check_given_tissue(series, given.tissue, found)
+    return given.tissue
+
+
+def _check_given_tissue(series: np.ndarray, tissue: np.ndarray, found: Findings) -> None:
+    """A mask of another exam reaches into the air: a warning, or a refusal where most of it is dark.
+
+    Raises:
+      InputError: most of the mask is dark.
+    """
+    dark = brain.dark_share(series, tissue)
+    if dark > 0.5:
+        raise InputError(
+            f"the mask of the tissue: {100 * dark:.0f} % of its voxels have no signal; check that it was drawn on "
+            "this series."
+        )
+    if dark > DARK_SHARE:
+        found.warning(
+            "mask_dark",
+            f"{100 * dark:.0f} % of the given mask has hardly any signal: it may belong to another exam",
+            round(dark, 3),
+            "--mask=FILE",
+        )
+
+
+def _arterial_input(
+    delta_r2star: np.ndarray,
+    whole: np.ndarray,
+    baseline: np.ndarray,
+    timing: BolusTiming,
+    frame_seconds: float,
+    echo_seconds: float,
+    given: Given,
+) -> ArterialInput:
+    """The AIF that the user gives, or the one that is found; other arguments as in `arterial`."""
+    if given.arterial_mm is not None:
+        n_frames = delta_r2star.shape[-1]
+        return arterial.arterial_input_from_curve(given.arterial_seconds, given.arterial_mm, n_frames, frame_seconds)
+    if given.arterial_mask is not None:
+        return arterial.arterial_input_from_mask(
+            delta_r2star, given.arterial_mask, whole, timing, frame_seconds, echo_seconds
+        )
+    return arterial.find_arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, echo_seconds)
+
+
+def _without_fluid(
+    tissue: np.ndarray,
+    curves: np.ndarray,
+    frame_seconds: float,
+    timing: BolusTiming,
+    voxel_mm: np.ndarray,
+    nuisance_regressors: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tissue and its curves without the rims that no blood passes: fluid beside bone can look like tissue at rest.
+
+    How much blood passes, over the brain's mean: the best fit of the mean curve, coming later by any number of frames,
+    free of level, drift and motion. A wide region without a first pass is no rim but an infarct, and stays.
+
+    Args:
+      tissue: (x, y, z) bool.
+      curves: (voxel, time) in it, mM.
+      frame_seconds: TR.
+      timing: baseline and bolus.
+      voxel_mm: (3,) edge lengths.
+      nuisance_regressors: (time, regressor) of the motion; None: none.
+    """
+    mean = curves.mean(axis=0, dtype=np.float64)
+    shifts = range(-1, int(LATEST_SECONDS / frame_seconds) + 1)
+    used = slice(timing.baseline_begin, None)
+    shifted = np.stack([np.interp(np.arange(len(mean)) - shift, np.arange(len(mean)), mean)[used] for shift in shifts])
+    shifted = shifted @ parametric.free_of_line(
+        np.arange(shifted.shape[1], dtype=np.float64),
+        None if nuisance_regressors is None else nuisance_regressors[used],
+    )
+    passing = (curves[:, used] @ np.float32(shifted / (shifted**2).sum(axis=1, keepdims=True)).T).max(axis=1)
+    dry = np.zeros(tissue.shape, bool)
+    dry[tissue] = passing < DRY
+    rim = dry & ~brain.opened(dry, brain.SULCUS_MM, voxel_mm)
+    return tissue & ~rim, curves[~rim[tissue]]
+
+
+def _noise(series: np.ndarray, baseline: np.ndarray, timing: BolusTiming) -> tuple[float, float]:
+    """Noise of the signal (voxel, time), from differences of neighbouring frames, and the median baseline over it."""
+    some = np.float32(series[:: max(len(series) // NOISE_VOXELS, 1), timing.baseline_begin :])
+    changes = np.diff(some, 2, axis=1)  # neither drift nor the flanks of the first pass are noise
+    sigma = signal.robust_sd(changes, 0.0) / np.sqrt(6.0)
+    sigma = max(float(sigma), MIN_NOISE * float(np.median(baseline)))
+    return sigma, float(np.median(baseline)) / sigma
+
+
+def _nuisance_regressors(realignment: motion.Realignment | None) -> np.ndarray | None:
+    """(time, regressor), None where nothing moved."""
+    return realignment.nuisance_regressors() if realignment is not None and realignment.moved else None

@@ -1,0 +1,144 @@
+"""What a run looks at on its way: the error on the validation split, and a panel of sample slices."""
+
+import functools
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from dscgan_jax.data import batches
+from dscgan_jax.data.batch import Batch
+from dscgan_jax.data.batches import EvaluationBatch
+from dscgan_jax.data.scaling import Scaling
+from dscgan_jax.errors import InputError
+from dscgan_jax.evaluation import metrics
+from dscgan_jax.figures import panels
+from dscgan_jax.maps import MAP_NAMES, map_indices
+from dscgan_jax.models.networks import Networks, Variables
+from dscgan_jax.training import distributed, sharding
+from dscgan_jax.training.inference import compiler_options, predict_step
+
+N_SAMPLES = 3  # slices in a panel
+
+
+class Validation:
+    """The validation split of a run, and the network applied to it: by all processes together, or by this one alone."""
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        builder: Any,
+        networks: Networks,
+        scaling: Scaling,
+        mesh: jax.sharding.Mesh,
+    ):
+        self._config, self._builder, self._scaling, self._mesh = config, builder, scaling, mesh
+        step = functools.partial(predict_step, networks=networks, scaling=scaling, mode=config.evaluate.norm_at_test)
+        split = sharding.split_batch(mesh)
+        self._together = jax.jit(step, out_shardings=split, compiler_options=compiler_options())
+        self._alone = jax.jit(step, compiler_options=compiler_options())
+        self._samples: EvaluationBatch | None = None
+
+    def errors(self, generator: Variables) -> dict[str, float]:
+        """As `validate`; every process takes its share."""
+        return validate(self._together, generator, self._batches(True), self._scaling, self._mesh)
+
+    def panel(self, generator: Variables, path: pathlib.Path) -> np.ndarray:
+        """As `draw_samples`, of the same slices each time; by one process."""
+        if self._samples is None:
+            self._samples = choose_samples(self._batches(False), self._scaling)
+        return draw_samples(self._alone, sharding.own_copy(generator), self._samples, self._scaling, path)
+
+    def _batches(self, shared: bool) -> Iterable[EvaluationBatch]:
+        """Every validation slice once: each process takes a share of them, or this one takes all."""
+        shares = {"process_index": jax.process_index(), "process_count": jax.process_count()} if shared else {}
+        return batches.evaluation_batches(
+            self._builder,
+            "validation",
+            batch_size=self._config.train.batch_size,
+            read_threads=self._config.data.read_threads,
+            **shares,
+        )
+
+
+def validate(
+    predict: Any, generator: Variables, batches: Iterable[EvaluationBatch], scaling: Scaling, mesh: jax.sharding.Mesh
+) -> dict[str, float]:
+    """Brain MAE of each target in its unit, and `error`: their mean, each over the width of its map's range.
+
+    Voxels of all slices count alike; a slice without the map counts nowhere.
+
+    Args:
+      predict: (variables, inputs) -> scaled maps, split over the mesh.
+      generator: its variables.
+      batches: this process's share.
+      scaling: of the maps.
+      mesh: of all processes.
+
+    Raises:
+      InputError: no slice has one of the targets.
+    """
+    columns = map_indices(scaling.targets)
+    total, count = np.zeros(len(columns)), np.zeros(len(columns))
+    for one in batches:
+        inputs = sharding.place_batch(one.batch.inputs, mesh)
+        predicted = np.asarray(scaling.physical_maps(sharding.own_rows(predict(generator, inputs))))
+        error, voxels = _error_and_count(predicted, one, columns)
+        total, count = total + error, count + voxels
+    total, count = distributed.sum_over_processes(np.stack([total, count]))
+    if not count.all():
+        absent = [name for name, voxels in zip(scaling.targets, count, strict=True) if not voxels]
+        raise InputError(
+            f"no validation subject has {', '.join(absent)}; add the map to one, or take it out of config.target."
+        )
+    errors = {f"brain_mae_{name}": float(value) for name, value in zip(scaling.targets, total / count, strict=True)}
+    widths = [limits.high - limits.low for limits in scaling.limits]
+    return {**errors, "error": float(np.mean(total / count / widths))}
+
+
+def _error_and_count(
+    predicted: np.ndarray, one: EvaluationBatch, columns: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of absolute errors in the brain and number of voxels, (target,) each; `predicted` in physical units."""
+    sums = []
+    for channel, column in enumerate(columns):
+        counts_here = one.batch.mask.astype(bool) & (one.batch.has_map[:, column] & ~one.is_padding)[:, None, None]
+        error, voxels = metrics.abs_error_and_count(predicted[..., channel], one.batch.maps[..., column], counts_here)
+        sums.append((np.asarray(error).sum(), np.asarray(voxels).sum()))
+    return tuple(np.array(sums, np.float64).T)
+
+
+def choose_samples(batches: Iterable[EvaluationBatch], scaling: Scaling) -> EvaluationBatch:
+    """For each of the first validation subjects, the slice where the first target sums highest: where something is."""
+    column = MAP_NAMES.index(scaling.targets[0])
+    chosen: dict[str, tuple[float, Batch, int]] = {}
+    for one in batches:
+        load = np.where(one.batch.mask > 0, one.batch.maps[..., column], 0).sum(axis=(1, 2))
+        for i in np.flatnonzero(~one.is_padding):
+            subject = one.subject[i]
+            if subject not in chosen and len(chosen) == N_SAMPLES:
+                continue
+            if subject not in chosen or load[i] > chosen[subject][0]:
+                chosen[subject] = (load[i], one.batch.rows(np.s_[i : i + 1]), int(one.slice_index[i]))
+    slices = [one for _, one, _ in chosen.values()]
+    numbers = np.array([number for _, _, number in chosen.values()])
+    together = jax.tree.map(lambda *values: np.concatenate(values), *slices)
+    return EvaluationBatch(together, list(chosen), numbers, np.zeros(len(slices), bool))
+
+
+def draw_samples(
+    predict: Any, generator: Variables, samples: EvaluationBatch, scaling: Scaling, path: pathlib.Path
+) -> np.ndarray:
+    """Writes a panel of the sample slices and returns it as an image (row, col, rgb)."""
+    batch = samples.batch
+    return panels.sample_panel(
+        path,
+        series=batch.dsc * batch.dsc_scale[:, None, None, None],
+        predicted=np.asarray(scaling.physical_maps(predict(generator, batch.inputs))),
+        reference=batch.maps[..., list(map_indices(scaling.targets))],
+        targets=scaling.targets,
+        titles=[f"{name}, slice {number}" for name, number in zip(samples.subject, samples.slice_index, strict=True)],
+    )

@@ -1,0 +1,42 @@
+"""Findings as a user reads them in the terminal."""
+
+from dscgan_jax.app import options, output
+from dscgan_jax.findings import Finding
+
+
+def test_one_exam_tells_each_finding_the_worst_first_and_offers_only_flags_that_are_read(capsys):
+    found = [
+        Finding("noisy", "note", "noise of 3 %", 0.03),
+        Finding("motion", "warning", "it moved by 4 mm", 4.0, "--motion=rigid"),
+        Finding("mask_from_signal", "note", "the mask was found", None, "--mask=FILE"),
+    ]
+    output.print_findings(found, options.PREDICT)
+    assert capsys.readouterr().out.splitlines() == [
+        "warning: it moved by 4 mm [--motion=rigid]",
+        "note: noise of 3 %",
+        "note: the mask was found",
+    ]
+    output.print_findings(found, options.ONE_FILE)
+    assert capsys.readouterr().out.splitlines()[2] == "note: the mask was found [--mask=FILE]"
+
+
+def test_a_flag_is_offered_as_the_mode_reads_it():
+    moved = Finding("motion", "warning", "it moved", 4.0, "--motion=rigid")
+    assert options.offered(moved, options.PREDICT).flag == "--motion=rigid"
+    assert options.offered(moved, options.PREPARE).flag == "--config.data.motion=rigid"
+    assert options.offered(moved, options.CHECK).flag == ""
+
+
+def test_a_folder_prints_its_warnings_by_subject_and_counts_its_notes(capsys):
+    note, warning = (
+        Finding("noisy", "note", "noise of 3 %", 0.03),
+        Finding("motion", "warning", "it moved by 4 mm", 4.0),
+    )
+    output.print_folder_findings({"sub-1": [note, warning, warning], "sub-2": [note], "sub-3": []}, options.FOLDER)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "sub-1: warning: it moved by 4 mm"
+    assert printed[1:] == ["notes: noisy (2 exams)"]
+    output.print_folder_findings({"sub-1": [warning], "sub-2": [warning]}, options.FOLDER)
+    assert capsys.readouterr().out == "2 exams: warning: it moved by 4 mm\n"
+    output.print_folder_findings({"sub-3": []}, options.FOLDER)
+    assert capsys.readouterr().out == ""

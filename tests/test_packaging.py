@@ -1,0 +1,68 @@
+"""What is installed: one version, the command, the configs, the marker of types, and no dependency without use."""
+
+import ast
+import importlib.metadata
+import pathlib
+import re
+
+import pytest
+
+import dscgan_jax
+from dscgan_jax import main
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# What a library installs under another name, or for another library (setup.py says for which).
+IMPORTED_AS = {
+    "orbax-checkpoint": "orbax",
+    "absl-py": "absl",
+    "scikit-image": "skimage",
+    "tensorflow-datasets": "tensorflow_datasets",
+}
+FOR_OTHERS = {"importlib_resources", "array_record", "pytest-xdist"}
+
+
+def requirements(name: str) -> list[str]:
+    """Names in a list of setup.py."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    [found] = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == name]
+    return [re.match(r"[\w-]+", element.value)[0] for element in found.elts]
+
+
+def imports_below(*folders: str) -> set[str]:
+    """Top-level modules that Python files import."""
+    found = set()
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_the_installed_version_is_that_of_the_package():
+    assert importlib.metadata.version("dscgan_jax") == dscgan_jax.__version__
+
+
+def test_the_command_enters_where_the_module_does():
+    [command] = importlib.metadata.entry_points(group="console_scripts", name="dscgan-jax")
+    assert command.load() is main.entry
+
+
+def test_types_are_marked():
+    assert (ROOT / "dscgan_jax" / "py.typed").is_file()
+    assert '"dscgan_jax": ["py.typed"]' in (ROOT / "setup.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "folders"), [("REQUIREMENTS", ("dscgan_jax", "configs")), ("TEST", ("tests",))], ids=["package", "tests"]
+)
+def test_each_requirement_is_imported(name, folders):
+    imported = imports_below(*folders)
+    wanted = {IMPORTED_AS.get(one, one) for one in requirements(name) if one not in FOR_OTHERS}
+    assert len(wanted) > 2
+    assert wanted <= imported, f"nobody imports {sorted(wanted - imported)}"
+
+
+def test_the_changelog_tells_of_this_version():
+    assert f"\n## {dscgan_jax.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

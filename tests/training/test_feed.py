@@ -1,0 +1,80 @@
+"""Where training batches come from: chosen by what fits, and the same from everywhere."""
+
+import itertools
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from exams import config_of, write_fake_cohort, write_fake_exam
+
+from dscgan_jax.data import dataset
+from dscgan_jax.data.batches import train_batches
+from dscgan_jax.errors import InputError
+from dscgan_jax.training import feed, sharding
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def data_set(tmp_path_factory):
+    """Seven training slices, each with its own values."""
+    folder = tmp_path_factory.mktemp("feed")
+    root = write_fake_cohort(folder / "root", 1, ("train",))
+    write_fake_exam(root, "sub-0001", seed=1, shape=(16, 16, 7))
+    return dataset.prepared(config_of(root, folder / "cache"), progress=False, for_training=False)
+
+
+def mesh_of(**stats):
+    device = SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
+    return SimpleNamespace(local_devices=[device], devices=np.array([device]), size=1)
+
+
+def settings_of(**fields):
+    config = config_of("", "")
+    config.update_from_flattened_dict({f"data.{name}": value for name, value in fields.items()})
+    return config
+
+
+def test_the_mode_is_chosen_by_what_fits(data_set):
+    room, full = mesh_of(bytes_limit=GIB, bytes_in_use=0), mesh_of(bytes_limit=GIB, bytes_in_use=GIB - 1000)
+
+    def chosen(mesh, wish):
+        return feed.fits_on_device(settings_of(on_device=wish), data_set, mesh, 0)
+
+    assert chosen(room, "auto") and chosen(room, "always") and not chosen(room, "never")
+    assert not chosen(full, "auto")
+    with pytest.raises(
+        InputError, match=r"data\.on_device=always: the training slices need 0\.3 MiB, .* room for 0\.0 MiB"
+    ):
+        chosen(full, "always")
+    assert not chosen(sharding.data_mesh(), "auto"), "a CPU's memory is where the slices lie anyway"
+    assert chosen(sharding.data_mesh(), "always")
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"on_device": "always"}, "7 on each device (0.3 MiB)"),
+        ({"on_device": "never"}, "7 in memory (0.3 MiB)"),
+        ({"memory_mib": 0}, "7 on disk (0.3 MiB)"),
+    ],
+)
+def test_the_feed_gives_the_same_placed_batches_from_everywhere(data_set, fields, where):
+    mesh, said = sharding.data_mesh(), []
+    made = feed.data_feed(settings_of(**fields), data_set, mesh, 2, tell=said.append)
+    host = train_batches(data_set, batch_size=4, seed=0, read_threads=2, start_step=2)
+    for expected, batch in zip(itertools.islice(host, 7), made):
+        for values in jax.tree.leaves(batch):
+            assert values.sharding.is_equivalent_to(sharding.split_batch(mesh), values.ndim)
+        assert jax.tree.map(lambda values: values.dtype, expected) == jax.tree.map(lambda values: values.dtype, batch)
+        jax.tree.map(np.testing.assert_array_equal, expected, batch)
+    assert said == [f"training slices: {where}"]
+
+
+def test_the_next_batch_is_on_its_way_before_one_leaves():
+    sent = []
+    placed = (sent.append(number) or number for number in range(4))
+    ahead = feed.one_ahead(next(placed), placed)
+    assert next(ahead) == 0 and sent == [0, 1]
+    assert list(ahead) == [1, 2, 3]
