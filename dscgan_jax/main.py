@@ -141,7 +141,7 @@ def run(mode: str) -> None:
     """One call per mode. Imports wait until here and are those of the mode: help and bad input answer at once."""
     given = read_command(mode)
     config = read_config(given)
-    _check_paths(mode)
+    _check_paths(mode, config)
     if mode in NETWORK_MODES:
         from dscgan_jax.training.memory import keep_freed_memory
 
@@ -221,7 +221,7 @@ def _join_processes() -> None:
     )  # before anything could touch a device
 
 
-def _check_paths(mode: str) -> None:
+def _check_paths(mode: str, config: ml_collections.ConfigDict) -> None:
     """Refuses what is not there before anything slow is imported; who reads a file checks it again.
 
     Raises:
@@ -231,11 +231,15 @@ def _check_paths(mode: str) -> None:
         _required(_OUTPUT)
     if mode == "predict":
         _required(_INPUT)
-        if not workdir().is_dir():
-            raise InputError(f"--workdir={workdir()}: there is no such folder; give the folder of a trained run.")
+    if (mode == "predict" or (mode == "evaluate" and not _MAPS.value)) and not workdir().is_dir():
+        raise InputError(f"--workdir={workdir()}: there is no such folder; give the folder of a trained run.")
     for flag in (_INPUT, _MASK):
         if flag.value and not os.path.lexists(_path(flag)):
             raise InputError(f"{_path(flag)}: no such file.")
+    if _MAPS.value and not _path(_MAPS).is_dir():
+        raise InputError(f"--maps={_MAPS.value}: there is no such folder; it should hold <subject>_<map>.nii.gz files.")
+    if config.data.root and not pathlib.Path(config.data.root).is_dir():
+        raise InputError(f"config.data.root={config.data.root}: there is no such folder.")
 
 
 def read_command(mode: str) -> options.Given:

@@ -363,6 +363,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_keeps_its_last_checkpoint(worl
         stderr=subprocess.PIPE,
         text=True,
         env=runs.environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells let background jobs ignore it
     )
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
