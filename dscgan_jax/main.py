@@ -134,6 +134,12 @@ def leave(error: BaseException) -> None:
                 "the others says why. Give all commands again: the run resumes from its last checkpoint."
             )
         distributed.leave(one_line(error))
+    if isinstance(error, KeyboardInterrupt):
+        # Everything is closed. A library's thread that was being started in that moment is known to nobody, and the
+        # interpreter would wait for it for ever.
+        sys.stdout.flush()
+        print(one_line(error), file=sys.stderr, flush=True)
+        os._exit(1)
     sys.exit(one_line(error))
 
 

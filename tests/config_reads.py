@@ -21,7 +21,7 @@ NOBODY = "nobody"  # a field that nobody reads, planted into each section
 # Functions below which a read is no use: (file, function).
 NO_USE = {
     *(("settings.py", name) for name in ("check", "check_fields", "to_json", "sha256", "from_json", "check_same_run")),
-    *(("main.py", name) for name in ("read_command", "read_config", "_with_flags")),
+    *(("main.py", name) for name in ("read_command", "read_config", "_with_flags", "_check_paths")),
     ("evaluate.py", "overruled"),
     ("places.py", "progress"),
     *(("train.py", name) for name in ("scaled_rates", "hint_at_demo")),
