@@ -43,7 +43,7 @@ FEW_VOXELS = 5
 SURE_PEAK_OVER_BRAIN = 3.0  # cortex has about twice the blood volume of the brain's mean; a higher curve is a vessel's
 FLATTENED = 0.15  # of S0, signal at the peak: by then the tissue of the same voxel gives most of it
 SURE_PEAK_OVER_NOISE = 30.0  # from here on noise does not limit the quality
-RETURNED = 0.3  # of the peak: a curve that falls so low has shown its first passage
+RETURNED = 0.3  # of the peak: a curve that falls so low has shown its first pass
 ARRIVAL = 0.1  # of the peak, on the rising flank: where the bolus counts as arrived
 TIME_TOLERANCE = 0.1  # frames: rounded times in a file
 

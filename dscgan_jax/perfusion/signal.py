@@ -28,7 +28,7 @@ SD_OVER_MEDIAN = 1.4826  # standard deviation of normal noise over the median of
 
 
 class NoBolusError(InputError):
-    """The mean curve shows no first passage. The caller adds subject and file."""
+    """The mean curve shows no first pass. The caller adds subject and file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class BolusTiming:
 
 
 def find_bolus(mean_curve: np.ndarray) -> BolusTiming:
-    """Finds baseline and first passage in the mean signal of a brain.
+    """Finds baseline and first pass in the mean signal of a brain.
 
     Args:
       mean_curve: (time,), scanner units, finite.

@@ -6,11 +6,9 @@ import json
 import fits
 import numpy as np
 import pytest
-from nibabel.affines import voxel_sizes
-from scipy import ndimage
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion import brain, conventional, kinetics, motion, parametric, signal
+from dscgan_jax.perfusion import conventional, kinetics, motion, parametric
 from dscgan_jax.perfusion.conventional import ConventionalMaps, Settings, conventional_maps, invert
 from dscgan_jax.perfusion.measurement import Given, Measured, measure
 from dscgan_jax.perfusion.parametric import FitSettings
@@ -36,7 +34,7 @@ def exam() -> Phantom:
 @pytest.fixture(scope="module")
 def measured(exam) -> Measured:
     """With the true mask and AIF."""
-    return measure(*arguments(exam), given=truth(exam))
+    return measure(*fits.arguments(exam), given=fits.truth(exam))
 
 
 @pytest.fixture(scope="module")
@@ -48,31 +46,7 @@ def usual(measured) -> ConventionalMaps:
 def slab(exam) -> Measured:
     """One slice: what a change of settings is tried on."""
     tissue = exam.mask & (np.arange(6) == 3)
-    return measure(*arguments(exam), given=dataclasses.replace(truth(exam), tissue=tissue))
-
-
-def arguments(exam: Phantom, series=None):
-    return exam.series if series is None else series, exam.affine, exam.frame_seconds, exam.echo_seconds
-
-
-def truth(exam: Phantom) -> Given:
-    return Given(exam.mask, None, exam.arterial_seconds, exam.arterial_mm)
-
-
-def voxel_mm(exam: Phantom) -> np.ndarray:
-    return voxel_sizes(exam.affine)
-
-
-def with_artery(exam: Phantom, tissue: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The series with an M1 of pure blood in 12 voxels within the tissue, and these voxels."""
-    artery = np.zeros_like(tissue)
-    artery[tuple(np.argwhere(tissue)[300:312].T)] = True
-    course = signal.signal_after(
-        1.0, kinetics.delta_r2star_of(exam.arterial_mm, kinetics.BLOOD_RELAXIVITY), exam.echo_seconds
-    )
-    series = exam.series.astype(np.float32)
-    series[artery] = 1000.0 * course
-    return series, artery
+    return measure(*fits.arguments(exam), given=dataclasses.replace(fits.truth(exam), tissue=tissue))
 
 
 def chosen(**changes) -> Settings:
@@ -105,7 +79,7 @@ def assert_same(one: np.ndarray, other: np.ndarray):
 def ideal() -> tuple[Phantom, ConventionalMaps]:
     """Pure kinetics, with the true mask and AIF."""
     exam = draw_phantom("acute", STROKE, size=64, slices=6, imperfections=IDEAL)
-    return exam, conventional_maps(*arguments(exam), chosen(scale="none"), truth(exam))
+    return exam, conventional_maps(*fits.arguments(exam), chosen(scale="none"), fits.truth(exam))
 
 
 def test_pure_kinetics_come_back(ideal):
@@ -141,7 +115,7 @@ def test_a_real_exam_with_true_mask_and_curve(exam, measured):
 def test_without_a_user():
     """Enough slices to hold the arteries at the base."""
     exam = draw_phantom("acute", 3, size=96, slices=16)
-    result = conventional_maps(*arguments(exam))
+    result = conventional_maps(*fits.arguments(exam))
     assert result.measured.arterial.source == "auto" and result.measured.arterial.n_voxels > 0
     assert dice(result.measured.tissue, exam.mask) > 0.92
     assert dice(result.maps["tmax"] > 6, exam.lesion > 0) > 0.8
@@ -234,7 +208,7 @@ def test_too_little_white_matter_is_not_scaled_and_said(exam):
     few = exam.mask & (np.arange(64) < 24)[:, None, None] & (np.arange(6) == 0)
     assert few.sum() > 30
     few.ravel()[np.flatnonzero(few)[60:]] = False
-    result = invert(measure(*arguments(exam), given=dataclasses.replace(truth(exam), tissue=few)), chosen())
+    result = invert(measure(*fits.arguments(exam), given=dataclasses.replace(fits.truth(exam), tissue=few)), chosen())
     assert result.scale_factor == 1.0
     assert any("could be healthy white matter: CBF and CBV were not scaled" in note.text for note in result.findings)
 
@@ -251,24 +225,24 @@ def test_the_healthy_offset_moves_tmax_as_a_whole(measured, method):
 
 def test_motion_is_corrected_where_it_is_asked_for():
     exam = draw_phantom("acute", 3, size=64, slices=6, imperfections=dataclasses.replace(REAL, motion=True))
-    still, moving = (measure(*arguments(exam), realign=how, given=truth(exam)) for how in ("rigid", "none"))
+    still, moving = (measure(*fits.arguments(exam), realign=how, given=fits.truth(exam)) for how in ("rigid", "none"))
     assert still.realignment.moved and moving.realignment is None
     assert any("frames were realigned: the head moved by up to" in note.text for note in still.findings)
-    fits = [invert(which, chosen(scale="none")) for which in (still, moving)]
+    inverted = [invert(which, chosen(scale="none")) for which in (still, moving)]
     for name, share in (("cbf", 0.85), ("mtt", 0.65), ("tmax", 0.6)):
-        errors = [np.abs(fitted.maps[name] - exam.maps[name])[exam.mask].mean() for fitted in fits]
+        errors = [np.abs(fitted.maps[name] - exam.maps[name])[exam.mask].mean() for fitted in inverted]
         assert errors[0] < share * errors[1], name
-    said = fits[0].record()["Motion"]
+    said = inverted[0].record()["Motion"]
     assert said["ResampledFrames"] == still.realignment.resampled.sum() and said["LargestDegrees"] > 1.0
-    assert "Motion" not in fits[1].record()
+    assert "Motion" not in inverted[1].record()
 
 
 def test_the_setting_of_motion_reaches_the_measurement(exam, slab, monkeypatch):
     asked = []
     monkeypatch.setattr(motion, "realign", lambda series, affine: asked.append(series) or _still(series))
-    given = dataclasses.replace(truth(exam), tissue=slab.tissue)
+    given = dataclasses.replace(fits.truth(exam), tissue=slab.tissue)
     results = [
-        conventional_maps(*arguments(exam), chosen(method="csvd", motion=how), given) for how in ("none", "rigid")
+        conventional_maps(*fits.arguments(exam), chosen(method="csvd", motion=how), given) for how in ("none", "rigid")
     ]
     assert len(asked) == 1 and results[1].measured.realignment is not None
     np.testing.assert_array_equal(results[0].maps["tmax"], results[1].maps["tmax"])  # nothing moved
@@ -319,60 +293,11 @@ def test_bad_settings_are_refused_in_one_line(name, value):
     assert ("transit_shape" if name == "fit" else name) in text
 
 
-# ------------------------------------------------------------------------------------------ what is measured
-
-
-def test_noise_is_that_of_the_exam(exam, measured):
-    assert measured.baseline_over_noise == pytest.approx(exam.truth["signal_to_noise"], rel=0.1)
-    before = slice(measured.timing.baseline_begin, measured.timing.baseline_end)
-    ratio = np.median(measured.curves[:, before].std(axis=1, ddof=1) / measured.noise)
-    assert ratio == pytest.approx(1.0, abs=0.15)
-
-
-def test_non_steady_state_frames_hold_no_contrast_agent(exam, measured):
-    count = measured.timing.non_steady_frames
-    assert count > 0
-    series, artery = with_artery(exam, exam.mask)
-    series[artery, :count] *= 1.3
-    found = measure(*arguments(exam, series), given=Given(tissue=exam.mask, arterial_mask=artery))
-    assert not found.arterial_mm[:count].any() and found.arterial.delta_r2star[0] < 0
-    assert not measured.curves[:, :count].any() and not measured.arterial_mm[:count].any()
-    assert measured.curves[:, count:].any(axis=1).all()
-
-
-def test_a_given_curve_is_taken_as_it_is(exam, measured):
-    after = slice(measured.timing.non_steady_frames, None)
-    np.testing.assert_allclose(measured.arterial_mm[after], exam.arterial_mm[after], rtol=1e-5, atol=1e-6)
-    assert measured.arterial.source == "curve" and not measured.relative
-
-
-def test_a_given_arterial_mask_wins(exam):
-    series, mask = with_artery(exam, exam.mask)
-    result = measure(*arguments(exam, series), given=Given(tissue=exam.mask, arterial_mask=mask))
-    assert result.arterial.source == "mask" and result.arterial.n_voxels == 12
-    assert (result.arterial.mask == mask).all()
-    after = slice(result.timing.non_steady_frames, None)
-    np.testing.assert_allclose(result.arterial_mm[after], exam.arterial_mm[after], atol=0.02 * exam.arterial_mm.max())
-
-
-def test_a_curve_of_another_length_is_refused(exam):
-    given = dataclasses.replace(
-        truth(exam), arterial_seconds=exam.arterial_seconds[:-1], arterial_mm=exam.arterial_mm[:-1]
-    )
-    with pytest.raises(InputError, match=f"each of the {len(exam.arterial_mm)} frames"):
-        measure(*arguments(exam), given=given)
-
-
-def test_an_exam_without_a_bolus_is_refused(exam):
-    with pytest.raises(InputError, match="no bolus"):
-        measure(*arguments(exam, np.repeat(exam.series[..., :1], 40, axis=-1)), given=Given(tissue=exam.mask))
-
-
 # ----------------------------------------------------------------------------------------- unknown echo time
 
 
 def test_without_echo_time_timing_stays_and_flow_is_relative(exam, slab):
-    series, artery = with_artery(exam, slab.tissue)
+    series, artery = fits.with_artery(exam, slab.tissue)
     given = Given(tissue=slab.tissue, arterial_mask=artery)
     known, unknown = (
         conventional_maps(series, exam.affine, exam.frame_seconds, te, chosen(scale="none"), given)
@@ -388,7 +313,7 @@ def test_without_echo_time_timing_stays_and_flow_is_relative(exam, slab):
 
 
 def test_a_curve_in_mm_needs_the_echo_time_or_a_reference(exam, slab):
-    given = dataclasses.replace(truth(exam), tissue=slab.tissue)
+    given = dataclasses.replace(fits.truth(exam), tissue=slab.tissue)
     without = (exam.series, exam.affine, exam.frame_seconds, float("nan"))
     for scale in ("none", 2.0):
         with pytest.raises(InputError, match="needs the echo time; give --te= in seconds, or --scale=reference_wm"):
@@ -419,43 +344,3 @@ def test_what_is_not_known_is_null_in_the_record(usual):
     unknown = dataclasses.replace(usual, measured=dataclasses.replace(usual.measured, arterial=arterial))
     record = json.loads(json.dumps(unknown.record(), allow_nan=False))
     assert record["ArterialInput"]["WidthSeconds"] is None and record["ArterialInput"]["ArrivalSeconds"] is None
-
-
-# ---------------------------------------------------------------------------------- tissue that no blood passes
-
-
-@pytest.fixture(scope="module")
-def dry(exam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A series with an infarct 3 cm wide and a rim of one voxel that no blood passes; the infarct, the rim."""
-    rng = np.random.default_rng(0)
-    rim = ndimage.binary_dilation(exam.mask, np.ones((3, 3, 1))) & ~brain.with_fluid_spaces(exam.mask, voxel_mm(exam))
-    x, y = np.ogrid[-4:5, -4:5]
-    disc = (x**2 + y**2 <= 16)[:, :, None]
-    infarct = np.zeros_like(rim)
-    infarct[tuple(np.argwhere(ndimage.binary_erosion(exam.mask, disc))[0])] = True  # the first place that holds it all
-    infarct = ndimage.binary_dilation(infarct, disc)
-    series = exam.series.astype(np.float32)
-    still = infarct | rim
-    series[still] = np.median(exam.series[exam.mask][:, 2:7]) * (
-        1 + rng.normal(0, 0.02, (still.sum(), series.shape[-1]))
-    )
-    return series, infarct, rim
-
-
-def test_a_thin_rim_without_a_first_pass_is_no_tissue_and_a_wide_region_is(exam, dry, monkeypatch):
-    series, infarct, rim = dry
-    found = brain.BrainMask(brain=exam.mask | rim, tissue=exam.mask | rim)
-    monkeypatch.setattr(brain, "brain_mask", lambda *_: found)
-    tissue = measure(*arguments(exam, series), given=dataclasses.replace(truth(exam), tissue=None)).tissue
-    healthy = exam.mask & ~infarct
-    assert infarct.sum() > 40 and tissue[infarct].mean() > 0.9
-    assert tissue[rim].mean() < 0.1
-    assert tissue[healthy].mean() > 0.99
-
-
-def test_a_given_mask_is_not_changed(exam, dry):
-    series, _infarct, rim = dry
-    whole = exam.mask | rim
-    assert (
-        measure(*arguments(exam, series), given=dataclasses.replace(truth(exam), tissue=whole)).tissue == whole
-    ).all()

@@ -176,17 +176,6 @@ def test_one_slice_is_realigned_within_its_plane():
     assert _residual(found.transforms, transforms, mask, AFFINE).max() < 0.15
 
 
-def test_a_jerk_during_the_first_pass_is_not_taken_for_the_bolus():
-    frames = np.arange(40)
-    bolus = 0.3 * np.exp(-0.5 * ((frames - 18) / 3.0) ** 2)
-    noise = np.random.default_rng(1).normal(0, 0.01, (40, 2))
-    jerk = np.where((frames >= 16) & (frames < 24), 1.5, 0.0)
-    course = np.stack([jerk, 2.0 * bolus], axis=1) + noise
-    mimicked = registration._mimicked_by_bolus(course, bolus)
-    assert not mimicked[:, 0].any()
-    np.testing.assert_allclose(mimicked[:, 1], 2.0 * bolus, atol=0.05)
-
-
 def test_what_is_no_series_is_refused():
     with pytest.raises(InputError, match=r"expected a series .* came \(4, 4, 4\)"):
         motion.realign(np.zeros((4, 4, 4)), AFFINE)

@@ -1,0 +1,115 @@
+"""Concentration in tissue and artery of drawn exams: noise, a given AIF or mask, and tissue that no blood passes."""
+
+import dataclasses
+
+import fits
+import numpy as np
+import pytest
+from nibabel.affines import voxel_sizes
+from scipy import ndimage
+
+from dscgan_jax.errors import InputError
+from dscgan_jax.perfusion import brain
+from dscgan_jax.perfusion.measurement import Given, Measured, measure
+from dscgan_jax.phantom.exam import Phantom, draw_phantom
+
+
+@pytest.fixture(scope="module")
+def exam() -> Phantom:
+    """Noise, drift, non-steady-state frames and pulsation; six slices."""
+    return draw_phantom("acute", 10, size=64, slices=6)
+
+
+@pytest.fixture(scope="module")
+def measured(exam) -> Measured:
+    """With the true mask and AIF."""
+    return measure(*fits.arguments(exam), given=fits.truth(exam))
+
+
+def test_noise_is_that_of_the_exam(exam, measured):
+    assert measured.baseline_over_noise == pytest.approx(exam.truth["signal_to_noise"], rel=0.1)
+    before = slice(measured.timing.baseline_begin, measured.timing.baseline_end)
+    ratio = np.median(measured.curves[:, before].std(axis=1, ddof=1) / measured.noise)
+    assert ratio == pytest.approx(1.0, abs=0.15)
+
+
+def test_non_steady_state_frames_hold_no_contrast_agent(exam, measured):
+    count = measured.timing.non_steady_frames
+    assert count > 0
+    series, artery = fits.with_artery(exam, exam.mask)
+    series[artery, :count] *= 1.3
+    found = measure(*fits.arguments(exam, series), given=Given(tissue=exam.mask, arterial_mask=artery))
+    assert not found.arterial_mm[:count].any() and found.arterial.delta_r2star[0] < 0
+    assert not measured.curves[:, :count].any() and not measured.arterial_mm[:count].any()
+    assert measured.curves[:, count:].any(axis=1).all()
+
+
+def test_a_given_curve_is_taken_as_it_is(exam, measured):
+    after = slice(measured.timing.non_steady_frames, None)
+    np.testing.assert_allclose(measured.arterial_mm[after], exam.arterial_mm[after], rtol=1e-5, atol=1e-6)
+    assert measured.arterial.source == "curve" and not measured.relative
+
+
+def test_a_given_arterial_mask_wins(exam):
+    series, mask = fits.with_artery(exam, exam.mask)
+    result = measure(*fits.arguments(exam, series), given=Given(tissue=exam.mask, arterial_mask=mask))
+    assert result.arterial.source == "mask" and result.arterial.n_voxels == 12
+    assert (result.arterial.mask == mask).all()
+    after = slice(result.timing.non_steady_frames, None)
+    np.testing.assert_allclose(result.arterial_mm[after], exam.arterial_mm[after], atol=0.02 * exam.arterial_mm.max())
+
+
+def test_a_curve_of_another_length_is_refused(exam):
+    given = dataclasses.replace(
+        fits.truth(exam), arterial_seconds=exam.arterial_seconds[:-1], arterial_mm=exam.arterial_mm[:-1]
+    )
+    with pytest.raises(InputError, match=f"each of the {len(exam.arterial_mm)} frames"):
+        measure(*fits.arguments(exam), given=given)
+
+
+def test_an_exam_without_a_bolus_is_refused(exam):
+    with pytest.raises(InputError, match="no bolus"):
+        measure(*fits.arguments(exam, np.repeat(exam.series[..., :1], 40, axis=-1)), given=Given(tissue=exam.mask))
+
+
+# ---------------------------------------------------------------------------------- tissue that no blood passes
+
+
+@pytest.fixture(scope="module")
+def dry(exam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A series with an infarct 3 cm wide and a rim of one voxel that no blood passes; the infarct, the rim."""
+    rng = np.random.default_rng(0)
+    rim = ndimage.binary_dilation(exam.mask, np.ones((3, 3, 1))) & ~brain.with_fluid_spaces(
+        exam.mask, voxel_sizes(exam.affine)
+    )
+    x, y = np.ogrid[-4:5, -4:5]
+    disc = (x**2 + y**2 <= 16)[:, :, None]
+    infarct = np.zeros_like(rim)
+    infarct[tuple(np.argwhere(ndimage.binary_erosion(exam.mask, disc))[0])] = True  # the first place that holds it all
+    infarct = ndimage.binary_dilation(infarct, disc)
+    series = exam.series.astype(np.float32)
+    still = infarct | rim
+    series[still] = np.median(exam.series[exam.mask][:, 2:7]) * (
+        1 + rng.normal(0, 0.02, (still.sum(), series.shape[-1]))
+    )
+    return series, infarct, rim
+
+
+def test_a_thin_rim_without_a_first_pass_is_no_tissue_and_a_wide_region_is(exam, dry, monkeypatch):
+    series, infarct, rim = dry
+    found = brain.BrainMask(brain=exam.mask | rim, tissue=exam.mask | rim)
+    monkeypatch.setattr(brain, "brain_mask", lambda *_: found)
+    tissue = measure(*fits.arguments(exam, series), given=dataclasses.replace(fits.truth(exam), tissue=None)).tissue
+    healthy = exam.mask & ~infarct
+    assert infarct.sum() > 40 and tissue[infarct].mean() > 0.9
+    assert tissue[rim].mean() < 0.1
+    assert tissue[healthy].mean() > 0.99
+
+
+def test_a_given_mask_is_not_changed(exam, dry):
+    series, _infarct, rim = dry
+    whole = exam.mask | rim
+    assert (
+        measure(*fits.arguments(exam, series), given=dataclasses.replace(fits.truth(exam), tissue=whole)).tissue
+        == whole
+    ).all()
