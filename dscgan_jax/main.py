@@ -353,6 +353,8 @@ def parse_flags(argv: list[str]) -> list[str]:
                 argv = [*argv[:i], f"--config={argv[i + 1]}", *argv[i + 2 :]]
         if not any(argument.startswith(("--config=", "-config=")) for argument in argv):
             argv = [argv[0], "--config=configs/temp_tmax.py", *argv[1:]]
+        # The file comes first, whatever the order: ml_collections wants it before any override of its fields.
+        argv = [argv[0], *sorted(argv[1:], key=lambda one: not one.startswith(("--config=", "-config=")))]
         sys.argv = [argv[0], *map(command.resolve_config, argv[1:])]  # ml_collections looks for overrides there
         settings.check_former_names(re.findall(r"--?config\.([\w.]+)", " ".join(sys.argv[1:])))
         return flags.FLAGS(sys.argv)

@@ -311,6 +311,12 @@ def test_words_after_a_mode_are_its_flags(tmp_path, words, flags):
     assert translated == ["dscgan-jax", *map(place, flags)]
 
 
+@pytest.mark.parametrize("place", [["prepare", "exams"], ["--mode=prepare", "--config.data.root=exams"]])
+def test_the_config_file_may_come_after_what_overrides_it(place):
+    _, config = read(*place, "--config=configs/temp_cbf.py", "--config.seed=3")
+    assert config.data.root.endswith("/exams") and config.target == ("cbf",) and config.seed == 3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
