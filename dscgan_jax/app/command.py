@@ -151,7 +151,7 @@ def resolve_config(argument: str) -> str:
         from dscgan_jax import configs
 
         shipped = pathlib.Path(str(configs.__file__)).parent / pathlib.Path(path).name
-        if not shipped.is_file():
+        if not shipped.is_file() or str(pathlib.Path(path).parent) not in (".", "configs"):
             known = ", ".join(sorted(file.name for file in shipped.parent.glob("*_*.py")))
             raise InputError(f"--config={path}: there is no such file; shipped configs are {known}.")
         path = str(shipped)

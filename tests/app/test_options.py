@@ -317,6 +317,12 @@ def test_the_config_file_may_come_after_what_overrides_it(place):
     assert config.data.root.endswith("/exams") and config.target == ("cbf",) and config.seed == 3
 
 
+def test_a_config_that_is_not_there_is_not_replaced_by_the_shipped_one_of_its_name(tmp_path):
+    with pytest.raises(InputError, match="there is no such file"):
+        command.resolve_config(f"--config={tmp_path / 'temp_tmax.py'}")
+    assert command.resolve_config("--config=temp_tmax.py:demo").endswith("temp_tmax.py:demo")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
