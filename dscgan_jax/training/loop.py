@@ -21,7 +21,7 @@ from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.record import DataRecord
 from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.models import flops
-from dscgan_jax.training import distributed, sharding, state, steps
+from dscgan_jax.training import distributed, interrupts, sharding, state, steps
 from dscgan_jax.training.checkpoints import CheckpointRecord, Checkpoints
 from dscgan_jax.training.feed import data_feed
 from dscgan_jax.training.memory import compiled_within_memory, out_of_memory_named
@@ -50,18 +50,21 @@ def train(
       InputError: the work directory belongs to another config or other data, another run is using it, or the batch does
         not fit.
       FloatingPointError: a loss is no longer finite; the last good checkpoint stays.
+      KeyboardInterrupt: Ctrl-C, at the end of a step.
     """
     workdir = pathlib.Path(workdir)
     with only_run(workdir):
         run = _set_up(config, workdir, builder, data, tell)
         outputs = _Outputs(run, workdir)
-        try:
-            for step in range(run.start + 1, run.total + 1):
-                with out_of_memory_named(config):
-                    run.current, scalars = run.one_step(run.current, next(run.feed))
-                outputs.after(step, run.current, scalars)
-        finally:
-            outputs.close()
+        with interrupts.between_steps() as check_interrupt:
+            try:
+                for step in range(run.start + 1, run.total + 1):
+                    with out_of_memory_named(config):
+                        run.current, scalars = run.one_step(run.current, next(run.feed))
+                    outputs.after(step, run.current, scalars)
+                    check_interrupt()
+            finally:
+                outputs.close()
 
 
 @dataclasses.dataclass
