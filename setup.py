@@ -1,4 +1,4 @@
-"""Packaging of dscgan_jax. Each dependency's reason stands beside it."""
+"""Packaging of dscgan_jax. Each dependency has its reason beside it."""
 
 import pathlib
 import re

@@ -15,11 +15,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"--config=...:{variant}: unknown variant; known are {', '.join(VARIANTS)} (none = paper).")
     config = ml_collections.ConfigDict()
-    config.seed = 0  # initial weights, shuffling, the drawn split
+    config.seed = 0  # initial weights, shuffling, the random split
     config.target = ("tmax",)  # maps that one network predicts, of cbf, cbv, mtt, tmax, ttp
 
     config.data = data = ml_collections.ConfigDict()
-    data.root = ""  # folder of exams; empty: phantom exams are drawn into cache_dir
+    data.root = ""  # folder of exams; empty: phantom exams are simulated into cache_dir
     data.layout = "bids"  # how that folder is laid out: bids or isles2017
     data.cache_dir = "~/.cache/dscgan_jax"  # phantom exams, prepared data and compiled programs; runs share it
     data.tr_seconds = 0.0  # repetition time; overrides the files; 0 = from the files; also --tr
@@ -48,7 +48,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     config.phantom = phantom = ml_collections.ConfigDict()
     phantom.preset = "acute"  # acute (stroke) or chronic (steno-occlusive), after the paper's two cohorts
-    phantom.subjects = 203  # drawn where data.root is empty, split by data.split_fractions
+    phantom.subjects = 203  # simulated where data.root is empty, split by data.split_fractions
     phantom.size = 128  # rows and columns
     phantom.slices = 0  # 0 = the preset's own number
     phantom.seed = 0

@@ -231,15 +231,17 @@ def by_severity(found: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(unique, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
-def check_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The names given with --accept.
+def check_names(names: Iterable[str] | str) -> tuple[str, ...]:
+    """The names given with --accept; a text holds several with commas between them.
 
     Raises:
       InputError: one of them is not known, or never refuses an exam.
     """
+    names = names.split(",") if isinstance(names, str) else names
     names = tuple(name.strip() for name in names if name.strip())
     if unknown := [name for name in names if name not in CAN_REFUSE]:
         raise InputError(
-            f"--accept={','.join(unknown)}: no exam is refused for that; it must be of {', '.join(CAN_REFUSE)}."
+            f"--accept={','.join(unknown)}: expected names of findings that can reject an exam: "
+            f"{', '.join(CAN_REFUSE)}."
         )
     return names

@@ -5,6 +5,7 @@ dscgan-jax deconvolve exam.nii.gz maps/                                         
 python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -37,7 +38,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run; default: runs/
 _INPUT = flags.DEFINE_string("input", None, "A 4-D NIfTI file.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the results; benchmark: JSON file for the record.")
 _METHOD = flags.DEFINE_enum(
-    "method", None, ["parametric", "osvd", "csvd", "ssvd"], "Deconvolution method; default parametric."
+    "method", None, list(settings.CHOICES["conventional.method"]), "Deconvolution method; default parametric."
 )
 _AIF = flags.DEFINE_string(
     "aif",
@@ -54,13 +55,13 @@ _MASK = flags.DEFINE_string("mask", None, "NIfTI mask of the tissue of the brain
 _MOTION = flags.DEFINE_enum(
     "motion",
     None,
-    ["none", "rigid"],
+    list(settings.CHOICES["conventional.motion"]),
     "Head motion: rigid (frames are realigned first) or none. Default: rigid (deconvolve), as in training (predict).",
 )
 _NORM = flags.DEFINE_enum(
     "norm",
     None,
-    ["per_slice", "running"],
+    list(settings.CHOICES["evaluate.norm_at_test"]),
     "Statistics of batch norm: each slice's own, or those of the training; default: the config's.",
 )
 _MAPS = flags.DEFINE_string(
@@ -80,7 +81,9 @@ _ACCEPT = flags.DEFINE_list(
     [],
     "Findings that would reject an exam and are accepted, by name, separated by commas; they are recorded.",
 )
-_PRESET = flags.DEFINE_enum("preset", "acute", ["acute", "chronic"], "Which of the paper's cohorts; default acute.")
+_PRESET = flags.DEFINE_enum(
+    "preset", "acute", list(settings.CHOICES["phantom.preset"]), "Which of the paper's cohorts; default acute."
+)
 _SUBJECTS = flags.DEFINE_integer("subjects", 40, "Number of subjects; default 40.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("size", 128, "Rows and columns; default 128.", lower_bound=32)
 _SLICES = flags.DEFINE_integer("slices", 0, "Slices; 0 = the preset's own number (default).", lower_bound=0)
@@ -239,9 +242,13 @@ def _check_paths(mode: str, config: ml_collections.ConfigDict) -> None:
         _required(_INPUT)
     if (mode == "predict" or (mode == "evaluate" and not _MAPS.value)) and not workdir().is_dir():
         raise InputError(f"--workdir={workdir()}: there is no such folder; give the folder of a trained run.")
+    if mode == "predict" and not (workdir() / "checkpoints").is_dir():
+        raise InputError(f"{workdir()} holds no checkpoints; give the --workdir of a trained run.")
     for flag in (_INPUT, _MASK):
         if flag.value and not os.path.lexists(_path(flag)):
             raise InputError(f"{_path(flag)}: no such file.")
+    if (aif := arterial_input()) not in (None, "auto", "files") and not os.path.lexists(str(aif)):
+        raise InputError(f"--aif={aif}: there is no such file; give auto, files, a table or a NIfTI mask.")
     if _MAPS.value and not _path(_MAPS).is_dir():
         raise InputError(f"--maps={_MAPS.value}: there is no such folder; it should hold <subject>_<map>.nii.gz files.")
     if config.data.root and not pathlib.Path(config.data.root).is_dir():
@@ -271,7 +278,7 @@ def read_config(given: options.Given | None = None) -> ml_collections.ConfigDict
     config = _with_flags(_CONFIG.value, given or read_command(_MODE.value))
     if config.data.root:  # however it was spelt, a run remembers one name
         config.data.root = str(expanded(config.data.root, "--config.data.root").resolve())
-    config.data.accept = check_names(",".join(config.data.accept).split(","))
+    config.data.accept = check_names(",".join(config.data.accept))
     return config
 
 
@@ -344,7 +351,9 @@ def default_workdir() -> pathlib.Path:
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; whatever is wrong with it is one line too."""
     if (text := command.help_of(argv, {name: flags.FLAGS[name] for name in options.FLAGS})) is not None:
-        print(text)
+        with contextlib.suppress(BrokenPipeError):  # `--help | head` reads no further
+            print(text, flush=True)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what Python flushes at its end
         sys.exit(0)
     try:
         argv = command.with_flags_for_words(argv, _takes_value)
@@ -363,8 +372,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _takes_value(name: str) -> bool:
-    """Whether the value of a flag may be the next argument: of all but switches."""
-    return name.startswith("config.") or (name in flags.FLAGS and flags.FLAGS[name].flag_type() != "bool")
+    """Whether the value of a flag may be the next argument: of all but switches. What is unknown absl names."""
+    switch = name if name in flags.FLAGS else name.removeprefix("no")
+    return not (switch in flags.FLAGS and flags.FLAGS[switch].flag_type() == "bool")
 
 
 def _of_parsing(error: Exception) -> str:
@@ -374,6 +384,9 @@ def _of_parsing(error: Exception) -> str:
         return f"the config has no field {typo[2]}; did you mean {typo[1]}? configs/default.py lists all fields."
     if name := re.fullmatch(r"""["']*(\w+)["']*""", message):  # a KeyError: not like any field
         return f"the config has no field {name[1]}; configs/default.py lists all fields."
+    if number := re.search(r"(could not convert string to float|invalid literal for int\(\).*?): '([^']*)'", message):
+        where = re.search(r"--[\w.]+", message)
+        return f"{where[0] + ' is' if where else 'got'} {number[2]!r}; expected a number (with a decimal point)."
     if "Traceback" in message:  # ml_collections quotes the traceback of a config file that raised
         return message.strip().splitlines()[-1].partition(": ")[2]
     return message

@@ -1,6 +1,7 @@
-"""The five perfusion maps: names, units, display windows, thresholds. The one table that everybody reads.
+"""The five perfusion maps: names, units, windows, thresholds. The one table that everybody reads.
 
-Windows are for display alone; the ranges that scale a map for the network belong to the data (`scaling.py`).
+Windows are for display alone. What is usual decides scores and checks; the ranges that scale a map for the network
+belong to the data (`data.scaling`).
 """
 
 import dataclasses
@@ -17,6 +18,8 @@ class MapSpec:
       description: the quantity in words.
       unit: physical unit of stored and displayed values.
       window: lowest and highest displayed value, in `unit`.
+      usual: lowest and highest value of most tissue, in `unit`: its width is the data range of the brain SSIM, and what
+        is far above it makes a map doubtful.
       colour_map: Matplotlib colour map of pictures.
       thresholds: clinical thresholds in `unit`, above which tissue is hypoperfused (Tmax alone).
     """
@@ -25,18 +28,26 @@ class MapSpec:
     description: str
     unit: str
     window: tuple[float, float]
+    usual: tuple[float, float]
     colour_map: str = "turbo"
     thresholds: tuple[float, ...] = ()
 
 
 MAPS: dict[str, MapSpec] = {
-    "cbf": MapSpec("CBF", "cerebral blood flow", "mL/100 g/min", (0.0, 80.0)),
-    "cbv": MapSpec("CBV", "cerebral blood volume", "mL/100 g", (0.0, 8.0)),
-    "mtt": MapSpec("MTT", "mean transit time", "s", (0.0, 15.0)),
+    "cbf": MapSpec("CBF", "cerebral blood flow", "mL/100 g/min", (0.0, 80.0), (0.0, 80.0)),
+    "cbv": MapSpec("CBV", "cerebral blood volume", "mL/100 g", (0.0, 8.0), (0.0, 8.0)),
+    "mtt": MapSpec("MTT", "mean transit time", "s", (0.0, 15.0), (0.0, 15.0)),
     "tmax": MapSpec(
-        "Tmax", "time to maximum of the tissue residue function", "s", (0.0, 12.0), thresholds=(4.0, 6.0, 8.0, 10.0)
+        "Tmax",
+        "time to maximum of the tissue residue function",
+        "s",
+        (0.0, 12.0),
+        (0.0, 12.0),
+        thresholds=(4.0, 6.0, 8.0, 10.0),
     ),
-    "ttp": MapSpec("TTP", "time to peak of the tissue curve, from the first acquired frame", "s", (15.0, 60.0)),
+    "ttp": MapSpec(
+        "TTP", "time to peak of the tissue curve, from the first acquired frame", "s", (15.0, 60.0), (15.0, 60.0)
+    ),
 }
 
 MAP_NAMES: tuple[str, ...] = tuple(MAPS)  # the order of every "map" axis

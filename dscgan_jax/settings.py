@@ -66,8 +66,10 @@ CHOICES = {
     "train.decay": ("constant", "cosine"),
     "train.learning_rate_scaling": ("none", "linear", "sqrt"),
     "evaluate.norm_at_test": ("per_slice", "running"),
+    "conventional.method": ("parametric", "osvd", "csvd", "ssvd"),
     "conventional.aif": ("auto", "files"),
     "conventional.motion": ("none", "rigid"),
+    "conventional.tmax_offset": ("none", "healthy"),
 }
 _AT_LEAST = {
     "seed": 0,
@@ -294,6 +296,5 @@ def check_same_run(stored: dict[str, Any], config: ml_collections.ConfigDict, wo
             raise InputError(
                 f"{workdir} holds a run with config.{path}={before.get(path)!r}, this one has "
                 f"{now.get(path)!r}; resume with the same config "
-                f"({shlex.quote(f'--config.{path}={before.get(path)}')}) or give "
-                "another --workdir."
+                f"({shlex.quote(f'--config.{path}={before.get(path)}')}) or give another --workdir."
             )

@@ -2,7 +2,7 @@
 
 python launch/local.py --config=configs/temp_tmax.py --workdir=runs/temp_tmax [--gpus=0,1] [--dry_run] -- [more flags]
 
-What stands after `--` goes to `python -m dscgan_jax.main` unchanged, for example `-- --config.train.batch_size=16`.
+What follows `--` goes to `python -m dscgan_jax.main` unchanged, for example `-- --config.train.batch_size=16`.
 """
 
 import os

@@ -1,9 +1,10 @@
 """Trains on a Slurm cluster: one run over nodes x GPUs, or an array job with one run in each task.
 
-python launch/slurm.py --config=configs/temp_tmax.py --nodes=2 --gpus_per_node=4 --time=12:00:00 [--dry_run] -- [more
-flags] python launch/slurm.py --array=paper --time=24:00:00      # the ten models of the paper, one GPU each
+python launch/slurm.py --config=configs/temp_tmax.py --nodes=2 --gpus_per_node=4 --time=12:00:00 [--dry_run] -- [flags]
 
-What stands after `--` goes to `python -m dscgan_jax.main` unchanged, for example `-- --config.train.batch_size=16`.
+python launch/slurm.py --array=paper --time=24:00:00      # the ten models of the paper, one GPU each
+
+What follows `--` goes to `python -m dscgan_jax.main` unchanged, for example `-- --config.train.batch_size=16`.
 The folder from which the job is submitted, the work directory and config.data.cache_dir must be visible on all nodes.
 A job that the scheduler stops and queues again resumes from its last checkpoint; so does one that is submitted again.
 

@@ -4,7 +4,7 @@ python launch/tpu.py --name=my-slice --zone=us-central2-b --config=configs/temp_
     --workdir=/mnt/shared/temp_tmax [--dry_run] -- [more flags]
 python launch/tpu.py --local --config=configs/temp_tmax.py [--dry_run] -- [more flags]
 
-What stands after `--` goes to `python -m dscgan_jax.main` unchanged, for example `-- --config.train.batch_size=32`.
+What follows `--` goes to `python -m dscgan_jax.main` unchanged, for example `-- --config.train.batch_size=32`.
 On a slice every host has the repository in --folder, the package installed (`pip install -e .[tpu]`), and sees the same
 --workdir and config.data.cache_dir, for example on Filestore; their processes meet through jax.distributed.
 """
@@ -21,7 +21,7 @@ LOCAL = flags.DEFINE_bool("local", False, "Run on this TPU machine, a slice of o
 NAME = flags.DEFINE_string("name", None, "Name of the slice.")
 ZONE = flags.DEFINE_string("zone", None, "Its zone.")
 PROJECT = flags.DEFINE_string("project", None, "Its project; default: gcloud's.")
-FOLDER = flags.DEFINE_string("folder", "dscgan_jax", "Where the repository lies on each host, from the home folder.")
+FOLDER = flags.DEFINE_string("folder", "dscgan_jax", "Where the repository is on each host, from the home folder.")
 ENVIRONMENT = flags.DEFINE_multi_string(
     "environment", [], "Shell command to run before on each host, such as 'source venv/bin/activate'; may be repeated."
 )

@@ -50,9 +50,8 @@ def test_unknown_names_are_a_defect_in_code_and_an_error_on_the_command_line():
         Finding("noisy", "error", "a")
     assert check_names(["truncated", " frame_order ", ""]) == ("truncated", "frame_order")
     for name in ("nonsense", "noisy"):  # the second is never an error
-        with pytest.raises(
-            InputError, match=f"--accept={name}: no exam is refused for that; it must be of frame_length,"
-        ):
+        expected = f"--accept={name}: expected names of findings that can reject an exam: frame_length,"
+        with pytest.raises(InputError, match=expected):
             check_names(["truncated", name])
 
 

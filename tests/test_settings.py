@@ -8,7 +8,10 @@ import pytest
 from dscgan_jax import settings
 from dscgan_jax.app import options
 from dscgan_jax.configs import default, temp_all, temp_tmax
+from dscgan_jax.data import layouts
 from dscgan_jax.errors import InputError
+from dscgan_jax.perfusion import conventional, motion
+from dscgan_jax.phantom import exam as phantom
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
 # The method stands in the settings of deconvolution, and config.evaluate.baselines in its place.
@@ -214,3 +217,16 @@ def test_former_names_and_values_on_the_command_line_are_refused_with_the_new_on
         with pytest.raises(InputError, match=f"config.{former} is now called config.{now}"):
             settings.check_former_names([former])
         settings._field(config, now)
+
+
+def test_choices_of_the_config_are_those_of_the_rooms_that_take_them():
+    of_rooms = {
+        "conventional.method": conventional.METHODS,
+        "conventional.tmax_offset": conventional.TMAX_OFFSETS,
+        "conventional.motion": motion.CORRECTIONS,
+        "data.motion": motion.CORRECTIONS,
+        "data.layout": layouts.LAYOUTS,
+        "phantom.preset": phantom.PRESETS,
+    }
+    for field, choices in of_rooms.items():
+        assert set(settings.CHOICES[field]) == set(choices), field

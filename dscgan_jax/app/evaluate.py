@@ -65,9 +65,10 @@ def of_run(
     check_baselines(trained)
     trained = places.with_root(trained)
     found = places.find_subjects(trained)
-    same = bool(places.series_bytes(found).items() & data.series_bytes.items())  # the run's own exams, perhaps moved
+    splits = places.splits_of_run(found, data)
+    same = splits is not None
     name = split if same else f"{pathlib.Path(trained.data.root).name}-{split}"
-    subjects = places.subjects_of(found, split, data.splits if same else None, trained.data.root)
+    subjects = places.subjects_of(found, split, splits, trained.data.root)
 
     folder = workdir / "maps" / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -134,11 +135,13 @@ def of_maps(
         config, data = overruled(record.config, config, given), record.data
     else:
         builder, data = prepare(config, for_training=False)  # which prints the findings
-        for subject, found in builder.info.metadata["findings"].items():
-            known[subject] = tuple(map(Finding.from_json, found))
+        for subject, stored in builder.info.metadata["findings"].items():
+            known[subject] = tuple(map(Finding.from_json, stored))
     trained = places.with_root(config)
     name = maps.resolve().name
-    subjects = places.subjects_of(places.find_subjects(trained), split, None, trained.data.root)
+    found = places.find_subjects(trained)
+    splits = places.splits_of_run(found, data) if of_run else None
+    subjects = places.subjects_of(found, split, splits, trained.data.root)
     protocol = score.Protocol(
         split, PreparationSettings.from_config(config.data), _scaling_of(config, data), data.medians
     )

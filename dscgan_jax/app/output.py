@@ -3,8 +3,28 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+import tqdm
+
 from dscgan_jax.app import options
 from dscgan_jax.findings import Finding, by_severity
+
+
+class Bar:
+    """A progress bar that appears with the first exam that is done: whatever is refused before shows none."""
+
+    def __init__(self, total: int, what: str):
+        self._total, self._what, self._bar = total, what, None
+
+    def update(self, n: int) -> None:
+        """Counts `n` more exams."""
+        if self._bar is None:
+            self._bar = tqdm.tqdm(total=self._total, unit="exam", desc=self._what, dynamic_ncols=True)
+        self._bar.update(n)
+
+    def close(self) -> None:
+        """Leaves the last state on the screen."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def print_findings(findings: Iterable[Finding], reader: str, where: str = "") -> None:

@@ -2,8 +2,7 @@
 
 import pathlib
 
-import tqdm
-
+from dscgan_jax.app.output import Bar
 from dscgan_jax.phantom import cohort
 
 
@@ -18,15 +17,16 @@ def run(
     split_fractions: tuple[float, float, float],
 ) -> None:
     """Simulates exams into a folder; 0 slices: the preset's own number."""
-    with tqdm.tqdm(total=subjects, unit="exam", desc="simulating", dynamic_ncols=True) as bar:
-        cohort.write_cohort(
-            output,
-            preset=preset,
-            subjects=subjects,
-            seed=seed,
-            size=size,
-            slices=slices or None,
-            split_fractions=split_fractions,
-            progress=bar.update,
-        )
+    bar = Bar(subjects, "simulating")
+    cohort.write_cohort(
+        output,
+        preset=preset,
+        subjects=subjects,
+        seed=seed,
+        size=size,
+        slices=slices or None,
+        split_fractions=split_fractions,
+        progress=bar.update,
+    )
+    bar.close()
     print(output)

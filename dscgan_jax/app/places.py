@@ -3,9 +3,10 @@
 import pathlib
 
 import ml_collections
-import tqdm
 
+from dscgan_jax.app.output import Bar
 from dscgan_jax.data import exams, layouts
+from dscgan_jax.data.record import DataRecord
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import expanded
 
@@ -33,16 +34,9 @@ def with_root(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         return config
     from dscgan_jax.phantom import cohort
 
-    bars: list[tqdm.tqdm] = []
-
-    def progress(n: int) -> None:  # the bar appears with the first exam: usually they are there already
-        if not bars:
-            bars.append(tqdm.tqdm(total=config.phantom.subjects, unit="exam", desc="simulating", dynamic_ncols=True))
-        bars[0].update(n)
-
-    config.data.root = str(cohort.phantom_folder(config, cache_dir(config), progress, print))
-    for bar in bars:
-        bar.close()
+    bar = Bar(config.phantom.subjects, "simulating")  # usually they are there already
+    config.data.root = str(cohort.phantom_folder(config, cache_dir(config), bar.update, print))
+    bar.close()
     config.data.layout = "bids"
     return config
 
@@ -77,6 +71,16 @@ def subjects_of(
             f"{root} has no subject in the {split} split; give another --split, or name some in participants.tsv."
         )
     return subjects
+
+
+def splits_of_run(found: list[exams.SubjectFiles], record: DataRecord) -> dict[str, str] | None:
+    """The run's splits, if the exams are its own, perhaps moved; None for others.
+
+    They are its own if most of them have the name and the size that it knows: single ones may agree by chance.
+    """
+    known = record.series_bytes
+    agreeing = sum(known.get(subject) == size for subject, size in series_bytes(found).items())
+    return record.splits if 2 * agreeing > len(found) else None
 
 
 def series_bytes(subjects: list[exams.SubjectFiles]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from nibabel.affines import voxel_sizes
 
 from dscgan_jax.data import nifti, sidecars
 from dscgan_jax.data.checks import map_checks, same_grid, timing
-from dscgan_jax.data.geometry import StoredGrid
+from dscgan_jax.data.geometry import StoredGrid, check_affine
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity, check_names
 from dscgan_jax.maps import MAP_NAMES
@@ -142,22 +142,25 @@ class Exam:
         Raises:
           InputError: as `load_exam`, for what is wrong with the arrays.
         """
-        series = np.asarray(series, np.float32)
+        series, affine = np.asarray(series, np.float32), np.asarray(affine, np.float64)
         if series.ndim != 4:
             raise InputError(f"{subject}: expected a series (x, y, z, time), the array has shape {series.shape}.")
-        given = {"mask": mask, **(maps or {})}
-        if unknown := sorted((maps or {}).keys() - set(MAP_NAMES)):
+        check_affine(affine, subject)
+        mask = None if mask is None else np.asarray(mask)
+        maps = {name: np.asarray(values, np.float32) for name, values in (maps or {}).items()}
+        given = {"mask": mask, **maps}
+        if unknown := sorted(maps.keys() - set(MAP_NAMES)):
             raise InputError(f"{subject}: there is no map {unknown[0]!r}; known maps are {', '.join(MAP_NAMES)}.")
         if odd := [name for name, array in given.items() if array is not None and array.shape != series.shape[:3]]:
             raise InputError(
                 f"{subject}: expected {odd[0]} of the series' shape {series.shape[:3]}, it has {given[odd[0]].shape}."
             )
-        found = Findings(accept)
+        found = Findings(check_names(accept))
         when = timing.given_timing(subject, series.shape[3], repetition_time, echo_time, found)
         stored = StoredGrid.of(series, affine)
         series = timing.resampled(_checked_series(subject, series, stored, found), when)
-        turned = {name: stored.to_ras(np.asarray(array, np.float32)) for name, array in (maps or {}).items()}
-        inside = None if mask is None else stored.to_ras(np.asarray(mask)) > 0.5
+        turned = {name: stored.to_ras(values) for name, values in maps.items()}
+        inside = None if mask is None else stored.to_ras(mask) > 0.5
         paths = {name: pathlib.Path(f"{subject}, {name} map") for name in turned}
         checked = map_checks.checked_maps(subject, paths, turned, inside, when.end_seconds, found)
         return _finished(

@@ -50,7 +50,7 @@ class ExamFeatures:
     Attributes:
       frame_seconds: frame length.
       duration_seconds: of the series.
-      before_bolus_seconds: steady and transient frames before the bolus.
+      before_bolus_seconds: frames before the bolus, non-steady-state ones included.
       fall: largest fall of the brain's mean signal, share of its baseline.
       pass_seconds: width of the mean ΔR2* at 0.7 of its peak; to the end of the series where that comes first.
       signal_to_noise: baseline signal of a voxel over the standard deviation of its noise.
@@ -157,12 +157,9 @@ def _width_frames(curve: np.ndarray, first: int, peak: int) -> float:
 
 
 def _signal_to_noise(baseline: np.ndarray) -> float:
-    """From what neighbouring frames (voxel, time) of the baseline differ by.
-
-    Infinite noise-free signal counts as 1000.
-    """
+    """From the differences of neighbouring frames of the baseline (voxel, time); without noise it counts as 1000."""
     level = np.maximum(baseline.mean(axis=1, keepdims=True), 1e-6)
-    noise = 1.4826 * float(np.median(np.abs(np.diff(baseline, axis=1) / level))) / math.sqrt(2)
+    noise = signal.robust_sd(np.diff(baseline, axis=1) / level, centre=0.0) / math.sqrt(2)
     return 1 / max(noise, 1e-3)
 
 
@@ -175,9 +172,9 @@ def _surroundings(exam: Exam) -> float:
     with_brain = np.flatnonzero(mask.any(axis=(0, 1)))
     chosen = with_brain[np.unique(np.linspace(0, len(with_brain) - 1, MAX_SLICES).round().astype(int))]
     steady = slice(exam.timing.baseline_begin, min(exam.timing.baseline_end, exam.timing.baseline_begin + 4))
-    resting = exam.series[:, :, chosen, steady].mean(axis=-1, dtype=np.float32)
+    baseline_signal = exam.series[:, :, chosen, steady].mean(axis=-1, dtype=np.float32)
     inside = brain.with_fluid_spaces(mask[:, :, chosen], voxel_mm)
     away = brain.depth_mm(~inside, voxel_mm)
     shell = (away > SHELL_MM[0]) & (away <= SHELL_MM[1])
-    level = float(resting[mask[:, :, chosen]].mean())
-    return float(resting[shell].mean()) / level if shell.any() and level > 0 else 0.0
+    level = float(baseline_signal[mask[:, :, chosen]].mean())
+    return float(baseline_signal[shell].mean()) / level if shell.any() and level > 0 else 0.0

@@ -10,9 +10,23 @@ import dataclasses
 import numpy as np
 from nibabel import orientations
 
+from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion.checks.head import slice_axis
 
 Orientation = tuple[tuple[int, int], ...]  # for each stored axis: the RAS axis it becomes, and +1 or -1
+
+
+def check_affine(affine: np.ndarray, where: str) -> None:
+    """Refuses what is no affine of an image.
+
+    Raises:
+      InputError: another shape than (4, 4), values that are not finite, or no way back from millimetres to voxels.
+    """
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise InputError(
+            f"{where}: expected an affine (4, 4), voxel index -> millimetres, finite and invertible, got shape "
+            f"{affine.shape}: {np.round(affine, 3).tolist()}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

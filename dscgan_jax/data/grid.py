@@ -2,7 +2,7 @@
 
 Words: the *network grid* is (slice, row, col), `size` x `size` pixels over the square field of view, row 0 at the front
 of the head, col 0 at the patient's right (on the left of the picture, as radiologists look). Between it and the exam's
-RAS axes stand three small matrices, one for each axis; both grids share their centre.
+RAS axes are three small matrices, one for each axis; both grids share their centre.
 """
 
 import dataclasses
@@ -87,9 +87,7 @@ def resampling_matrix(n_from: int, from_mm: float, n_to: int, to_mm: float) -> n
     """(to, from) matrix of linear interpolation, widened against aliasing where it samples down.
 
     Weights are a triangle over the distance, as wide as the coarser of both steps. A position outside the input's
-    extent
-    has zero weights: padding is zero, not the repeated edge. Both grids share their centre. None stands for the
-      identity.
+    extent has zero weights: padding is zero, not the repeated edge. None is the identity.
     """
     if n_from == n_to and abs(from_mm - to_mm) < 1e-6 * from_mm:
         return None

@@ -237,8 +237,7 @@ def _says_nothing(affine: np.ndarray, pixdim: np.ndarray, oriented: bool) -> tup
     if np.array_equal(np.abs(affine if oriented else np.diag([*pixdim, 1.0])), np.eye(4)):
         text = (
             "the header gives 1 x 1 x 1 mm without a position: image libraries write this when they know nothing; "
-            "volumes in "
-            "mL would be wrong"
+            "volumes in mL would be wrong"
         )
         findings += (Finding("voxel_size", "warning", text, "1 x 1 x 1"),)
     return findings
@@ -334,8 +333,7 @@ def _other_place(
     name = "voxel_size" if _other_edges(affine, edges) else "orientation_unknown"
     text = (
         f"the header's sform and qform place a corner of the volume {apart:.3g} voxels apart: position, left and "
-        "right may "
-        "be wrong; the sform is used"
+        "right may be wrong; the sform is used"
     )
     return (Finding(name, "warning", text, round(float(apart), 3)),)
 

@@ -1,7 +1,9 @@
 """Folders of exams -> subjects and splits. A layout is one function: folder in, subjects out."""
 
+import contextlib
 import csv
 import dataclasses
+import itertools
 import pathlib
 import re
 from collections import Counter
@@ -18,6 +20,7 @@ from dscgan_jax.maps import MAP_NAMES
 
 SPLITS = ("train", "validation", "test")
 EXCLUDE = "exclude"
+MOST_LOOKED_AT = 200  # files of a folder without exams, in which DICOM is looked for
 LEAVE_OUT = (
     "folders of sessions (ses-*) are not read; split=exclude in participants.tsv, or removing its row and folder, "
     "leaves it out"
@@ -120,7 +123,9 @@ def _only_one(paths: Sequence[pathlib.Path]) -> pathlib.Path | None:
     return present[0] if present else None
 
 
-def find_subjects(root: nifti.Path, layout: str, overrules: Overrules = NOTHING_OVERRULED) -> list[SubjectFiles]:
+def find_subjects(
+    root: nifti.Path, layout: str = "bids", overrules: Overrules = NOTHING_OVERRULED
+) -> list[SubjectFiles]:
     """All subjects of a folder, sorted, with the split that `participants.tsv` gives them.
 
     Nobody vanishes silently: a subject whose series is absent stops it, unless its split is exclude.
@@ -149,8 +154,10 @@ def listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[Su
     subjects = sorted(LAYOUTS[layout](root), key=lambda files: files.subject)
     if not subjects:
         other = [name for name, find in LAYOUTS.items() if name != layout and find(root)]
-        hint = f"it looks like --config.data.layout={other[0]}" if other else "check --config.data.root="
+        hint = f"it looks like --config.data.layout={other[0]}" if other else "check the folder"
         expected = "sub-*/perf/sub-*_dsc.nii.gz" if layout == "bids" else "training_*/VSD.Brain.XX.O.MR_4DPWI.*/*.nii"
+        if any(_is_dicom(path) for path in itertools.islice(root.rglob("*"), MOST_LOOKED_AT)):
+            hint = "it holds DICOM files: convert them first (dcm2niix)"
         raise InputError(f"{root}: expected exams as {expected}, found none; {hint}.")
     twice = [subject for subject, count in Counter(files.subject for files in subjects).items() if count > 1]
     if twice:
@@ -168,6 +175,15 @@ def listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[Su
         dataclasses.replace(files, split=given.get(_bare(files.subject)), overrules=overrules) for files in subjects
     ]
     return subjects, without_folder
+
+
+def _is_dicom(path: pathlib.Path) -> bool:
+    """Whether a file is DICOM: the letters DICM follow 128 bytes, whatever its name."""
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(132)[128:] == b"DICM"
+    return False
 
 
 def _bare(subject: str) -> str:

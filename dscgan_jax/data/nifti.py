@@ -23,13 +23,13 @@ from dscgan_jax.data.headers import LARGEST_SCALING, Header, Path, Unpacked, rea
 from dscgan_jax.errors import InputError, brief
 from dscgan_jax.files import replacing
 from dscgan_jax.findings import Finding
+from dscgan_jax.perfusion.signal import MIN_FRAMES
 
 COMPRESSION_LEVEL = 1  # noise does not compress: level 9 takes five times longer and saves 3 %
 # Phantoms: slices differ by 0.18 to 0.36 of the mean signal, 3 to 8 times as much as frames; noise alone gives a ratio
 # of 1.
 FRAMES_ALIKE = 0.4  # frames differ by less than this part of what slices differ by
 SLICES_DIFFER = 0.1  # slices differ by more than this part of the mean signal
-FEWEST_FRAMES = 10  # what has fewer entries is no perfusion series: the series' axis must have at least as many
 # DEFLATE writes at least 2 bits for 258 bytes: a packed file cannot hold more than this many times itself.
 DEFLATE_RATIO = 1032
 CHUNK = 1 << 24  # bytes that are unpacked in one go
@@ -264,17 +264,17 @@ def _check_time_last(path: Path, data: np.ndarray) -> None:
 
     Frames are near copies of each other, slices are not: the bolus changes a voxel by a few per cent from frame to
       frame,
-    5 mm of head change most of them by more. What has fewer than `FEWEST_FRAMES` entries is no time.
+    5 mm of head change most of them by more. What has fewer than `MIN_FRAMES` entries is no time.
     """
     third, fourth = data.shape[2:]
-    if third >= FEWEST_FRAMES and _third_is_time(data):
+    if third >= MIN_FRAMES and _third_is_time(data):
         raise InputError(
             f"{path}: expected (x, y, slice, time), the third axis seems to be time (x, y, time, slice), the file "
             f"has shape {data.shape}; reorder its axes and write it again."
         )
-    if third >= FEWEST_FRAMES > fourth:
+    if third >= MIN_FRAMES > fourth:
         raise InputError(
-            f"{path}: expected at least {FEWEST_FRAMES} frames along the last axis, the file has shape "
+            f"{path}: expected at least {MIN_FRAMES} frames along the last axis, the file has shape "
             f"{data.shape}; give the whole perfusion series, or reorder the axes if the third one is time."
         )
 

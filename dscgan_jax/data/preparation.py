@@ -16,10 +16,11 @@ from dscgan_jax.data.grid import NetworkGrid, maps_on_network, nearest_on_networ
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.perfusion import brain, motion
+from dscgan_jax.settings import CHOICES
 
-TIME_MODES = ("stretch", "seconds")
-NON_STEADY_STATE = ("keep", "hold")
-OUTSIDE_BRAIN = ("keep", "zero")
+TIME_MODES = CHOICES["data.time_mode"]
+NON_STEADY_STATE = CHOICES["data.non_steady_state"]
+OUTSIDE_BRAIN = CHOICES["data.outside_brain"]
 INT16_MAX = 32767
 OUTLIER = 16.0  # times the brain's 99.9 percentile: brighter signal is clipped, or int16 would be too coarse for brain
 
@@ -70,8 +71,7 @@ class PreparationSettings:
         if self.size < 1 or self.slices < 0 or self.frames < 2 or not self.frame_seconds > 0:
             raise InputError(
                 "config.data: expected size of at least 1, slices of at least 0, frames of at least 2 and "
-                f"a positive frame_seconds, got {self.size}, {self.slices}, {self.frames}, "
-                f"{self.frame_seconds}."
+                f"a positive frame_seconds, got {self.size}, {self.slices}, {self.frames}, {self.frame_seconds}."
             )
 
     @classmethod
@@ -212,11 +212,9 @@ def realigned(exam: Exam) -> Exam:
 
 
 def _brain_of(exam: Exam, mask_is_of_series: bool, found: Findings) -> np.ndarray:
-    """The whole brain, (x, y, z) bool, from the series alone.
+    """The whole brain, (x, y, z) bool, from the series alone; from the exam's mask only if none is found there.
 
-    From the exam's mask only if none is found there.
-
-    `mask_is_of_series` says that the exam's mask is the tissue that was found in this very series.
+    `mask_is_of_series`: the exam's mask is the tissue that was found in this very series, and need not be found again.
     """
     try:
         if mask_is_of_series:
@@ -226,7 +224,8 @@ def _brain_of(exam: Exam, mask_is_of_series: bool, found: Findings) -> np.ndarra
     except InputError as error:
         reason = str(error).partition(";")[0]
         found.note(
-            "brain_from_mask", f"what lies outside the exam's mask was set to zero, for in the series itself: {reason}"
+            "brain_from_mask",
+            f"the series was set to zero outside the exam's mask, since no brain was found in it: {reason}",
         )
         inside = brain.with_fluid_spaces(exam.mask, exam.voxel_mm)
     # What is cut off here is lost to the network: dents of the outline are filled.
@@ -276,7 +275,7 @@ def _time_matrix(
         if cut_seconds > 1e-6:
             found.note(
                 "cut_seconds",
-                f"the series is longer than the network's input: its last {cut_seconds:.2f} s were cut off",
+                f"the series is longer than the network's input: its last {cut_seconds:.2f} s were left out",
                 round(cut_seconds, 2),
             )
         position = np.clip(position, 0, n_exam - 1)

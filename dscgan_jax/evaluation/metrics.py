@@ -23,7 +23,6 @@ SSIM_WINDOW = 7  # pixels, uniform
 SSIM_K1, SSIM_K2 = 0.01, 0.03  # Wang et al. 2004
 
 SCALED_METRICS = ("mae", "mse", "nrmse", "ssim", "psnr")
-BRAIN_METRICS = ("mae", "rmse", "bias", "pearson_r", "ssim", "scale", "mae_after_scale")
 
 Number = float | None
 
@@ -102,19 +101,22 @@ def scaled_record(predicted: np.ndarray, measured: np.ndarray) -> dict[str, Numb
     return {name: mean_of_finite(values) for name, values in scaled_slices(predicted, measured).items()}
 
 
-def brain_record(predicted: np.ndarray, measured: np.ndarray, brain: np.ndarray, window: float) -> dict[str, Number]:
+def brain_record(
+    predicted: np.ndarray, measured: np.ndarray, brain: np.ndarray, data_range: float
+) -> dict[str, Number]:
     """One subject inside the brain, in the map's unit.
 
     Args:
       predicted, measured: (x, y, z), exam grid; z runs over slices.
       brain: (x, y, z) bool. What lies outside is never read.
-      window: data range of the brain SSIM, in the map's unit. We give it the width of the map's display window,
-        so that the number does not depend on the data a network was trained on.
+      data_range: of the brain SSIM, in the map's unit. We give it the width of the map's usual values, so that the
+        number does not depend on the data a network was trained on.
 
     Returns:
-      {metric of `BRAIN_METRICS`}: `bias` is the mean of predicted - measured. `ssim` is the mean of the SSIM map over
-      the mask's voxels, both maps being 0 outside the mask. `scale` is the one factor that fits the prediction to the
-      measurement best (least squares through the origin), `mae_after_scale` the error that it leaves.
+      `mae`, `rmse`, `bias`, `pearson_r`, `ssim`, `scale` and `mae_after_scale`. `bias` is the mean of predicted -
+      measured. `ssim` is the mean of the SSIM map over the mask's voxels, both maps being 0 outside the mask. `scale`
+      is the one factor that fits the prediction to the measurement best (least squares through the origin),
+      `mae_after_scale` the error that it leaves.
 
     Raises:
       ValueError: the mask is empty, or a value inside it is not finite.
@@ -133,7 +135,7 @@ def brain_record(predicted: np.ndarray, measured: np.ndarray, brain: np.ndarray,
         "rmse": float(np.sqrt((error**2).mean())),
         "bias": float(error.mean()),
         "pearson_r": pearson_r(inside_p, inside_m),
-        "ssim": _brain_ssim(predicted, measured, brain, window),
+        "ssim": _brain_ssim(predicted, measured, brain, data_range),
         "scale": scale,
         "mae_after_scale": float(np.abs(scale * inside_p - inside_m).mean()) if scale is not None else None,
     }
@@ -179,9 +181,9 @@ def mean_of_finite(values: np.ndarray) -> Number:
     return float(finite.mean()) if finite.size else None
 
 
-def display_width(map_name: str) -> float:
-    """Width of the map's display window, in its unit."""
-    low, high = MAPS[map_name].window
+def usual_width(map_name: str) -> float:
+    """Width of the range of the map's usual values, in its unit."""
+    low, high = MAPS[map_name].usual
     return high - low
 
 

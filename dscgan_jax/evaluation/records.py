@@ -73,15 +73,17 @@ def read_subjects(path: pathlib.Path) -> list[Row]:
     """Inverse of `write_subjects`; an empty field becomes None, a former name of a source its name now.
 
     Raises:
-      InputError: the file is absent or has other columns.
+      InputError: the file is absent, lacks the columns that say of whom a row is, or has one that nobody knows.
     """
     try:
         lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); run --mode=evaluate first.") from error
-    if not lines or tuple(lines[0]) != COLUMNS:
+    head = lines[0] if lines else []
+    if not set(_TEXT) <= set(head) <= set(COLUMNS) or any(len(line) != len(head) for line in lines):
         raise InputError(f"{path}: expected the columns {','.join(COLUMNS[:4])},...; evaluate again with this version.")
-    return [{name: _value(name, field) for name, field in zip(COLUMNS, line, strict=True)} for line in lines[1:]]
+    lacking = dict.fromkeys(COLUMNS)  # columns that are younger than the file
+    return [lacking | {name: _value(name, field) for name, field in zip(head, line, strict=True)} for line in lines[1:]]
 
 
 def summarise(rows: Sequence[Row], run: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import tqdm
 
 from dscgan_jax import provenance
 from dscgan_jax.data.derivatives import ExamMaps
-from dscgan_jax.data.exams import Exam, SubjectFiles, load_exam, with_motion_finding
+from dscgan_jax.data.exams import MM3_PER_ML, Exam, SubjectFiles, load_exam, with_motion_finding
 from dscgan_jax.data.grid import maps_on_network
 from dscgan_jax.data.preparation import PreparationSettings
 from dscgan_jax.data.scaling import Scaling
@@ -197,7 +197,9 @@ def agreement(maps: ExamMaps, reference: Exam | ExamMaps) -> dict[str, dict[str,
             f"{maps.subject}: expected maps on the grid of the reference {mask.shape}, they have "
             f"{maps[names[0]].shape} or another affine; resample one of them."
         )
-    voxel_ml = abs(float(np.linalg.det(reference.affine[:3, :3]))) / 1000.0
+    if odd := [name for name in names if not np.isfinite(maps[name][mask]).all()]:
+        raise InputError(f"{maps.subject}: the {odd[0]} map is not finite in the brain; give each voxel a number.")
+    voxel_ml = abs(float(np.linalg.det(reference.affine[:3, :3]))) / MM3_PER_ML
     rows = {name: _inside(name, maps[name], volumes[name], mask, voxel_ml) for name in names}
     return {name: {column.removeprefix("brain_"): value for column, value in row.items()} for name, row in rows.items()}
 
@@ -206,7 +208,7 @@ def _inside(
     name: str, predicted: np.ndarray, measured: np.ndarray, mask: np.ndarray, voxel_ml: float
 ) -> dict[str, float | int | None]:
     """Columns of one map inside the brain: errors, and Dice and volumes at the map's thresholds."""
-    inside = metrics.brain_record(predicted, measured, mask, metrics.display_width(name))
+    inside = metrics.brain_record(predicted, measured, mask, metrics.usual_width(name))
     row = {f"brain_{metric}": value for metric, value in inside.items()}
     for threshold in MAPS[name].thresholds:
         columns = records.overlap_columns(threshold)

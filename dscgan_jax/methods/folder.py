@@ -122,9 +122,7 @@ def write_all(result: Deconvolved, exam: Exam, folder: pathlib.Path, stem: str) 
     if measured.arterial.mask is not None:
         arteries = measured.arterial.mask.astype(np.uint8)
         write_turned(folder / f"{stem}_aifmask.nii.gz", arteries, exam.stored, dtype=np.uint8)
-    exam_page.write(
-        folder, stem, result.found, result.series, exam.affine, plain(result.settings), result.maps.findings
-    )
+    exam_page.write(folder, stem, result.found, result.series, exam.affine, result.settings, result.maps.findings)
     return [*paths, *(folder / f"{stem}_{name}" for name in ("maps.png", "aif.png", "qc.html"))]
 
 

@@ -65,7 +65,7 @@ class Predictor:
         self.config, self.scaling = self.record.config, self.record.scaling
         if norm is not None and self.config.model.norm == "instance":
             raise InputError(
-                f"--config.evaluate.norm_at_test={norm} is given, which nothing reads: the network of {workdir} has "
+                f"--norm={norm} is given, which has no effect: the network of {workdir} has "
                 "instance norm, which has one way; leave it out."
             )
         self.norm = norm or self.config.evaluate.norm_at_test
@@ -81,9 +81,11 @@ class Predictor:
         self._steps: dict[str, Any] = {}
 
     @classmethod
-    def from_run(cls, workdir: pathlib.Path | str, which: str = "best", **options: str | None) -> "Predictor":
+    def from_run(
+        cls, workdir: pathlib.Path | str, which: str = "best", *, norm: str | None = None, motion: str | None = None
+    ) -> "Predictor":
         """The network of a run; arguments and errors as of `Predictor`."""
-        return cls(workdir, which, **options)
+        return cls(workdir, which, norm=norm, motion=motion)
 
     @functools.cached_property
     def sha256(self) -> str:

@@ -92,8 +92,7 @@ class WholeDiscriminator(nnx.Module):
         if not all(least <= side <= most for side in maps.shape[1:3]):
             raise InputError(
                 f"config.data.size gives {maps.shape[1]} x {maps.shape[2]} pixels; the whole-image "
-                f"discriminator takes sides of {least} to {most}: change it, or set "
-                "config.model.discriminator=patch."
+                f"discriminator takes sides of {least} to {most}: change it, or set config.model.discriminator=patch."
             )
         parts = (series, maps)
         for index in range(8):

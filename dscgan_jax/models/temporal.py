@@ -77,6 +77,5 @@ def check_frames(frames: int) -> None:
     if not LEAST_FRAMES <= frames <= MOST_FRAMES:
         raise InputError(
             f"config.data.frames is {frames}; the temporal generator takes {LEAST_FRAMES} to "
-            f"{MOST_FRAMES} frames (six halvings must leave one): change it, or set "
-            "config.model.generator=unet."
+            f"{MOST_FRAMES} frames (six halvings must leave one): change it, or set config.model.generator=unet."
         )

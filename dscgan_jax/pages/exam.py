@@ -1,11 +1,13 @@
 """The page of one exam's conventional maps: what a reader must see before trusting them, with its pictures."""
 
+import dataclasses
 import datetime
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from dscgan_jax.figures import curves, ink, panels
 from dscgan_jax.files import write_whole
@@ -15,7 +17,7 @@ from dscgan_jax.pages import parts
 from dscgan_jax.pages.parts import bullets, counted, definitions, image, section
 from dscgan_jax.perfusion import kinetics, signal
 from dscgan_jax.perfusion.arterial import ArterialInput
-from dscgan_jax.perfusion.conventional import HEALTHY_TMAX_SECONDS, WHITE_MATTER_CBF, ConventionalMaps
+from dscgan_jax.perfusion.conventional import HEALTHY_TMAX_SECONDS, WHITE_MATTER_CBF, ConventionalMaps, Settings
 from dscgan_jax.perfusion.measurement import Measured
 from dscgan_jax.perfusion.motion import Realignment
 
@@ -23,8 +25,6 @@ MM3_PER_ML = 1000.0
 UNSCALED = ("cbf", "cbv")  # without echo time and reference they have no unit
 MAPS_NOTE = """<p>Tmax is the time of the maximum of the residue function, arterial delay included; 0 is the AIF. TTP
 counts from the first acquired frame. Times are finer than a frame. Slice timing is not corrected.</p>"""
-
-Settings = Mapping[str, Any]
 
 
 def write(
@@ -44,18 +44,18 @@ def write(
       found: the maps and what was found on the way, RAS.
       series: (x, y, z, time), RAS, as it was inverted.
       affine: (4, 4) of both.
-      settings: of the method, plain values.
+      settings: of the method.
       findings: of the exam and its maps.
     """
-    voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    voxel_mm = voxel_sizes(affine)
     aspect = float(voxel_mm[1] / voxel_mm[0])
     maps_png, aif_png = folder / f"{stem}_maps.png", folder / f"{stem}_aif.png"
-    title = f"{stem}, {ink.METHOD_TITLES[settings['method']]}"
+    title = f"{stem}, {ink.METHOD_TITLES[settings.method]}"
     panels.maps_picture(maps_png, found.maps, series, aspect=aspect, title=title)
     _draw_aif(aif_png, stem, found.measured, series, aspect)
     voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML
     sections = _sections(found, maps_png.read_bytes(), aif_png.read_bytes(), voxel_ml, settings, findings)
-    subtitle = f"conventional maps by {ink.METHOD_TITLES[settings['method']]}"
+    subtitle = f"conventional maps by {ink.METHOD_TITLES[settings.method]}"
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
     write_whole(folder / f"{stem}_qc.html", parts.page(stem, subtitle, created, sections))
 
@@ -137,7 +137,7 @@ def _volumes(found: ConventionalMaps, voxel_ml: float, settings: Settings) -> st
         f"> {threshold:g} s: {(tissue & (tmax > threshold)).sum() * voxel_ml:.0f} mL"
         for threshold in MAPS["tmax"].thresholds
     )
-    is_raw = settings["method"] != "parametric" and settings["tmax_offset"] == "none"
+    is_raw = settings.method != "parametric" and settings.tmax_offset == "none"
     doubt = " (raw SVD: later than the truth)" if is_raw else ""
     return f"Volume of tissue by Tmax: {late}; in all {tissue.sum() * voxel_ml:.0f} mL{doubt}."
 
@@ -170,8 +170,9 @@ def _provenance(found: ConventionalMaps, settings: Settings) -> list[tuple[str, 
     """What decided the maps: (name, text); an empty text does not apply."""
     measured = found.measured
     timing = measured.timing
-    of_method = {name: value for name, value in settings.items() if name != "fit"}
-    fit = settings["fit"] if settings["method"] == "parametric" else {}
+    of_method = dataclasses.asdict(settings)
+    of_fit = of_method.pop("fit")
+    fit = of_fit if settings.method == "parametric" else {}
     constants = {
         name: f"{constant.value:g} {constant.unit if constant.unit != '1' else ''}".strip()
         for name, constant in kinetics.CONSTANTS.items()

@@ -82,7 +82,7 @@ Whole-slice SSIM is high for both nulls, because it mostly measures background a
 of the brain mask, on the exam's own grid.</dd>
 <dt>r</dt><dd>Pearson correlation over the brain's voxels; undefined (–) for a constant map.</dd>
 <dt>Brain SSIM</dt><dd>Structural similarity (7 x 7 pixels) averaged over the brain's voxels, both maps 0 outside; data
-range = width of the map's display window.</dd>
+range = width of the range of usual values.</dd>
 <dt>MAE after one factor</dt><dd>Error that remains after each exam's map is multiplied by the one factor that fits the
 reference best: the scale of CBF and CBV is not fixed in real exams.</dd>
 <dt>÷ null</dt><dd>MAE divided by the MAE of the training median; 1 means no better than one number for all.</dd>

@@ -11,52 +11,46 @@ its signal is down in the noise, where blood and tissue share a voxel, and behin
 import dataclasses
 
 import numpy as np
-from scipy.cluster import vq
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding
 from dscgan_jax.perfusion import kinetics, signal
+from dscgan_jax.perfusion.arterial_voxels import (
+    FEW_VOXELS,
+    GIVE_CURVE,
+    MAX_REMAINDER,
+    MIN_PEAK_OVER_NOISE,
+    RETURNED,
+    CurveShape,
+    NoArterialInputError,
+    agreement,
+    check_brain,
+    choose,
+    describe,
+    is_early,
+    signal_noise,
+    tallest_of,
+    usable_of,
+)
 from dscgan_jax.perfusion.signal import BolusTiming
 
 # Which voxels are looked at.
 MIN_BASELINE_OVER_NOISE = 10.0  # in bone and air the logarithm of noise has peaks of any height
-TALLEST_SHARE = 0.05  # of the candidates, by peak: large arteries and veins fill less than this of a head
-TALLEST_VOXELS = 200  # but as many as this where there are few candidates
 
 # What an artery's curve must be.
 MIN_SIGNAL_OVER_NOISE = 4.0  # at the peak; below, a magnitude image shows its noise floor and the curve is flattened
-MIN_PEAK_OVER_NOISE = 8.0  # peak over the fluctuation before the bolus, of noise and pulsation
-MIN_PEAK_OVER_BRAIN = 1.5  # peak over the mean curve's: an artery holds many times the blood of tissue
 MIN_QUALITY = 0.25  # of a curve chosen here: voxels that hardly agree, or a single one, are no artery
-MAX_DETOUR = 0.2  # of the peak: how far a curve goes back on its way up and down
-MAX_REMAINDER = 0.5  # of the peak, level after the first pass: recirculation is lower, a step by motion is not
-
-# Which of them are taken.
-CLUSTERS = 5  # as Mouridsen et al.
-MIN_CLUSTER = 5  # fewer voxels are no cluster, and the best of this number set the standard for the others
-MIN_SCORE_SHARE = 0.7  # of the best voxels' score: a curve that is lower, later or wider by more holds less blood
-MAX_VOXELS = 20  # more would hardly lower the noise, but hold less blood each
-MAX_DEVIATIONS = 3.0  # robust standard deviations: a curve further from the median of the chosen ones is an outlier
 
 # Findings for the reader.
-FEW_VOXELS = 5
 SURE_PEAK_OVER_BRAIN = 3.0  # cortex has about twice the blood volume of the brain's mean; a higher curve is a vessel's
 FLATTENED = 0.15  # of S0, signal at the peak: by then the tissue of the same voxel gives most of it
 SURE_PEAK_OVER_NOISE = 30.0  # from here on noise does not limit the quality
-RETURNED = 0.3  # of the peak: a curve that falls so low has shown its first pass
-ARRIVAL = 0.1  # of the peak, on the rising flank: where the bolus counts as arrived
 TIME_TOLERANCE = 0.1  # frames: rounded times in a file
 
 # What a curve from a file may be.
 HIGHEST_PEAK_MM = 200.0  # a bolus of 0.1 mmol/kg peaks at 5-30 mM, undiluted contrast agent has 500-1000
 LOWEST_PEAK_MM = 0.01  # in the noise: 30 ms of echo time would lose 0.2 % of the signal
 OTHER_TIMES = {1000.0: "ms", 1 / 60: "minutes"}  # how many of them make a second's number
-
-_GIVE_CURVE = "give the AIF with --aif=FILE"
-
-
-class NoArterialInputError(InputError):
-    """No usable AIF. The caller adds subject and file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,23 +117,23 @@ def find_arterial_input(
     flat, flat_baseline = delta_r2star.reshape(-1, n_frames), baseline.reshape(-1)
     where = np.flatnonzero(candidates.reshape(-1) & (flat_baseline > 0))
     if not len(where):
-        raise NoArterialInputError(f"no AIF: the brain mask holds no voxel with signal; {_GIVE_CURVE}.")
+        raise NoArterialInputError(f"no AIF: the brain mask holds no voxel with signal; {GIVE_CURVE}.")
     curves, level = flat[where], flat_baseline[where]
-    noise = _signal_noise(curves, level, timing, echo_seconds)
+    noise = signal_noise(curves, level, timing, echo_seconds)
     bright = level > MIN_BASELINE_OVER_NOISE * noise
     if not bright.any():
-        raise NoArterialInputError(f"no AIF: before the bolus the series is mere noise; {_GIVE_CURVE}.")
-    brain = _describe(curves[bright].mean(axis=0, dtype=np.float64)[None], timing)
-    _check_brain(brain, n_frames)
+        raise NoArterialInputError(f"no AIF: before the bolus the series is mere noise; {GIVE_CURVE}.")
+    brain = describe(curves[bright].mean(axis=0, dtype=np.float64)[None], timing)
+    check_brain(brain, n_frames)
 
     first_pass = slice(timing.baseline_end, int(np.ceil(2 * brain.half_fall[0] - brain.peak_frame[0])) + 1)
-    tallest = _tallest(curves, bright, timing, first_pass)
+    tallest = tallest_of(curves, bright, timing, first_pass)
     where, curves, level = where[tallest], curves[tallest], level[tallest]
-    shape = _describe(curves, timing)
+    shape = describe(curves, timing)
     saturated = signal.signal_after(level, shape.peak, echo_seconds) < MIN_SIGNAL_OVER_NOISE * noise
-    usable = _usable(shape, brain, saturated)
-    chosen = usable[_choose(curves[usable], shape[usable], timing, first_pass)]
-    clipped = int((_is_early(shape, brain) & saturated).sum())
+    usable = usable_of(shape, brain, saturated)
+    chosen = usable[choose(curves[usable], shape[usable], timing, first_pass)]
+    clipped = int((is_early(shape, brain) & saturated).sum())
     found = []
     if len(chosen) < clipped:
         text = f"{clipped} early voxels were not taken as AIF because their signal falls to the noise floor"
@@ -183,7 +177,7 @@ def arterial_input_from_mask(
             f"arterial mask: expected it within the brain, {inside} of its {mask.sum()} voxels are there; check that "
             "it was drawn on this series."
         )
-    brain_peak = _describe(delta_r2star[brain].mean(axis=0, dtype=np.float64)[None], timing).peak[0]
+    brain_peak = describe(delta_r2star[brain].mean(axis=0, dtype=np.float64)[None], timing).peak[0]
     outside = int(mask.sum()) - inside
     found = []
     if outside:
@@ -223,7 +217,7 @@ def arterial_input_from_curve(
     _check_times(seconds, frame_seconds)
     _check_concentration(concentration)
     delta_r2star = kinetics.delta_r2star_of(concentration, kinetics.BLOOD_RELAXIVITY)
-    shape = _describe(delta_r2star[None], BolusTiming(0, 0, 0, n_frames - 1))
+    shape = describe(delta_r2star[None], BolusTiming(0, 0, 0, n_frames - 1))
     quality = min(shape.smoothness(), shape.returned())
     return _arterial_input(delta_r2star, None, quality, "curve", [], shape, frame_seconds)
 
@@ -270,218 +264,6 @@ def _unit_guess(peak: float) -> str:
     return "no unit explains that"
 
 
-# ---------------------------------------------------------------------------------------------- shape of a curve
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shape:
-    """Measures of each curve, (curve,) each. Times in frames; NaN where a flank is not seen.
-
-    Attributes:
-      peak: height.
-      peak_frame, half_rise, half_fall, arrival: finer than a frame.
-      noise: standard deviation before the bolus.
-      detour: sum of the steps down before the peak and up before the last frame above half of it, of the peak.
-      remainder: median level behind the first pass, of the peak; that of the last frame where the exam ends before.
-      lowest_after: lowest level behind the peak, of the peak.
-    """
-
-    peak: np.ndarray
-    peak_frame: np.ndarray
-    half_rise: np.ndarray
-    half_fall: np.ndarray
-    arrival: np.ndarray
-    noise: np.ndarray
-    detour: np.ndarray
-    remainder: np.ndarray
-    lowest_after: np.ndarray
-
-    def __getitem__(self, rows: np.ndarray) -> "_Shape":
-        return _Shape(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
-
-    @property
-    def width(self) -> np.ndarray:
-        """FWHM, frames."""
-        return self.half_fall - self.half_rise
-
-    def stands_out(self) -> np.ndarray:
-        """Whether a curve rises above the fluctuation before it and comes back."""
-        return (self.peak > MIN_PEAK_OVER_NOISE * self.noise) & (np.abs(self.remainder) < MAX_REMAINDER)
-
-    def smoothness(self) -> float:
-        """Of the first curve, 0..1."""
-        return float(np.clip(1.0 - self.detour[0], 0.0, 1.0))
-
-    def returned(self) -> float:
-        """How much of the first curve's fall the exam shows, 0..1."""
-        return float(np.clip((1.0 - self.lowest_after[0]) / (1.0 - RETURNED), 0.0, 1.0))
-
-
-def _describe(curves: np.ndarray, timing: BolusTiming) -> _Shape:
-    """Shapes of (curve, time) whose peak lies between the end of the baseline and the frame after the mean's peak."""
-    n_curves, n_frames = curves.shape
-    rows, frames = np.arange(n_curves), np.arange(n_frames)
-    last = min(timing.peak_frame + 1, n_frames - 1)
-    top = timing.baseline_end + curves[:, timing.baseline_end : last + 1].argmax(axis=1)
-    middle = np.clip(top, 1, n_frames - 2)
-    left, centre, right = (curves[rows, middle + step] for step in (-1, 0, 1))
-    shift, height = signal.parabola_top(left, centre, right)
-    inside = middle == top
-    shift, peak = np.where(inside, shift, 0.0), np.where(inside, height, curves[rows, top])
-    half_rise = _crossing(curves, top, 0.5 * peak, -1)
-    half_fall = _crossing(curves, top, 0.5 * peak, +1)
-
-    step, scale = np.diff(curves, axis=1), np.where(peak > 0, peak, np.inf)
-    up = (frames[:-1] >= timing.baseline_end) & (frames[:-1] < top[:, None])
-    last_high = n_frames - 1 - (curves >= 0.5 * peak[:, None])[:, ::-1].argmax(axis=1)
-    down = (frames[:-1] >= top[:, None]) & (frames[:-1] < last_high[:, None])
-    detour = (np.where(up, np.maximum(-step, 0), 0) + np.where(down, np.maximum(step, 0), 0)).sum(axis=1) / scale
-    fallen = np.where(np.isfinite(half_fall), half_fall, n_frames)
-    behind = frames >= (2 * fallen - top)[:, None]  # as long again as it took to fall by half
-    behind |= frames == n_frames - 1
-    remainder = np.nanmedian(np.where(behind, curves, np.nan), axis=1) / scale
-    lowest = np.where(frames > top[:, None], curves, np.inf).min(axis=1) / scale
-    begin, end = timing.baseline_begin, timing.baseline_end
-    calm = curves[:, begin : max(end - (end - begin) // 4, begin + 2)]  # arteries fill before the mean curve shows it
-    return _Shape(
-        peak=peak,
-        peak_frame=top + shift,
-        half_rise=half_rise,
-        half_fall=half_fall,
-        arrival=_crossing(curves, top, ARRIVAL * peak, -1),
-        noise=calm.std(axis=1) if end > begin else np.zeros(n_curves),
-        detour=detour,
-        remainder=remainder,
-        lowest_after=np.minimum(lowest, 1.0),
-    )
-
-
-def _crossing(curves: np.ndarray, top: np.ndarray, level: np.ndarray, direction: int) -> np.ndarray:
-    """(curve,) frame where each curve, followed from its peak back (-1) or on (+1), falls below the level, or NaN."""
-    n_frames = curves.shape[1]
-    frames = np.arange(n_frames)
-    below = (curves < level[:, None]) & (direction * (frames - top[:, None]) > 0)
-    found = below.any(axis=1)
-    first = below.argmax(axis=1) if direction > 0 else n_frames - 1 - below[:, ::-1].argmax(axis=1)
-    first = np.where(found, first, top)
-    rows, inner = np.arange(len(curves)), np.where(found, first - direction, top)
-    low, high = curves[rows, first], curves[rows, inner]
-    share = np.where(found, (high - level) / np.where(found, high - low, 1.0), np.nan)
-    return inner + direction * share
-
-
-def _signal_noise(curves: np.ndarray, baseline: np.ndarray, timing: BolusTiming, echo_seconds: float) -> float:
-    """Standard deviation of the noise, scanner units, from neighbouring baseline frames of all voxels.
-
-    Args:
-      curves: (voxel, time) ΔR2*.
-      baseline: (voxel,) S0, scanner units.
-      timing: baseline and bolus.
-      echo_seconds: TE.
-    """
-    calm = signal.signal_after(baseline[:, None], curves[:, timing.baseline_begin : timing.baseline_end], echo_seconds)
-    return float(signal.robust_sd(np.diff(calm, axis=1), 0.0) / np.sqrt(2))
-
-
-# ------------------------------------------------------------------------------------------------ choice of voxels
-
-
-def _check_brain(brain: _Shape, n_frames: int) -> None:
-    """Refuses an exam whose mean curve shows no first pass."""
-    if not brain.peak[0] > MIN_PEAK_OVER_NOISE * brain.noise[0]:
-        raise NoArterialInputError(f"no AIF: the brain's mean curve shows no bolus; {_GIVE_CURVE}.")
-    if not np.isfinite(brain.width[0]):
-        raise NoArterialInputError(
-            f"no AIF: the brain's mean curve does not rise and fall to half of its peak within the {n_frames} frames; "
-            f"give the whole series, or {_GIVE_CURVE}."
-        )
-
-
-def _tallest(curves: np.ndarray, bright: np.ndarray, timing: BolusTiming, first_pass: slice) -> np.ndarray:
-    """Rows of the highest curves (voxel, time), highest first, of voxels that are bright and whose curve returns."""
-    height = curves[:, timing.baseline_end : timing.peak_frame + 2].max(axis=1)
-    behind = curves[:, min(first_pass.stop, curves.shape[1] - 1) :].mean(axis=1)
-    possible = bright & (np.abs(behind) < MAX_REMAINDER * height)  # not where a border has moved
-    n_tallest = min(max(TALLEST_VOXELS, int(TALLEST_SHARE * bright.sum())), int(possible.sum()))
-    return np.argsort(-np.where(possible, height, -np.inf), kind="stable")[:n_tallest]
-
-
-def _is_early(shape: _Shape, brain: _Shape) -> np.ndarray:
-    """(curve,) bool, whether a curve comes before the brain's mean curve."""
-    return (shape.half_rise <= brain.half_rise) & (shape.peak_frame <= brain.peak_frame)
-
-
-def _usable(shape: _Shape, brain: _Shape, saturated: np.ndarray) -> np.ndarray:
-    """Rows of the curves that are like an artery's and stay above the noise floor.
-
-    Args:
-      shape: of the curves.
-      brain: of the brain's mean curve.
-      saturated: (curve,) whether the signal falls to the noise floor.
-
-    Raises:
-      NoArterialInputError: there is none.
-    """
-    early = _is_early(shape, brain)
-    narrow = early & (shape.width < brain.width)
-    clean = narrow & shape.stands_out() & (shape.detour < MAX_DETOUR) & (shape.peak > MIN_PEAK_OVER_BRAIN * brain.peak)
-    if not clean.any():
-        raise NoArterialInputError(
-            f"no AIF: of the {len(early)} highest curves {early.sum()} come before the brain's mean, {narrow.sum()} of "
-            f"these are narrower, and none of these is smooth, high and returns; {_GIVE_CURVE}."
-        )
-    usable = np.flatnonzero(clean & ~saturated)
-    if not len(usable):
-        raise NoArterialInputError(
-            f"no AIF: in all {clean.sum()} voxels with an arterial curve the signal falls to the noise floor; "
-            f"{_GIVE_CURVE}."
-        )
-    return usable
-
-
-def _choose(curves: np.ndarray, shape: _Shape, timing: BolusTiming, first_pass: slice) -> np.ndarray:
-    """Rows of the curves to average: the best of the best cluster, without outliers."""
-    since = shape.peak_frame - (timing.baseline_end - 1)  # the last frame before the bolus reached the brain
-    within = curves[:, first_pass].sum(axis=1) / np.abs(curves[:, timing.baseline_end :]).sum(axis=1)
-    score = shape.peak / (since * shape.width) * within
-    rows = np.arange(len(curves))
-    for _ in range(2):
-        if len(rows) > MAX_VOXELS:
-            rows = rows[_best_cluster(curves[rows, first_pass], shape.half_fall[rows], score[rows])]
-    rows = rows[np.argsort(-score[rows], kind="stable")]
-    rows = rows[score[rows] >= MIN_SCORE_SHARE * score[rows[:MIN_CLUSTER]].mean()][:MAX_VOXELS]
-    return np.sort(rows[_agreeing(curves[rows, timing.baseline_begin :] / shape.peak[rows, None])])
-
-
-def _agreeing(unit: np.ndarray) -> np.ndarray:
-    """(curve,) bool: curves of height 1 that are no further from their median than noise makes the others."""
-    distance = np.sqrt(((unit - np.median(unit, axis=0)) ** 2).mean(axis=1))
-    return distance <= np.median(distance) + MAX_DEVIATIONS * signal.robust_sd(distance)
-
-
-def _best_cluster(curves: np.ndarray, half_fall: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Rows of the cluster with the best median score.
-
-    k-means on curves of area 1, begun from groups of like half-fall, so that the clusters are the same each time.
-    """
-    unit = curves / curves.sum(axis=1, keepdims=True)
-    groups = np.array_split(np.argsort(half_fall, kind="stable"), CLUSTERS)
-    centres, _ = vq.kmeans(unit, np.stack([unit[group].mean(axis=0) for group in groups]))
-    label, _ = vq.vq(unit, centres)
-    large = [cluster for cluster in range(len(centres)) if (label == cluster).sum() >= MIN_CLUSTER]
-    best = max(large, key=lambda cluster: np.median(score[label == cluster]))
-    return np.flatnonzero(label == best)
-
-
-def _agreement(curves: np.ndarray, mean: np.ndarray, begin: int) -> float:
-    """0..1: 1 - median over the curves of the area between each and the mean, both with area 1 from `begin` on."""
-    unit = curves[:, begin:] / np.maximum(
-        np.abs(curves[:, begin:]).sum(axis=1, keepdims=True), np.finfo(np.float32).tiny
-    )
-    between = np.abs(unit - mean[begin:] / np.abs(mean[begin:]).sum()).sum(axis=1)
-    return float(np.clip(1.0 - np.median(between), 0.0, 1.0)) * min(len(curves) / FEW_VOXELS, 1.0)
-
-
 # ---------------------------------------------------------------------------------------------------- result
 
 
@@ -513,17 +295,17 @@ def _of_voxels(
     curves = delta_r2star.reshape(-1, delta_r2star.shape[-1])[where]
     mean = curves.mean(axis=0, dtype=np.float64)
     # The user's voxels may be later than the mean curve of the brain.
-    shape = _describe(mean[None], timing if source == "auto" else dataclasses.replace(timing, peak_frame=len(mean) - 1))
+    shape = describe(mean[None], timing if source == "auto" else dataclasses.replace(timing, peak_frame=len(mean) - 1))
     over_noise = float(min(shape.peak[0] / shape.noise[0], 999.0)) if shape.noise[0] > 0 else 999.0
     if not (shape.stands_out()[0] and np.isfinite(shape.half_rise[0])):
         raise NoArterialInputError(
             f"no bolus in the mean curve of the {len(where)} arterial voxels: its peak is {over_noise:.1f} times the "
             f"noise (expected {MIN_PEAK_OVER_NOISE:g}) and {shape.remainder[0]:.0%} of it remain afterwards (expected "
-            f"less than {MAX_REMAINDER:.0%}); choose other voxels or {_GIVE_CURVE}."
+            f"less than {MAX_REMAINDER:.0%}); choose other voxels or {GIVE_CURVE}."
         )
     over_brain = shape.peak[0] / brain_peak if brain_peak > 0 else np.inf
     parts = {
-        "agreement of the voxels": _agreement(curves, mean, timing.baseline_end),
+        "agreement of the voxels": agreement(curves, mean, timing.baseline_end),
         "smoothness": shape.smoothness(),
         "peak over noise": over_noise / SURE_PEAK_OVER_NOISE,
         "peak over the brain's": (over_brain - 1.0) / (SURE_PEAK_OVER_BRAIN - 1.0),
@@ -533,7 +315,7 @@ def _of_voxels(
     if source == "auto" and parts[weakest] < MIN_QUALITY:
         raise NoArterialInputError(
             f"no AIF: the {len(where)} most arterial voxels give a curve of quality {parts[weakest]:.2f} in {weakest}, "
-            f"expected {MIN_QUALITY:g}; {_GIVE_CURVE}."
+            f"expected {MIN_QUALITY:g}; {GIVE_CURVE}."
         )
     lowest = float(signal.signal_after(1.0, np.median(curves[:, timing.baseline_end :].max(axis=1)), echo_seconds))
     found = [*found, *_doubts(len(where), float(over_brain), lowest)]
@@ -569,7 +351,7 @@ def _arterial_input(
     quality: float,
     source: str,
     found: list[Finding],
-    shape: _Shape,
+    shape: CurveShape,
     frame_seconds: float,
 ) -> ArterialInput:
     """The result, with a warning where the exam ends within the first pass of the curve (time,) of this shape."""

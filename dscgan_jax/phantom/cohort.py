@@ -111,7 +111,7 @@ def phantom_folder(
         return folder
     if announce is not None:
         need = disk_need_bytes(wanted.preset, wanted.subjects, wanted.size, wanted.slices)
-        announce(f"Drawing {wanted.subjects} {wanted.preset} phantom exams into {folder} (about {_readable(need)}).")
+        announce(f"Simulating {wanted.subjects} {wanted.preset} phantom exams into {folder} (about {_readable(need)}).")
     try:
         return write_cohort(
             folder, progress=progress, **{key: value for key, value in settings.items() if key != "phantom_version"}
@@ -221,7 +221,7 @@ def _check_disk(folder: pathlib.Path, need: int) -> None:
     if free < need:
         raise InputError(
             f"{folder}: phantom exams need about {_readable(need)}, {_readable(free)} are free; free some space, "
-            "draw fewer subjects (--config.phantom.subjects=) or choose another --config.data.cache_dir."
+            "simulate fewer or smaller exams, or choose another folder."
         )
 
 

@@ -268,6 +268,20 @@ def absent_arterial_curve(world, tmp_path):
     return deconvolve(world, tmp_path, series_of(world), "--aif=nowhere.tsv"), "nowhere.tsv"
 
 
+def decimal_comma(world, tmp_path):
+    return deconvolve(world, tmp_path, series_of(world), "--tr=1,5"), "--tr is '1,5'; expected a number"
+
+
+def unknown_flag_with_a_value(world, tmp_path):
+    return deconvolve(world, tmp_path, series_of(world), "--arterial", "auto"), "Unknown command line flag 'arterial'"
+
+
+def predict_with_a_folder_that_is_no_run(world, tmp_path):
+    arguments, output, how = predict(world, tmp_path, series_of(world))
+    arguments[1] = f"--workdir={tmp_path}"
+    return [arguments, output, how], "holds no checkpoints; give the --workdir of a trained run"
+
+
 def deconvolution_without_bolus(world, tmp_path):
     flat = lambda data: data[..., 5:6] + 0 * data  # noqa: E731
     return deconvolve(world, tmp_path, rewritten(world, tmp_path, flat)), "bolus"
@@ -324,6 +338,9 @@ CASES = [
     arterial_curve_of_another_time_step,
     arterial_mask_outside_the_brain,
     absent_arterial_curve,
+    decimal_comma,
+    unknown_flag_with_a_value,
+    predict_with_a_folder_that_is_no_run,
     deconvolution_without_bolus,
     unknown_scale,
     deconvolution_of_nothing,
@@ -512,9 +529,17 @@ def test_exams_that_were_moved_keep_their_splits_and_others_are_scored_under_the
     shutil.copytree(world[0] / "run", run)
     moved = exams_copy(world, tmp_path)
     (moved / "participants.tsv").unlink()
+    truth = tmp_path / "maps"
+    truth.mkdir()
+    for path in moved.rglob("*_tmax.nii.gz"):
+        shutil.copy(path, truth)
     before = (run / "evaluation/test/subjects.csv").read_text().splitlines()
     program("--mode=evaluate", f"--workdir={run}", f"--config.data.root={moved}/", check=True)
     after = (run / "evaluation/test/subjects.csv").read_text().splitlines()
+    given = [f"--maps={truth}", f"--workdir={run}", f"--config.data.root={moved}"]
+    program("--mode=evaluate", *given, check=True)
+    of_maps = json.loads((run / "evaluation/maps-test/summary.json").read_text())
+    assert of_maps["subjects"] == json.loads((run / "evaluation/test/summary.json").read_text())["subjects"]
     assert [row.split(",")[:4] for row in before] == [row.split(",")[:4] for row in after]
 
     others = tmp_path / "others"

@@ -130,7 +130,10 @@ def fields_of(config, path=""):
         ),
         (["--mode=predict", "--motion=none", "--config.data.motion=rigid"], "say the same"),
         # values
-        (["--mode=predict", "--accept=nonsense"], "--accept=nonsense: no exam is refused for that"),
+        (
+            ["--mode=predict", "--accept=nonsense"],
+            "--accept=nonsense: expected names of findings that can reject an exam: frame_length",
+        ),
         (["--mode=predict", "--workdir=~nosuchuser/run"], "--workdir=~nosuchuser/run: the home folder is not known"),
         (
             ["--config.data.root=~nosuchuser/exams"],

@@ -40,3 +40,13 @@ def test_a_folder_prints_its_warnings_by_subject_and_counts_its_notes(capsys):
     assert capsys.readouterr().out == "2 exams: warning: it moved by 4 mm\n"
     output.print_folder_findings({"sub-3": []}, options.FOLDER)
     assert capsys.readouterr().out == ""
+
+
+def test_a_bar_appears_with_the_first_exam_that_is_done(capsys):
+    bar = output.Bar(3, "reading")
+    bar.close()
+    assert capsys.readouterr().err == ""
+    bar.update(1)
+    bar.update(2)
+    bar.close()
+    assert "reading: 100%" in capsys.readouterr().err

@@ -232,6 +232,20 @@ def test_an_exam_from_arrays_is_the_one_that_is_read_from_their_files(tmp_path):
         np.testing.assert_array_equal(made.maps[name], values)
 
 
+def test_lists_and_a_name_to_accept_make_the_same_exam_as_arrays_and_tuples():
+    series, maps, mask = fake_arrays()
+    given = {"repetition_time": FRAME_SECONDS}
+    made = Exam.from_arrays(series, AFFINE, mask=mask, maps=maps, accept=("frame_order", "truncated"), **given)
+    lists = {name: values.tolist() for name, values in maps.items()}
+    same = Exam.from_arrays(
+        series.tolist(), AFFINE.tolist(), mask=mask.tolist(), maps=lists, accept="frame_order, truncated", **given
+    )
+    np.testing.assert_array_equal(same.series, made.series)
+    np.testing.assert_array_equal(same.mask, made.mask)
+    np.testing.assert_array_equal(same.maps["tmax"], made.maps["tmax"])
+    assert same.findings == made.findings
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -241,6 +255,9 @@ def test_an_exam_from_arrays_is_the_one_that_is_read_from_their_files(tmp_path):
         ({"maps": {"rcbf": np.ones((16, 16, 3))}}, "there is no map 'rcbf'"),
         ({"series": np.zeros((16, 16, 3))}, r"expected a series \(x, y, z, time\)"),
         ({"series": np.zeros((16, 16, 3, 40))}, "zero everywhere"),
+        ({"affine": np.diag([2.0, 0, 6.0, 1.0])}, "affine"),
+        ({"affine": np.eye(3)}, "affine"),
+        ({"accept": "nonsense"}, "--accept=nonsense: expected names of findings that can reject an exam"),
     ],
 )
 def test_arrays_that_make_no_exam_are_refused_in_one_line(changes, message):

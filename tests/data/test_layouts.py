@@ -111,6 +111,16 @@ def test_empty_and_unknown_folders_and_layouts_are_refused(tmp_path):
         layouts.find_subjects(tmp_path, "isles2017")
 
 
+def test_a_folder_of_dicom_says_to_convert_it(tmp_path):
+    (tmp_path / "series 3").mkdir()
+    (tmp_path / "series 3" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(200))
+    with pytest.raises(InputError, match="it holds DICOM files: convert them first"):
+        layouts.find_subjects(tmp_path, "bids")
+    (tmp_path / "series 3" / "IM0001").write_bytes(bytes(400))
+    with pytest.raises(InputError, match="check the folder"):
+        layouts.find_subjects(tmp_path, "bids")
+
+
 def test_the_same_file_twice_is_refused(tmp_path):
     folder = write_fake_exam(tmp_path)
     (folder / "sub-0001_tmax.nii").write_bytes(b"")

@@ -17,6 +17,7 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import records, sources
 from dscgan_jax.evaluation import score as scoring
 from dscgan_jax.evaluation.sources import FolderSource
+from dscgan_jax.maps import MAPS
 
 SHAPE = (16, 20, 3)
 AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])  # 0.02 ml a voxel
@@ -72,6 +73,16 @@ def score(exams, given, out, *, scaling=SCALING, medians=MEDIANS, checkpoint=Non
     protocol = scoring.Protocol("test", SETTINGS, scaling, medians)
     scores = scoring.score(exams, wanted, protocol, progress=False)
     return scoring.write(scores, protocol, scoring.About(DATA, checkpoint), out)
+
+
+def test_how_maps_are_displayed_decides_no_score(exams, tmp_path, monkeypatch):
+    folder = write_maps(tmp_path / "maps", {(files.subject, "tmax"): tmax_map() for files in exams})
+    score(exams, [folder], tmp_path / "before")
+    other = dataclasses.replace(MAPS["tmax"], window=(2.0, 5.0))
+    monkeypatch.setitem(MAPS, "tmax", other)
+    score(exams, [folder], tmp_path / "after")
+    before, after = ((tmp_path / name / "subjects.csv").read_text() for name in ("before", "after"))
+    assert before == after and "nan" not in before
 
 
 def rows_of(out, **where):
@@ -171,6 +182,15 @@ def test_the_phantoms_truth_is_told_and_unknown_stays_empty(scored):
     first, second = (rows_of(scored[1], source="blank", subject=subject)[0] for subject in ("sub-1", "sub-2"))
     assert first["moved"] is True and first["truncated"] is False
     assert second["moved"] is None and second["truncated"] is None
+
+
+def test_a_file_from_before_a_column_was_added_is_read(scored, tmp_path):
+    lines = [line.split(",") for line in (scored[1] / "subjects.csv").read_text().splitlines()]
+    younger = lines[0].index("brain_scale")
+    path = tmp_path / "subjects.csv"
+    path.write_text("\n".join(",".join(line[:younger] + line[younger + 1 :]) for line in lines) + "\n")
+    whole = records.read_subjects(scored[1] / "subjects.csv")
+    assert records.read_subjects(path) == [row | {"brain_scale": None} for row in whole]
 
 
 def test_summary_is_recomputed_from_the_subjects_alone(scored):

@@ -16,7 +16,7 @@ from dscgan_jax.perfusion.motion import Realignment
 from dscgan_jax.perfusion.signal import BolusTiming
 
 SHAPE, FRAMES = (8, 8, 2), 30
-PARAMETRIC = dataclasses.asdict(Settings())
+PARAMETRIC = Settings()
 
 
 def found(
@@ -52,9 +52,7 @@ def found(
 
 def page(result, tmp_path, settings=PARAMETRIC, findings=()):
     series = np.full((*SHAPE, FRAMES), 500.0, np.float32)
-    judged = conventional.judge(
-        result.measured, result.maps["tmax"][result.measured.tissue], Settings(settings["method"])
-    )
+    judged = conventional.judge(result.measured, result.maps["tmax"][result.measured.tissue], settings)
     write(
         tmp_path,
         "sub-1",
@@ -99,9 +97,9 @@ def test_flow_without_echo_time_and_reference_has_no_unit(tmp_path):
 
 
 def test_raw_svd_is_labelled_and_shifted_svd_says_by_how_much(tmp_path):
-    svd = PARAMETRIC | {"method": "osvd"}
+    svd = Settings(method="osvd")
     assert "raw SVD: later than the truth" in page(found(), tmp_path, svd)
-    shifted = page(found(shift=-2.5), tmp_path, svd | {"tmax_offset": "healthy"})
+    shifted = page(found(shift=-2.5), tmp_path, dataclasses.replace(svd, tmax_offset="healthy"))
     assert "raw SVD" not in shifted and "shifted by -2.50 s" in shifted
 
 

@@ -25,8 +25,8 @@ MIN_REPEATS = 3  # voxels: the same 32-bit number in so many of them, far from a
 FAR = 6.0
 CONSTANT_SHARE = 0.999  # of the brain
 MARGIN_SECONDS = 30.0  # after the end of the exam: frames that were cut off, times that count from the injection
-HIGH_OVER_WINDOW = 5.0  # times the display window: the 99th percentile of times in seconds stays below
-MEDIAN_OVER_WINDOW = 2.0  # the same for the median of flow and volume: 1.0 where nobody scaled them
+HIGH_OVER_USUAL = 5.0  # times the usual highest value: the 99th percentile of times in seconds stays below
+MEDIAN_OVER_USUAL = 2.0  # the same for the median of flow and volume: 1.0 where nobody scaled them
 
 # Against the other exams.
 FEWEST_EXAMS = 4  # to compare with: of three, one cannot be called the odd one
@@ -35,8 +35,8 @@ UNUSUAL_FACTOR = 4.0  # a warning
 WEAKEST_SHARE = 0.5  # of the factor, in logarithms: a disease moves spread and top, and leaves the middle
 TOP_FACTOR = 5.0  # times the exams' median top: such a top alone would be the network's range
 SEVERE_TOP_FACTOR = 10.0  # then nothing but such values would be seen of the range
-# Times the display window: up to here a top is pathology, whatever the others have; beyond it is a warning.
-TOP_OVER_WINDOW = 3.0
+# Times the usual highest value: up to here a top is pathology, whatever the others have; beyond it is a warning.
+TOP_OVER_USUAL = 3.0
 FLAT_FACTOR = 20.0  # times narrower than the others': no tissue is that even
 
 
@@ -280,18 +280,14 @@ def _check_unit(name: str, inside: np.ndarray, found: Findings) -> None:
     if not inside.size:
         return
     usual, high = np.percentile(inside, (95, 99))
-    window, relative = MAPS[name].window[1], name in ("cbf", "cbv")
+    most, relative = MAPS[name].usual[1], name in ("cbf", "cbv")
     if usual < _TISSUE[name].smallest:
         # Flow and volume are often relative, normalised to something: that can be learned.
-        _tell_unit(
-            name, inside, f"95 % of the brain lies below {usual:.3g}", found.warning if relative else found.error
-        )
-    elif (
-        relative and np.median(inside) > MEDIAN_OVER_WINDOW * window
-    ):  # their highest values are vessels and failed fits
-        _tell_unit(name, inside, f"no more than {MEDIAN_OVER_WINDOW * MAPS[name].window[1]:g} is usual", found.warning)
-    elif not relative and high > HIGH_OVER_WINDOW * window:
-        _tell_unit(name, inside, f"1 % of the brain lies above {high:.4g}", found.warning)
+        _tell_unit(name, inside, f"95 % of the brain is below {usual:.3g}", found.warning if relative else found.error)
+    elif relative and np.median(inside) > MEDIAN_OVER_USUAL * most:  # their highest values are vessels and failed fits
+        _tell_unit(name, inside, f"no more than {MEDIAN_OVER_USUAL * most:g} is usual", found.warning)
+    elif not relative and high > HIGH_OVER_USUAL * most:
+        _tell_unit(name, inside, f"1 % of the brain is above {high:.4g}", found.warning)
 
 
 def _tell_unit(name: str, inside: np.ndarray, what: str, tell: Callable[[str, str, float], None]) -> None:
@@ -418,18 +414,18 @@ def _compared(name: str, one: MapNumbers, usual: MapNumbers) -> Finding | None:
     if apart > UNUSUAL_FACTOR and together:
         text = (
             f"the {name} map is {apart:.3g} times as {'high' if factor > 1 else 'low'} as those of the other exams "
-            "(median "
-            f"{one.median:.4g}, spread {one.spread:.4g}, theirs {usual.median:.4g} and {usual.spread:.4g} {unit})"
+            f"(median {one.median:.4g}, spread {one.spread:.4g}, theirs {usual.median:.4g} and {usual.spread:.4g} "
+            f"{unit})"
         )
         if apart > UNIT_FACTOR:
             return Finding("map_unlike_others", "error", text + ": another unit or scale? convert it", round(factor, 4))
         return Finding("map_unlike_others", "warning", text, round(factor, 4))
-    if one.top > TOP_FACTOR * usual.top and one.top > TOP_OVER_WINDOW * MAPS[name].window[1]:
-        severe = one.top > SEVERE_TOP_FACTOR * usual.top and one.top > HIGH_OVER_WINDOW * MAPS[name].window[1]
+    if one.top > TOP_FACTOR * usual.top and one.top > TOP_OVER_USUAL * MAPS[name].usual[1]:
+        severe = one.top > SEVERE_TOP_FACTOR * usual.top and one.top > HIGH_OVER_USUAL * MAPS[name].usual[1]
         text = (
-            f"the {name} map reaches {one.top:.4g} {unit} (99.9 % lie below), those of the other exams "
-            f"{usual.top:.4g}: the "
-            "range of the network would be this exam's; remove such values if they are failed fits"
+            f"the {name} map reaches {one.top:.4g} {unit} (99.9 % are below), those of the other exams "
+            f"{usual.top:.4g}: the range of the network would be this exam's; remove such values if they "
+            "are failed fits"
         )
         return Finding("map_unlike_others", "error" if severe else "warning", text, one.top)
     if one.spread * FLAT_FACTOR < usual.spread:
@@ -450,8 +446,7 @@ def _elsewhere(name: str, one: MapNumbers, usual: MapNumbers) -> Finding | None:
         return None
     text = (
         f"the median of the {name} map is {one.median:.4g} {MAPS[name].unit}, in other exams {usual.median:.4g}: the "
-        "file of "
-        "another map, or times from another start? export it again"
+        "file of another map, or times from another start? export it again"
     )
     return Finding("map_unlike_others", "error" if apart > UNIT_FACTOR else "warning", text, one.median)
 

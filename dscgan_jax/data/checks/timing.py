@@ -259,7 +259,7 @@ def _tell_header_alone(seconds: float, placeholder: bool, found: Findings) -> No
         found.warning(
             FRAME.name,
             "the header says frames of exactly 1 s, which image libraries write when they join volumes, "
-            "and nothing else tells the frame length: check it",
+            "and nothing else gives the frame length: check it",
             seconds,
             FRAME.flag,
         )

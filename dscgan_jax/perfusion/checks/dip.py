@@ -16,7 +16,6 @@ class Dip:
       level: signal before it.
       fall: signal lost at the bottom.
       begin, end: where a quarter of it is lost, before and behind the bottom.
-      half_begin, half_end: where half of it is lost.
     """
 
     bottom: int
@@ -24,8 +23,6 @@ class Dip:
     fall: float
     begin: float
     end: float
-    half_begin: float
-    half_end: float
 
 
 def find_dip(mean: np.ndarray) -> Dip | None:
@@ -48,8 +45,6 @@ def find_dip(mean: np.ndarray) -> Dip | None:
         fall,
         crossing(lost, bottom, LEVEL, -1),
         crossing(lost, bottom, LEVEL, 1),
-        crossing(lost, bottom, 0.5, -1),
-        crossing(lost, bottom, 0.5, 1),
     )
 
 
