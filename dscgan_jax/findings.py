@@ -83,6 +83,7 @@ NAMES = {
     "signal_clipped": "signal far brighter than the brain, clipped",
     "brain_from_mask": "no brain found in the series: what is outside the given mask was set to zero",
     "unlike_training": "exam unlike those that the network was trained on",
+    "seen_in_training": "exam of another cohort that the network may have been trained on",
     "air_reaches_network": "network whose maps depend on what is outside the brain",
     # conventional maps
     "arterial_few_voxels": "AIF from few voxels",

@@ -5,7 +5,6 @@ dscgan-jax deconvolve exam.nii.gz maps/                                         
 python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate
 """
 
-import contextlib
 import os
 import pathlib
 import re
@@ -351,9 +350,10 @@ def default_workdir() -> pathlib.Path:
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; whatever is wrong with it is one line too."""
     if (text := command.help_of(argv, {name: flags.FLAGS[name] for name in options.FLAGS})) is not None:
-        with contextlib.suppress(BrokenPipeError):  # `--help | head` reads no further
+        try:
             print(text, flush=True)
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what Python flushes at its end
+        except BrokenPipeError:  # `--help | head` reads no further, and Python flushes once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     try:
         argv = command.with_flags_for_words(argv, _takes_value)

@@ -3,10 +3,9 @@
 import pathlib
 
 import ml_collections
-import tqdm
 
 from dscgan_jax.app import options, places
-from dscgan_jax.app.output import print_findings, print_folder_findings
+from dscgan_jax.app.output import print_findings, print_folder_findings, progress_bar
 from dscgan_jax.data import exams
 from dscgan_jax.errors import InputError
 from dscgan_jax.methods import folder
@@ -39,7 +38,7 @@ def _run_folder(config: ml_collections.ConfigDict, output: pathlib.Path, aif: st
     settings = settings_of(config)
     subjects = places.find_subjects(places.with_root(config))
     folder.check_folder(subjects, output, aif)
-    with tqdm.tqdm(total=len(subjects), unit="exam", desc="deconvolving", dynamic_ncols=True) as bar:
+    with progress_bar(len(subjects), "deconvolving") as bar:
         refused, findings = folder.deconvolve_folder(settings, subjects, output, aif, bar.update)
     print_folder_findings(findings, options.FOLDER)
     for subject, reason in refused.items():

@@ -86,7 +86,7 @@ def of_run(
     collected = _Collected(sources)
     scores = score.score(subjects, sources, protocol, look_for_motion=False, each=collected.add)
     # The run's own exams were compared when they were prepared.
-    compared = {} if same else collected.compared(subjects)
+    compared = {} if same else _together(collected.compared(subjects), _seen(subjects, data))
     scores = dataclasses.replace(scores, findings=_together(scores.findings, compared))
 
     of_network = _together(network.findings, compared)
@@ -149,7 +149,10 @@ def of_maps(
     collected = _Collected(sources)
     scores = score.score(subjects, sources, protocol, known=known, look_for_motion=of_run, each=collected.add)
     if of_run:
-        scores = dataclasses.replace(scores, findings=_together(scores.findings, collected.compared(subjects)))
+        seen = _seen(subjects, data) if splits is None else {}
+        scores = dataclasses.replace(
+            scores, findings=_together(_together(scores.findings, collected.compared(subjects)), seen)
+        )
     about = score.About(
         data=data.summary | {"scored_source": trained.data.root},
         config_sha256=settings.sha256(config),
@@ -202,6 +205,15 @@ class _Collected:
         """What is odd about an exam's reference maps beside those of the others."""
         accept = {files.subject: files.overrules.accept for files in subjects}
         return folder_checks.compare_numbers(self._numbers, accept)
+
+
+def _seen(subjects: list[exams.SubjectFiles], data: DataRecord) -> dict[str, tuple[Finding, ...]]:
+    """What says of exams that are not the run's that it may have been trained on some of them all the same."""
+    text = (
+        "name and size of the series are those of an exam that the network was trained on: its scores may be too good"
+    )
+    finding = Finding("seen_in_training", "warning", text)
+    return {one: (finding,) for one in places.known_to_run(subjects, data) if data.splits.get(one) == "train"}
 
 
 def _together(

@@ -8,23 +8,12 @@ import tqdm
 from dscgan_jax.app import options
 from dscgan_jax.findings import Finding, by_severity
 
+NOT_AT_ONCE = 1e-6  # s; with any delay tqdm draws nothing before the first update
 
-class Bar:
+
+def progress_bar(total: int, what: str) -> tqdm.tqdm:
     """A progress bar that appears with the first exam that is done: whatever is refused before shows none."""
-
-    def __init__(self, total: int, what: str):
-        self._total, self._what, self._bar = total, what, None
-
-    def update(self, n: int) -> None:
-        """Counts `n` more exams."""
-        if self._bar is None:
-            self._bar = tqdm.tqdm(total=self._total, unit="exam", desc=self._what, dynamic_ncols=True)
-        self._bar.update(n)
-
-    def close(self) -> None:
-        """Leaves the last state on the screen."""
-        if self._bar is not None:
-            self._bar.close()
+    return tqdm.tqdm(total=total, unit="exam", desc=what, dynamic_ncols=True, delay=NOT_AT_ONCE)
 
 
 def print_findings(findings: Iterable[Finding], reader: str, where: str = "") -> None:

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from dscgan_jax.app.output import Bar
+from dscgan_jax.app.output import progress_bar
 from dscgan_jax.phantom import cohort
 
 
@@ -17,16 +17,15 @@ def run(
     split_fractions: tuple[float, float, float],
 ) -> None:
     """Simulates exams into a folder; 0 slices: the preset's own number."""
-    bar = Bar(subjects, "simulating")
-    cohort.write_cohort(
-        output,
-        preset=preset,
-        subjects=subjects,
-        seed=seed,
-        size=size,
-        slices=slices or None,
-        split_fractions=split_fractions,
-        progress=bar.update,
-    )
-    bar.close()
+    with progress_bar(subjects, "simulating") as bar:
+        cohort.write_cohort(
+            output,
+            preset=preset,
+            subjects=subjects,
+            seed=seed,
+            size=size,
+            slices=slices or None,
+            split_fractions=split_fractions,
+            progress=bar.update,
+        )
     print(output)

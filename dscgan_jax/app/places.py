@@ -4,7 +4,7 @@ import pathlib
 
 import ml_collections
 
-from dscgan_jax.app.output import Bar
+from dscgan_jax.app.output import progress_bar
 from dscgan_jax.data import exams, layouts
 from dscgan_jax.data.record import DataRecord
 from dscgan_jax.errors import InputError
@@ -34,9 +34,8 @@ def with_root(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         return config
     from dscgan_jax.phantom import cohort
 
-    bar = Bar(config.phantom.subjects, "simulating")  # usually they are there already
-    config.data.root = str(cohort.phantom_folder(config, cache_dir(config), bar.update, print))
-    bar.close()
+    with progress_bar(config.phantom.subjects, "simulating") as bar:  # usually they are there already
+        config.data.root = str(cohort.phantom_folder(config, cache_dir(config), bar.update, print))
     config.data.layout = "bids"
     return config
 
@@ -76,11 +75,16 @@ def subjects_of(
 def splits_of_run(found: list[exams.SubjectFiles], record: DataRecord) -> dict[str, str] | None:
     """The run's splits, if the exams are its own, perhaps moved; None for others.
 
-    They are its own if most of them have the name and the size that it knows: single ones may agree by chance.
+    They are its own if most of them, or most of those that it knows, have name and size in common: single ones may
+    agree by chance, and a folder may have grown.
     """
-    known = record.series_bytes
-    agreeing = sum(known.get(subject) == size for subject, size in series_bytes(found).items())
-    return record.splits if 2 * agreeing > len(found) else None
+    agreeing = len(known_to_run(found, record))
+    return record.splits if 2 * agreeing > min(len(found), len(record.series_bytes)) else None
+
+
+def known_to_run(subjects: list[exams.SubjectFiles], record: DataRecord) -> list[str]:
+    """Subjects that have name and size of an exam of the run."""
+    return [subject for subject, size in series_bytes(subjects).items() if record.series_bytes.get(subject) == size]
 
 
 def series_bytes(subjects: list[exams.SubjectFiles]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from nibabel.affines import voxel_sizes
 
 from dscgan_jax.data import nifti, sidecars
 from dscgan_jax.data.checks import map_checks, same_grid, timing
-from dscgan_jax.data.geometry import StoredGrid, check_affine
+from dscgan_jax.data.geometry import StoredGrid, check_affine, voxel_ml
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity, check_names
 from dscgan_jax.maps import MAP_NAMES
@@ -23,7 +23,6 @@ from dscgan_jax.perfusion import brain, motion, signal
 from dscgan_jax.perfusion.checks import first_pass as first_pass_checks
 from dscgan_jax.perfusion.checks.series import repaired
 
-MM3_PER_ML = 1000.0
 MIN_BRAIN_VOXELS = 20
 MAX_DARK = 0.5  # of a given mask: it belongs to another exam
 USUAL_BRAIN_MM = (
@@ -180,7 +179,7 @@ class Exam:
     @property
     def voxel_ml(self) -> float:
         """Volume of a voxel."""
-        return abs(float(np.linalg.det(self.affine[:3, :3]))) / MM3_PER_ML
+        return voxel_ml(self.affine)
 
 
 def load_exam(

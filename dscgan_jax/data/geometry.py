@@ -13,6 +13,7 @@ from nibabel import orientations
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion.checks.head import slice_axis
 
+MM3_PER_ML = 1000.0
 Orientation = tuple[tuple[int, int], ...]  # for each stored axis: the RAS axis it becomes, and +1 or -1
 
 
@@ -27,6 +28,11 @@ def check_affine(affine: np.ndarray, where: str) -> None:
             f"{where}: expected an affine (4, 4), voxel index -> millimetres, finite and invertible, got shape "
             f"{affine.shape}: {np.round(affine, 3).tolist()}"
         )
+
+
+def voxel_ml(affine: np.ndarray) -> float:
+    """Volume of a voxel, mL."""
+    return abs(float(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,8 @@ import tqdm
 
 from dscgan_jax import provenance
 from dscgan_jax.data.derivatives import ExamMaps
-from dscgan_jax.data.exams import MM3_PER_ML, Exam, SubjectFiles, load_exam, with_motion_finding
+from dscgan_jax.data.exams import Exam, SubjectFiles, load_exam, with_motion_finding
+from dscgan_jax.data.geometry import voxel_ml
 from dscgan_jax.data.grid import maps_on_network
 from dscgan_jax.data.preparation import PreparationSettings
 from dscgan_jax.data.scaling import Scaling
@@ -199,8 +200,7 @@ def agreement(maps: ExamMaps, reference: Exam | ExamMaps) -> dict[str, dict[str,
         )
     if odd := [name for name in names if not np.isfinite(maps[name][mask]).all()]:
         raise InputError(f"{maps.subject}: the {odd[0]} map is not finite in the brain; give each voxel a number.")
-    voxel_ml = abs(float(np.linalg.det(reference.affine[:3, :3]))) / MM3_PER_ML
-    rows = {name: _inside(name, maps[name], volumes[name], mask, voxel_ml) for name in names}
+    rows = {name: _inside(name, maps[name], volumes[name], mask, voxel_ml(reference.affine)) for name in names}
     return {name: {column.removeprefix("brain_"): value for column, value in row.items()} for name, row in rows.items()}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from nibabel.affines import voxel_sizes
 
+from dscgan_jax.data import geometry
 from dscgan_jax.figures import curves, ink, panels
 from dscgan_jax.files import write_whole
 from dscgan_jax.findings import Finding
@@ -21,7 +22,6 @@ from dscgan_jax.perfusion.conventional import HEALTHY_TMAX_SECONDS, WHITE_MATTER
 from dscgan_jax.perfusion.measurement import Measured
 from dscgan_jax.perfusion.motion import Realignment
 
-MM3_PER_ML = 1000.0
 UNSCALED = ("cbf", "cbv")  # without echo time and reference they have no unit
 MAPS_NOTE = """<p>Tmax is the time of the maximum of the residue function, arterial delay included; 0 is the AIF. TTP
 counts from the first acquired frame. Times are finer than a frame. Slice timing is not corrected.</p>"""
@@ -53,8 +53,8 @@ def write(
     title = f"{stem}, {ink.METHOD_TITLES[settings.method]}"
     panels.maps_picture(maps_png, found.maps, series, aspect=aspect, title=title)
     _draw_aif(aif_png, stem, found.measured, series, aspect)
-    voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML
-    sections = _sections(found, maps_png.read_bytes(), aif_png.read_bytes(), voxel_ml, settings, findings)
+    pictures = maps_png.read_bytes(), aif_png.read_bytes()
+    sections = _sections(found, *pictures, geometry.voxel_ml(affine), settings, findings)
     subtitle = f"conventional maps by {ink.METHOD_TITLES[settings.method]}"
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
     write_whole(folder / f"{stem}_qc.html", parts.page(stem, subtitle, created, sections))

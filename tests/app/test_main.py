@@ -551,6 +551,24 @@ def test_exams_that_were_moved_keep_their_splits_and_others_are_scored_under_the
     assert (run / "evaluation/test/subjects.csv").read_text().splitlines() == after
 
 
+def test_an_exam_of_another_cohort_that_the_network_was_trained_on_is_told(world, tmp_path):
+    run, others = tmp_path / "run", tmp_path / "others"
+    shutil.copytree(world[0] / "run", run)
+    program("--mode=phantom", f"--output={others}", "--subjects=3", "--size=32", "--slices=2", "--seed=9", check=True)
+    both = splits_in(world[0] / "exams")["train"] & splits_in(others)["train"]
+    shutil.copytree(world[0] / "exams" / min(both), others / min(both), dirs_exist_ok=True)
+    done = program("--mode=evaluate", f"--workdir={run}", f"--config.data.root={others}", "--split=train", check=True)
+    assert f"{min(both)}: warning: name and size of the series are those of an exam that the network was" in done.stdout
+    assert done.stdout.count("the network was trained on: its scores") == 1
+
+
+def splits_in(root):
+    """{split: its subjects}, from participants.tsv."""
+    rows = [line.split("\t") for line in (root / "participants.tsv").read_text().splitlines()]
+    split = rows[0].index("split")
+    return {name: {row[0] for row in rows[1:] if row[split] == name} for name in ("train", "validation", "test")}
+
+
 def test_a_machine_without_git_only_lacks_the_commit(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     versions = provenance.software_versions()

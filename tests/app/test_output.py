@@ -43,10 +43,10 @@ def test_a_folder_prints_its_warnings_by_subject_and_counts_its_notes(capsys):
 
 
 def test_a_bar_appears_with_the_first_exam_that_is_done(capsys):
-    bar = output.Bar(3, "reading")
-    bar.close()
+    with output.progress_bar(3, "reading"):
+        pass
     assert capsys.readouterr().err == ""
-    bar.update(1)
-    bar.update(2)
-    bar.close()
+    with output.progress_bar(3, "reading") as bar:
+        bar.mininterval = 0.0  # seconds between two drawings
+        bar.update(3)
     assert "reading: 100%" in capsys.readouterr().err

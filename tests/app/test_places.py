@@ -26,6 +26,7 @@ def found(tmp_path):
         ({"sub-1": 1, "sub-2": 2, "sub-3": 3}, True),
         ({"sub-1": 1, "sub-2": 2, "sub-3": 99}, True),  # one was exported again
         ({"sub-1": 1, "sub-2": 98, "sub-3": 99}, False),  # one agrees by chance
+        ({"sub-1": 1}, True),  # the folder has grown since
         ({"sub-7": 1, "sub-8": 2, "sub-9": 3}, False),
         ({}, False),
     ],

@@ -133,6 +133,20 @@ def test_missing_values_are_filled_and_the_maps_stay(spoiled, clean, exam, where
     assert np.median(maps["cbf"][exam.mask]) == pytest.approx(np.median(clean["cbf"][exam.mask]), rel=0.05)
 
 
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_slice_that_is_empty_in_every_frame_is_a_warning(spoiled, value):
+    spoiled.series[:, :, 3] = value
+    maps, findings = spoiled.maps()
+    [told] = [finding for finding in findings if finding.name == "signal_missing" and finding.severity == "warning"]
+    assert "1 of 6 slices are zero in every frame" in told.text and "first: 3" in told.text
+    assert not maps["tmax"][:, :, 3].any()
+
+
+def test_empty_slices_at_the_end_of_a_stack_are_usual(spoiled):
+    spoiled.series[:, :, 5] = 0
+    assert "signal_missing" not in names(spoiled.maps()[1], "warning")
+
+
 def test_missing_frames_of_the_first_pass_are_a_warning(spoiled, exam):
     spoiled.series[..., int(exam.series[exam.mask].mean(axis=0).argmin())] = 0
     _, findings = spoiled.maps()

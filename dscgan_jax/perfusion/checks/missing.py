@@ -59,6 +59,24 @@ def without_holes(series: np.ndarray, found: Findings) -> np.ndarray:
     return series
 
 
+def tell_empty_slices(series: np.ndarray, slice_axis: int, found: Findings) -> None:
+    """Warns of slices that are zero in every frame, between others with signal: nothing can be said of their tissue.
+
+    At the ends of a stack they are usual, where the brain was cut out.
+    """
+    slices = np.moveaxis(series, slice_axis, 0)
+    middle = series.shape[-1] // 2  # first one frame, since the whole takes long to look at
+    lit = np.flatnonzero([bool(one[..., middle].any() or one.any()) for one in slices])
+    empty = np.setdiff1d(np.arange(lit[0], lit[-1]), lit) if lit.size else lit
+    if empty.size:
+        found.warning(
+            "signal_missing",
+            f"{len(empty)} of {len(slices)} slices are zero in every frame, between slices with signal (first: "
+            f"{empty[0]}, counted from 0); no map of them means anything: export the series again",
+            int(empty.size),
+        )
+
+
 def not_negative(series: np.ndarray, found: Findings) -> np.ndarray:
     """The series with negative values set to zero."""
     n_negative = int((series < 0).sum())

@@ -7,7 +7,7 @@ from dscgan_jax.perfusion import signal
 from dscgan_jax.perfusion.checks.frame_order import check_order
 from dscgan_jax.perfusion.checks.gain import gain_course, taken_back
 from dscgan_jax.perfusion.checks.head import head_curves
-from dscgan_jax.perfusion.checks.missing import filled, is_normalised, not_negative, without_holes
+from dscgan_jax.perfusion.checks.missing import filled, is_normalised, not_negative, tell_empty_slices, without_holes
 
 
 def repaired(series: np.ndarray, slice_axis: int, found: Findings) -> np.ndarray:
@@ -25,6 +25,7 @@ def repaired(series: np.ndarray, slice_axis: int, found: Findings) -> np.ndarray
       InputError: nothing in it, or too much is missing.
     """
     series = without_holes(series, found)
+    tell_empty_slices(series, slice_axis, found)
     if is_normalised(series, found):
         return not_negative(series, found)  # taken all the same, or refused by the caller
     head = head_curves(series, 2 - slice_axis)
