@@ -27,9 +27,9 @@ from dscgan_jax.perfusion.arterial_voxels import (
     check_brain,
     choose,
     describe,
+    high_of,
     is_early,
     signal_noise,
-    tallest_of,
     usable_of,
 )
 from dscgan_jax.perfusion.signal import BolusTiming
@@ -97,10 +97,10 @@ def find_arterial_input(
 ) -> ArterialInput:
     """Chooses arterial voxels in an exam.
 
-    Of the highest curves those are kept that come before the brain's mean curve, are narrower than it, smooth, above
-    the noise floor, and return. If there are more than can be averaged, they are divided into clusters of like shape.
-    Their score is peak / (time to peak * width), times the share of the curve's area that belongs to the first pass;
-    the best cluster is divided once more, and its best voxels are averaged, outliers left out. Nothing is random.
+    Of the high curves those are kept that come before the brain's mean curve, are narrower than it, smooth, above the
+    noise floor, and return. Their score is peak * lead^2 / width, times the share of the curve's area that belongs to
+    the first pass; the lead is from half-rise to the half-rise of the brain's mean curve. The best voxels are averaged,
+    outliers left out. Nothing is random.
 
     Args:
       delta_r2star: (x, y, z, time) ΔR2*, 1/s.
@@ -127,12 +127,12 @@ def find_arterial_input(
     check_brain(brain, n_frames)
 
     first_pass = slice(timing.baseline_end, int(np.ceil(2 * brain.half_fall[0] - brain.peak_frame[0])) + 1)
-    tallest = tallest_of(curves, bright, timing, first_pass)
-    where, curves, level = where[tallest], curves[tallest], level[tallest]
+    high = high_of(curves, bright, brain, timing, first_pass)
+    where, curves, level = where[high], curves[high], level[high]
     shape = describe(curves, timing)
     saturated = signal.signal_after(level, shape.peak, echo_seconds) < MIN_SIGNAL_OVER_NOISE * noise
     usable = usable_of(shape, brain, saturated)
-    chosen = usable[choose(curves[usable], shape[usable], timing, first_pass)]
+    chosen = usable[choose(curves[usable], shape[usable], brain, timing, first_pass)]
     clipped = int((is_early(shape, brain) & saturated).sum())
     found = []
     if len(chosen) < clipped:

@@ -6,15 +6,10 @@ Words as in `perfusion.arterial`. Nothing here is random.
 import dataclasses
 
 import numpy as np
-from scipy.cluster import vq
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import signal
 from dscgan_jax.perfusion.signal import BolusTiming
-
-# Which voxels are looked at.
-TALLEST_SHARE = 0.05  # of the candidates, by peak: large arteries and veins fill less than this of a head
-TALLEST_VOXELS = 200  # but as many as this where there are few candidates
 
 # What an artery's curve must be.
 MIN_PEAK_OVER_NOISE = 8.0  # peak over the fluctuation before the bolus, of noise and pulsation
@@ -22,10 +17,10 @@ MIN_PEAK_OVER_BRAIN = 1.5  # peak over the mean curve's: an artery holds many ti
 MAX_DETOUR = 0.2  # of the peak: how far a curve goes back on its way up and down
 MAX_REMAINDER = 0.5  # of the peak, level after the first pass: recirculation is lower, a step by motion is not
 
-# Which of them are taken.
-CLUSTERS = 5  # as Mouridsen et al.
-MIN_CLUSTER = 5  # fewer voxels are no cluster, and the best of this number set the standard for the others
-MIN_SCORE_SHARE = 0.7  # of the best voxels' score: a curve that is lower, later or wider by more holds less blood
+# Which of them are taken. No criterion is a share or a rank among the candidates, which depend on how many slices there
+# are and what they hold: the same slice alone and in a stack gives the same voxels unless the stack holds better ones.
+BEST_VOXELS = 5  # by score, set the standard for the others
+MIN_SCORE_SHARE = 0.7  # of their mean score: a curve that is lower, later or wider by more holds less blood
 FEW_VOXELS = 5  # their mean agrees with them in proportion
 MAX_VOXELS = 20  # more would hardly lower the noise, but hold less blood each
 MAX_DEVIATIONS = 3.0  # robust standard deviations: a curve further from the median of the chosen ones is an outlier
@@ -167,13 +162,14 @@ def check_brain(brain: CurveShape, n_frames: int) -> None:
         )
 
 
-def tallest_of(curves: np.ndarray, bright: np.ndarray, timing: BolusTiming, first_pass: slice) -> np.ndarray:
-    """Rows of the highest curves (voxel, time), highest first, of voxels that are bright and whose curve returns."""
+def high_of(
+    curves: np.ndarray, bright: np.ndarray, brain: CurveShape, timing: BolusTiming, first_pass: slice
+) -> np.ndarray:
+    """Rows of the curves (voxel, time) that are high, of voxels that are bright and whose curve returns."""
     height = curves[:, timing.baseline_end : timing.peak_frame + 2].max(axis=1)
     behind = curves[:, min(first_pass.stop, curves.shape[1] - 1) :].mean(axis=1)
-    possible = bright & (np.abs(behind) < MAX_REMAINDER * height)  # not where a border has moved
-    n_tallest = min(max(TALLEST_VOXELS, int(TALLEST_SHARE * bright.sum())), int(possible.sum()))
-    return np.argsort(-np.where(possible, height, -np.inf), kind="stable")[:n_tallest]
+    high = height > MIN_PEAK_OVER_BRAIN * brain.peak
+    return np.flatnonzero(bright & high & (np.abs(behind) < MAX_REMAINDER * height))  # not where a border has moved
 
 
 def is_early(shape: CurveShape, brain: CurveShape) -> np.ndarray:
@@ -197,8 +193,9 @@ def usable_of(shape: CurveShape, brain: CurveShape, saturated: np.ndarray) -> np
     clean = narrow & shape.stands_out() & (shape.detour < MAX_DETOUR) & (shape.peak > MIN_PEAK_OVER_BRAIN * brain.peak)
     if not clean.any():
         raise NoArterialInputError(
-            f"no AIF: of the {len(early)} highest curves {early.sum()} come before the brain's mean, {narrow.sum()} of "
-            f"these are narrower, and none of these is smooth, high and returns; {GIVE_CURVE}."
+            f"no AIF: of the {len(early)} highest curves (at least {MIN_PEAK_OVER_BRAIN:g} times the brain's mean) "
+            f"{early.sum()} come before that mean, {narrow.sum()} of these are narrower, and none of these is smooth "
+            f"and returns; {GIVE_CURVE}."
         )
     usable = np.flatnonzero(clean & ~saturated)
     if not len(usable):
@@ -209,17 +206,19 @@ def usable_of(shape: CurveShape, brain: CurveShape, saturated: np.ndarray) -> np
     return usable
 
 
-def choose(curves: np.ndarray, shape: CurveShape, timing: BolusTiming, first_pass: slice) -> np.ndarray:
-    """Rows of the curves to average: the best of the best cluster, without outliers."""
-    since = shape.peak_frame - (timing.baseline_end - 1)  # the last frame before the bolus reached the brain
+def choose(
+    curves: np.ndarray, shape: CurveShape, brain: CurveShape, timing: BolusTiming, first_pass: slice
+) -> np.ndarray:
+    """Rows of the curves to average: those whose score comes near the best ones', without outliers.
+
+    The lead over the brain's mean curve counts twice: a curve of a distal artery is as high and narrow as that of a
+    proximal one, but later, and lateness of the AIF is missing in every Tmax.
+    """
+    lead = brain.half_rise - shape.half_rise
     within = curves[:, first_pass].sum(axis=1) / np.abs(curves[:, timing.baseline_end :]).sum(axis=1)
-    score = shape.peak / (since * shape.width) * within
-    rows = np.arange(len(curves))
-    for _ in range(2):
-        if len(rows) > MAX_VOXELS:
-            rows = rows[_best_cluster(curves[rows, first_pass], shape.half_fall[rows], score[rows])]
-    rows = rows[np.argsort(-score[rows], kind="stable")]
-    rows = rows[score[rows] >= MIN_SCORE_SHARE * score[rows[:MIN_CLUSTER]].mean()][:MAX_VOXELS]
+    score = shape.peak * lead**2 / shape.width * within
+    rows = np.argsort(-score, kind="stable")
+    rows = rows[score[rows] >= MIN_SCORE_SHARE * score[rows[:BEST_VOXELS]].mean()][:MAX_VOXELS]
     return np.sort(rows[_agreeing(curves[rows, timing.baseline_begin :] / shape.peak[rows, None])])
 
 
@@ -227,20 +226,6 @@ def _agreeing(unit: np.ndarray) -> np.ndarray:
     """(curve,) bool: curves of height 1 that are no further from their median than noise makes the others."""
     distance = np.sqrt(((unit - np.median(unit, axis=0)) ** 2).mean(axis=1))
     return distance <= np.median(distance) + MAX_DEVIATIONS * signal.robust_sd(distance)
-
-
-def _best_cluster(curves: np.ndarray, half_fall: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Rows of the cluster with the best median score.
-
-    k-means on curves of area 1, begun from groups of like half-fall, so that the clusters are the same each time.
-    """
-    unit = curves / curves.sum(axis=1, keepdims=True)
-    groups = np.array_split(np.argsort(half_fall, kind="stable"), CLUSTERS)
-    centres, _ = vq.kmeans(unit, np.stack([unit[group].mean(axis=0) for group in groups]))
-    label, _ = vq.vq(unit, centres)
-    large = [cluster for cluster in range(len(centres)) if (label == cluster).sum() >= MIN_CLUSTER]
-    best = max(large, key=lambda cluster: np.median(score[label == cluster]))
-    return np.flatnonzero(label == best)
 
 
 def agreement(curves: np.ndarray, mean: np.ndarray, begin: int) -> float:

@@ -134,6 +134,13 @@ def gamma_variate(since: np.ndarray, rise_seconds: float, shape: float) -> np.nd
         return np.where(ratio > 0, np.exp(shape * (np.log(ratio) + 1.0 - ratio)), 0.0)
 
 
+def gamma_variate_width(shape: float) -> float:
+    """Full width at half maximum of the gamma variate, in units of its `rise_seconds`."""
+    # The two places where (r e^(1 - r))^shape is 1/2, on the two branches of Lambert's W.
+    half = -(0.5 ** (1.0 / shape)) / np.e
+    return float((special.lambertw(half, 0) - special.lambertw(half, -1)).real)
+
+
 # --------------------------------------------------------- residue and vascular transport functions in time
 
 

@@ -99,6 +99,19 @@ PRESETS: dict[str, Preset] = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Bolus:
+    """A first pass other than the preset's: the whole circulation is slower, recirculation comes later by as much.
+
+    Attributes:
+      width_seconds: full width at half maximum of the first pass in the reference artery.
+      tail: mixed level afterwards over the peak.
+    """
+
+    width_seconds: float
+    tail: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Phantom:
     """One exam; arrays are (x, y, z[, time]) in RAS order.
 
@@ -136,6 +149,7 @@ def draw_phantom(
     size: int = 128,
     slices: int | None = None,
     imperfections: Imperfections = acquisition.REAL,
+    bolus: Bolus | None = None,
 ) -> Phantom:
     """Draws one exam.
 
@@ -146,6 +160,7 @@ def draw_phantom(
       slices: 0 or None: the preset's own number. Fewer slices become thicker, up to 8 mm, and are placed between the
         basal ganglia and the centrum semiovale.
       imperfections: which of them the exam has; `acquisition.IDEAL` is pure kinetics.
+      bolus: width and tail of the first pass; None: as the preset draws them.
 
     Raises:
       InputError: unknown preset, negative seed, or a size or a number of slices that makes no exam.
@@ -163,7 +178,7 @@ def draw_phantom(
     protocol = PRESETS[preset]
     # The preset is part of the seed: both cohorts of one seed consist of different people.
     streams = np.random.SeedSequence([*np.atleast_1d(seed).tolist(), 1 + list(PRESETS).index(preset)]).spawn(8)
-    subject = _draw_subject(protocol, streams, imperfections)
+    subject = _draw_subject(protocol, streams, imperfections, bolus)
     body = _draw_body(subject, _grid(protocol, subject.own_slices, size, slices))
     tissue = _perfuse(subject, body)
     series, steady = _draw_signal(subject, body, tissue.curves, protocol.echo_seconds, imperfections)
@@ -272,11 +287,13 @@ class _Tissue:
     in_core: np.ndarray
 
 
-def _draw_subject(protocol: Preset, streams: list[np.random.SeedSequence], imperfections: Imperfections) -> _Subject:
+def _draw_subject(
+    protocol: Preset, streams: list[np.random.SeedSequence], imperfections: Imperfections, bolus: Bolus | None
+) -> _Subject:
     """One person and one acquisition from seven streams of random numbers."""
     rng = [np.random.default_rng(stream) for stream in streams[:7]]  # one each: a change in one leaves the others alone
     head, healthy = Head(rng[0]), Healthy(rng[1])
-    seconds, arterial, truncated = _draw_timing(rng[4], protocol, healthy)
+    seconds, arterial, truncated = _draw_timing(rng[4], protocol, healthy, bolus)
     return _Subject(
         head=head,
         healthy=healthy,
@@ -335,7 +352,7 @@ def _perfuse(subject: _Subject, body: _Body) -> _Tissue:
 
 
 def _draw_timing(
-    rng: np.random.Generator, protocol: Preset, healthy: Healthy
+    rng: np.random.Generator, protocol: Preset, healthy: Healthy, bolus: Bolus | None
 ) -> tuple[np.ndarray, ArterialCurve, bool]:
     """Acquired times, the AIF and whether the exam ends too early."""
     tr = protocol.frame_seconds
@@ -344,6 +361,9 @@ def _draw_timing(
     rise, shape = rng.uniform(4.0, 5.6), rng.uniform(2.6, 3.6)
     recirculation, again = rng.uniform(0.10, 0.22), rng.uniform(13.0, 18.0)
     plateau, washout = rng.uniform(0.03, 0.07), rng.uniform(400.0, 900.0)
+    if bolus is not None:
+        slower = bolus.width_seconds / (rise * kinetics.gamma_variate_width(shape))
+        rise, again, plateau = slower * rise, slower * again, bolus.tail
     drop = rng.uniform(*protocol.grey_drop)
     truncated, late, after = rng.random() < protocol.truncated_share, rng.random() < 0.5, rng.uniform(34.0, 45.0)
     if truncated and late:  # the bolus came late
