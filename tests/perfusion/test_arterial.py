@@ -15,7 +15,7 @@ from dscgan_jax.phantom import exam as phantom
 
 FRAME, ECHO, FRAMES, NOISE = 1.5, 0.03, 50, 8.0
 SECONDS = FRAME * np.arange(FRAMES)
-TISSUE, ARTERY, LATE_ARTERY, VEIN, SATURATED, MOVED, AIR, MIXED, WIDE, ROUGH, STEP, AWAY = range(12)
+TISSUE, ARTERY, LATE_ARTERY, VEIN, SATURATED, MOVED, AIR, MIXED, WIDE, ROUGH, STEP, AWAY, DISTAL = range(13)
 # Arrival s, rise s, height 1/s, S0
 KINDS = {
     TISSUE: (17.0, 8.0, 8.0, 1000.0),
@@ -30,6 +30,7 @@ KINDS = {
     ROUGH: (15.0, 4.5, 40.0, 900.0),
     STEP: (15.0, 4.5, 40.0, 900.0),
     AWAY: (15.0, 4.5, 40.0, 900.0),
+    DISTAL: (15.8, 4.5, 40.0, 900.0),
 }
 
 
@@ -86,17 +87,32 @@ def world():
     return _world({ARTERY: 15, LATE_ARTERY: 20, VEIN: 30, SATURATED: 10, MOVED: 20, AIR: 30})
 
 
+def _still(number=1, bolus=None):
+    still = dataclasses.replace(acquisition.REAL, motion=False)
+    return phantom.draw_phantom("acute", (7, number), size=96, imperfections=still, bolus=bolus)
+
+
 @pytest.fixture(scope="module")
 def exam():
-    drawn = phantom.draw_phantom(
-        "acute", (7, 1), size=96, imperfections=dataclasses.replace(acquisition.REAL, motion=False)
-    )
-    series = drawn.series.astype(np.float32)
-    candidates = drawn.mask | (drawn.shares["csf"] > 0.5) | (drawn.shares["artery"] > 0.1)
+    return _still()
+
+
+def _found_in(drawn, slices=slice(None)):
+    """The AIF of some slices of an exam, as if nothing else had been acquired; and where the slices hold blood."""
+    series, shares = drawn.series[:, :, slices].astype(np.float32), drawn.shares["artery"][:, :, slices]
+    candidates = (drawn.mask | (drawn.shares["csf"] > 0.5))[:, :, slices] | (shares > 0.1)
     timing = signal.find_bolus(series[candidates].mean(axis=0, dtype=np.float64))
     baseline = signal.baseline_signal(series, timing)
     delta_r2star = signal.delta_r2star(series, baseline, drawn.echo_seconds)
-    return drawn, delta_r2star, candidates, baseline, timing
+    found = arterial.find_arterial_input(
+        delta_r2star, candidates, baseline, timing, drawn.frame_seconds, drawn.echo_seconds
+    )
+    return found, shares[found.mask]
+
+
+def _truth_of(drawn):
+    seconds, concentration = drawn.arterial_seconds, drawn.arterial_mm
+    return arterial.arterial_input_from_curve(seconds, concentration, len(seconds), drawn.frame_seconds)
 
 
 # --------------------------------------------------------------------------------------------- automatic choice
@@ -137,6 +153,24 @@ def test_arteries_mixed_with_tissue_are_left_out():
     assert _world({ARTERY: 8, MIXED: 40}).chosen() == {ARTERY}
 
 
+def test_proximal_arteries_are_preferred_to_distal_ones_of_the_same_height():
+    assert _world({ARTERY: 8, DISTAL: 12}).chosen() == {ARTERY}
+
+
+def test_more_slices_without_arteries_do_not_change_the_choice(world):
+    rng = np.random.default_rng(5)
+    tissue = _clean_curve(TISSUE) * rng.uniform(0.7, 1.3, (14, 14, 40, 1))
+    pure = 1000.0 * np.exp(-ECHO * tissue)
+    more = np.hypot(pure + rng.normal(0, NOISE, pure.shape), rng.normal(0, NOISE, pure.shape)).astype(np.float32)
+    series = np.concatenate([world.series, more], axis=2)
+    baseline = signal.baseline_signal(series, world.timing)
+    delta_r2star = signal.delta_r2star(series, baseline, ECHO)
+    everywhere = np.ones(series.shape[:3], bool)
+    found = arterial.find_arterial_input(delta_r2star, everywhere, baseline, world.timing, FRAME, ECHO)
+    np.testing.assert_array_equal(found.mask[..., :5], world.find().mask)
+    assert not found.mask[..., 5:].any()
+
+
 def test_an_artery_that_moves_out_of_its_voxel_afterwards_is_left_out():
     assert _world({ARTERY: 15, STEP: 3}).chosen() == {ARTERY}
 
@@ -174,6 +208,17 @@ def test_an_exam_that_ends_within_the_arterial_first_pass_says_so():
         delta_r2star, everywhere, everywhere, signal.BolusTiming(0, 0, 10, 13), FRAME, ECHO
     )
     assert any("ends before the first pass of the AIF does" in note.text for note in found.findings)
+
+
+def test_a_high_level_after_the_first_pass_is_no_exam_cut_short():
+    level = 0.45 * 40.0 * np.clip((SECONDS - 22.0) / 8.0, 0.0, 1.0)
+    curve = np.maximum(40.0 * gamma_variate(SECONDS - 15.0, 4.5, 3.0), level)
+    delta_r2star = np.broadcast_to(curve, (2, 2, 2, FRAMES)).astype(np.float32)
+    everywhere = np.ones((2, 2, 2), bool)
+    found = arterial.arterial_input_from_mask(
+        delta_r2star, everywhere, everywhere, signal.BolusTiming(0, 0, 10, 13), FRAME, ECHO
+    )
+    assert "arterial_incomplete" not in [finding.name for finding in found.findings]
 
 
 # ------------------------------------------------------------------------------------------------- refusals
@@ -277,17 +322,49 @@ def test_a_useless_curve_is_refused():
 
 
 def test_the_phantoms_arterial_curve_is_found(exam):
-    drawn, delta_r2star, candidates, baseline, timing = exam
-    found = arterial.find_arterial_input(
-        delta_r2star, candidates, baseline, timing, drawn.frame_seconds, drawn.echo_seconds
-    )
-    truth = arterial.arterial_input_from_curve(
-        drawn.arterial_seconds, drawn.arterial_mm, len(drawn.arterial_mm), drawn.frame_seconds
-    )
+    (found, shares), truth = _found_in(exam), _truth_of(exam)
     assert np.corrcoef(found.delta_r2star, truth.delta_r2star)[0, 1] >= 0.99
-    assert (drawn.shares["artery"][found.mask] >= 0.3).mean() >= 0.9
+    assert (shares >= 0.3).mean() >= 0.9
     assert found.width_seconds == pytest.approx(truth.width_seconds, rel=0.15)
-    assert found.peak_seconds == pytest.approx(truth.peak_seconds, abs=drawn.frame_seconds)
+    assert found.peak_seconds == pytest.approx(truth.peak_seconds, abs=exam.frame_seconds)
+    assert _half_rise(found.delta_r2star, exam) - _half_rise(truth.delta_r2star, exam) < 0.3
+
+
+def _half_rise(curve, drawn):
+    """Where a curve crosses half of its peak, s, finer than a frame."""
+    top = int(curve.argmax())
+    rising = curve[: top + 1] / curve[top]
+    last = np.flatnonzero(rising < 0.5)[-1]
+    return drawn.frame_seconds * (last + (0.5 - rising[last]) / (rising[last + 1] - rising[last]))
+
+
+def test_a_stack_of_any_height_that_holds_the_arteries_at_the_base_gives_the_same_times():
+    exam = _still(6)
+    middle = int((exam.shares["artery"] > 0.7).sum(axis=(0, 1)).argmax())
+    whole, _ = _found_in(exam)
+    for height in (1, 3, 5):
+        some, _ = _found_in(exam, slice(middle - height // 2, middle + height // 2 + 1))
+        assert _half_rise(some.delta_r2star, exam) == pytest.approx(_half_rise(whole.delta_r2star, exam), abs=0.2)
+        assert not [finding for finding in some.findings if finding.severity == "warning"]
+
+
+def test_slices_that_hold_no_large_artery_are_a_warning(exam):
+    top = int(0.75 * exam.mask.shape[2])
+    for slices in (slice(top, top + 1), slice(top - 1, top + 2)):
+        found, shares = _found_in(exam, slices)
+        assert shares.mean() < 0.5
+        assert [finding.severity for finding in found.findings if finding.name == "arterial_low"] == ["warning"]
+
+
+@pytest.mark.parametrize(("width_seconds", "tail"), [(6.0, 0.05), (11.0, 0.2), (20.0, 0.4)])
+def test_wide_boluses_with_high_tails_are_found_and_not_doubted(width_seconds, tail):
+    drawn = _still(bolus=phantom.Bolus(width_seconds, tail))
+    (found, shares), truth = _found_in(drawn), _truth_of(drawn)
+    assert truth.width_seconds == pytest.approx(width_seconds, abs=0.5)
+    assert found.findings == () and found.quality > 0.7
+    assert (shares >= 0.3).all()
+    assert np.corrcoef(found.delta_r2star, truth.delta_r2star)[0, 1] >= 0.99
+    assert found.width_seconds == pytest.approx(truth.width_seconds, rel=0.15)
 
 
 def test_the_real_exams_arteries_are_early_high_and_narrow(real_exam):

@@ -50,6 +50,13 @@ def test_curves_equal_brute_force_convolution_to_half_a_percent(transit_shape):
         assert np.abs(difference).max() < 0.005 * expected.max()
 
 
+@pytest.mark.parametrize("shape", [1.0, 2.6, 3.6])
+def test_the_width_of_a_gamma_variate_is_that_of_its_samples(shape):
+    times = np.arange(0.0, 40.0, 1e-4)
+    above = kinetics.gamma_variate(times, 2.0, shape) >= 0.5
+    assert 2.0 * kinetics.gamma_variate_width(shape) == pytest.approx(above.sum() * 1e-4, abs=3e-4)
+
+
 def test_ttp_is_the_peak_of_the_curve_between_frames():
     perfusion = voxels()
     _, ttp = kinetics.tissue_concentration_and_ttp(ARTERY, perfusion, FRAMES)

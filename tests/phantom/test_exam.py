@@ -8,9 +8,10 @@ from scipy import interpolate, ndimage
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import kinetics, signal
+from dscgan_jax.perfusion.kinetics import ArterialCurve
 from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom.acquisition import IDEAL
-from dscgan_jax.phantom.exam import PRESETS, Phantom, draw_phantom
+from dscgan_jax.phantom.exam import PRESETS, Bolus, Phantom, draw_phantom
 
 STROKE = 10  # a seed with an occlusion of the right MCA and a core
 
@@ -129,6 +130,17 @@ def test_same_seed_same_exam_and_another_seed_another():
     np.testing.assert_array_equal(first.maps["tmax"], again.maps["tmax"])
     assert first.truth == again.truth
     assert first.truth["arterial"] != other.truth["arterial"]
+
+
+def test_a_given_bolus_has_its_width_and_tail_and_leaves_the_person_alone():
+    usual, wide = (draw_phantom("acute", (3, 1), size=32, bolus=bolus) for bolus in (None, Bolus(20.0, 0.4)))
+    curve = ArterialCurve(**wide.truth["arterial"])
+    first_pass = curve(np.arange(0.0, wide.truth["arterial"]["arrival_seconds"] + 40.0, 0.01))
+    assert (first_pass >= 0.5 * first_pass.max()).sum() * 0.01 == pytest.approx(20.0, abs=0.5)
+    assert curve.plateau == 0.4
+    for same in ("disease", "healthy", "scanner"):
+        assert wide.truth[same] == usual.truth[same]
+    np.testing.assert_array_equal(wide.maps["cbf"], usual.maps["cbf"])
 
 
 def test_the_same_person_on_another_grid_has_the_same_disease(cohort):
