@@ -4,170 +4,37 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from validation_checklist import checklist
+from validation_records import (
+    BOLUSES,
+    FACTORS,
+    LESION_ML,
+    NAMES,
+    QUANTITIES,
+    RUNS,
+    STACKS,
+    Record,
+    arterial_faults,
+    bolus_values,
+    label,
+    lesion_exams,
+    lesion_ml,
+    markdown,
+    mean_sd,
+    noise_values,
+    stack_verdict,
+    titled,
+    values_of,
+    volume_errors,
+)
 
 from dscgan_jax.figures import ink
 from dscgan_jax.maps import MAPS
 
-Record = dict[str, Any]
-
-INF = float("inf")
-QUANTITIES = ("cbf", "cbv", "mtt", "tmax")
-NAMES = {"ssvd": "sSVD", "csvd": "cSVD", "osvd": "oSVD", "parametric": "parametric", "matched": "matched fit"}
 COLOURS = {"ssvd": "#b7791f", "csvd": "#c2571a", "osvd": "#2f855a", "parametric": "#1565a9", "matched": "#6b46c1"}
-FACTORS: dict[str, tuple[str, tuple[float, ...]]] = {
-    "snr": ("SNR", (20, 30, 50, 100, INF)),
-    "delay": ("delay, s", (0, 2, 4, 6, 8, 10)),
-    "mtt": ("MTT, s", (3, 4, 6, 8, 12, 16)),
-    "dispersion": ("dispersion, s", (0, 0.1, 0.3, 0.6, 0.9, 1.2)),
-    "frame_seconds": ("TR, s", (1, 1.5, 2, 2.5)),
-    "shape": ("transit shape", (1, 2, 4, INF)),
-}
-LESION_ML = 10.0
-RUNS = {
-    "auto": "parametric, automatic",
-    "oracle": "parametric, true curve and mask (oracle)",
-    "osvd": "oSVD raw",
-    "osvd_shifted": "oSVD, tmax_offset=healthy",
-    "csvd": "cSVD raw",
-    "csvd_shifted": "cSVD, tmax_offset=healthy",
-    "blank": "null: blank",
-}
 
 
 # ------------------------------------------------------------------------------------------------ tables
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
-
-
-def label(level: float) -> str:
-    """A level as it is printed."""
-    return "∞" if level == INF else f"{level:g}"
-
-
-def titled(names: Any) -> list[str]:
-    """Titles of maps with their units."""
-    return [f"{MAPS[name].title}, {MAPS[name].unit}" for name in names]
-
-
-def values_of(records: list[Record], *path: str) -> np.ndarray:
-    """The value at a path of keys of every record that has one."""
-    for key in path:
-        records = [record[key] for record in records if record.get(key) is not None]
-    return np.array(records, np.float64)
-
-
-def mean_sd(values: np.ndarray, digits: int = 2) -> str:
-    """Mean ± SD over subjects."""
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=min(1, len(values) - 1)):.{digits}f}" if len(values) else "–"
-
-
-def lesion_ml(record: Record) -> float:
-    """True volume of Tmax > 6 s."""
-    return record["lesion"]["tmax_over_6s_ml"]
-
-
-def lesion_exams(records: list[Record]) -> list[Record]:
-    """Exams that count for the lesion: still, lesion of at least 10 mL, not refused."""
-    return [
-        record
-        for record in records
-        if not record["moved"] and lesion_ml(record) >= LESION_ML and "ml" in record["runs"]["auto"]
-    ]
-
-
-def volume_errors(records: list[Record], run: str) -> np.ndarray:
-    """Per cent of the true volume."""
-    return np.array([100 * (record["runs"][run]["ml"] / lesion_ml(record) - 1) for record in records])
-
-
-def checklist(results: Record) -> str:
-    """Demand, asked, measured, met."""
-    demands, offset, found, exams = (
-        results["demands"],
-        results["offset"],
-        results["acute"],
-        lesion_exams(results["acute"]),
-    )
-    rows: list[list[str]] = []
-
-    def add(what: str, asked: str, value: float, met: bool, form: str = ".2f") -> None:
-        rows.append([what, asked, f"{value:{form}}", "yes" if met else "**no**"])
-
-    def spread(records: list[Record], method: str, value: str) -> float:
-        return float(np.ptp([record[value] for record in records if record["method"] == method]))
-
-    for method in ("csvd", "osvd"):
-        value = spread(demands["shift"], method, "percent")
-        add(
-            f"{NAMES[method]}: spread of the CBF bias, AIF shifted by -3..+3 s",
-            "≤ 2 points",
-            value,
-            value <= 2,
-        )
-        value = spread(offset["delay"], method, "mean")
-        add(f"{NAMES[method]}: spread of the Tmax offset over delays of 0–6 s", "≤ 0.1 s", value, value <= 0.1, ".3f")
-    value = demands["osvd"]["tmax"]["r"]
-    add("oSVD: r of Tmax", "≥ 0.90", value, value >= 0.9, ".3f")
-    value = demands["csvd_against_ssvd"]["percent"]
-    add("cSVD differs from sSVD: CBF, artery 3 s late, median difference, %", "> 0", value, value > 0, ".1f")
-    for name, limit in (("cbf", 4.5), ("cbv", 0.25), ("mtt", 1.0), ("tmax", 0.5)):
-        value = demands["matched"][name]["mae"]
-        add(f"matched fit: mean absolute error of {titled([name])[0]}", f"≤ {limit:g}", value, value <= limit)
-    for residue, scores in demands["residue"].items():
-        for method, name in [(method, name) for method in ("matched", "parametric") for name in QUANTITIES]:
-            value, limit = (scores[which][name]["mae"] for which in (method, "csvd"))
-            if limit is not None:
-                add(
-                    f"{NAMES[method]}, {residue} residue: mean absolute error of {titled([name])[0]}",
-                    f"≤ {limit:.2f} (cSVD)",
-                    value,
-                    value <= limit,
-                )
-    for method in ("matched", "parametric"):
-        value = 100 * (demands[method]["area_over_fit"] - 1)
-        add(
-            f"area-ratio CBV against CBF·MTT/60, median, %: {NAMES[method]}", "within 5", value, abs(value) <= 5, "+.1f"
-        )
-    dice, best = (values_of(exams, "runs", run, "dice") for run in ("auto", "oracle"))
-    add(
-        "whole acute exams, automatic, parametric: mean Dice of Tmax > 6 s",
-        "≥ 0.90",
-        dice.mean(),
-        dice.mean() >= 0.9,
-        ".3f",
-    )
-    add("… median Dice", "≥ 0.93", np.median(dice), np.median(dice) >= 0.93, ".3f")
-    value = np.median(np.abs(volume_errors(exams, "auto")))
-    add("… median size of the volume error, %", "≤ 10", value, value <= 10, ".1f")
-    value = best.mean() - dice.mean()
-    add("… mean Dice below the oracle's", "≤ 0.03", value, value <= 0.03, ".3f")
-    faults = [arterial_faults(record) for record in found if "arterial" in record]
-    for what, text in (
-        ("arterial_share", "at least 90 % arterial voxels"),
-        ("r", "r ≥ 0.99"),
-        ("late_frames", "the peak within one frame"),
-        ("width_percent", "the width within 15 %"),
-    ):
-        value = sum(what not in short for short in faults)
-        add(f"automatic AIF, exams with {text}", f"{len(found)}", value, value == len(found), "d")
-    value = 100 * values_of(found, "arterial", "arterial_share").mean()
-    add("… share of arterial voxels, mean over exams, %", "≥ 90", value, value >= 90, ".1f")
-    value = sum("refused" in record["runs"]["auto"] for record in found)
-    add("… refused exams with a bolus", "0", value, value == 0, "d")
-    value = sum(record["refuses_without_bolus"] for record in found)
-    add("… refused exams without a bolus", f"{len(found)}", value, value == len(found), "d")
-    for how, unit, limit in (("median", "mm", 0.3), ("median", "degrees", 0.3), ("max", "mm", 1.0)):
-        value = values_of(results["moving"], "pose", f"{how}_{unit}").max()
-        add(
-            f"moving subjects: pose error, {how} over frames, worst subject, {unit}",
-            f"≤ {limit:g}",
-            value,
-            value <= limit,
-        )
-    return markdown(["demand", "asked", "measured", "met"], rows)
 
 
 def curve_tables(found: Record) -> str:
@@ -278,18 +145,6 @@ def small_table(records: list[Record]) -> str:
     return markdown(["subject", "true, mL", *names.values()], rows) if rows else "There is none."
 
 
-def arterial_faults(record: Record) -> dict[str, str]:
-    """In which respects an AIF falls short of the demands; one that could not be measured falls short in all."""
-    artery = {name: np.nan if value is None else value for name, value in record["arterial"].items()}
-    checks = {
-        "arterial_share": (artery["arterial_share"] >= 0.9, f"{100 * artery['arterial_share']:.0f} % arterial"),
-        "r": (artery["r"] >= 0.99, f"r {artery['r']:.3f}"),
-        "late_frames": (abs(artery["late_frames"]) <= 1, f"peak {artery['late_frames']:+.2f} frames"),
-        "width_percent": (abs(artery["width_percent"]) <= 15, f"width {artery['width_percent']:+.0f} %"),
-    }
-    return {name: text for name, (met, text) in checks.items() if not met}
-
-
 def arterial_table(records: list[Record]) -> str:
     """The AIF and the scale over all subjects, moving ones included."""
     found = [record for record in records if "arterial" in record]
@@ -354,6 +209,89 @@ def moving_table(moving: list[Record], acute: list[Record]) -> str:
     poses = [f"{what}, {unit}" for unit in ("mm", "°") for what in ("movement", "median error", "max error")]
     dice = [f"Dice, {what}" for what in ("same subject still", "not realigned", "motion=rigid", "true poses")]
     return markdown(["subject", "true mL", *poses, *dice, "arterial r, not realigned", "motion=rigid"], rows)
+
+
+def contrast_table(found: list[Record]) -> str:
+    """Voxels with a wrong CBF by shape, MTT and peak over noise, %."""
+    levels = list(found[0]["wrong_percent"])
+    rows = [
+        [f"{row['shape']:g}", f"{row['mtt']:g}", *(f"{row['wrong_percent'][level]:.1f}" for level in levels)]
+        for row in found
+    ]
+    rows.append(["mean", "", *(f"{values_of(found, 'wrong_percent', level).mean():.1f}" for level in levels)])
+    return markdown(["transit shape", "MTT, s", *(f"peak over noise {level}" for level in levels)], rows)
+
+
+NEIGHBOUR_NAMES = NAMES | {"neighbours": "parametric, neighbours within 5 mm", "parametric": "parametric, each alone"}
+
+
+def neighbours_table(found: list[Record]) -> str:
+    """Methods where neighbours share a delay, and where they share nothing."""
+    rows = [
+        [
+            row["delays"],
+            NEIGHBOUR_NAMES[row["method"]],
+            *(f"{row[name][what]:.2f}" for name in ("mtt", "tmax", "cbf") for what in ("r", "mae")),
+        ]
+        for row in found
+    ]
+    head = [f"{what} of {title}" for title in titled(("mtt", "tmax", "cbf")) for what in ("r", "mean absolute error")]
+    return markdown(["delays", "method", *head], rows)
+
+
+def boluses_table(records: list[Record]) -> str:
+    """Errors and arterial search by width of the bolus."""
+    rows = []
+    for width in sorted({record["bolus_seconds"] for record in records}):
+        runs = [record["runs"]["auto"] for record in records if record["bolus_seconds"] == width]
+        doubts = sum(any(finding["Name"].startswith("arterial") for finding in run.get("findings", [])) for run in runs)
+        rows.append(
+            [
+                f"{width:g}",
+                f"{BOLUSES[width]:g}",
+                *(
+                    mean_sd(bolus_values(records, width, run, *path))
+                    for run in ("auto", "oracle")
+                    for path in (("dice",), ("tmax", "mae"), ("cbf", "mae"))
+                ),
+                mean_sd(100 * bolus_values(records, width, "auto", "arterial", "arterial_share"), 0),
+                mean_sd(bolus_values(records, width, "auto", "arterial", "width_percent"), 1),
+                f"{sum('refused' in run for run in runs)} / {doubts} of {len(runs)}",
+            ]
+        )
+    what = ("Dice", "error of Tmax, s", "error of CBF, mL/100 g/min")
+    head = [f"{name}, {run}" for run in ("automatic", "oracle") for name in what]
+    arterial = ["arterial voxels, %", "width against the true, %", "refused / doubted"]
+    return markdown(["bolus, s", "tail over peak", *head, *arterial], rows)
+
+
+def noise_table(records: list[Record]) -> str:
+    """Errors over the ratio of signal to noise."""
+    rows = [
+        [
+            str(snr),
+            *(mean_sd(noise_values(records, snr, name, "mae")) for name in QUANTITIES),
+            mean_sd(noise_values(records, snr, "dice"), 3),
+        ]
+        for snr in sorted({record["snr"] for record in records})
+    ]
+    return markdown(["SNR", *titled(QUANTITIES), "Dice"], rows)
+
+
+def stacks_table(records: list[Record]) -> str:
+    """Shift of Tmax by level and height of a stack, and what the reader is told."""
+    rows = []
+    for level in dict.fromkeys(record["level"] for record in records):
+        for slices in STACKS:
+            those = [record for record in records if (record["level"], record["slices"]) == (level, slices)]
+            shifts, verdicts = values_of(those, "shift"), [stack_verdict(record) for record in those]
+            middle, worst = (
+                (f"{np.median(shifts):+.2f}", f"{shifts[np.abs(shifts).argmax()]:+.2f}") if len(shifts) else ("–", "–")
+            )
+            counts = [str(verdicts.count(verdict)) for verdict in ("steady", "warned", "refused", "silent")]
+            rows.append([level, str(slices), middle, worst, *counts])
+    head = ["level", "slices", "shift of the median Tmax, s", "largest"]
+    return markdown([*head, "within 0.3 s", "else warned", "refused", "no warning"], rows)
 
 
 # ------------------------------------------------------------------------------------------------ pictures
@@ -465,10 +403,15 @@ def tables_of(results: Record) -> dict[str, str]:
         ),
         "checklist": checklist(results),
         "curves": curve_tables(results["curves"]),
+        "contrast": contrast_table(results["contrast"]),
+        "neighbours": neighbours_table(results["neighbours"]),
         "acute": exam_tables(acute),
         "worst": worst_table(acute),
         "small": small_table(acute),
         "arterial": arterial_table(acute),
         "moving": moving_table(results["moving"], acute),
         "chronic": exam_tables(results["chronic"]),
+        "boluses": boluses_table(results["boluses"]),
+        "noise": noise_table(results["noise"]),
+        "stacks": stacks_table(results["stacks"]),
     }

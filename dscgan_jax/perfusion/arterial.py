@@ -46,7 +46,7 @@ SURE_PEAK_OVER_BRAIN = 3.0  # cortex has about twice the blood volume of the bra
 # mostly are much narrower (200 stacks of 1 to 26 slices of phantom exams). Where a curve is below all three, the slices
 # hold distal arteries, or none that fills a voxel, and Tmax is 0.3 to 2.5 s shorter than in the whole stack.
 LARGE_PEAK_OVER_BRAIN = 4.5
-LARGE_LEAD = 0.285  # of the width of the brain's mean curve, half-rise to half-rise
+LARGE_LEAD = 0.29  # of the width of the brain's mean curve, half-rise to half-rise
 LARGE_NARROWNESS = 1.5  # width of the brain's mean curve over the AIF's
 USUAL_WIDTH_SECONDS = 10.0  # of the mean curve, at most: with a wider bolus the lead hardly grows
 FLATTENED = 0.15  # of S0, signal at the peak: by then the tissue of the same voxel gives most of it
