@@ -47,7 +47,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.read_threads = 4  # threads that read from disk, each holding one batch
 
     config.phantom = phantom = ml_collections.ConfigDict()
-    phantom.preset = "acute"  # acute (stroke) or chronic (steno-occlusive), after the paper's two cohorts
+    # acute (stroke) or chronic (steno-occlusive), after the paper's two cohorts; tumour: gliomas that leak.
+    phantom.preset = "acute"
     phantom.subjects = 203  # simulated where data.root is empty, split by data.split_fractions
     phantom.size = 128  # rows and columns
     phantom.slices = 0  # 0 = the preset's own number

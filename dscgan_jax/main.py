@@ -81,7 +81,10 @@ _ACCEPT = flags.DEFINE_list(
     "Findings that would reject an exam and are accepted, by name, separated by commas; they are recorded.",
 )
 _PRESET = flags.DEFINE_enum(
-    "preset", "acute", list(settings.CHOICES["phantom.preset"]), "Which of the paper's cohorts; default acute."
+    "preset",
+    "acute",
+    list(settings.CHOICES["phantom.preset"]),
+    "Patients: one of the paper's cohorts, or tumour (a leaking glioma); default acute.",
 )
 _SUBJECTS = flags.DEFINE_integer("subjects", 40, "Number of subjects; default 40.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("size", 128, "Rows and columns; default 128.", lower_bound=32)

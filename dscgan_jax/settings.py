@@ -55,7 +55,7 @@ CHOICES = {
     "data.signal": SIGNALS,
     "data.ranges": ("percentile", "published"),
     "data.on_device": ("auto", "always", "never"),
-    "phantom.preset": ("acute", "chronic"),
+    "phantom.preset": ("acute", "chronic", "tumour"),
     "model.generator": ("temporal", "unet"),
     "model.norm": ("batch", "instance"),
     "model.upsample": ("transposed", "resize"),

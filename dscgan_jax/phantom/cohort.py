@@ -37,7 +37,7 @@ def write_cohort(
 
     Args:
       root: must not exist or be empty; its parents are made.
-      preset: `acute` or `chronic`.
+      preset: `acute`, `chronic` or `tumour`.
       subjects: number of exams; exam i is the same whatever their number.
       seed: of the cohort.
       size: rows and columns.
@@ -185,6 +185,8 @@ def write_exam(folder: pathlib.Path, subject: str, phantom: Phantom) -> None:
         nifti.write_volume(perf / f"{subject}_{name}.nii.gz", phantom.maps[name], phantom.affine)
     nifti.write_volume(perf / f"{subject}_mask.nii.gz", phantom.mask.astype(np.uint8), phantom.affine, dtype=np.uint8)
     nifti.write_volume(perf / f"{subject}_lesion.nii.gz", phantom.lesion, phantom.affine, dtype=np.uint8)
+    if phantom.leakage is not None:
+        nifti.write_volume(perf / f"{subject}_leakage.nii.gz", phantom.leakage, phantom.affine, dtype=np.uint8)
     aif.write_curve(perf / f"{subject}_aif.tsv", phantom.arterial_seconds, phantom.arterial_mm)
     (perf / f"{subject}_truth.json").write_text(
         json.dumps(phantom.truth, indent=1, allow_nan=False) + "\n", encoding="utf-8"

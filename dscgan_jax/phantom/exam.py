@@ -32,6 +32,7 @@ from dscgan_jax.phantom.physiology import (
     diseased_supply,
     healthy_supply,
 )
+from dscgan_jax.phantom.tumour import PURE_TUMOUR, T1_DOMINATES, T2STAR_DOMINATES, Tumour, TumourRange
 from dscgan_jax.phantom.vessels import Artery, arteries_of, blood_shares
 
 PHANTOM_VERSION = "1.1"  # part of every fingerprint: raise it when the same seed gives other exams
@@ -43,11 +44,13 @@ CORE_FLOW_SHARE = 0.30  # of the healthy flow of the same voxel
 BLOOD_CURVATURE = 0.02  # 1/mM: ΔR2* of blood is k C (1 + 0.02 C); van Osch et al. 2003 found such a rise
 SCALP_BLOOD_SHARE = 0.012
 SMALLEST_SIZE = 16
+LATE_FRAMES = 10  # the last ones, in which leaking tissue is told apart
+LEAKAGE_LABELS = {"t1_dominated_voxels": T1_DOMINATES, "t2star_dominated_voxels": T2STAR_DOMINATES}
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """A protocol and its patients, after one of the paper's two cohorts.
+    """A protocol and its patients: one of the paper's two cohorts, or people with a tumour.
 
     Attributes:
       frame_seconds, echo_seconds: TR and TE.
@@ -58,6 +61,7 @@ class Preset:
       grey_drop: range of the largest signal drop of healthy grey matter.
       disease: what is drawn.
       truncated_share: share of subjects whose exam ends too early.
+      tumour: what is drawn of it; None: there is none.
     """
 
     frame_seconds: float
@@ -70,6 +74,7 @@ class Preset:
     grey_drop: tuple[float, float]
     disease: DiseaseRange
     truncated_share: float = 0.08
+    tumour: TumourRange | None = None
 
 
 PRESETS: dict[str, Preset] = {
@@ -94,6 +99,20 @@ PRESETS: dict[str, Preset] = {
         arrival_frames=(10.0, 17.0),
         grey_drop=(0.24, 0.38),
         disease=DISEASES["chronic"],
+    ),
+    # 3 T, the recommended protocol for gliomas (Welker et al., AJNR 2015;36:E41): 120 s, one full dose.
+    "tumour": Preset(
+        frame_seconds=1.5,
+        echo_seconds=0.030,
+        field_of_view_mm=230.4,
+        slice_mm=5.0,
+        slices=(24, 26),
+        frames=(80, 80),
+        arrival_frames=(11.0, 17.0),
+        grey_drop=(0.24, 0.38),
+        disease=DISEASES["none"],
+        truncated_share=0.0,
+        tumour=TumourRange(),
     ),
 }
 
@@ -126,6 +145,8 @@ class Phantom:
       shares: grey, white, csf, sinus, artery: (x, y, z) float32, share of each voxel.
       motion: pose of each frame.
       truth: every drawn number, plain values.
+      leakage: (x, y, z) uint8, tumour whose vessels leak: 1 = T1 dominates in the last frames (K2 above 0), 2 = T2*
+        does (K2 below 0); None without a tumour.
     """
 
     series: np.ndarray
@@ -140,6 +161,7 @@ class Phantom:
     shares: dict[str, np.ndarray]
     motion: Motion
     truth: dict[str, Any]
+    leakage: np.ndarray | None = None
 
 
 def draw_phantom(
@@ -154,7 +176,7 @@ def draw_phantom(
     """Draws one exam.
 
     Args:
-      preset: `acute` or `chronic`.
+      preset: `acute`, `chronic` or `tumour`.
       seed: of everything; a cohort gives (cohort's seed, subject's number).
       size: rows and columns; the field of view stays the preset's.
       slices: 0 or None: the preset's own number. Fewer slices become thicker, up to 8 mm, and are placed between the
@@ -177,11 +199,11 @@ def draw_phantom(
         )
     protocol = PRESETS[preset]
     # The preset is part of the seed: both cohorts of one seed consist of different people.
-    streams = np.random.SeedSequence([*np.atleast_1d(seed).tolist(), 1 + list(PRESETS).index(preset)]).spawn(8)
+    streams = np.random.SeedSequence([*np.atleast_1d(seed).tolist(), 1 + list(PRESETS).index(preset)]).spawn(9)
     subject = _draw_subject(protocol, streams, imperfections, bolus)
     body = _draw_body(subject, _grid(protocol, subject.own_slices, size, slices))
-    tissue = _perfuse(subject, body)
-    series, steady = _draw_signal(subject, body, tissue.curves, protocol.echo_seconds, imperfections)
+    tissue = _perfuse(subject, body, protocol.echo_seconds)
+    series, steady = _draw_signal(subject, body, tissue, protocol.echo_seconds, imperfections)
     if subject.motion.moved:
         acquisition.move_frames(series, body.grid.affine(), subject.motion.transforms())
 
@@ -194,7 +216,7 @@ def draw_phantom(
     sigma = brain_signal / subject.scanner.signal_to_noise if imperfections.noise else 0.0
     series = acquisition.measure(series, bias, sigma, streams[7], imperfections.rounding)
 
-    truth = {
+    truth: dict[str, Any] = {
         "phantom_version": PHANTOM_VERSION,
         "preset": preset,
         "seed": np.atleast_1d(seed).tolist(),
@@ -216,6 +238,11 @@ def draw_phantom(
         "scanner": subject.scanner.parameters(),
         "motion": subject.motion.record(),
     }
+    leakage = None
+    if subject.tumour is not None:
+        leakage = body.volume(body.in_brain, np.where(tissue.in_mask, tissue.leakage, 0), np.uint8)
+        counts = {name: int((leakage == label).sum()) for name, label in LEAKAGE_LABELS.items()}
+        truth["tumour"] = subject.tumour.parameters() | counts
     return Phantom(
         series=series,
         affine=body.grid.affine(),
@@ -229,6 +256,7 @@ def draw_phantom(
         shares=_share_maps(body),
         motion=subject.motion,
         truth=truth,
+        leakage=leakage,
     )
 
 
@@ -243,6 +271,7 @@ class _Subject:
     healthy: Healthy
     territories: Territories
     disease: Disease
+    tumour: Tumour | None
     scanner: Scanner
     motion: Motion
     arterial: ArterialCurve
@@ -280,18 +309,20 @@ class _Body:
 class _Tissue:
     """Truth of the voxels of the brain."""
 
-    curves: np.ndarray  # (voxel, time), mM
+    curves: np.ndarray  # (voxel, time), mM, in vessels
+    outside: np.ndarray | None  # (voxel, time), 1/s, apparent ΔR2* of the agent outside vessels
     maps: dict[str, np.ndarray]  # (voxel,)
     in_mask: np.ndarray
     in_lesion: np.ndarray
     in_core: np.ndarray
+    leakage: np.ndarray  # as in `Phantom`
 
 
 def _draw_subject(
     protocol: Preset, streams: list[np.random.SeedSequence], imperfections: Imperfections, bolus: Bolus | None
 ) -> _Subject:
-    """One person and one acquisition from seven streams of random numbers."""
-    rng = [np.random.default_rng(stream) for stream in streams[:7]]  # one each: a change in one leaves the others alone
+    """One person and one acquisition from streams of random numbers; the eighth is that of the noise."""
+    rng = [np.random.default_rng(stream) for stream in streams]  # one each: a change in one leaves the others alone
     head, healthy = Head(rng[0]), Healthy(rng[1])
     seconds, arterial, truncated = _draw_timing(rng[4], protocol, healthy, bolus)
     return _Subject(
@@ -299,6 +330,7 @@ def _draw_subject(
         healthy=healthy,
         territories=Territories(rng[2]),
         disease=Disease(rng[3], protocol.disease),
+        tumour=Tumour(rng[8], protocol.tumour) if protocol.tumour else None,
         scanner=Scanner(rng[5]),
         motion=acquisition.draw_motion(rng[6], len(seconds), imperfections.motion),
         arterial=arterial,
@@ -327,13 +359,17 @@ def _draw_body(subject: _Subject, grid: Grid) -> _Body:
     )
 
 
-def _perfuse(subject: _Subject, body: _Body) -> _Tissue:
-    """Curves, maps, mask and lesion of the brain."""
+def _perfuse(subject: _Subject, body: _Body, echo_seconds: float) -> _Tissue:
+    """Curves, maps, mask, lesion and leakage of the brain."""
     points = body.points[body.brain]
     margins = subject.territories.margins(points)
     normal = healthy_supply(subject.healthy, margins, points)
     supply = diseased_supply(normal, subject.disease, subject.disease.severity(margins, points), points)
     shares = np.stack([body.tissues.grey, body.tissues.white], axis=1)[body.brain]
+    tumour_share = np.zeros(len(points))
+    if subject.tumour is not None:
+        tumour_share = subject.tumour.share(points)
+        supply = subject.tumour.supply(supply, tumour_share, points)
     perfusion = Perfusion(
         cbf=np.where(shares > 0.01, supply.cbf * shares, 0.0),
         mtt=supply.mtt,
@@ -348,7 +384,15 @@ def _perfuse(subject: _Subject, body: _Body) -> _Tissue:
     in_mask = (shares.sum(axis=1) >= MASK_TISSUE_SHARE) & (body.tissues.sinus[body.brain] <= MASK_SINUS_SHARE)
     in_lesion = in_mask & (tmax > LESION_TMAX_SECONDS)
     in_core = in_lesion & (flow < CORE_FLOW_SHARE * (normal.cbf * shares).sum(axis=1))
-    return _Tissue(curves, maps, in_mask, in_lesion, in_core)
+    outside, leakage = None, np.zeros(len(points), np.uint8)
+    if subject.tumour is not None:
+        share = tumour_share * shares.sum(axis=1)
+        outside = subject.tumour.apparent_delta_r2star(
+            subject.arterial, supply.delay, share, points, subject.seconds, echo_seconds
+        )
+        darker = outside[:, -LATE_FRAMES:].mean(axis=1) > 0
+        leakage = np.where(tumour_share > PURE_TUMOUR, np.where(darker, T2STAR_DOMINATES, T1_DOMINATES), 0)
+    return _Tissue(curves, outside, maps, in_mask, in_lesion, in_core, leakage)
 
 
 def _draw_timing(
@@ -400,12 +444,9 @@ def _grid(protocol: Preset, own_slices: int, size: int, slices: int | None) -> G
 
 
 def _draw_signal(
-    subject: _Subject, body: _Body, curves: np.ndarray, echo_seconds: float, imperfections: Imperfections
+    subject: _Subject, body: _Body, tissue: _Tissue, echo_seconds: float, imperfections: Imperfections
 ) -> tuple[np.ndarray, np.ndarray]:
-    """True signal without coil bias and noise, (x, y, z, time), and its steady state before the bolus, (x, y, z).
-
-    `curves` are the concentrations of the brain's voxels, (voxel, time), mM.
-    """
+    """True signal without coil bias and noise, (x, y, z, time), and its steady state before the bolus, (x, y, z)."""
     seconds, scanner, tissues, healthy = subject.seconds, subject.scanner, body.tissues, subject.healthy
     series = np.zeros((int(np.prod(body.grid.shape)), len(seconds)), np.float32)
     artery = np.zeros(len(series), np.float32)
@@ -414,7 +455,7 @@ def _draw_signal(
     artery = np.clip(artery, 0.0, 0.95)[body.in_head]
     baseline = scanner.baseline_signal(tissues, body.points) * (1.0 - artery)  # blood displaces the rest
 
-    delta_r2star = _delta_r2star(subject, body, curves)
+    delta_r2star = _delta_r2star(subject, body, tissue)
     transient = scanner.transient_share(tissues, imperfections)
     pulsating = np.clip(tissues.csf + artery, 0, 1)
     loadings, courses = scanner.modulation(seconds, body.world, body.points, pulsating, transient, imperfections)
@@ -435,11 +476,13 @@ def _draw_signal(
     return series.reshape(*body.grid.shape, -1), steady.reshape(body.grid.shape)
 
 
-def _delta_r2star(subject: _Subject, body: _Body, curves: np.ndarray) -> np.ndarray:
-    """(voxel of the head, time) float32, 1/s, of brain, venous sinuses and scalp; `curves` as in `_draw_signal`."""
+def _delta_r2star(subject: _Subject, body: _Body, tissue: _Tissue) -> np.ndarray:
+    """(voxel of the head, time) float32, 1/s, of brain, venous sinuses and scalp."""
     tissues, healthy = body.tissues, subject.healthy
     delta_r2star = np.zeros((len(body.in_head), len(subject.seconds)), np.float32)
-    delta_r2star[body.brain] = kinetics.delta_r2star_of(curves)
+    delta_r2star[body.brain] = kinetics.delta_r2star_of(tissue.curves)
+    if tissue.outside is not None:
+        delta_r2star[body.brain] += tissue.outside
     venous_scale = (healthy.grey_mtt + 1.0) / kinetics.DISPERSION_SHAPE
     venous, scalp = kinetics.arterial_concentration(
         subject.arterial, [healthy.base_delay + 1.5, 1.5], [venous_scale, 1.3], subject.seconds

@@ -165,6 +165,8 @@ DISEASES = {
     ),
 }
 
+DISEASES["none"] = dataclasses.replace(DISEASES["acute"], vessels={"none": 1.0})  # whose other numbers nobody reads
+
 
 class Disease:
     """One person's occlusion or stenosis: where, how severe, and how its border fades."""

@@ -27,7 +27,8 @@ def simulate(preset: str = "acute", seed: int = 0, *, size: int = 128, slices: i
     """Simulates one exam with known truth; the same arguments give the same exam.
 
     Args:
-      preset: which of the paper's cohorts: `acute` (stroke) or `chronic` (steno-occlusive disease).
+      preset: `acute` (stroke) or `chronic` (steno-occlusive disease), after the paper's cohorts, or `tumour` (a
+        glioma whose vessels leak).
       seed: of everything that differs between subjects.
       size: rows and columns.
       slices: None = the preset's own number.
