@@ -9,8 +9,9 @@ Steps: (1) a rough mask by Otsu's threshold gives the mean curve, and that the f
 gives the local reference; (3) at half of that reference bone begins; (4) bright voxels without a first pass give the
 level of CSF, and with it the signal of a voxel with just enough tissue; a voxel that is little brighter stays if it has
 a first pass; (5) at the rim, where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be
-tissue; (6) a voxel that loses far more than grey matter is a venous sinus. Below the rim no voxel of the brightness of
-tissue is left out because it has no first pass: an infarct may have none.
+tissue; (6) a voxel that loses far more than grey matter is a venous sinus, unless it belongs to a region wider and
+deeper than these, such as a tumour. Below the rim no voxel of the brightness of tissue is left out because it has no
+first pass: an infarct may have none.
 
 A head that moves between baseline and first pass mimics signal loss at every edge: realign the series first.
 """
@@ -38,6 +39,8 @@ GREY_PERCENT = 75.0  # half of the brain is grey matter: its upper half is free 
 SINUS_OVER_GREY = 1.5  # blood volume of grey matter varies by a sixth from voxel to voxel: three standard deviations
 SMALLEST_SINUS_ML = 0.15  # 6 mm wide and one slice of 5 mm high; a smaller vessel runs within tissue
 # Sizes.
+WIDEST_SINUS_MM = 6.0  # half width: the sagittal sinus is 4-10 mm wide, where sinuses meet 12 mm
+DEEPEST_SINUS_MM = 12.0  # sinuses run on the surface of the brain; the straight one is deep, and thin
 SMALLEST_ISLAND_ML = 0.3  # of one slice: 8 x 8 mm, 5 mm thick; the section of a gyrus is larger
 BRIDGE_MM = 2.5  # half width of what may link brain and scalp: the skull is thicker, veins through it are thinner
 RIM_MM = 4.0  # belt in which CSF meets bone: the subarachnoid space over the brain is 2-4 mm wide
@@ -187,7 +190,10 @@ def _tissue(baseline: np.ndarray, first_pass: np.ndarray, rough: np.ndarray, vox
     in_doubt = (relative < border + SIGNAL_ERROR) & (loss > TISSUE_SHARE * grey_first_pass * grey_signal)
     tissue = solid & ((relative < border) | in_doubt) & (deep | some_loss)
     tissue &= ~_sinuses(
-        no_brighter & (first_pass > SINUS_OVER_GREY * grey_first_pass), first_pass > grey_first_pass, voxel_mm
+        no_brighter & (first_pass > SINUS_OVER_GREY * grey_first_pass),
+        first_pass > grey_first_pass,
+        depth_mm(inside, voxel_mm),
+        voxel_mm,
     )
     return _at_least(tissue, SMALLEST_ISLAND_ML, voxel_mm, IN_SLICE)  # specks where CSF, bone and sinus meet
 
@@ -222,10 +228,23 @@ def _csf_border(bright: np.ndarray, grey: float) -> float:
     return border
 
 
-def _sinuses(vessel: np.ndarray, partly: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
-    """Large vessels, and the voxels beside them that hold some of their blood."""
-    large = _at_least(vessel, SMALLEST_SINUS_ML, voxel_mm, ndimage.generate_binary_structure(3, 3))
-    return large | (ndimage.binary_dilation(large, IN_SLICE) & partly)
+def _sinuses(vessel: np.ndarray, partly: np.ndarray, depth: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Large vessels, and the voxels beside them that hold some of their blood.
+
+    What is wider and deeper than any sinus is no vessel but tissue with much blood, such as a tumour.
+
+    Args:
+      vessel: (x, y, z) bool, voxels that lose more signal than grey matter.
+      partly: (x, y, z) bool, those that lose as much.
+      depth: (x, y, z) below the surface of the brain, mm.
+      voxel_mm: (3,) edge lengths.
+    """
+    labels, _ = ndimage.label(opened(vessel, WIDEST_SINUS_MM, voxel_mm))
+    deep = np.isin(labels, np.unique(labels[depth > DEEPEST_SINUS_MM])) & (labels > 0)
+    tissue = _dilated(deep, WIDEST_SINUS_MM, voxel_mm)
+    tissue |= _dilated(deep, 2 * WIDEST_SINUS_MM, voxel_mm) & (depth > DEEPEST_SINUS_MM)  # its branches
+    large = _at_least(vessel & ~tissue, SMALLEST_SINUS_ML, voxel_mm, ndimage.generate_binary_structure(3, 3))
+    return large | (ndimage.binary_dilation(large, IN_SLICE) & partly & ~tissue)
 
 
 def _parts_of_brain(head: np.ndarray, passed: np.ndarray) -> np.ndarray:
