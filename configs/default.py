@@ -110,6 +110,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # rigid: frames in which the head moved are realigned first (still ones stay bit for bit); none: not.
     conventional.motion = "rigid"
     conventional.tmax_offset = "none"  # healthy: Tmax shifted so that healthy tissue has 2 s; for the SVD methods
+    # Contrast agent that leaks from a tumour's vessels: bsw or bidirectional take it out; also --leakage.
+    conventional.leakage = "none"
     # csvd, ssvd: singular values below this share of the largest are left out; 0 = 0.1 and 0.2.
     conventional.truncation_threshold = 0.0
     conventional.oscillation_index = 0.035  # osvd: largest oscillation index

@@ -95,6 +95,9 @@ NAMES = {
     "arterial_quality": "doubtful AIF",
     "white_matter_missing": "no healthy white matter to scale CBF and CBV with",
     "tmax_negative": "tissue that fills before the AIF",
+    "leakage": "tissue that leaks contrast agent, not corrected",
+    "leakage_absent": "correction of leakage in an exam in which no tissue leaks",
+    "normalised_cbv_missing": "no white matter of the other hemisphere to normalise CBV with",
     "tmax_raw_svd": "Tmax of an SVD method, later than the truth",
 }
 

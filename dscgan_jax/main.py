@@ -57,6 +57,13 @@ _MOTION = flags.DEFINE_enum(
     list(settings.CHOICES["conventional.motion"]),
     "Head motion: rigid (frames are realigned first) or none. Default: rigid (deconvolve), as in training (predict).",
 )
+_LEAKAGE = flags.DEFINE_enum(
+    "leakage",
+    None,
+    list(settings.CHOICES["conventional.leakage"]),
+    "Contrast agent that leaks from the vessels of tumours: none (default), bsw (Boxerman, Schmainda and Weisskoff) or "
+    "bidirectional (agent returns, too). Not for exams without leakage.",
+)
 _NORM = flags.DEFINE_enum(
     "norm",
     None,
@@ -285,7 +292,7 @@ def read_config(given: options.Given | None = None) -> ml_collections.ConfigDict
 
 
 def _with_flags(config: ml_collections.ConfigDict, given: options.Given) -> ml_collections.ConfigDict:
-    """A copy of the config with --tr, --te, --accept, --method, --scale and --motion in it."""
+    """A copy of the config with --tr, --te, --accept, --method, --scale, --leakage and --motion in it."""
     config = ml_collections.ConfigDict(config.to_dict())
     for flag in sorted(given.flags):
         path = options.field_of(flag, given.mode)

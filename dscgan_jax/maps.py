@@ -1,5 +1,8 @@
 """The five perfusion maps: names, units, windows, thresholds. The one table that everybody reads.
 
+Beside it stand the few maps that a correction of leakage gives besides. They are written and shown as the five are;
+networks and scores know the five alone.
+
 Windows are for display alone. What is usual decides scores and checks; the ranges that scale a map for the network
 belong to the data (`data.scaling`).
 """
@@ -51,6 +54,30 @@ MAPS: dict[str, MapSpec] = {
 }
 
 MAP_NAMES: tuple[str, ...] = tuple(MAPS)  # the order of every "map" axis
+
+MORE_MAPS: dict[str, MapSpec] = {
+    "k1": MapSpec("K1", "blood volume over the mean one of tissue that does not leak", "1", (0.0, 4.0), (0.0, 4.0)),
+    "k2": MapSpec(
+        "K2",
+        "leakage of contrast agent, above 0 where its T1 effect dominates, below 0 where its T2* effect does",
+        "1/s",
+        (-0.03, 0.03),
+        (-0.03, 0.03),
+        colour_map="coolwarm",
+    ),
+    "ncbv": MapSpec(
+        "nCBV",
+        "cerebral blood volume over that of white matter in the other hemisphere",
+        "1",
+        (0.0, 8.0),
+        (0.0, 8.0),
+    ),
+}
+
+
+def spec_of(name: str) -> MapSpec:
+    """Of one of the five maps, or of those besides."""
+    return MAPS[name] if name in MAPS else MORE_MAPS[name]
 
 
 def map_indices(names: tuple[str, ...]) -> tuple[int, ...]:

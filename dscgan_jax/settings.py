@@ -70,6 +70,7 @@ CHOICES = {
     "conventional.aif": ("auto", "files"),
     "conventional.motion": ("none", "rigid"),
     "conventional.tmax_offset": ("none", "healthy"),
+    "conventional.leakage": ("none", "bsw", "bidirectional"),
 }
 _AT_LEAST = {
     "seed": 0,

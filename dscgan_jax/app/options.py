@@ -38,6 +38,7 @@ FLAGS = {
     "scale": _DECONVOLVE,
     "mask": (ONE_FILE,),
     "motion": (*_DECONVOLVE, PREDICT),
+    "leakage": _DECONVOLVE,
     "norm": (PREDICT,),
     "maps": (MAPS, MAPS_OF_RUN),
     "split": (EVALUATE, MAPS, MAPS_OF_RUN),
@@ -98,6 +99,7 @@ _BASELINES = {
     "config.conventional.method": "--config.evaluate.baselines=",
     "aif": "--config.conventional.aif=",
     "scale": "--config.conventional.scale=",
+    "leakage": "--config.conventional.leakage=",
 }
 _INSTEAD = {
     PHANTOM: {**{f"config.phantom.{name}": f"--{name}=" for name in _PHANTOM_FLAGS}, "config.seed": "--seed="},
@@ -115,6 +117,7 @@ SHORT_FOR = {
     "accept": "data.accept",
     "method": "conventional.method",
     "scale": "conventional.scale",
+    "leakage": "conventional.leakage",
     "norm": "evaluate.norm_at_test",
     "aif": "conventional.aif",
 }

@@ -13,7 +13,7 @@ from dscgan_jax.data.geometry import StoredGrid
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding
-from dscgan_jax.maps import MAPS
+from dscgan_jax.maps import spec_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,8 @@ class ExamMaps:
 
     Attributes:
       subject: identifier of the exam.
-      volumes: name -> (x, y, z) float32 on the exam's grid, RAS, 0 where there is no value.
+      volumes: name -> (x, y, z) float32 on the exam's grid, RAS, 0 where there is no value; the five of `maps.MAPS`, or
+        some of them, and those of `maps.MORE_MAPS` that the method gives.
       units: name -> unit.
       stored: the grid of the series' file, to which `save` turns back.
       how: ends the maps' descriptions, e.g. `by deconvolution`.
@@ -83,7 +84,7 @@ class ExamMaps:
 
     def sidecar(self, name: str) -> dict[str, Any]:
         """What the JSON file beside one map holds."""
-        description = MAPS[name].description + (f", {self.how}" if self.how else "")
+        description = spec_of(name).description + (f", {self.how}" if self.how else "")
         findings = [finding.to_json() for finding in self.findings]
         head = {"Units": self.units[name], "Description": description}
         return {**head, **self.provenance, "Findings": findings, "IntendedUse": "research only"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dscgan_jax.figures import ink
-from dscgan_jax.maps import MAPS, MapSpec
+from dscgan_jax.maps import MAPS, MapSpec, spec_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -250,7 +250,7 @@ def _frame_shown(series: np.ndarray) -> _Shown:
 
 
 def _map_shown(name: str, volume: np.ndarray) -> _Shown:
-    spec = MAPS[name]
+    spec = spec_of(name)
     return _Shown(volume, spec.title, _with_unit(spec), spec.colour_map, spec.window, True)
 
 

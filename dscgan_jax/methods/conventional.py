@@ -16,7 +16,7 @@ from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, by_severity
-from dscgan_jax.maps import MAP_NAMES, MAPS
+from dscgan_jax.maps import MAP_NAMES, spec_of
 from dscgan_jax.perfusion import conventional
 from dscgan_jax.perfusion.conventional import ConventionalMaps, Settings
 from dscgan_jax.perfusion.measurement import NOTHING_GIVEN, Given, Measured, measure
@@ -49,6 +49,7 @@ def deconvolve(
     aif: pathlib.Path | str = arterial_inputs.AUTOMATIC,
     scale: str | float = DEFAULTS.scale,
     motion: str = DEFAULTS.motion,
+    leakage: str = DEFAULTS.leakage,
 ) -> ExamMaps:
     """Conventional maps of one exam: cbf, cbv, mtt, tmax and ttp.
 
@@ -58,11 +59,13 @@ def deconvolve(
       aif: `auto`, a table with time_seconds and concentration_mM, or a NIfTI mask of arterial voxels.
       scale: `none`, `reference_wm` (healthy white matter at 22 mL/100 g/min) or a factor on CBF and CBV.
       motion: `rigid` (frames in which the head moved are realigned) or `none`.
+      leakage: `none`, or how leaked contrast agent is taken out of the curves, `bsw` or `bidirectional`: for tumours.
+        The maps k1, k2 and, where it is known, ncbv come besides.
 
     Raises:
       InputError: a setting has no such value, or no usable AIF was found or given.
     """
-    settings = dataclasses.replace(DEFAULTS, method=method, scale=scale, motion=motion)
+    settings = dataclasses.replace(DEFAULTS, method=method, scale=scale, motion=motion, leakage=leakage)
     return deconvolved(exam, settings, arterial_inputs.given_of(exam, aif)).maps
 
 
@@ -98,7 +101,7 @@ def _deconvolved(exam: Exam, measured: Measured, settings: Settings) -> Deconvol
     maps = ExamMaps(
         subject=exam.subject,
         volumes=found.maps,
-        units={name: "relative" if name in relative else MAPS[name].unit for name in found.maps},
+        units={name: "relative" if name in relative else spec_of(name).unit for name in found.maps},
         stored=exam.stored,
         how="by deconvolution",
         findings=by_severity((*exam.findings, *found.findings)),
@@ -202,6 +205,7 @@ def settings_of(config: ml_collections.ConfigDict) -> Settings:
         float(fields.oscillation_index),
         float(fields.neighbourhood_mm),
         fit,
+        str(fields.leakage),
     )
 
 

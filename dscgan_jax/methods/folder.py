@@ -19,7 +19,7 @@ from dscgan_jax.data.sidecars import read_sidecar
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import all_or_nothing, write_whole
 from dscgan_jax.findings import Finding
-from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.maps import MAP_NAMES, MORE_MAPS
 from dscgan_jax.methods.conventional import DEFAULTS, Deconvolved, deconvolved, plain
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.perfusion import kinetics
@@ -164,7 +164,11 @@ def _deconvolve_subject(files: SubjectFiles, settings: Settings, output: pathlib
 
 
 def _remove_stale(result: Deconvolved, folder: pathlib.Path, stem: str) -> None:
-    """An earlier run's arterial voxels must not stay beside a curve that was given."""
+    """What an earlier run wrote and this one does not: arterial voxels, maps of a correction of leakage."""
+    for name in MORE_MAPS:
+        if name not in result.maps.volumes:
+            for ending in (".nii.gz", ".json"):
+                (folder / f"{stem}_{name}{ending}").unlink(missing_ok=True)
     if result.found.measured.arterial.mask is None:
         (folder / f"{stem}_aifmask.nii.gz").unlink(missing_ok=True)
 

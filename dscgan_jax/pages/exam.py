@@ -13,7 +13,7 @@ from dscgan_jax.data import geometry
 from dscgan_jax.figures import curves, ink, panels
 from dscgan_jax.files import write_whole
 from dscgan_jax.findings import Finding
-from dscgan_jax.maps import MAPS
+from dscgan_jax.maps import MAPS, spec_of
 from dscgan_jax.pages import parts
 from dscgan_jax.pages.parts import bullets, counted, definitions, image, section
 from dscgan_jax.perfusion import kinetics, signal
@@ -144,9 +144,9 @@ def _volumes(found: ConventionalMaps, voxel_ml: float, settings: Settings) -> st
 
 def _medians(found: ConventionalMaps) -> str:
     tissue = found.measured.tissue
-    unit = {name: MAPS[name].unit if found.absolute or name not in UNSCALED else "(relative)" for name in found.maps}
+    unit = {name: spec_of(name).unit if found.absolute or name not in UNSCALED else "(relative)" for name in found.maps}
     return ", ".join(
-        f"{MAPS[name].title} {np.median(volume[tissue]):.3g} {unit[name]}" for name, volume in found.maps.items()
+        f"{spec_of(name).title} {np.median(volume[tissue]):.3g} {unit[name]}" for name, volume in found.maps.items()
     )
 
 

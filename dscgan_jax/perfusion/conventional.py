@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings
-from dscgan_jax.perfusion import brain, deconvolution, kinetics, motion, parametric, signal
+from dscgan_jax.perfusion import brain, deconvolution, hemispheres, kinetics, leakage, motion, parametric, signal
 from dscgan_jax.perfusion.brain import otsu_threshold
 from dscgan_jax.perfusion.deconvolution import Deconvolved
 from dscgan_jax.perfusion.measurement import NOTHING_GIVEN, Given, Measured, measure
@@ -50,6 +50,7 @@ class Settings:
       oscillation_index: the largest one of `osvd`.
       neighbourhood_mm: FWHM of the neighbourhood that shares delay and dispersion in the parametric fit; 0 = none.
       fit: what the parametric fit assumes.
+      leakage: `none`, `bsw` or `bidirectional`: how leaked contrast agent is taken out of the curves.
     """
 
     method: str = "parametric"
@@ -60,9 +61,15 @@ class Settings:
     oscillation_index: float = deconvolution.OSCILLATION_INDEX
     neighbourhood_mm: float = 5.0
     fit: FitSettings = USUAL_FIT
+    leakage: str = leakage.NONE
 
     def __post_init__(self):
-        for name, choices in (("method", METHODS), ("motion", motion.CORRECTIONS), ("tmax_offset", TMAX_OFFSETS)):
+        for name, choices in (
+            ("method", METHODS),
+            ("motion", motion.CORRECTIONS),
+            ("tmax_offset", TMAX_OFFSETS),
+            ("leakage", leakage.MODELS),
+        ):
             value = getattr(self, name)
             if value not in choices:
                 raise InputError(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
@@ -90,10 +97,11 @@ USUAL_SETTINGS = Settings()
 
 @dataclasses.dataclass(frozen=True)
 class ConventionalMaps:
-    """Five maps of one exam and how they were made.
+    """Maps of one exam and how they were made.
 
     Attributes:
-      maps: cbf, cbv, mtt, tmax, ttp: (x, y, z) float32 in the units of `maps.MAPS`, 0 outside the tissue.
+      maps: cbf, cbv, mtt, tmax, ttp: (x, y, z) float32 in the units of `maps.MAPS`, 0 outside the tissue; with a
+        correction of leakage k1, k2 and, where it is known, ncbv besides (`maps.MORE_MAPS`).
       measured: what they were made from.
       scale_factor: what CBF and CBV were multiplied with.
       referenced: whether that factor comes from white matter.
@@ -171,6 +179,9 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
         raise InputError("an AIF in mM needs the echo time; give --te= in seconds, or --scale=reference_wm.")
     found = Findings()
     found.extend(measured.findings)
+    corrected = leakage.corrected(measured, settings.leakage)
+    found.extend(corrected.findings)
+    measured = corrected.measured
     result, ttp, shape = _inverted(measured, settings)
     healthy = _mode(result.tmax)
     if settings.method == "parametric" and healthy < LEAST_USUAL_TMAX_SECONDS:
@@ -193,7 +204,13 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
         "mtt": result.mtt,
         "tmax": result.tmax + shift,
         "ttp": ttp,
+        **corrected.maps,
     }
+    if settings.leakage != leakage.NONE:
+        white = hemispheres.white_matter_opposite(
+            result, measured.tissue, corrected.leaking, measured.voxel_mm, healthy, found
+        )
+        values |= {} if white is None else {"ncbv": result.cbv / np.float32(_mode(result.cbv[white]))}
     maps = {name: np.zeros(measured.tissue.shape, np.float32) for name in values}
     for name, volume in maps.items():
         volume[measured.tissue] = values[name]

@@ -1,7 +1,7 @@
 """A tumour of the phantom whose vessels leak: where it is, what flows in it, and what the agent outside vessels does.
 
-Kinetics: the extended Tofts model (Tofts et al., J Magn Reson Imaging 1999;10:223). Beside the agent in its vessels, which
-`kinetics.py` gives, a tumour holds agent in the space between its cells,
+Kinetics: the extended Tofts model (Tofts et al., J Magn Reson Imaging 1999;10:223). Beside the agent in its vessels,
+which `kinetics.py` gives, a tumour holds agent in the space between its cells,
 
   C_e(t) = Ktrans ∫ C_p(tau) exp(-kep (t - tau)) dtau,   kep = Ktrans / ve,
 

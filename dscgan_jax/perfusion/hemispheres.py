@@ -1,0 +1,85 @@
+"""The two halves of the brain, and CBV over that of white matter in the other one: nCBV, as tumours are judged by.
+
+Absolute CBV depends on the AIF and on a scale; its ratio to normal-appearing white matter does not, which is why it is
+how CBV of tumours is reported (Wetzel et al., Radiology 2002;224:797). White matter of the tumour's own half may be
+infiltrated or swollen.
+"""
+
+import numpy as np
+
+from dscgan_jax.findings import Findings
+from dscgan_jax.perfusion import brain
+from dscgan_jax.perfusion.deconvolution import Deconvolved
+
+ONE_SIDE = 0.8  # of the leaking tissue that must lie in one half
+LATE_SECONDS = 2.0  # tissue that is later than most is not normal
+WHITE_DEPTH_MM = 4.0  # below the surface of the tissue: the cortex is 2-4 mm thick
+FROM_MIDDLE_MM = 8.0  # beside the middle lie thalami and corpus callosum
+MIN_WHITE_VOXELS = 50
+WIDE_ROW = 0.5  # of the widest row of the brain: narrower ones, at the poles, do not show the middle well
+
+
+def signed_distance_mm(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Distance from the plane between the hemispheres, (x, y, z) mm, positive on the right.
+
+    The plane goes through the middles of all rows of the brain from left to right: a head may be turned and tilted.
+
+    Args:
+      tissue: (x, y, z) bool, RAS.
+      voxel_mm: (3,) edge lengths.
+    """
+    whole = brain.with_fluid_spaces(tissue, voxel_mm)
+    any_row = whole.any(axis=0)
+    first = whole.argmax(axis=0)
+    last = len(whole) - 1 - whole[::-1].argmax(axis=0)
+    rows = np.argwhere(any_row & (last - first >= WIDE_ROW * (last - first)[any_row].max()))
+    middle = 0.5 * (first + last)[tuple(rows.T)]
+    columns = np.column_stack([np.ones(len(rows)), rows])
+    plane = np.linalg.lstsq(columns, middle, rcond=None)[0]
+    straight = np.abs(middle - columns @ plane)
+    near = straight <= np.percentile(straight, 80)  # a lobe that a slice cuts off is no row
+    plane = np.linalg.lstsq(columns[near], middle[near], rcond=None)[0]
+    x, y, z = np.indices(tissue.shape)
+    return (x - plane[0] - plane[1] * y - plane[2] * z) * voxel_mm[0]
+
+
+def white_matter_opposite(
+    result: Deconvolved,
+    tissue: np.ndarray,
+    leaking: np.ndarray,
+    voxel_mm: np.ndarray,
+    healthy_tmax: float,
+    found: Findings,
+) -> np.ndarray | None:
+    """White matter of the half that does not leak, (voxel,) bool; None where that is not known.
+
+    It is the lower class of CBF (Otsu 1979) of tissue that is neither late, nor at the surface, nor in the middle.
+
+    Args:
+      result: in the tissue, of any scale.
+      tissue: (x, y, z) bool.
+      leaking: (x, y, z) bool, which shows the half that is ill.
+      voxel_mm: (3,) edge lengths.
+      healthy_tmax: most frequent Tmax, s.
+      found: receives a note that says why there is none.
+    """
+
+    def missing(reason: str) -> None:
+        found.note("normalised_cbv_missing", f"CBV could not be normalised to white matter: {reason}")
+
+    if not leaking.any():
+        return missing("no tissue leaks that would show which hemisphere is ill")
+    from_middle = signed_distance_mm(tissue, voxel_mm)
+    right = float((from_middle[leaking] > 0).mean())
+    if 1.0 - ONE_SIDE < right < ONE_SIDE:
+        return missing("tissue of both hemispheres leaks")
+    opposite = from_middle[tissue] * (-1.0 if right > 0.5 else 1.0)
+    white = (opposite > FROM_MIDDLE_MM) & (brain.depth_mm(tissue, voxel_mm)[tissue] > WHITE_DEPTH_MM)
+    white &= (result.cbf > 0) & (result.cbv > 0) & (result.tmax < healthy_tmax + LATE_SECONDS)
+    flow = result.cbf[white]
+    if len(flow) and np.ptp(flow) > 0:
+        flow = np.minimum(flow, np.percentile(flow, 99))
+        white[white] = flow < brain.otsu_threshold(flow)
+    if white.sum() < MIN_WHITE_VOXELS:
+        return missing(f"only {white.sum()} voxels of the other hemisphere could be normal white matter")
+    return white

@@ -1,0 +1,53 @@
+"""The plane between the hemispheres, and white matter of the half that does not leak."""
+
+import numpy as np
+import pytest
+
+from dscgan_jax.findings import Findings
+from dscgan_jax.perfusion import hemispheres
+from dscgan_jax.perfusion.deconvolution import Deconvolved
+
+MM = np.array([2.0, 2.0, 5.0])
+
+
+def head(turned: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """An ellipsoid turned about z by so many degrees, and each voxel's true distance from its middle plane, mm."""
+    index = np.stack(np.indices((80, 90, 6)), axis=-1)
+    x, y, z = np.moveaxis((index - (38.0, 44.5, 2.5)) * MM, -1, 0)
+    angle = np.deg2rad(turned)
+    across, along = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    return (across / 62) ** 2 + (along / 78) ** 2 + (z / 60) ** 2 < 1, across
+
+
+@pytest.mark.parametrize("turned", [0.0, 6.0])
+def test_the_plane_follows_a_head_that_is_turned(turned):
+    tissue, across = head(turned)
+    found = hemispheres.signed_distance_mm(tissue, MM)
+    clear = tissue & (np.abs(across) > 4.0)
+    assert (np.sign(found) == np.sign(across))[clear].mean() > 0.995
+
+
+def flow(tissue: np.ndarray, across: np.ndarray) -> Deconvolved:
+    """Grey matter of 60 at the sides, white matter of 22 between."""
+    cbf = np.where(np.abs(across) > 40, 60.0, 22.0)[tissue].astype(np.float32)
+    return Deconvolved(cbf, cbf / 12, np.full_like(cbf, 5.0), np.full_like(cbf, 2.0))
+
+
+def test_white_matter_is_taken_from_the_other_half():
+    tissue, across = head()
+    leaking = tissue & (np.abs(across - 30) < 6)
+    found = Findings()
+    white = hemispheres.white_matter_opposite(flow(tissue, across), tissue, leaking, MM, 2.0, found)
+    assert found.listed() == () and white.sum() > 1000
+    assert (across[tissue][white] < -7).all() and (np.abs(across[tissue][white]) <= 40).all()
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [(lambda across: across > 1e9, "no tissue leaks"), (lambda across: np.abs(across) < 12, "both hemispheres")],
+)
+def test_where_the_ill_half_is_not_known_the_reason_is_told(where, why):
+    tissue, across = head()
+    found = Findings()
+    white = hemispheres.white_matter_opposite(flow(tissue, across), tissue, tissue & where(across), MM, 2.0, found)
+    assert white is None and why in found.listed()[0].text
