@@ -26,6 +26,7 @@ Record = dict[str, Any]
 METHODS = ("parametric", "osvd", "csvd")
 KINDS = {"t1": T1_DOMINATES, "t2star": T2STAR_DOMINATES}
 NORMAL_SECONDS = 4.0  # of true Tmax
+QUANTITIES = ("cbv", "cbf", "mtt", "voxels", "ncbv")  # of leaking tissue
 ASKED_PERCENT = 15.0
 MM3_PER_ML = 1000.0
 
@@ -143,6 +144,11 @@ def without_table(found: Record) -> str:
     return markdown(["method", "`--leakage`", "CBV, MAE", "CBV where Tmax > 6 s, %", "Dice of Tmax > 6 s"], rows)
 
 
+def tables_of(found: Record) -> dict[str, str]:
+    """Tables by the names of their markers in docs/validation.md."""
+    return {"tumours": tumour_table(found), "tumours_without": without_table(found)}
+
+
 def checklist_rows(found: Record) -> list[list[str]]:
     """Demand, asked, measured, met."""
     rows = []
@@ -166,9 +172,6 @@ def checklist_rows(found: Record) -> list[list[str]]:
             [f"exams {name}, %", f"{100 * asked:.0f}", f"{100 * share:.0f}", "yes" if share == asked else "**no**"]
         )
     return rows
-
-
-QUANTITIES = ("cbv", "cbf", "mtt", "voxels", "ncbv")
 
 
 def _signed(numbers: np.ndarray) -> str:

@@ -17,6 +17,8 @@ import jax
 import numpy as np
 import scipy
 from absl import app, flags
+from leakage import checklist_rows, study_leakage
+from leakage import tables_of as leakage_tables_of
 from validation_checklist import checklist
 from validation_curves import study_contrast, study_curves, study_demands, study_neighbours, study_offset
 from validation_exams import study_boluses, study_exams, study_noise, study_stacks
@@ -78,14 +80,24 @@ def study(quick: bool, seed: int) -> Record:
             "boluses": study_boluses(cohorts["acute"], boluses, seed, size),
             "noise": study_noise(cohorts["acute"], noise, seed, size),
             "stacks": study_stacks(stacks, seed, size),
+            "leakage": study_leakage(max(more // 2, 1), seed, size),
         }
     )
+
+
+def all_tables(results: Record) -> dict[str, str]:
+    """Those of `validation_page`, and those of leakage where the numbers hold any."""
+    tables = tables_of(results)
+    if "leakage" in results:
+        tables |= leakage_tables_of(results["leakage"])
+        tables["checklist"] += "".join(f"\n| {' | '.join(row)} |" for row in checklist_rows(results["leakage"]))
+    return tables
 
 
 def write(results: Record, folder: pathlib.Path) -> None:
     """Page, pictures and JSON; the prose is that of docs/validation.md."""
     text = (DOCS / "validation.md").read_text(encoding="utf-8")
-    for name, table in tables_of(results).items():
+    for name, table in all_tables(results).items():
         before, rest = text.split(f"<!-- {name}: begin -->")
         text = f"{before}<!-- {name}: begin -->\n{table}\n<!-- {name}: end -->{rest.split(f'<!-- {name}: end -->')[1]}"
     (folder / "benchmarks").mkdir(parents=True, exist_ok=True)
@@ -106,9 +118,9 @@ def main(_) -> None:
         results = study(_QUICK.value, _SEED.value)
     if _OUTPUT.value or not _QUICK.value:
         write(results, pathlib.Path(_OUTPUT.value or DOCS))
-        print(checklist(results))
+        print(all_tables(results)["checklist"])
     else:
-        print(*(f"{name}\n\n{table}\n" for name, table in tables_of(results).items()), sep="\n")
+        print(*(f"{name}\n\n{table}\n" for name, table in all_tables(results).items()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def fields_of(config, path=""):
         (["--mode=train", "--subjects=9"], "give --config.phantom.subjects="),
         (["--mode=train", "--method=csvd"], "give --config.evaluate.baselines="),
         (["--mode=train", "--motion=rigid"], "give --config.data.motion="),
+        (["--mode=train", "--leakage=bsw"], "give --config.conventional.leakage="),
+        (["--mode=predict", "--leakage=bsw"], "is read by --mode=deconvolve)"),
         (["--mode=prepare", "--workdir=x"], "--workdir is given"),
         (["--mode=check", "--config.data.root=x", "--output=y"], "--output is given"),
         (["--mode=predict", "--mask=x"], "is read by --mode=deconvolve --input)"),

@@ -154,6 +154,24 @@ def test_a_mask_of_the_air_is_refused_and_one_that_reaches_into_it_is_told(exams
         deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "air.nii.gz")
 
 
+def test_maps_of_a_correction_of_leakage_are_written_besides_and_do_not_outlive_it(exams, tmp_path):
+    corrected = dataclasses.replace(SVD, leakage="bidirectional")
+    paths, _ = deconvolve_file(series_of(exams), tmp_path, corrected, aif="files", mask=mask_of(exams))
+    assert {path.name for path in paths} >= {"sub-0001_k1.nii.gz", "sub-0001_k2.nii.gz"}
+    record = json.loads((tmp_path / "sub-0001_k2.json").read_text())
+    assert record["Units"] == "1/s" and "T2*" in record["Description"]
+    assert record["Settings"]["leakage"] == "bidirectional"
+    assert "leakage_absent" in {finding["Name"] for finding in record["Findings"]}
+    assert "K2" in (tmp_path / "sub-0001_qc.html").read_text()
+    paths, _ = deconvolve_file(series_of(exams), tmp_path, SVD, aif="files", mask=mask_of(exams))
+    assert not list(tmp_path.glob("*_k[12].*")) and len(paths) == len(MAP_NAMES) + 3
+
+
+def test_a_correction_that_does_not_exist_is_refused():
+    with pytest.raises(InputError, match=r"leakage is 'weisskoff'; it must be one of none, bsw, bidirectional\."):
+        Settings(leakage="weisskoff")
+
+
 def test_the_brain_is_looked_for_once(exams, tmp_path, monkeypatch):
     seen, look = [], brain.brain_mask
     monkeypatch.setattr(brain, "brain_mask", lambda series, affine: seen.append(series.shape) or look(series, affine))
@@ -298,9 +316,10 @@ def test_every_field_of_the_config_reaches_the_settings():
         neighbourhood_mm=3.0,
         transit_shape=1.0,
         dispersion=False,
+        leakage="bsw",
     )
     assert conventional.settings_of(config) == Settings(
-        "osvd", 1.5, "rigid", "healthy", 0.07, 0.05, 3.0, FitSettings(transit_shape=1.0, dispersion=False)
+        "osvd", 1.5, "rigid", "healthy", 0.07, 0.05, 3.0, FitSettings(transit_shape=1.0, dispersion=False), "bsw"
     )
     assert conventional.settings_of(default.get_config()) == Settings()
 
