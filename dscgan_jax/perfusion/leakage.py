@@ -44,6 +44,7 @@ LATE_FRAMES = 10  # the last ones show what has leaked (Boxerman et al. 2006)
 BRIGHTER_SD = 3.0  # standard deviations of their mean, below the baseline's concentration: a change of T1
 STILL_THERE = 0.15  # of the peak, and more: twice what circulates by then in tissue that does not leak
 PROMPT_SECONDS = 1.5  # blood that comes later is behind an occlusion, where agent is still there for another reason
+EXPLAINED = 1.3  # of the noise, where the head moved: a step that is left of it stays, but is not of leakage's form
 SPECK_MM = 3.0  # radius of the smallest disc in a slice that counts
 LEAKING_ML = 1.0  # one connected piece; without leakage 0.4 mL were the most in phantom exams, moving ones among them
 PEAK_PERCENT = 97.0  # of a curve: the highest frames without their noise
@@ -64,6 +65,7 @@ class Leakage(NamedTuple):
       chosen: (voxel,) which of them.
       motion: (voxel, course) how far each follows the courses of the head's motion, mM.
       courses: (time, course) of it; none where nothing moved.
+      unexplained: (voxel,) root mean square of what the fit leaves of a curve, mM.
       stands_out: (voxel,) bool, K2 is far from that of most tissue: not part of the mean curve.
     """
 
@@ -75,6 +77,7 @@ class Leakage(NamedTuple):
     chosen: np.ndarray
     motion: np.ndarray
     courses: np.ndarray
+    unexplained: np.ndarray
     stands_out: np.ndarray
 
     def removed_from(self, measured: Measured) -> Measured:
@@ -86,7 +89,8 @@ class Leakage(NamedTuple):
     def tissue(self, measured: Measured) -> np.ndarray:
         """(x, y, z) bool, where it is sure that tissue leaks; nowhere if no piece is as large as `LEAKING_ML`.
 
-        Late curves are below the baseline, or well above it though the blood came in time.
+        Late curves are below the baseline, or well above it though the blood came in time; where the head moved, the
+        fit has to explain them.
         """
         late = measured.curves[:, -LATE_FRAMES:].mean(axis=1) - self.motion @ self.courses[-LATE_FRAMES:].mean(axis=0)
         drift = min(float(np.median(late)), 0.0)  # of the scanner, which brightens everything
@@ -95,8 +99,11 @@ class Leakage(NamedTuple):
         darker = some.copy()
         peak = np.percentile(measured.curves[some] - self.motion[some] @ self.courses.T, PEAK_PERCENT, axis=1)
         darker[some] = late[some] > STILL_THERE * peak
+        sure = self.stands_out & np.where(self.k2 > 0, brighter, darker)
+        if self.courses.size:
+            sure &= self.unexplained < EXPLAINED * measured.noise
         leaks = np.zeros(measured.tissue.shape, bool)
-        leaks[measured.tissue] = self.stands_out & np.where(self.k2 > 0, brighter, darker)
+        leaks[measured.tissue] = sure
         labels, count = ndimage.label(brain.opened(leaks, SPECK_MM, measured.voxel_mm))
         sizes = np.bincount(labels.ravel(), minlength=count + 1) * np.prod(measured.voxel_mm) / MM3_PER_ML
         sizes[0] = 0.0
@@ -191,14 +198,17 @@ def _fitted(measured: Measured, in_mean: np.ndarray, rates: tuple[float, ...]) -
     flat = np.float32(np.concatenate(orthogonal.transpose(2, 0, 1)).T)  # (time, term and tried)
     terms = terms.astype(np.float32)
     chosen, factors = np.empty(len(curves), np.int64), np.empty((len(curves), 2), np.float32)
-    motion = np.empty((len(curves), courses.shape[1]), np.float32)
+    motion, unexplained = np.empty((len(curves), courses.shape[1]), np.float32), np.empty(len(curves), np.float32)
     for begin in range(0, len(curves), _CHUNK):
         rows = slice(begin, begin + _CHUNK)
         along = (curves[rows, first:] @ flat).reshape(-1, 2, len(tried))
         best = (along**2).sum(axis=1).argmax(axis=1)  # least squares: most of the curve is explained
         along = np.take_along_axis(along, best[:, None, None], axis=2)
         fitted = np.linalg.solve(upper[best], along)  # (voxel, term, 1)
-        motion[rows] = (curves[rows] - (terms[best] @ fitted)[..., 0]) @ courses
+        left = curves[rows] - (terms[best] @ fitted)[..., 0]
+        motion[rows] = left @ courses
+        left = left[:, first:] - motion[rows] @ courses[first:].T
+        unexplained[rows] = np.sqrt((left**2).mean(axis=1))
         chosen[rows], factors[rows] = best, fitted[..., 0]
     return Leakage(
         k1=factors[:, 0],
@@ -209,6 +219,7 @@ def _fitted(measured: Measured, in_mean: np.ndarray, rates: tuple[float, ...]) -
         chosen=chosen,
         motion=motion,
         courses=np.float32(courses),
+        unexplained=unexplained,
         stands_out=~in_mean,
     )
 
