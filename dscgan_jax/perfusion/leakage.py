@@ -38,6 +38,7 @@ TRANSITS = (0.0, 1.0, 2.0, 3.0, 5.0)  # s, by which a voxel's blood is slower th
 # 2016;37:80). Neighbouring values differ in the curve by less than noise.
 REFLUX_RATES = (0.0, *np.geomspace(0.001, 0.03, 9).tolist())
 LEAKING_SD = 4.0  # K2 farther from the brain's middle, in robust standard deviations, is no part of the mean curve
+MEAN_VOXELS = 10_000  # show the mean curve of all
 ROUNDS = 4  # of finding the mean curve and the tissue that leaks, each from the other
 # Tissue of which it is sure that it leaks.
 LATE_FRAMES = 10  # the last ones show what has leaked (Boxerman et al. 2006)
@@ -163,15 +164,18 @@ def fit(measured: Measured, model: str) -> Leakage:
       measured: of the exam.
       model: `bsw` or `bidirectional`.
     """
-    leaks = np.zeros(len(measured.curves), bool)
+    some = measured.curves[:: max(len(measured.curves) // MEAN_VOXELS, 1)]
+    leaks = np.zeros(len(some), bool)
     for _ in range(ROUNDS):
-        found = _fitted(measured, ~leaks, (0.0,))
-        before, leaks = leaks, _stands_out(found.k2)
+        mean = some[~leaks].mean(axis=0, dtype=np.float64)
+        before, leaks = leaks, _stands_out(_fitted(some, measured, mean, (0.0,)).k2)
         if np.array_equal(before, leaks) or leaks.all():
             break
-    if model == BIDIRECTIONAL and not leaks.all():
-        found = _fitted(measured, ~leaks, REFLUX_RATES)
-    return found._replace(stands_out=leaks)
+    found = _fitted(measured.curves, measured, mean, (0.0,))
+    stands_out = _stands_out(found.k2)
+    if model == BIDIRECTIONAL:
+        found = _fitted(measured.curves, measured, mean, REFLUX_RATES)
+    return found._replace(stands_out=stands_out)
 
 
 def _stands_out(k2: np.ndarray) -> np.ndarray:
@@ -180,16 +184,16 @@ def _stands_out(k2: np.ndarray) -> np.ndarray:
     return np.abs(k2 - middle) > LEAKING_SD * signal.robust_sd(k2, middle)
 
 
-def _fitted(measured: Measured, in_mean: np.ndarray, rates: tuple[float, ...]) -> Leakage:
+def _fitted(curves: np.ndarray, measured: Measured, mean: np.ndarray, rates: tuple[float, ...]) -> Leakage:
     """Least squares over all frames in the steady state, at the best of all arrivals, transits and rates.
 
     Args:
+      curves: (voxel, time), all or some of the exam's, mM.
       measured: of the exam.
-      in_mean: (voxel,) bool, tissue that does not leak.
+      mean: (time,) curve of tissue that does not leak, mM.
       rates: kep that are tried, 1/s.
     """
-    curves, first = measured.curves, measured.timing.baseline_begin
-    mean = curves[in_mean].mean(axis=0, dtype=np.float64)
+    first = measured.timing.baseline_begin
     tried = np.array(list(itertools.product(ARRIVALS, TRANSITS, rates)))
     terms = np.stack([_terms(mean, measured, *one) for one in tried])  # (tried, time, 2)
     courses = _courses_of_motion(measured)
@@ -220,7 +224,7 @@ def _fitted(measured: Measured, in_mean: np.ndarray, rates: tuple[float, ...]) -
         motion=motion,
         courses=np.float32(courses),
         unexplained=unexplained,
-        stands_out=~in_mean,
+        stands_out=np.zeros(len(curves), bool),
     )
 
 
