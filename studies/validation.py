@@ -19,7 +19,6 @@ import scipy
 from absl import app, flags
 from leakage import checklist_rows, study_leakage
 from leakage import tables_of as leakage_tables_of
-from validation_checklist import checklist
 from validation_curves import study_contrast, study_curves, study_demands, study_neighbours, study_offset
 from validation_exams import study_boluses, study_exams, study_noise, study_stacks
 from validation_page import curves_figure, lesion_figure, offset_figure, tables_of
