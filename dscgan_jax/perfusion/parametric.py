@@ -11,17 +11,18 @@ in a realigned series. Delay, ln MTT and ln dispersion have normal priors, so th
 The answer is the maximum of the posterior.
 
 How it is found: the curves of a grid of parameters, freed of offset and slope, span a space of few dimensions. Data and
-grid are projected into it once. A coarse grid, as one matrix product, gives each voxel its start; Levenberg-Marquardt
-steps on the fine grid, whose values, slopes and inner products are tables, go on from there to places between the
-nodes. With `neighbourhood_mm`, delay and dispersion are then pulled towards their mean among the neighbours, which
-share an artery. The shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one
-under which its voxels are likeliest.
+grid are projected into it once. Between the nodes of the grid a curve is a polynomial of second order, whose error is
+far below the noise. Levenberg-Marquardt steps go uphill in the posterior from two starts, the best nodes of a coarse
+grid: a bolus may have been widened by its way through the tissue or by its way there, and both can be maxima. With
+`neighbourhood_mm`, delay and dispersion are then pulled towards their mean among the neighbours, which share an artery.
+The shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one for which its
+voxels are the best evidence.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,16 +34,20 @@ from dscgan_jax.perfusion.deconvolution import Deconvolved, by_chunks, in_blocks
 from dscgan_jax.perfusion.kinetics import Perfusion
 
 DIMENSIONS = 20  # of the projection; what it leaves out of the grid's curves is far below any noise
-DELAY_STEP = 0.25  # s
+ARRIVAL_STEP = 0.25  # s
 MTTS = np.geomspace(0.8, 40.0, 33)  # s
-DISPERSIONS = np.geomspace(0.05, 1.6, 11)  # s, scale of the vascular transport function
+# s, scale of the vascular transport function; its square widens curves, so nodes are dense where it is large
+DISPERSIONS = np.linspace(0.05**0.5, 1.6**0.5, 11) ** 2
 THIN = 0.01  # s, scale of a vascular transport function that hardly disperses
 SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # of the transit times: exponential residue to nearly a box
-SHAPE_VOXELS = 2048  # decide which of them
-SHAPE_GAIN = 0.1  # in log likelihood per voxel; less can come from an AIF that is not quite the true one
-COARSE = (2, 2, 3)  # the start is looked for on every so many-th node of delay, MTT and dispersion
+SHAPE_VOXELS = 2048  # decide which of them; whole chunks
+SHAPE_GAIN = 0.1  # in log evidence per voxel; less can come from an AIF that is not quite the true one
+COARSE = (4, 4, 5)  # a start is looked for on every so many-th node of arrival, MTT and dispersion
+# Where the spread of the travelling times is above this share of the MTT, travelling widens the bolus about as much as
+# transit does, and the two maxima of the posterior lie on different sides (0.25 to 0.5 for shapes of 1 to 5).
+WIDENED = 0.4
 STEPS = 8  # Levenberg-Marquardt steps
-LARGEST_STEP = 2.0  # nodes
+LARGEST_STEP = np.float32([[1.0, 0.5, 1.0]])  # of delay, s, ln MTT and ln dispersion
 FIRST_DAMPING, LESS_DAMPING, MORE_DAMPING = 1e-2, 0.2, 8.0  # of the curvature; after a better place, after a worse one
 LARGEST_TTP_SLOPE = 3.0  # s per node: between nodes whose peaks belong to different passes there is no slope
 DETECTED = 8.0  # gain in log likelihood over no flow (4 sigma) from which on a voxel counts for its neighbours
@@ -105,22 +110,47 @@ class Fitted(NamedTuple):
 
 
 class Dictionary(NamedTuple):
-    """Curves of unit flow on a grid of delay x ln MTT x ln dispersion, projected. Slopes are per node.
+    """Curves of unit flow on a grid of arrival x ln MTT x root of the dispersion, projected.
+
+    The arrival is delay and mean travelling time together: beside it the dispersion changes a curve little, and few
+    nodes will do. Terms count in nodes from the node.
 
     Attributes:
-      origin, spacing: (3,) of the grid, in s and ln s.
-      vectors: (delay, MTT, dispersion, 4, dimension): the curve and its slopes along the three axes.
-      products: (delay, MTT, dispersion, 4, 4): inner products of the vectors.
-      times: (delay, MTT, dispersion, 2, 4): Tmax and TTP in s, each with its slopes.
+      origin, spacing: (3,) of the grid, in s, ln s and root s.
+      curves: (arrival, MTT, dispersion, 10, dimension): terms 1, x, y, z, xx / 2, yy / 2, zz / 2, xy, xz, yz.
+      times: (arrival, MTT, dispersion, 4, 2): terms 1, x, y, z of Tmax and TTP in s.
       basis: (time, dimension), from a curve in mM into the space.
+      delays: (2,) first and last delay, s.
+      residue_seconds: mean of the time under the residue function, in units of the MTT.
     """
 
     origin: np.ndarray
     spacing: np.ndarray
-    vectors: np.ndarray
-    products: np.ndarray
+    curves: np.ndarray
     times: np.ndarray
     basis: np.ndarray
+    delays: np.ndarray
+    residue_seconds: np.ndarray
+
+
+class Maximum(NamedTuple):
+    """Where the posterior of each voxel is largest.
+
+    Attributes:
+      place: (voxel, 3) delay in s, ln MTT and ln dispersion.
+      flow: (voxel,) over noise.
+      gain: (voxel,) in log likelihood over no flow.
+      times: (voxel, 2) Tmax and TTP, s.
+      value: (voxel,) log posterior; 0 for a curve without noise of the expected parameters.
+      curvature: (voxel, 3, 3) of the negative log posterior over the place.
+    """
+
+    place: np.ndarray
+    flow: np.ndarray
+    gain: np.ndarray
+    times: np.ndarray
+    value: np.ndarray
+    curvature: np.ndarray
 
 
 def fit(
@@ -165,22 +195,16 @@ def fit(
         jnp.asarray, build_dictionary(arterial, frame_seconds, first_frame, settings, nuisance_regressors)
     )
     fit_block = functools.partial(_fit, tables=tables, mean=mean, spread=spread)
-    data, place, amplitude, gain, times = in_blocks(fit_block, tissue, noise)
+    data, found = in_blocks(fit_block, tissue, noise)
     if neighbourhood_mm > 0:
-        means = _neighbour_means(place, gain, mask, voxel_mm, neighbourhood_mm, mean)
+        means = _neighbour_means(found.place, found.gain, mask, voxel_mm, neighbourhood_mm, mean)
         means[:, 1] = mean[1]  # transit is the tissue's own
         spread = np.float32([settings.neighbour_delay_spread, spread[1], settings.neighbour_dispersion_spread])
         refine_block = functools.partial(_refine, tables=tables, spread=spread)
-        place, amplitude, gain, times = in_blocks(refine_block, data, place, means)
-    return Fitted(
-        amplitude * noise,
-        place[:, 0],
-        np.exp(place[:, 1]),
-        np.exp(place[:, 2]),
-        times[:, 0],
-        times[:, 1],
-        settings.transit_shape,
-    )
+        found = in_blocks(refine_block, data, found.place, means)
+    delay, log_mtt, log_dispersion = found.place.T
+    tmax, ttp = found.times.T
+    return Fitted(found.flow * noise, delay, np.exp(log_mtt), np.exp(log_dispersion), tmax, ttp, settings.transit_shape)
 
 
 def likeliest_shape(
@@ -192,25 +216,26 @@ def likeliest_shape(
     settings: FitSettings,
     nuisance_regressors: np.ndarray | None = None,
 ) -> float:
-    """The shape among `SHAPES` under which the curves are likeliest.
+    """The shape among `SHAPES` for which the curves are the best evidence.
 
-    Trimmed mean of the log posterior over some of them.
+    Trimmed mean, over some of them, of the log evidence after Laplace: a shape that suits curves only with parameters
+    tuned as finely as no prior would expect is not preferred.
     """
-    some = slice(None, None, max(len(tissue) // SHAPE_VOXELS, 1))
+    some = np.linspace(0, len(tissue) - 1, SHAPE_VOXELS).round().astype(int)
     mean, spread = _prior(settings)
 
     @functools.cache
-    def scores(shape: float) -> np.ndarray:
+    def evidence(shape: float) -> np.ndarray:
         tried = dataclasses.replace(settings, transit_shape=shape)
-        tables = build_dictionary(arterial, frame_seconds, first_frame, tried, nuisance_regressors, every=2)
-        fit_block = functools.partial(_fit, tables=tables, mean=mean, spread=spread)
-        _, place, _, gain, _ = in_blocks(fit_block, tissue[some], noise[some])
-        return gain - 0.5 * (((place - mean) / spread) ** 2).sum(axis=1)
+        tables = build_dictionary(arterial, frame_seconds, first_frame, tried, nuisance_regressors)
+        data, found = _fit(tissue[some], noise[some], tables=tables, mean=mean, spread=spread)
+        value = found.value + 0.5 * (data * data).sum(axis=1)  # over no flow, since each shape has a space of its own
+        return np.asarray(value - 0.5 * jnp.linalg.slogdet(found.curvature * np.outer(spread, spread)[None])[1])
 
     best = SHAPES.index(kinetics.TRANSIT_SHAPE)
     for step in (1, -1):  # uphill from the usual shape, first towards plug flow, then towards the mixed pool
         while 0 <= best + step < len(SHAPES):
-            if stats.trim_mean(scores(SHAPES[best + step]) - scores(SHAPES[best]), 0.1) < SHAPE_GAIN:
+            if stats.trim_mean(evidence(SHAPES[best + step]) - evidence(SHAPES[best]), 0.1) < SHAPE_GAIN:
                 break
             best += step
     return SHAPES[best]
@@ -224,11 +249,12 @@ def _prior(settings: FitSettings) -> tuple[np.ndarray, np.ndarray]:
 
 def _fit(
     tissue: jax.Array, noise: jax.Array, *, tables: Dictionary, mean: np.ndarray, spread: np.ndarray
-) -> tuple[jax.Array, ...]:
-    """Curves in units of the noise and projected, and what `_refine` gives from the best start."""
+) -> tuple[jax.Array, Maximum]:
+    """Curves in units of the noise and projected, and the better of the maxima reached from the starts."""
     data = _projected(tissue, noise, tables.basis)
-    place = _start(data, tables, mean, spread)
-    return data, *_refine(data, place, jnp.broadcast_to(mean[None], place.shape), tables, spread)
+    starts = _starts(data, tables, mean, spread)
+    means = jnp.broadcast_to(mean[None], starts[0].shape)
+    return data, functools.reduce(_better, (_refine(data, start, means, tables, spread) for start in starts))
 
 
 def continuous_curve(arterial: np.ndarray, frame_seconds: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -244,26 +270,23 @@ def build_dictionary(
     first_frame: int,
     settings: FitSettings,
     nuisance_regressors: np.ndarray | None = None,
-    every: int = 1,
 ) -> Dictionary:
-    """Tables of the fit for one AIF; arguments as in `fit`. The grid has every so many-th node."""
+    """Tables of the fit for one AIF; arguments as in `fit`."""
     seconds = np.arange(len(arterial)) * frame_seconds
-    first, last = settings.delay_range
-    delays = np.linspace(first, last, round((last - first) / DELAY_STEP) + 1)
-    axes = (delays, np.log(MTTS), np.log(DISPERSIONS if settings.dispersion else [THIN]))
-    axes = tuple(axis[::every] for axis in axes)
-    delay, log_mtt, log_dispersion = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
-    # Negative delays: the AIF is read earlier by the first delay, and everything comes later by as much.
+    roots = np.sqrt(DISPERSIONS if settings.dispersion else [THIN])
+    first, last = settings.delay_range + kinetics.DISPERSION_SHAPE * roots[[0, -1]] ** 2
+    arrivals = np.linspace(first, last, 2 * int(np.ceil((last - first) / (2 * ARRIVAL_STEP))) + 1)
+    axes = (arrivals, np.log(MTTS), roots)
+    arrival, log_mtt, root = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+    # Negative delays: the AIF is read earlier by the earliest one, and everything comes later by as much.
+    delay = arrival - kinetics.DISPERSION_SHAPE * root**2
+    earliest = delay.min()
     curve = continuous_curve(np.asarray(arterial, np.float64), frame_seconds)
     unit = Perfusion(
-        np.ones((len(delay), 1)),
-        np.exp(log_mtt)[:, None],
-        delay - first,
-        np.exp(log_dispersion),
-        settings.transit_shape,
+        np.ones((len(delay), 1)), np.exp(log_mtt)[:, None], delay - earliest, root**2, settings.transit_shape
     )
-    curves, ttp = kinetics.tissue_concentration_and_ttp(lambda t: curve(np.asarray(t) - first), unit, seconds)
-    tmax = kinetics.residue_peak_seconds(unit) + first
+    curves, ttp = kinetics.tissue_concentration_and_ttp(lambda t: curve(np.asarray(t) - earliest), unit, seconds)
+    tmax = kinetics.residue_peak_seconds(unit) + earliest
 
     free = free_of_line(
         seconds[first_frame:], None if nuisance_regressors is None else nuisance_regressors[first_frame:]
@@ -275,18 +298,18 @@ def build_dictionary(
     basis[first_frame:, : directions.shape[1]] = free @ directions
 
     shape = tuple(len(axis) for axis in axes)
-    values = (curves @ basis[first_frame:]).reshape(*shape, DIMENSIONS)
-    vectors = np.stack([values, *_slopes(values)], axis=3).astype(np.float32)
+    curves = (curves @ basis[first_frame:]).reshape(*shape, DIMENSIONS)
     tmax, ttp = tmax.reshape(shape), ttp.reshape(shape)
     ttp_slopes = (np.clip(slope, -LARGEST_TTP_SLOPE, LARGEST_TTP_SLOPE) for slope in _slopes(ttp))
-    times = np.stack([np.stack([tmax, *_slopes(tmax)], axis=-1), np.stack([ttp, *ttp_slopes], axis=-1)], axis=-2)
+    times = np.stack([np.stack([tmax, *_slopes(tmax)], axis=-1), np.stack([ttp, *ttp_slopes], axis=-1)], axis=-1)
     return Dictionary(
         origin=np.float32([axis[0] for axis in axes]),
         spacing=np.float32([axis[1] - axis[0] if len(axis) > 1 else 1.0 for axis in axes]),
-        vectors=vectors,
-        products=vectors @ vectors.swapaxes(-1, -2),
+        curves=_second_order(curves.astype(np.float32)),
         times=times.astype(np.float32),
         basis=basis.astype(np.float32),
+        delays=np.float32(settings.delay_range),
+        residue_seconds=np.float32(0.5 + 0.5 / settings.transit_shape),
     )
 
 
@@ -313,6 +336,20 @@ def _slopes(values: np.ndarray) -> list[np.ndarray]:
     ]
 
 
+def _second_order(values: np.ndarray) -> np.ndarray:
+    """(arrival, MTT, dispersion, dimension) to the terms of `Dictionary.curves`, by central differences."""
+    slopes = _slopes(values)
+    bends = []
+    for axis in range(3):
+        bend = np.zeros_like(values)
+        if values.shape[axis] > 2:
+            inner = np.moveaxis(np.diff(values, 2, axis=axis), axis, 0)
+            np.moveaxis(bend, axis, 0)[:] = np.concatenate([inner[:1], inner, inner[-1:]])
+        bends.append(bend)
+    (_, xy, xz), (_, _, yz) = _slopes(slopes[0]), _slopes(slopes[1])
+    return np.stack([values, *slopes, *bends, xy, xz, yz], axis=3)
+
+
 @jax.jit
 def _projected(tissue: jax.Array, noise: jax.Array, basis: jax.Array) -> jax.Array:
     """(voxel, dimension) in units of the noise."""
@@ -320,36 +357,56 @@ def _projected(tissue: jax.Array, noise: jax.Array, basis: jax.Array) -> jax.Arr
 
 
 @jax.jit
-def _start(data: jax.Array, tables: Dictionary, mean: jax.Array, spread: jax.Array) -> jax.Array:
-    """(voxel, 3) delay, ln MTT and ln dispersion of the best node of the coarse grid."""
-    count = tables.vectors.shape[:3]
+def _starts(data: jax.Array, tables: Dictionary, mean: jax.Array, spread: jax.Array) -> list[jax.Array]:
+    """(voxel, 3) delay, ln MTT and ln dispersion of the best node of the coarse grid.
+
+    The best one where transit widens the bolus, and the best one where the travelling does, if dispersion is fitted.
+    """
+    count = tables.curves.shape[:3]
     axes = [np.unique(np.append(np.arange(0, n, step), n - 1)) for n, step in zip(count, COARSE, strict=True)]
     nodes = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
-    places = tables.origin[None] + nodes * tables.spacing[None]
-    penalty = 0.5 * (((places - mean[None]) / spread[None]) ** 2).sum(axis=1)
-    coarse = tuple(nodes.T)
-    unit = tables.vectors[coarse][:, 0] / jnp.sqrt(tables.products[coarse][:, 0, 0])[:, None]
+    kinds = [nodes]
+    if count[2] > 1:
+        widened = kinetics.DISPERSION_SHAPE**0.5 * DISPERSIONS[nodes[:, 2]] > WIDENED * MTTS[nodes[:, 1]]
+        kinds = [nodes[~widened], nodes[widened]]
 
-    def chunk(data: jax.Array) -> jax.Array:
-        explained = jnp.maximum(data @ unit.T, 0.0)
-        return places[(0.5 * explained * explained - penalty[None]).argmax(axis=1)]
+    def best_of(nodes: np.ndarray) -> jax.Array:
+        arrival, log_mtt, root = (tables.origin[None] + nodes * tables.spacing[None]).T
+        places = jnp.stack([arrival - kinetics.DISPERSION_SHAPE * root**2, log_mtt, 2.0 * jnp.log(root)], axis=1)
+        penalty = 0.5 * (((places - mean[None]) / spread[None]) ** 2).sum(axis=1)
+        penalty = jnp.where((places[:, 0] - jnp.clip(places[:, 0], *tables.delays)) ** 2 < 1e-6, penalty, jnp.inf)
+        curves = tables.curves[tuple(nodes.T)][:, 0]
+        unit = curves / jnp.linalg.norm(curves, axis=1, keepdims=True)
 
-    return by_chunks(chunk, data)
+        def chunk(data: jax.Array) -> jax.Array:
+            explained = jnp.maximum(data @ unit.T, 0.0)
+            return places[(0.5 * explained * explained - penalty[None]).argmax(axis=1)]
+
+        return by_chunks(chunk, data)
+
+    return [best_of(nodes) for nodes in kinds]
+
+
+@jax.jit
+def _better(one: Maximum, other: Maximum) -> Maximum:
+    """The one or the other of each voxel."""
+    better = other.value > one.value
+    return jax.tree.map(lambda a, b: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), b, a), one, other)
 
 
 class _Best(NamedTuple):
     """The best place so far of each voxel, and the normal equations there."""
 
     value: jax.Array
-    position: jax.Array
+    place: jax.Array
+    flow: jax.Array
+    gain: jax.Array
     curvature: jax.Array
     gradient: jax.Array
 
 
 @jax.jit
-def _refine(
-    data: jax.Array, place: jax.Array, means: jax.Array, tables: Dictionary, spread: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def _refine(data: jax.Array, place: jax.Array, means: jax.Array, tables: Dictionary, spread: jax.Array) -> Maximum:
     """Maximum of the posterior from a start.
 
     Args:
@@ -358,60 +415,85 @@ def _refine(
       means: (voxel, 3) prior means.
       tables: a `Dictionary`.
       spread: (3,) prior standard deviations.
-
-    Returns:
-      place (voxel, 3), flow over noise (voxel,), gain in log likelihood over no flow (voxel,), Tmax and TTP (voxel, 2).
     """
-    count = tables.vectors.shape[:3]
+    count = tables.curves.shape[:3]
     last = np.array([count]) - 1
     fitted = np.float32(last > 0)  # an axis of one node is not
     origin, spacing = tables.origin[None], tables.spacing[None]
-    precision = (spacing / spread[None]) ** 2  # of the prior, per node
+    curves, times = tables.curves.reshape(-1, *tables.curves.shape[3:]), tables.times.reshape(-1, 4, 2)
+    ends = tables.origin + (last[0] * tables.spacing)
+    lowest = jnp.stack([tables.delays[0], tables.origin[1], 2.0 * jnp.log(tables.origin[2])])[None]
+    highest = jnp.stack([tables.delays[1], ends[1], 2.0 * jnp.log(ends[2])])[None]
+    precision = spread[None] ** -2  # of the prior
+    lateness = jnp.stack([tables.residue_seconds, kinetics.DISPERSION_SHAPE])[None]  # over MTT and dispersion
 
-    def near(data: jax.Array, position: jax.Array) -> tuple[Any, ...]:
-        """The node, weights of its vectors, and their products with the data and with the curve at the position."""
+    def near(place: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The nearest node and the distance from it in nodes, (voxel, 3), and the root of the dispersion."""
+        root = jnp.exp(0.5 * place[:, 2])
+        position = jnp.stack([place[:, 0] + kinetics.DISPERSION_SHAPE * root * root, place[:, 1], root], axis=1)
+        position = (position - origin) / spacing
         node = jnp.clip(jnp.round(position), 0, last).astype(jnp.int32)
-        node = tuple(node.T)
-        within = position - jnp.stack(node, axis=1)
-        weights = jnp.concatenate([jnp.ones_like(within[:, :1]), within], axis=1)
-        with_data = (tables.vectors[node] * data[:, None, :]).sum(axis=-1)
-        with_curve = (tables.products[node] * weights[:, None, :]).sum(axis=-1)
-        curve_data, curve_curve = ((weights * products).sum(axis=1) for products in (with_data, with_curve))
-        flow = jnp.maximum(curve_data, 0.0) / jnp.maximum(curve_curve, 1e-30)
-        return node, weights, with_data, with_curve, curve_curve, flow, 0.5 * flow * curve_data
+        return (node[:, 0] * count[1] + node[:, 1]) * count[2] + node[:, 2], position - node, root
 
-    def chunk(data: jax.Array, place: jax.Array, means: jax.Array) -> tuple[jax.Array, ...]:
-        centre = (means - origin) / spacing
+    def curve_at(place: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+        """Curve of unit flow (voxel, dimension), and its slopes over the three coordinates of the place."""
+        node, within, root = near(place)
+        terms = curves[node]
+        x, y, z = (within[:, k, None] for k in range(3))
+        xx, yy, zz, xy, xz, yz = (terms[:, k] for k in range(4, 10))
+        bends = (x * xx + y * xy + z * xz, x * xy + y * yy + z * yz, x * xz + y * yz + z * zz)
+        curve = terms[:, 0]
+        for k, bend in enumerate(bends):
+            curve += within[:, k, None] * (terms[:, 1 + k] + 0.5 * bend)
+        along = [(terms[:, 1 + k] + bend) / tables.spacing[k] for k, bend in enumerate(bends)]
+        root = root[:, None]
+        travel = 2.0 * kinetics.DISPERSION_SHAPE * root * along[0]
+        return curve, [along[0], along[1], 0.5 * root * (along[2] + travel)]
 
+    def chunk(data: jax.Array, place: jax.Array, means: jax.Array) -> Maximum:
         def step(_: jax.Array, carry: tuple[jax.Array, _Best, jax.Array]) -> tuple[jax.Array, _Best, jax.Array]:
-            position, best, damping = carry
-            node, _, with_data, with_curve, curve_curve, flow, gain = near(data, position)
-            value = gain - 0.5 * (precision * (position - centre) ** 2).sum(axis=1)
+            place, best, damping = carry
+            curve, slopes = curve_at(place)
+            curve_data, curve_curve = (curve * data).sum(axis=1), (curve * curve).sum(axis=1)
+            flow = jnp.maximum(curve_data, 0.0) / jnp.maximum(curve_curve, 1e-30)
+            away = precision * (place - means)
+            rest = data - flow[:, None] * curve  # its square is small: differences of the gain drown in rounding
+            value = -0.5 * (rest * rest).sum(axis=1) - 0.5 * (away * (place - means)).sum(axis=1)
             # Normal equations of flow and place; flow is eliminated.
-            slope = with_curve[:, 1:]
-            squared = (flow * flow)[:, None, None]
-            curvature = (
-                tables.products[node][:, 1:, 1:] - slope[:, :, None] * slope[:, None, :] / curve_curve[:, None, None]
-            )
-            curvature = squared * curvature + jnp.diag(precision[0])[None]
-            gradient = flow[:, None] * (with_data[:, 1:] - flow[:, None] * slope) - precision * (position - centre)
+            slopes = [flow[:, None] * slope for slope in slopes]
+            gradient = jnp.stack([(slope * rest).sum(axis=1) for slope in slopes], axis=1) - away
+            with_curve = [(slope * curve).sum(axis=1) for slope in slopes]
+            rows = [
+                [
+                    (one * other).sum(axis=1) - with_curve[i] * with_curve[j] / curve_curve
+                    for j, other in enumerate(slopes)
+                ]
+                for i, one in enumerate(slopes)
+            ]
+            curvature = jnp.stack([jnp.stack(row, axis=1) for row in rows], axis=1) + jnp.diag(precision[0])[None]
             better = value > best.value
-            here = _Best(value, position, curvature, gradient)
+            here = _Best(value, place, flow, 0.5 * flow * curve_data, curvature, gradient)
             best = jax.tree.map(
                 lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), here, best
             )
             damping = jnp.where(better, damping * LESS_DAMPING, damping * MORE_DAMPING)
             damped = best.curvature * (1.0 + damping[:, None, None] * jnp.eye(3)[None])
-            move = jnp.clip(_solved(damped, best.gradient), -LARGEST_STEP, LARGEST_STEP) * fitted
-            return jnp.clip(best.position + move, 0.0, last), best, damping
+            move = _solved(damped, best.gradient) * fitted
+            move *= jnp.minimum(1.0, (LARGEST_STEP / jnp.maximum(jnp.abs(move), 1e-9)).min(axis=1, keepdims=True))
+            there = jnp.clip(best.place + move, lowest, highest)
+            # The lateness of the curve is linear in the delay alone. It moves as far as the step is meant to move it.
+            late, later = (lateness * jnp.exp(place[:, 1:]) for place in (best.place, there))
+            beyond = (later - late * (1.0 + there[:, 1:] - best.place[:, 1:])).sum(axis=1)
+            there = there.at[:, 0].add(-beyond)
+            return jnp.clip(there, lowest, highest), best, damping
 
-        position = (place - origin) / spacing
-        n = len(position)
-        nothing = _Best(jnp.full(n, -jnp.inf), position, jnp.zeros((n, 3, 3)), jnp.zeros((n, 3)))
-        position = jax.lax.fori_loop(0, STEPS + 1, step, (position, nothing, jnp.full(n, FIRST_DAMPING)))[1].position
-        node, weights, *_, flow, gain = near(data, position)
-        times = (tables.times[node] * weights[:, None, :]).sum(axis=-1)
-        return origin + position * spacing, flow, gain, times
+        n, nothing = len(place), jnp.zeros(len(place))
+        best = _Best(nothing - jnp.inf, place, nothing, nothing, jnp.zeros((n, 3, 3)), jnp.zeros((n, 3)))
+        best = jax.lax.fori_loop(0, STEPS + 1, step, (place, best, jnp.full(n, FIRST_DAMPING)))[1]
+        node, within, _ = near(best.place)
+        peaks = times[node]
+        peaks = peaks[:, 0] + (within[:, :, None] * peaks[:, 1:]).sum(axis=1)
+        return Maximum(best.place, best.flow, best.gain, peaks, best.value, best.curvature)
 
     return by_chunks(chunk, data, place, means)
 
