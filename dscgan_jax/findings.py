@@ -94,6 +94,7 @@ NAMES = {
     "arterial_late": "AIF as late as the tissue",
     "arterial_quality": "doubtful AIF",
     "white_matter_missing": "no healthy white matter to scale CBF and CBV with",
+    "no_first_pass": "tissue without a first pass, as the core of an infarct: its times are those of tissue near it",
     "tmax_negative": "tissue that fills before the AIF",
     "leakage": "tissue that leaks contrast agent, not corrected",
     "leakage_absent": "correction of leakage in an exam in which no tissue leaks",

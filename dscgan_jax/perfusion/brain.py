@@ -11,7 +11,8 @@ level of CSF, and with it the signal of a voxel with just enough tissue; a voxel
 a first pass; (5) at the rim, where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be
 tissue; (6) a voxel that loses far more than grey matter is a venous sinus, unless it belongs to a region wider and
 deeper than these, such as a tumour. Below the rim no voxel of the brightness of tissue is left out because it has no
-first pass: an infarct may have none.
+first pass: an infarct may have none. Around a wide region of the brightness of tissue that has none, the rim and bright
+voxels need none either.
 
 A head that moves between baseline and first pass mimics signal loss at every edge: realign the series first.
 """
@@ -46,6 +47,13 @@ BRIDGE_MM = 2.5  # half width of what may link brain and scalp: the skull is thi
 RIM_MM = 4.0  # belt in which CSF meets bone: the subarachnoid space over the brain is 2-4 mm wide
 NOTCH_MM = 15.0  # half width of dents: the outline of a brain is rounder
 SULCUS_MM = 5.0  # half width of the widest sulci and fissures
+# Infarcts: tissue of even brightness without a first pass. Where fluid meets bone the brightness is anything.
+PARENCHYMA = (0.75, 1.15)  # baseline, relative to the tissue around: white to grey matter
+MIN_PARENCHYMA = 0.5  # of a neighbourhood; cisterns at the base of the skull have a third
+LITTLE_FLOW = 0.4  # first pass of a neighbourhood over that of the brain: white matter has 0.55
+NEAR_MM = 2.5  # standard deviation of a neighbourhood: averages the noise of single voxels, not gyri
+INFARCT_MM = 6.0  # half width; rims of fluid are thinner
+INFARCT_REACH_MM = 12.0  # from its wide part into the next gyrus, beyond a sulcus
 # Not brain.
 DARK = 0.15  # of the brightest signal: air and bone
 MIN_CONTRAST = 2.0  # object over background: air gives noise only, and tissue far more than twice that
@@ -102,6 +110,43 @@ def with_fluid_spaces(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
       voxel_mm: (3,) edge lengths.
     """
     return _filled(_closed(tissue, SULCUS_MM, voxel_mm))
+
+
+def infarct(first_pass: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Wide regions without a first pass that are tissue, the core of an infarct: (x, y, z) bool.
+
+    Fluid beside bone can look like tissue, but only in places; tissue looks so throughout.
+
+    Args:
+      first_pass: (x, y, z) of each voxel over that of the brain.
+      alike: (x, y, z) bool, voxels as bright as grey or white matter.
+      voxel_mm: (3,) edge lengths.
+    """
+    sigma = (NEAR_MM / voxel_mm[0], NEAR_MM / voxel_mm[1], 0.0)
+
+    def near(values: np.ndarray) -> np.ndarray:
+        return ndimage.gaussian_filter(values.astype(np.float32), sigma, truncate=3.0)
+
+    whole, share = with_fluid_spaces(alike, voxel_mm), near(alike)
+    without = near(np.where(alike, first_pass, 0.0)) < LITTLE_FLOW * share
+    without &= whole & (share > MIN_PARENCHYMA * near(whole))
+    return opened(_closed(without, BRIDGE_MM, voxel_mm), INFARCT_MM, voxel_mm)
+
+
+def around_infarct(infarct: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Where a voxel without a first pass belongs to the infarct (x, y, z) and is no fluid, (x, y, z) bool."""
+    return _dilated(infarct, INFARCT_REACH_MM, voxel_mm)
+
+
+def at_rim(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """The outermost millimetres of a tissue (x, y, z), at least the voxels that touch the outside, (x, y, z) bool."""
+    return tissue & (depth_mm(tissue, voxel_mm) < max(RIM_MM, 1.5 * max(voxel_mm[:2])))
+
+
+def like_parenchyma(baseline: np.ndarray, tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Voxels of the tissue (x, y, z) whose baseline signal is that of grey or white matter, (x, y, z) bool."""
+    relative = baseline / _tissue_signal(baseline, tissue, voxel_mm)
+    return tissue & (relative > PARENCHYMA[0]) & (relative < PARENCHYMA[1])
 
 
 def without_notches(brain: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -185,10 +230,13 @@ def _tissue(baseline: np.ndarray, first_pass: np.ndarray, rough: np.ndarray, vox
     grey = no_brighter & (first_pass > np.percentile(first_pass[no_brighter], GREY_PERCENT))
     grey_first_pass, grey_signal = float(np.median(first_pass[grey])), float(np.median(relative[grey]))
 
+    alike = solid & (relative > PARENCHYMA[0]) & (relative < PARENCHYMA[1])
+    infarcted = around_infarct(infarct(first_pass / typical, alike, voxel_mm), voxel_mm)
     free = solid & deep & (np.abs(first_pass) < NO_FIRST_PASS * typical)
     border = _csf_border(relative[free], grey_signal)
-    in_doubt = (relative < border + SIGNAL_ERROR) & (loss > TISSUE_SHARE * grey_first_pass * grey_signal)
-    tissue = solid & ((relative < border) | in_doubt) & (deep | some_loss)
+    enough_loss = infarcted | (loss > TISSUE_SHARE * grey_first_pass * grey_signal)
+    in_doubt = (relative < border + SIGNAL_ERROR) & enough_loss
+    tissue = solid & ((relative < border) | in_doubt) & (deep | some_loss | infarcted)
     tissue &= ~_sinuses(
         no_brighter & (first_pass > SINUS_OVER_GREY * grey_first_pass),
         first_pass > grey_first_pass,

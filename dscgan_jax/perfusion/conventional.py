@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, spatial
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings
@@ -31,6 +31,8 @@ LATE_SECONDS = 2.0  # later than the brain's usual Tmax by this, tissue is no he
 DOUBTFUL_QUALITY = 0.5  # of the AIF
 FEW_BASELINE_FRAMES = 5
 EARLY_SHARE = 0.05  # of the tissue that may fill before the AIF
+SOME_FLOW = 0.7  # of the brain's mean first pass: cortex has more, unless it is ill
+NEAR_VOXELS = 32  # whose times a voxel without a first pass is given: single ones are noise
 NOISY = 20.0  # S0 over noise: below it single voxels mean little
 
 
@@ -183,6 +185,7 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
     found.extend(corrected.findings)
     measured = corrected.measured
     result, ttp, shape = _inverted(measured, settings)
+    result, ttp = result._replace(tmax=_seen(result.tmax, measured)), _seen(ttp, measured)
     healthy = _mode(result.tmax)
     if settings.method == "parametric" and healthy < LEAST_USUAL_TMAX_SECONDS:
         found.warning(
@@ -238,6 +241,22 @@ def _inverted(measured: Measured, settings: Settings) -> tuple[Deconvolved, np.n
         curves, arterial_mm, tr, settings.method, settings.truncation_threshold or None, settings.oscillation_index
     )
     return result._replace(cbv=np.maximum(result.cbv, 0.0)), signal.peak_seconds(curves, tr), None
+
+
+def _seen(times: np.ndarray, measured: Measured) -> np.ndarray:
+    """Times (voxel,), those of voxels without a first pass replaced.
+
+    A curve without a first pass has no time of its own, only that of the prior or of the noise. It gets the upper
+    quartile of the nearest ones of the infarct that have some flow, since blood reaches it no earlier than them.
+    """
+    some = measured.infarcted & ~measured.not_seen & (measured.first_pass < SOME_FLOW)
+    if not measured.not_seen.any() or some.sum() < NEAR_VOXELS:
+        return times
+    places = np.argwhere(measured.tissue) * measured.voxel_mm
+    _, nearest = spatial.cKDTree(places[some]).query(places[measured.not_seen], k=NEAR_VOXELS)
+    seen = times.copy()
+    seen[measured.not_seen] = np.percentile(times[some][nearest], 75, axis=1)
+    return seen
 
 
 def judge(measured: Measured, tmax: np.ndarray, settings: Settings) -> tuple[Finding, ...]:

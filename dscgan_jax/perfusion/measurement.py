@@ -15,7 +15,9 @@ from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.perfusion.signal import BolusTiming
 
 DARK_SHARE = 0.01  # of a given mask that may be dark without a warning
-DRY = 0.1  # of the blood that passes the brain's mean: less than the core of an infarct keeps
+DRY = 0.1  # of the blood that passes the brain's mean: no first pass
+SEEN = 4.0  # standard deviations: a weaker first pass has no time
+CORE_SHARE = 0.005  # of the tissue: fewer voxels without a first pass may be a cistern
 LATEST_SECONDS = 12.0  # after the mean curve
 NOISE_VOXELS = 20_000  # show the noise of all
 MIN_NOISE = 0.01  # of the baseline: below it the fit would weigh what its grid of curves leaves out
@@ -53,6 +55,9 @@ class Measured:
       curves: (voxel, time) concentration in `tissue`, mM; 0 in non-steady-state frames.
       arterial_mm: (time,) concentration in arterial blood, mM; 0 in non-steady-state frames.
       noise: (voxel,) standard deviation of one frame of `curves`, mM.
+      first_pass: (voxel,) how much blood passes, over the brain's mean.
+      infarcted: (voxel,) bool, in an infarct or near one.
+      not_seen: (voxel,) bool, those of them whose first pass is not seen: their times cannot be measured.
       arterial: the AIF, from which `arterial_mm` comes.
       timing: baseline and bolus.
       realignment: None where none was asked for.
@@ -68,6 +73,9 @@ class Measured:
     curves: np.ndarray
     arterial_mm: np.ndarray
     noise: np.ndarray
+    first_pass: np.ndarray
+    infarcted: np.ndarray
+    not_seen: np.ndarray
     arterial: ArterialInput
     timing: BolusTiming
     realignment: motion.Realignment | None
@@ -133,17 +141,28 @@ def measure(
     # Before the steady state the signal is brighter, which is no contrast agent.
     curves[:, : timing.non_steady_frames] = 0.0
     arterial_mm[: timing.non_steady_frames] = 0.0
+    first_pass, strength = _first_pass(tissue, curves, frame_seconds, timing, _nuisance_regressors(realignment))
+    infarct = brain.infarct(first_pass, brain.like_parenchyma(baseline, tissue, voxel_mm), voxel_mm)
+    infarcted = brain.around_infarct(infarct, voxel_mm)
     if find_tissue:
-        nuisance_regressors = _nuisance_regressors(realignment)
-        tissue, curves = _without_fluid(tissue, curves, frame_seconds, timing, voxel_mm, nuisance_regressors)
+        # Fluid beside bone can look like tissue at rest. What tissue surrounds, or an infarct, is none.
+        rim = brain.at_rim(tissue, voxel_mm) & (first_pass < DRY) & ~infarcted
+        tissue, curves = tissue & ~rim, curves[~rim[tissue]]
 
     sigma, baseline_over_noise = _noise(series[tissue], baseline[tissue], timing)
+    noise = np.float32(sigma / te / kinetics.TISSUE_RELAXIVITY / baseline[tissue])
+    passing = first_pass[tissue]
+    not_seen = infarcted[tissue] & ((passing < DRY) | (passing * strength < SEEN * noise))
+    _tell_core(not_seen & infarct[tissue], found)
     return Measured(
         tissue=tissue,
         tissue_source="found" if find_tissue else "given",
         curves=curves,
         arterial_mm=arterial_mm,
-        noise=np.float32(sigma / te / kinetics.TISSUE_RELAXIVITY / baseline[tissue]),
+        noise=noise,
+        first_pass=passing,
+        infarcted=infarcted[tissue],
+        not_seen=not_seen,
         arterial=artery,
         timing=timing,
         realignment=realignment,
@@ -221,25 +240,23 @@ def _arterial_input(
     return arterial.find_arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, echo_seconds)
 
 
-def _without_fluid(
+def _first_pass(
     tissue: np.ndarray,
     curves: np.ndarray,
     frame_seconds: float,
     timing: BolusTiming,
-    voxel_mm: np.ndarray,
     nuisance_regressors: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Tissue and its curves without the rims that no blood passes: fluid beside bone can look like tissue at rest.
+) -> tuple[np.ndarray, float]:
+    """How much blood passes each voxel over the brain's mean, (x, y, z), and the strength of that mean, mM.
 
-    How much blood passes, over the brain's mean: the best fit of the mean curve, coming later by any number of frames,
-    free of level, drift and motion. A wide region without a first pass is no rim but an infarct, and stays.
+    The best fit of the mean curve, coming later by any number of frames, free of level, drift and motion. The noise of
+    one frame over the strength is the error of that share.
 
     Args:
       tissue: (x, y, z) bool.
       curves: (voxel, time) in it, mM.
       frame_seconds: TR.
       timing: baseline and bolus.
-      voxel_mm: (3,) edge lengths.
       nuisance_regressors: (time, regressor) of the motion; None: none.
     """
     mean = curves.mean(axis=0, dtype=np.float64)
@@ -250,11 +267,23 @@ def _without_fluid(
         np.arange(shifted.shape[1], dtype=np.float64),
         None if nuisance_regressors is None else nuisance_regressors[used],
     )
-    passing = (curves[:, used] @ np.float32(shifted / (shifted**2).sum(axis=1, keepdims=True)).T).max(axis=1)
-    dry = np.zeros(tissue.shape, bool)
-    dry[tissue] = passing < DRY
-    rim = dry & ~brain.opened(dry, brain.SULCUS_MM, voxel_mm)
-    return tissue & ~rim, curves[~rim[tissue]]
+    first_pass = np.zeros(tissue.shape, np.float32)
+    weights = np.float32(shifted / (shifted**2).sum(axis=1, keepdims=True))
+    first_pass[tissue] = (curves[:, used] @ weights.T).max(axis=1)
+    return first_pass, float(np.linalg.norm(shifted, axis=1).max())
+
+
+def _tell_core(core: np.ndarray, found: Findings) -> None:
+    """A warning where a share of the tissue, (voxel,) bool, has no first pass."""
+    share = float(core.mean())
+    if share > CORE_SHARE:
+        found.warning(
+            "no_first_pass",
+            f"{100 * share:.1f} % of the tissue shows no first pass, as the core of an infarct: its Tmax and TTP are "
+            "those of the nearest tissue with some flow, its MTT is not known",
+            round(share, 4),
+            "--mask=FILE",
+        )
 
 
 def _noise(series: np.ndarray, baseline: np.ndarray, timing: BolusTiming) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import json
 import fits
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import conventional, kinetics, motion, parametric
@@ -344,3 +345,16 @@ def test_what_is_not_known_is_null_in_the_record(usual):
     unknown = dataclasses.replace(usual, measured=dataclasses.replace(usual.measured, arterial=arterial))
     record = json.loads(json.dumps(unknown.record(), allow_nan=False))
     assert record["ArterialInput"]["WidthSeconds"] is None and record["ArterialInput"]["ArrivalSeconds"] is None
+
+
+@pytest.mark.parametrize("method", ["parametric", "osvd"])
+def test_an_infarct_without_flow_is_as_late_as_what_still_flows_beside_it(exam, method):
+    lesion = exam.lesion > 0
+    dead = ndimage.binary_erosion(lesion, np.ones((3, 3, 1)))
+    series, rng = exam.series.astype(np.float32), np.random.default_rng(0)
+    level = np.median(series[exam.mask][:, 2:7])
+    series[dead] = level * (1 + rng.normal(0, 0.02, (dead.sum(), series.shape[-1])))
+    found = invert(measure(*fits.arguments(exam, series), given=fits.truth(exam)), chosen(method=method))
+    late = found.maps["tmax"] > 6
+    assert dead.sum() > 50 and late[dead].mean() > 0.9
+    assert late[exam.mask & ~lesion].mean() < 0.1

@@ -113,3 +113,18 @@ def test_a_given_mask_is_not_changed(exam, dry):
         measure(*fits.arguments(exam, series), given=dataclasses.replace(fits.truth(exam), tissue=whole)).tissue
         == whole
     ).all()
+
+
+def test_the_core_of_an_infarct_is_tissue_up_to_its_edge_and_has_the_times_of_what_still_flows(exam, dry):
+    series, infarct, _rim = dry
+    found = measure(*fits.arguments(exam, series), given=dataclasses.replace(fits.truth(exam), tissue=exam.mask))
+    not_seen = np.zeros_like(infarct)
+    not_seen[found.tissue] = found.not_seen
+    assert not_seen[infarct].mean() > 0.9 and not_seen[exam.mask & ~infarct].mean() < 0.01
+    (finding,) = [finding for finding in found.findings if finding.name == "no_first_pass"]
+    assert finding.severity == "warning" and abs(finding.value - infarct.sum() / exam.mask.sum()) < 0.5 * finding.value
+
+
+def test_an_exam_without_an_infarct_is_not_told_of_one(measured):
+    assert not [finding for finding in measured.findings if finding.name == "no_first_pass"]
+    assert measured.not_seen.mean() < 0.01
