@@ -13,10 +13,14 @@ The answer is the maximum of the posterior.
 How it is found: the curves of a grid of parameters, freed of offset and slope, span a space of few dimensions. Data and
 grid are projected into it once. Between the nodes of the grid a curve is a polynomial of second order, whose error is
 far below the noise. Levenberg-Marquardt steps go uphill in the posterior from two starts, the best nodes of a coarse
-grid: a bolus may have been widened by its way through the tissue or by its way there, and both can be maxima. With
-`neighbourhood_mm`, delay and dispersion are then pulled towards their mean among the neighbours, which share an artery.
-The shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one for which its
-voxels are the best evidence.
+grid: a bolus may have been widened by its way through the tissue or by its way there, and both can be maxima. The
+shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one for which its voxels
+are the best evidence.
+
+With `neighbourhood_mm`, neighbours are expected to share an artery: the mean curve around a voxel, which has less
+noise, is fitted first, and its delay and dispersion, and more loosely its MTT, are what the voxel's own are pulled to.
+The mean of the voxels' own maxima would not do: each of them is pulled to the prior by its own noise, so a dispersion
+that a single voxel cannot tell would stay that of the prior in all of them.
 """
 
 import dataclasses
@@ -37,12 +41,14 @@ DIMENSIONS = 20  # of the projection; what it leaves out of the grid's curves is
 ARRIVAL_STEP = 0.25  # s
 MTTS = np.geomspace(0.8, 40.0, 33)  # s
 # s, scale of the vascular transport function; its square widens curves, so nodes are dense where it is large
-DISPERSIONS = np.linspace(0.05**0.5, 1.6**0.5, 11) ** 2
+DISPERSIONS = np.linspace(0.05**0.5, 2.5**0.5, 13) ** 2
 THIN = 0.01  # s, scale of a vascular transport function that hardly disperses
 SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # of the transit times: exponential residue to nearly a box
-SHAPE_VOXELS = 2048  # decide which of them; whole chunks
+SHAPE_VOXELS = 2048  # decide which of them, and whether neighbours share an artery; whole chunks
+NEIGHBOURS_APART = 0.5  # s, noise aside: further apart, delays of neighbours are not those of one artery
+DISPERSION_REACH = 2.0  # neighbourhoods: dispersion is hardest to tell, and changes least from place to place
 SHAPE_GAIN = 0.1  # in log evidence per voxel; less can come from an AIF that is not quite the true one
-COARSE = (4, 4, 5)  # a start is looked for on every so many-th node of arrival, MTT and dispersion
+COARSE = (4, 4, 4)  # a start is looked for on every so many-th node of arrival, MTT and dispersion
 # Where the spread of the travelling times is above this share of the MTT, travelling widens the bolus about as much as
 # transit does, and the two maxima of the posterior lie on different sides (0.25 to 0.5 for shapes of 1 to 5).
 WIDENED = 0.4
@@ -52,6 +58,7 @@ FIRST_DAMPING, LESS_DAMPING, MORE_DAMPING = 1e-2, 0.2, 8.0  # of the curvature; 
 LARGEST_TTP_SLOPE = 3.0  # s per node: between nodes whose peaks belong to different passes there is no slope
 DETECTED = 8.0  # gain in log likelihood over no flow (4 sigma) from which on a voxel counts for its neighbours
 FWHM_PER_SIGMA = 2.3548
+MEDIAN_SQUARE = 0.455  # of a normal deviation over its variance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +73,9 @@ class FitSettings:
       delay_seconds, delay_spread: prior mean and standard deviation of the delay, s; hardly a restriction.
       mtt_seconds, mtt_spread: prior median, s, and standard deviation of ln MTT; grey matter to penumbra.
       dispersion_seconds, dispersion_spread: likewise of the dispersion; the mean travelling time is three times it.
-      neighbour_delay_spread: how far a voxel's delay is expected to lie from the mean of its neighbours, s.
+        Behind a chronic stenosis it is three times the usual one.
+      neighbour_delay_spread: how far a voxel's delay is expected to lie from that of its neighbours, s.
+      neighbour_mtt_spread: likewise ln MTT, wide since grey and white matter meet.
       neighbour_dispersion_spread: likewise ln dispersion.
     """
 
@@ -78,8 +87,9 @@ class FitSettings:
     mtt_seconds: float = 5.0
     mtt_spread: float = 0.5
     dispersion_seconds: float = 0.3
-    dispersion_spread: float = 0.8
+    dispersion_spread: float = 1.1
     neighbour_delay_spread: float = 0.15
+    neighbour_mtt_spread: float = 0.3
     neighbour_dispersion_spread: float = 0.15
 
 
@@ -178,8 +188,8 @@ def fit(
       settings: of the fit.
       mask: (x, y, z) bool, the voxels in the order of `tissue`; for the neighbours.
       voxel_mm: (3,) edge lengths, likewise.
-      neighbourhood_mm: FWHM of the Gaussian over the neighbours to whose mean delay and dispersion a voxel is pulled; 0
-        fits every voxel alone.
+      neighbourhood_mm: FWHM of the Gaussian over the neighbours to whose delay, MTT and dispersion a voxel is pulled; 0
+        fits every voxel alone, as is done where the delays of neighbours have nothing in common.
 
     Raises:
       ValueError: a neighbourhood without `mask` and `voxel_mm`.
@@ -194,14 +204,21 @@ def fit(
     tables = jax.tree.map(
         jnp.asarray, build_dictionary(arterial, frame_seconds, first_frame, settings, nuisance_regressors)
     )
-    fit_block = functools.partial(_fit, tables=tables, mean=mean, spread=spread)
-    data, found = in_blocks(fit_block, tissue, noise)
+    data = in_blocks(functools.partial(_projected, basis=tables.basis), tissue, noise)
+    alone = functools.partial(_fit, tables=tables, mean=mean, spread=spread)
+    means = None
     if neighbourhood_mm > 0:
-        means = _neighbour_means(found.place, found.gain, mask, voxel_mm, neighbourhood_mm, mean)
-        means[:, 1] = mean[1]  # transit is the tissue's own
-        spread = np.float32([settings.neighbour_delay_spread, spread[1], settings.neighbour_dispersion_spread])
-        refine_block = functools.partial(_refine, tables=tables, spread=spread)
-        found = in_blocks(refine_block, data, found.place, means)
+        around = _Neighbourhood(mask, np.asarray(voxel_mm), neighbourhood_mm)
+        means = _from_neighbours(in_blocks(alone, around.mean_curves(data, noise)), around, mean)
+        means[:, 0] = means[:, 0].clip(*settings.delay_range)
+        some = np.linspace(0, len(tissue) - 1, SHAPE_VOXELS).round().astype(int)
+        if _seconds_apart(alone(data[some]), means[some]) > NEIGHBOURS_APART:
+            means = None
+    if means is None:
+        found = in_blocks(alone, data)
+    else:
+        spread = [settings.neighbour_delay_spread, settings.neighbour_mtt_spread, settings.neighbour_dispersion_spread]
+        found = in_blocks(functools.partial(_refine, tables=tables, spread=np.float32(spread)), data, means, means)
     delay, log_mtt, log_dispersion = found.place.T
     tmax, ttp = found.times.T
     return Fitted(found.flow * noise, delay, np.exp(log_mtt), np.exp(log_dispersion), tmax, ttp, settings.transit_shape)
@@ -228,7 +245,8 @@ def likeliest_shape(
     def evidence(shape: float) -> np.ndarray:
         tried = dataclasses.replace(settings, transit_shape=shape)
         tables = build_dictionary(arterial, frame_seconds, first_frame, tried, nuisance_regressors)
-        data, found = _fit(tissue[some], noise[some], tables=tables, mean=mean, spread=spread)
+        data = _projected(tissue[some], noise[some], tables.basis)
+        found = _fit(data, tables=tables, mean=mean, spread=spread)
         value = found.value + 0.5 * (data * data).sum(axis=1)  # over no flow, since each shape has a space of its own
         return np.asarray(value - 0.5 * jnp.linalg.slogdet(found.curvature * np.outer(spread, spread)[None])[1])
 
@@ -247,14 +265,11 @@ def _prior(settings: FitSettings) -> tuple[np.ndarray, np.ndarray]:
     return np.float32(mean), np.float32([settings.delay_spread, settings.mtt_spread, settings.dispersion_spread])
 
 
-def _fit(
-    tissue: jax.Array, noise: jax.Array, *, tables: Dictionary, mean: np.ndarray, spread: np.ndarray
-) -> tuple[jax.Array, Maximum]:
-    """Curves in units of the noise and projected, and the better of the maxima reached from the starts."""
-    data = _projected(tissue, noise, tables.basis)
+def _fit(data: jax.Array, *, tables: Dictionary, mean: np.ndarray, spread: np.ndarray) -> Maximum:
+    """Of curves (voxel, dimension) in units of the noise, the better of the maxima reached from the starts."""
     starts = _starts(data, tables, mean, spread)
     means = jnp.broadcast_to(mean[None], starts[0].shape)
-    return data, functools.reduce(_better, (_refine(data, start, means, tables, spread) for start in starts))
+    return functools.reduce(_better, (_refine(data, start, means, tables, spread) for start in starts))
 
 
 def continuous_curve(arterial: np.ndarray, frame_seconds: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -512,21 +527,78 @@ def _solved(matrix: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.stack(solved, axis=1) / jnp.maximum(determinant, 1e-30)[:, None]
 
 
-def _neighbour_means(
-    place: np.ndarray, gain: np.ndarray, mask: np.ndarray, voxel_mm: np.ndarray, fwhm_mm: float, default: np.ndarray
-) -> np.ndarray:
-    """(voxel, 3) Gaussian means over those neighbours inside the mask that show a first pass.
+class _Neighbourhood:
+    """Gaussian sums over the neighbours of each voxel inside the mask."""
 
-    All such voxels count alike: weighted by flow, the means within an infarct would be those of its healthy border.
+    def __init__(self, mask: np.ndarray, voxel_mm: np.ndarray, fwhm_mm: float) -> None:
+        """Of a mask (x, y, z) bool with edge lengths (3,)."""
+        self.mask = mask
+        self.sigma = fwhm_mm / FWHM_PER_SIGMA / voxel_mm
+
+    def sums(self, voxels: np.ndarray, reach: float = 1.0) -> np.ndarray:
+        """Weighted sums (voxel,) of values (voxel,); the Gaussian is `reach` times as wide."""
+        volume = np.zeros(self.mask.shape, np.float32)
+        volume[self.mask] = voxels
+        return ndimage.gaussian_filter(volume, reach * self.sigma, mode="constant", truncate=3.0)[self.mask]
+
+    def mean_curves(self, data: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Mean curves (voxel, dimension) in units of their own noise; the noise of neighbours is independent.
+
+        Args:
+          data: (voxel, dimension), each in units of its noise.
+          noise: (voxel,) of one frame, mM.
+        """
+        # The square of a Gaussian is one of a width smaller by the root of 2.
+        squares = 1.0
+        for sigma in self.sigma:
+            width = int(3.0 * sigma + 0.5)
+            line = ndimage.gaussian_filter1d(np.eye(2 * width + 1)[width], sigma, mode="constant", truncate=3.0)
+            squares *= float((line**2).sum())
+        mean_noise = np.sqrt(squares * self.sums(noise**2, 0.5**0.5))
+        return np.stack([self.sums(column * noise) / mean_noise for column in data.T], axis=1)
+
+
+def _from_neighbours(around_each: Maximum, around: _Neighbourhood, default: np.ndarray) -> np.ndarray:
+    """Prior means (voxel, 3) of delay, ln MTT and ln dispersion from the neighbours.
+
+    The dispersion is a mean over a wider neighbourhood, and the arrival stays when it changes. Where the mean curve
+    shows no first pass, all three are such means.
+
+    Args:
+      around_each: the fit of the mean curve around each voxel.
+      around: the neighbourhood.
+      default: (3,) where there is no first pass far and wide.
     """
-    sigma = fwhm_mm / FWHM_PER_SIGMA / np.asarray(voxel_mm)
+    seen = np.float32(around_each.gain > DETECTED)
+    total = around.sums(seen, DISPERSION_REACH)
+    place = np.where(np.arange(3) == 0, around_each.place + _travel(around_each.place), around_each.place)
+    default = np.where(np.arange(3) == 0, default + _travel(default[None])[0], default)
+    wide = np.stack([around.sums(seen * column, DISPERSION_REACH) for column in place.T], axis=1)
+    wide = np.where(total[:, None] > 0.05, wide / np.maximum(total, 0.05)[:, None], default)
+    means = np.where((seen[:, None] > 0) & (np.arange(3) < 2), place, wide)
+    means[:, 0] -= _travel(means)[:, 0]
+    return means.astype(np.float32)
 
-    def blurred(voxels: np.ndarray) -> np.ndarray:
-        volume = np.zeros(mask.shape, np.float32)
-        volume[mask] = voxels
-        return ndimage.gaussian_filter(volume, sigma, mode="constant", truncate=3.0)[mask]
 
-    weight = np.float32(gain > DETECTED)
-    total = blurred(weight)[:, None]
-    means = np.stack([blurred(weight * column) for column in place.T], axis=1)
-    return np.where(total > 0.05, means / np.maximum(total, 0.05), default)
+def _travel(place: np.ndarray) -> np.ndarray:
+    """Mean travelling time (voxel, 1), s, of places (voxel, 3)."""
+    return kinetics.DISPERSION_SHAPE * np.exp(place[:, 2:])
+
+
+def _seconds_apart(alone: Maximum, means: np.ndarray) -> float:
+    """How far arrivals lie from those of the neighbours beyond their own uncertainty, s; 0 where they share them.
+
+    Medians over the voxels that show a first pass, so that borders between territories do not count.
+
+    Args:
+      alone: the fit of some voxels without neighbours.
+      means: (voxel, 3) of their neighbours.
+    """
+    place, curvature = np.asarray(alone.place, np.float64), np.asarray(alone.curvature, np.float64)
+    sure = np.asarray(alone.gain) > DETECTED
+    if not sure.any():
+        return 0.0
+    away = (place[:, :1] + _travel(place) - means[:, :1] - _travel(means))[sure, 0]
+    slopes = np.stack([np.ones(len(place)), np.zeros(len(place)), _travel(place)[:, 0]], axis=1)[sure]
+    own = np.einsum("vi,vij,vj->v", slopes, np.linalg.inv(curvature[sure]), slopes)
+    return float(np.sqrt(max(np.median(away**2) / MEDIAN_SQUARE - np.median(own), 0.0)))
