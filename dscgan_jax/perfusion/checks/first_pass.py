@@ -17,8 +17,8 @@ from dscgan_jax.perfusion.signal import BolusTiming
 # patients (CT) are 7.3 to 25.1 s wide, and tissue is a few seconds wider.
 IMPOSSIBLE_WIDTH = (3.5, 45.0)
 UNUSUAL_WIDTH = (6.0, 32.0)
-# After the peak: tissue that is 12 s late with a transit time of 15 s has had its own peak, and half of its fall.
-SURE_SECONDS = 35.0
+# After the peak: tissue that is 14 s late with a transit time of 15 s has had its own peak, and most of its fall.
+SURE_SECONDS = 40.0
 LONG_SECONDS = 60.0  # after the peak: what is still high then has moved or drifted
 TRUNCATED_SECONDS = 15.0  # after the peak: where the mean has not fallen to half, the exam ends within the first pass
 HALF = 0.5  # of its own peak: a voxel whose curve ends higher was not seen to its end
