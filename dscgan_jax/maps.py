@@ -3,8 +3,8 @@
 Beside it stand the few maps that a correction of leakage gives besides. They are written and shown as the five are;
 networks and scores know the five alone.
 
-Windows are for display alone. What is usual decides scores and checks; the ranges that scale a map for the network
-belong to the data (`data.scaling`).
+Windows are for display alone; that of TTP follows the exam, whose bolus may come after 10 s or after 40. What is usual
+decides scores and checks; the ranges that scale a map for the network belong to the data (`data.scaling`).
 """
 
 import dataclasses
@@ -20,11 +20,13 @@ class MapSpec:
       title: the name as it is printed.
       description: the quantity in words.
       unit: physical unit of stored and displayed values.
-      window: lowest and highest displayed value, in `unit`.
+      window: lowest and highest displayed value, in `unit`; of TTP, where the arrival of the bolus is not known.
       usual: lowest and highest value of most tissue, in `unit`: its width is the data range of the brain SSIM, and what
         is far above it makes a map doubtful.
       colour_map: Matplotlib colour map of pictures.
       thresholds: clinical thresholds in `unit`, above which tissue is hypoperfused (Tmax alone).
+      seconds_shown: of a time that counts from the first frame: the window goes from the arrival of the bolus so far.
+        0: `window` is that of every exam.
     """
 
     title: str
@@ -34,6 +36,17 @@ class MapSpec:
     usual: tuple[float, float]
     colour_map: str = "turbo"
     thresholds: tuple[float, ...] = ()
+    seconds_shown: float = 0.0
+
+    def window_of(self, arrival_seconds: float | None) -> tuple[float, float]:
+        """Lowest and highest displayed value of one exam.
+
+        Args:
+          arrival_seconds: of the bolus in its tissue, s from the first frame; None: not known.
+        """
+        if arrival_seconds is None or not self.seconds_shown:
+            return self.window
+        return arrival_seconds, arrival_seconds + self.seconds_shown
 
 
 MAPS: dict[str, MapSpec] = {
@@ -49,7 +62,12 @@ MAPS: dict[str, MapSpec] = {
         thresholds=(4.0, 6.0, 8.0, 10.0),
     ),
     "ttp": MapSpec(
-        "TTP", "time to peak of the tissue curve, from the first acquired frame", "s", (15.0, 60.0), (15.0, 60.0)
+        "TTP",
+        "time to peak of the tissue curve, from the first acquired frame",
+        "s",
+        (15.0, 60.0),
+        (15.0, 60.0),
+        seconds_shown=30.0,  # healthy tissue peaks 5-12 s after the bolus arrives, that of severe strokes 15 s later
     ),
 }
 

@@ -1,7 +1,8 @@
 """Pictures of maps: slices of series, reference and predictions beside each other, and one exam's maps as a light box.
 
 Images are (row, col) in radiological order: row 0 anterior, the patient's right on the image's left. Each map has one
-fixed window (`maps.py`), the same for reference, prediction and every subject; errors have half its width.
+window (`maps.py`), the same for reference, prediction and every subject, that of TTP the subject's own; errors have
+half its width.
 """
 
 import dataclasses
@@ -34,6 +35,7 @@ class PanelRow:
       predictions: {source name: (row, col)}, in the map's unit; |error| is shown for the first.
       brain: (row, col) bool; outside it errors are not shown. None: everything is.
       aspect: height of a pixel over its width.
+      arrival_seconds: of the exam's bolus, from which on TTP is shown; None: not known.
     """
 
     map_name: str
@@ -43,6 +45,7 @@ class PanelRow:
     predictions: Mapping[str, np.ndarray]
     brain: np.ndarray | None = None
     aspect: float = 1.0
+    arrival_seconds: float | None = None
 
     def error(self) -> np.ndarray:
         """(row, col) |first prediction - reference|, 0 outside the brain."""
@@ -104,11 +107,12 @@ def subject_figure(rows: Sequence[PanelRow], title: str = "") -> "Figure":
 
 def _draw_row(figure: "Figure", axes: "list[Axes]", row: PanelRow) -> None:
     spec = MAPS[row.map_name]
-    error_window = (0.0, (spec.window[1] - spec.window[0]) / 2)
+    window = spec.window_of(row.arrival_seconds)
+    error_window = (0.0, (window[1] - window[0]) / 2)
     maps = [row.reference, *row.predictions.values()]
     _show(axes[0], row.frame, "gray", (0.0, ink.white_level(row.frame, row.brain)), row.aspect, None)
     for axis, values in zip(axes[1:-1], maps, strict=True):
-        _show(axis, values, spec.colour_map, spec.window, row.aspect)
+        _show(axis, values, spec.colour_map, window, row.aspect)
     _show(axes[-1], row.error(), ERROR_COLOURS, error_window, row.aspect)
     if row.map_name == "tmax":
         for axis, values in zip(axes[1:-1], maps, strict=True):
@@ -117,7 +121,7 @@ def _draw_row(figure: "Figure", axes: "list[Axes]", row: PanelRow) -> None:
             _contour(axis, row.reference, row.brain, "dashed")
     ink.mark_sides(axes[0])
     axes[0].set_ylabel(f"{spec.title}\n{row.label}", fontsize=9, color=ink.INK)
-    ink.add_colour_bar(figure, axes[-2], spec.colour_map, spec.window, _with_unit(spec))
+    ink.add_colour_bar(figure, axes[-2], spec.colour_map, window, _with_unit(spec))
     ink.add_colour_bar(figure, axes[-1], ERROR_COLOURS, error_window, f"|error| [{spec.unit}]")
 
 
@@ -218,6 +222,7 @@ def maps_picture(
     title: str = "",
     most_slices: int = 6,
     aspect: float = 1.0,
+    arrival_seconds: float | None = None,
 ) -> None:
     """Writes one exam's maps as a light box: a frame of the series and each map, slice beside slice.
 
@@ -228,8 +233,10 @@ def maps_picture(
       title: e.g. the file's name.
       most_slices: evenly spaced slices that are shown.
       aspect: height of a voxel (y) over its width (x).
+      arrival_seconds: of the bolus, from which on TTP is shown; None: not known.
     """
-    shown = [_frame_shown(series), *(_map_shown(name, volume) for name, volume in volumes.items())]
+    maps = [_map_shown(name, volume, arrival_seconds) for name, volume in volumes.items()]
+    shown = [_frame_shown(series), *maps]
     slices = evenly_spaced(series.shape[2], most_slices)
     figure = _rows_of_slices(shown, slices, aspect) if len(slices) > 1 else _lone_slices(shown, slices[0], aspect)
     ink.add_title(figure, title)
@@ -249,9 +256,9 @@ def _frame_shown(series: np.ndarray) -> _Shown:
     return _Shown(frame, FRAME_TITLE, FRAME_TITLE, "gray", (0.0, ink.white_level(frame, None)), False)
 
 
-def _map_shown(name: str, volume: np.ndarray) -> _Shown:
+def _map_shown(name: str, volume: np.ndarray, arrival_seconds: float | None) -> _Shown:
     spec = spec_of(name)
-    return _Shown(volume, spec.title, _with_unit(spec), spec.colour_map, spec.window, True)
+    return _Shown(volume, spec.title, _with_unit(spec), spec.colour_map, spec.window_of(arrival_seconds), True)
 
 
 def _rows_of_slices(shown: Sequence[_Shown], slices: Sequence[int], aspect: float) -> "Figure":

@@ -223,7 +223,10 @@ def predict_file(
     with all_or_nothing(output) as folder:
         paths = maps.save(folder)
         picture, aspect = folder / f"{exam.subject}_maps.png", float(exam.voxel_mm[1] / exam.voxel_mm[0])
-        panels.maps_picture(picture, maps.volumes, exam.series, title=exam.subject, aspect=aspect)
+        arrival = exam.timing.arrival_seconds(exam.frame_seconds)
+        panels.maps_picture(
+            picture, maps.volumes, exam.series, title=exam.subject, aspect=aspect, arrival_seconds=arrival
+        )
     return [output / path.name for path in paths], maps.findings
 
 

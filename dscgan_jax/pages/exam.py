@@ -51,7 +51,8 @@ def write(
     aspect = float(voxel_mm[1] / voxel_mm[0])
     maps_png, aif_png = folder / f"{stem}_maps.png", folder / f"{stem}_aif.png"
     title = f"{stem}, {ink.METHOD_TITLES[settings.method]}"
-    panels.maps_picture(maps_png, found.maps, series, aspect=aspect, title=title)
+    arrival = found.measured.timing.arrival_seconds(found.measured.frame_seconds)
+    panels.maps_picture(maps_png, found.maps, series, aspect=aspect, title=title, arrival_seconds=arrival)
     _draw_aif(aif_png, stem, found.measured, series, aspect)
     pictures = maps_png.read_bytes(), aif_png.read_bytes()
     sections = _sections(found, *pictures, geometry.voxel_ml(affine), settings, findings)

@@ -76,6 +76,7 @@ def _row(exam: Exam, name: str, z: int, peak: int, predictions: Mapping[str, Vol
         predictions={source: _slice(predictions[source][name], z) for source in list(predictions)[:MOST_SOURCES]},
         brain=panels.axial(exam.mask, z).copy(),
         aspect=float(exam.voxel_mm[1] / exam.voxel_mm[0]),
+        arrival_seconds=exam.timing.arrival_seconds(exam.frame_seconds),
     )
 
 

@@ -46,6 +46,10 @@ class BolusTiming:
     baseline_end: int
     peak_frame: int
 
+    def arrival_seconds(self, frame_seconds: float) -> float:
+        """Time of the first frame after the baseline, s: no tissue fills before it."""
+        return self.baseline_end * frame_seconds
+
 
 def find_bolus(mean_curve: np.ndarray) -> BolusTiming:
     """Finds baseline and first pass in the mean signal of a brain.

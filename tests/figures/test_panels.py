@@ -1,10 +1,13 @@
 """Pictures of maps: which way up, which window, and what is shown where; read back from the axes, not from pixels."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
 from dscgan_jax.figures import panels
+from dscgan_jax.maps import MAPS
 
 
 def head():
@@ -64,6 +67,16 @@ def test_contour_of_six_seconds_is_solid_in_maps_and_dashed_elsewhere():
     assert len(source) == len(reference) == len(error) == 1 and prediction == []
     assert to_hex(reference[0].get_edgecolor()[0]) == "#ffffff"
     assert reference[0].get_linestyle()[0][1] is None and source[0].get_linestyle()[0][1] is not None
+
+
+def test_ttp_is_shown_from_the_arrival_of_the_exam_s_own_bolus():
+    _, ttp = head()
+    row = panels.PanelRow("ttp", "s", ttp, ttp + 30, {"prediction": ttp + 31}, arrival_seconds=24.0)
+    figure = panels.subject_figure([row])
+    assert figure.axes[1].images[0].get_clim() == figure.axes[2].images[0].get_clim() == (24.0, 54.0)
+    unknown = panels.subject_figure([dataclasses.replace(row, arrival_seconds=None)])
+    assert unknown.axes[1].images[0].get_clim() == MAPS["ttp"].window
+    assert MAPS["tmax"].window_of(24.0) == MAPS["tmax"].window
 
 
 def test_other_maps_have_no_contour():
