@@ -26,6 +26,7 @@ WHITE_MATTER_CBF = 22.0  # mL/100 g/min, healthy; the usual reference value (Ost
 HEALTHY_TMAX_SECONDS = 2.0
 LEAST_USUAL_TMAX_SECONDS = 0.75  # blood needs time from an artery into the tissue
 MIN_WHITE_VOXELS = 50
+SCALE_VOXELS = deconvolution.BLOCK  # fewer cost as much, and give the most frequent flow less surely
 WHITE_DEPTH_MM = 4.0  # below the surface of the tissue: the cortex is 2-4 mm thick
 LATE_SECONDS = 2.0  # later than the brain's usual Tmax by this, tissue is no healthy reference
 DOUBTFUL_QUALITY = 0.5  # of the AIF
@@ -105,7 +106,8 @@ class ConventionalMaps:
       maps: cbf, cbv, mtt, tmax, ttp: (x, y, z) float32 in the units of `maps.MAPS`, 0 outside the tissue; with a
         correction of leakage k1, k2 and, where it is known, ncbv besides (`maps.MORE_MAPS`).
       measured: what they were made from.
-      scale_factor: what CBF and CBV were multiplied with.
+      scale_factor: what CBF was multiplied with.
+      volume_factor: what CBV was multiplied with; another one where an SVD method is scaled to white matter.
       referenced: whether that factor comes from white matter.
       tmax_shift_seconds: what was added to Tmax.
       transit_shape: of the transit times in the parametric fit, given or found; None for the SVD methods.
@@ -115,6 +117,7 @@ class ConventionalMaps:
     maps: dict[str, np.ndarray]
     measured: Measured
     scale_factor: float
+    volume_factor: float
     referenced: bool
     tmax_shift_seconds: float
     transit_shape: float | None
@@ -143,6 +146,7 @@ class ConventionalMaps:
             },
             "MaskSource": self.measured.tissue_source,
             "ScaleFactor": _rounded(self.scale_factor, 5),
+            "VolumeScaleFactor": _rounded(self.volume_factor, 5),
             "ReferenceWhiteMatterCbf": WHITE_MATTER_CBF if self.referenced else None,
             "TmaxShiftSeconds": _rounded(self.tmax_shift_seconds),
             "TransitShape": self.transit_shape,
@@ -198,13 +202,17 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
     found.extend(judge(measured, result.tmax, settings))
     shift = HEALTHY_TMAX_SECONDS - healthy if settings.tmax_offset == "healthy" else 0.0
     factor, referenced = 1.0 if settings.scale == "none" else settings.scale, False
+    volume_factor = factor
     if settings.scale == "reference_wm":
-        white = _white_matter_factor(result, measured.tissue, measured.voxel_mm, healthy, found)
+        white = _white_matter_factor(result, measured, found)
         factor, referenced = white or 1.0, white is not None
+        volume_factor = factor
+        if referenced and settings.method != "parametric":
+            volume_factor = _unregularised_factor(measured, settings.fit) or factor
     values = {
         "cbf": result.cbf * factor,
-        "cbv": result.cbv * factor,
-        "mtt": result.mtt,
+        "cbv": result.cbv * volume_factor,
+        "mtt": result.mtt * (volume_factor / factor),
         "tmax": result.tmax + shift,
         "ttp": ttp,
         **corrected.maps,
@@ -217,7 +225,9 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
     maps = {name: np.zeros(measured.tissue.shape, np.float32) for name in values}
     for name, volume in maps.items():
         volume[measured.tissue] = values[name]
-    return ConventionalMaps(maps, measured, float(factor), referenced, float(shift), shape, found.listed())
+    return ConventionalMaps(
+        maps, measured, float(factor), float(volume_factor), referenced, float(shift), shape, found.listed()
+    )
 
 
 def _inverted(measured: Measured, settings: Settings) -> tuple[Deconvolved, np.ndarray, float | None]:
@@ -240,7 +250,12 @@ def _inverted(measured: Measured, settings: Settings) -> tuple[Deconvolved, np.n
     result = deconvolution.deconvolve_svd(
         curves, arterial_mm, tr, settings.method, settings.truncation_threshold or None, settings.oscillation_index
     )
-    return result._replace(cbv=np.maximum(result.cbv, 0.0)), signal.peak_seconds(curves, tr), None
+    cbv = result.cbv  # the ratio of areas, from whole curves, which a correction of leakage has made those of the blood
+    if settings.leakage == leakage.NONE:
+        cbv = deconvolution.response_cbv(curves, arterial_mm, tr, measured.nuisance_regressors())
+    cbv = np.maximum(cbv, 0.0)
+    result = result._replace(cbv=cbv, mtt=deconvolution.transit_seconds(result.cbf, cbv))
+    return result, signal.peak_seconds(curves, tr), None
 
 
 def _seen(times: np.ndarray, measured: Measured) -> np.ndarray:
@@ -315,35 +330,73 @@ def _mode(values: np.ndarray) -> float:
     return float(edges[peak : peak + 2].mean())
 
 
-def _white_matter_factor(
-    result: Deconvolved, mask: np.ndarray, voxel_mm: np.ndarray, healthy_tmax: float, found: Findings
-) -> float | None:
+def _white_matter_factor(result: Deconvolved, measured: Measured, found: Findings) -> float | None:
     """Factor that brings healthy white matter to its reference flow; None where there is none.
+
+    Args:
+      result: in the tissue.
+      measured: the exam.
+      found: receives a warning where there is no white matter.
+    """
+    deep = _deep(measured)
+    factor, count = _factor_of(result.cbf[deep], result.tmax[deep], _mode(result.tmax))
+    if factor is None:
+        found.warning(
+            "white_matter_missing",
+            f"only {count} voxels could be healthy white matter: CBF and CBV were not scaled",
+            count,
+            "--scale=FACTOR",
+        )
+    return factor
+
+
+def _unregularised_factor(measured: Measured, settings: FitSettings) -> float | None:
+    """The factor of the parametric fit, which loses no flow to regularisation; None where there is no white matter.
+
+    That of an SVD method's CBF undoes two things: what the AIF lacks (partial volume, relaxivity), and what
+    regularisation takes from the peak of the response. CBV is an area and lacks the first alone.
+
+    Args:
+      measured: the exam.
+      settings: of the fit.
+    """
+    deep = _deep(measured)
+    some = deep[np.linspace(0, len(deep) - 1, min(SCALE_VOXELS, len(deep))).round().astype(int)]
+    fitted = parametric.fit(
+        measured.curves[some],
+        measured.arterial_mm,
+        measured.frame_seconds,
+        measured.noise[some],
+        first_frame=measured.timing.baseline_begin,
+        nuisance_regressors=measured.nuisance_regressors(),
+        settings=settings,
+    )
+    return _factor_of(fitted.cbf, fitted.tmax, _mode(fitted.tmax))[0]
+
+
+def _deep(measured: Measured) -> np.ndarray:
+    """Indices of the voxels of the tissue below its surface."""
+    return np.flatnonzero(brain.depth_mm(measured.tissue, measured.voxel_mm)[measured.tissue] > WHITE_DEPTH_MM)
+
+
+def _factor_of(flow: np.ndarray, tmax: np.ndarray, healthy_tmax: float) -> tuple[float | None, int]:
+    """Reference flow over that of white matter, None where there is too little, and how many voxels could be some.
 
     White matter: the most frequent value in the lower class of CBF (Otsu 1979) of tissue that is neither late nor at
     the surface; voxels that hold grey matter too change only the upper end of that class.
 
     Args:
-      result: in the tissue.
-      mask: (x, y, z) bool, the tissue.
-      voxel_mm: (3,) edge lengths.
+      flow: (voxel,) CBF before scaling, below the surface.
+      tmax: (voxel,) of these voxels, s.
       healthy_tmax: most frequent Tmax, s.
-      found: receives a warning where there is no white matter.
     """
-    inner = (brain.depth_mm(mask, voxel_mm)[mask] > WHITE_DEPTH_MM) & (result.cbf > 0)
-    inner &= result.tmax < healthy_tmax + LATE_SECONDS
-    if inner.sum() < MIN_WHITE_VOXELS:
-        found.warning(
-            "white_matter_missing",
-            f"only {inner.sum()} voxels could be healthy white matter: CBF and CBV were not scaled",
-            int(inner.sum()),
-            "--scale=FACTOR",
-        )
-        return None
-    flow = result.cbf[inner]
+    flow = flow[(flow > 0) & (tmax < healthy_tmax + LATE_SECONDS)]
+    count = len(flow)
+    if count < MIN_WHITE_VOXELS:
+        return None, count
     flow = flow[flow <= np.percentile(flow, 99)]
     white = flow[flow < otsu_threshold(flow)] if np.ptp(flow) > 0 else flow
-    return WHITE_MATTER_CBF / _mode(white if len(white) else flow)
+    return WHITE_MATTER_CBF / _mode(white if len(white) else flow), count
 
 
 def _rounded(value: float, digits: int = 3) -> float | None:

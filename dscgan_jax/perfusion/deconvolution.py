@@ -33,6 +33,7 @@ OSVD_THRESHOLDS = np.arange(0.95, 0.04, -0.05)  # strongest regularisation first
 
 BLOCK = 16384  # voxels per call: one compilation serves exams of any size
 EARLIEST_SECONDS, LATEST_SECONDS = -10.0, 40.0  # lags at which the peak is looked for: noise has peaks at any lag
+VOLUME_LAGS = (-5.0, 30.0)  # s: of `response_cbv`; longer lags add more noise than blood
 _UPSAMPLED = 2  # the block-circulant response is evaluated so much finer than a frame before its peak is refined
 _CHUNK = 1024  # voxels at a time within a call
 _COEFFICIENTS = 32  # their number is padded to multiples
@@ -68,6 +69,35 @@ def area_cbv(tissue: np.ndarray, arterial: np.ndarray) -> np.ndarray:
       arterial: (time,), mM.
     """
     return (100.0 / kinetics.DENSITY_OVER_HAEMATOCRIT_FACTOR / arterial.sum() * tissue.sum(axis=1)).astype(np.float32)
+
+
+def response_cbv(
+    tissue: np.ndarray, arterial: np.ndarray, frame_seconds: float, nuisance_regressors: np.ndarray | None = None
+) -> np.ndarray:
+    """CBV from the area of the impulse response, mL/100 g, (voxel,).
+
+    The same quantity as `area_cbv`, with a third of its noise: an error of the baseline signal adds up over all frames
+    of a ratio of areas. Here the level of the curve is fitted beside the response, which is 0 except at the lags at
+    which blood can be in the voxel. All of it is linear: one weight for each frame. The price is blood that stays
+    longer than these lags: 1 % of CBV at an MTT of 4 s, 12 % at 12 s.
+
+    Args:
+      tissue: (voxel, time), mM.
+      arterial: (time,), mM.
+      frame_seconds: TR.
+      nuisance_regressors: (time, regressor) that any curve may hold besides its level, such as what is left of motion;
+        None: no others.
+    """
+    n = len(arterial)
+    lags = np.arange(np.ceil(VOLUME_LAGS[0] / frame_seconds), np.floor(VOLUME_LAGS[1] / frame_seconds) + 1)
+    frame = np.arange(n)[:, None] - lags.astype(int)
+    seen = (frame >= 0) & (frame < n)
+    matrix = frame_seconds * np.where(seen, _interpolated(np.asarray(arterial, np.float64))[frame.clip(0, n - 1)], 0.0)
+    others = np.ones((n, 1)) if nuisance_regressors is None else np.column_stack([np.ones(n), nuisance_regressors])
+    free = np.eye(n) - others @ np.linalg.pinv(others)
+    inverse = np.linalg.pinv(free @ matrix, rcond=TRUNCATION_THRESHOLD["csvd"])
+    weights = frame_seconds * (inverse @ free).sum(axis=0)
+    return (100.0 / kinetics.DENSITY_OVER_HAEMATOCRIT_FACTOR * (tissue @ np.float32(weights))).astype(np.float32)
 
 
 # ----------------------------------------------------------------------------------------------------- SVD

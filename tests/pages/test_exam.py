@@ -50,7 +50,7 @@ def found(
     )
     values = {"cbf": 40.0, "cbv": 3.0, "mtt": 4.5, "tmax": tmax, "ttp": 30.0}
     maps = {name: np.where(tissue, np.float32(values[name]), np.float32(0)) for name in MAP_NAMES}
-    return ConventionalMaps(maps, measured, factor, factor != 1.0, shift, 2.0, tuple(doubts))
+    return ConventionalMaps(maps, measured, factor, factor, factor != 1.0, shift, 2.0, tuple(doubts))
 
 
 def page(result, tmp_path, settings=PARAMETRIC, findings=()):

@@ -205,6 +205,19 @@ def test_white_matter_gets_its_reference_flow(exam, measured, method):
     assert result.scale_factor != 1.0
 
 
+@pytest.mark.parametrize("method", ["osvd", "csvd"])
+def test_cbv_of_an_svd_method_has_the_factor_without_what_regularisation_takes_from_cbf(exam, measured, method):
+    fitted, result = invert(measured, chosen()), invert(measured, chosen(method=method))
+    factors = (result.volume_factor, result.scale_factor)
+    volumes = (result.maps["cbv"] * (factor / result.volume_factor) for factor in factors)
+    error, with_that_of_cbf = (np.abs(cbv - exam.maps["cbv"])[exam.mask].mean() for cbv in volumes)
+    assert error < 0.5 * with_that_of_cbf
+    assert result.volume_factor < 0.9 * result.scale_factor and fitted.volume_factor == fitted.scale_factor
+    flows = result.maps["cbf"] > 1.0
+    mtt = 60.0 * result.maps["cbv"][flows] / result.maps["cbf"][flows]
+    np.testing.assert_allclose(result.maps["mtt"][flows], mtt, rtol=1e-4)
+
+
 def test_too_little_white_matter_is_not_scaled_and_said(exam):
     few = exam.mask & (np.arange(64) < 24)[:, None, None] & (np.arange(6) == 0)
     assert few.sum() > 30
@@ -335,6 +348,7 @@ def test_the_record_is_plain_and_complete(usual):
         assert constant["Value"] == kinetics.CONSTANTS[name].value and constant["Unit"] and constant["Source"]
     assert record["ArterialInput"]["Source"] == "curve" and record["ArterialInput"]["WidthSeconds"] > 0
     assert record["ScaleFactor"] == pytest.approx(usual.scale_factor, abs=1e-5)
+    assert record["VolumeScaleFactor"] == record["ScaleFactor"]
     assert record["Timing"]["peak_frame"] == usual.measured.timing.peak_frame
     assert record["RelativeUnits"] is False
     assert record["TransitShape"] == usual.transit_shape == 2.0

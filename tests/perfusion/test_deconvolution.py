@@ -276,6 +276,24 @@ def test_cbv_is_the_ratio_of_areas_and_needs_no_method(transit_shape):
         np.testing.assert_allclose(result.mtt, 60 * result.cbv / result.cbf, rtol=1e-5)
 
 
+@pytest.mark.parametrize("transit_shape", [1.0, 2.0, np.inf])
+def test_cbv_from_the_response_is_that_of_the_tissue_whatever_its_level(transit_shape):
+    rng = np.random.default_rng(0)
+    tissue = voxels(rng.uniform(5, 80, 40), rng.uniform(2, 6, 40), rng.uniform(0, 8, 40), transit_shape)
+    wrong_baseline = curves(tissue) + 0.02 * artery().max()
+    found = deconvolution.response_cbv(wrong_baseline, artery(), TR)
+    np.testing.assert_allclose(found, tissue.voxel_cbv(), rtol=0.05)
+
+
+def test_cbv_from_the_response_is_less_noisy_than_the_ratio_of_areas():
+    tissue = voxels(np.full(400, 40.0), np.full(400, 4.0), np.full(400, 1.0), 2.0)
+    clean = curves(tissue)
+    noisy = clean + 0.1 * clean.max() * np.random.default_rng(1).standard_normal(clean.shape)
+    baseline = noisy - noisy[:, :5].mean(axis=1, keepdims=True)  # of five frames, as of a real exam
+    response, area = deconvolution.response_cbv(baseline, artery(), TR), deconvolution.area_cbv(baseline, artery())
+    assert response.std() < 0.7 * area.std()
+
+
 def test_mtt_is_zero_where_nothing_flows_or_the_area_is_negative():
     mtt = deconvolution.transit_seconds(np.float32([0.0, 30.0, 30.0]), np.float32([1.0, -0.2, 2.0]))
     assert mtt.tolist() == [0.0, 0.0, 4.0] and mtt.dtype == np.float32
