@@ -58,7 +58,7 @@ NAMES = {
     "echoes_joined": "several echoes behind one another or in turn",
     "second_bolus": "more than one injection",
     "signal_step": "steps of the receiver's gain, corrected",
-    "truncated": "exam that ends before the first pass does",
+    "truncated": "exam that ends before, or soon after, the first pass does",
     "few_baseline_frames": "few steady frames before the bolus",
     "noisy": "noisy series",
     "motion": "head motion",

@@ -20,12 +20,12 @@ class MapSpec:
       title: the name as it is printed.
       description: the quantity in words.
       unit: physical unit of stored and displayed values.
-      window: lowest and highest displayed value, in `unit`; of TTP, where the arrival of the bolus is not known.
+      window: lowest and highest displayed value, in `unit`; of TTP where the arrival of the bolus is not known.
       usual: lowest and highest value of most tissue, in `unit`: its width is the data range of the brain SSIM, and what
         is far above it makes a map doubtful.
       colour_map: Matplotlib colour map of pictures.
       thresholds: clinical thresholds in `unit`, above which tissue is hypoperfused (Tmax alone).
-      seconds_shown: of a time that counts from the first frame: the window goes from the arrival of the bolus so far.
+      seconds_shown: how far the window goes, from the arrival of the bolus, of a time that counts from the first frame;
         0: `window` is that of every exam.
     """
 
@@ -67,7 +67,7 @@ MAPS: dict[str, MapSpec] = {
         "s",
         (15.0, 60.0),
         (15.0, 60.0),
-        seconds_shown=30.0,  # healthy tissue peaks 5-12 s after the bolus arrives, that of severe strokes 15 s later
+        seconds_shown=30.0,  # tissue peaks 6-9 s after the bolus arrives, behind an occlusion up to 21 s (phantom)
     ),
 }
 

@@ -1,8 +1,8 @@
 """Pictures of maps: slices of series, reference and predictions beside each other, and one exam's maps as a light box.
 
 Images are (row, col) in radiological order: row 0 anterior, the patient's right on the image's left. Each map has one
-window (`maps.py`), the same for reference, prediction and every subject, that of TTP the subject's own; errors have
-half its width.
+window (`maps.py`), the same for reference, prediction and every subject (TTP: each subject its own); errors have half
+its width.
 """
 
 import dataclasses

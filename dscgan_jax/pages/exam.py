@@ -24,7 +24,8 @@ from dscgan_jax.perfusion.motion import Realignment
 
 UNSCALED = ("cbf", "cbv")  # without echo time and reference they have no unit
 MAPS_NOTE = """<p>Tmax is the time of the maximum of the residue function, arterial delay included; 0 is the AIF. TTP
-counts from the first acquired frame. Times are finer than a frame. Slice timing is not corrected.</p>"""
+counts from the first acquired frame and is shown from the arrival of the bolus on. Times are finer than a frame. Slice
+timing is not corrected.</p>"""
 
 
 def write(
@@ -123,7 +124,9 @@ def _brief(found: ConventionalMaps, voxel_ml: float, settings: Settings) -> list
     if found.scale_factor != 1.0:
         flow = f"{WHITE_MATTER_CBF:g} {MAPS['cbf'].unit}"
         reason = f" so that healthy white matter has {flow}" if found.referenced else ""
-        lines.append(f"CBF and CBV were multiplied by {found.scale_factor:.3g}{reason}.")
+        both = found.volume_factor == found.scale_factor
+        factors = f"{found.scale_factor:.3g}" if both else f"{found.scale_factor:.3g} and {found.volume_factor:.3g}"
+        lines.append(f"CBF and CBV were multiplied by {factors}{reason}.")
     if found.tmax_shift_seconds:
         lines.append(
             f"Tmax was shifted by {found.tmax_shift_seconds:+.2f} s so that healthy tissue has "

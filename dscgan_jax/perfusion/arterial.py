@@ -50,6 +50,7 @@ LARGE_LEAD = 0.29  # of the width of the brain's mean curve, half-rise to half-r
 LARGE_NARROWNESS = 1.5  # width of the brain's mean curve over the AIF's
 USUAL_WIDTH_SECONDS = 10.0  # of the mean curve, at most: with a wider bolus the lead hardly grows
 FLATTENED = 0.15  # of S0, signal at the peak: by then the tissue of the same voxel gives most of it
+DOUBTFUL = 0.5  # a part of the quality below it is told
 SURE_PEAK_OVER_NOISE = 30.0  # from here on noise does not limit the quality
 TIME_TOLERANCE = 0.1  # frames: rounded times in a file
 
@@ -225,7 +226,8 @@ def arterial_input_from_curve(
     delta_r2star = kinetics.delta_r2star_of(concentration, kinetics.BLOOD_RELAXIVITY)
     shape = describe(delta_r2star[None], BolusTiming(0, 0, 0, n_frames - 1))
     quality = min(shape.smoothness(), shape.returned())
-    return _arterial_input(delta_r2star, None, quality, "curve", [], shape, frame_seconds)
+    found = _weakness({"smoothness": shape.smoothness()})
+    return _arterial_input(delta_r2star, None, quality, "curve", found, shape, frame_seconds)
 
 
 def _check_times(seconds: np.ndarray, frame_seconds: float) -> None:
@@ -323,8 +325,12 @@ def _of_voxels(
             f"no AIF: the {len(where)} most arterial voxels give a curve of quality {parts[weakest]:.2f} in {weakest}, "
             f"expected {MIN_QUALITY:g}; {GIVE_CURVE}."
         )
+    # Height, few voxels and an early end have findings of their own.
+    apart = {name: parts[name] for name in ("smoothness", "peak over noise")}
+    apart["agreement of the voxels"] = parts["agreement of the voxels"] / min(len(curves) / FEW_VOXELS, 1.0)
     lowest = float(signal.signal_after(1.0, np.median(curves[:, timing.baseline_end :].max(axis=1)), echo_seconds))
-    found = [*found, *_doubts(len(where), over_brain, _comes_late(shape, brain, frame_seconds), lowest)]
+    late = _comes_late(shape, brain, frame_seconds)
+    found = [*found, *_doubts(len(where), over_brain, late, lowest), *_weakness(apart)]
     mask = np.zeros(delta_r2star.shape[:3], bool)
     mask.reshape(-1)[where] = True
     return _arterial_input(mean, mask, parts[weakest], source, found, shape, frame_seconds)
@@ -335,6 +341,15 @@ def _comes_late(shape: CurveShape, brain: CurveShape, frame_seconds: float) -> b
     lead = float(brain.half_rise[0] - shape.half_rise[0])
     usual = LARGE_LEAD * float(np.fmin(brain.width[0], USUAL_WIDTH_SECONDS / frame_seconds))
     return lead < usual and not brain.width[0] > LARGE_NARROWNESS * shape.width[0]
+
+
+def _weakness(parts: dict[str, float]) -> list[Finding]:
+    """A finding about the weakest of these parts of the quality {name: 0..1}, if it is doubtful."""
+    weakest = min(parts, key=parts.__getitem__)
+    if parts[weakest] >= DOUBTFUL:
+        return []
+    text = f"the AIF is doubtful ({weakest} {parts[weakest]:.2f} of 1): look at its curve and voxels"
+    return [Finding("arterial_quality", "note", text, round(parts[weakest], 3), "--aif=FILE")]
 
 
 def _doubts(n_voxels: int, over_brain: float, late: bool, lowest: float) -> list[Finding]:
@@ -353,14 +368,13 @@ def _doubts(n_voxels: int, over_brain: float, late: bool, lowest: float) -> list
     height = f"the AIF is only {over_brain:.1f} times as high as the brain's mean curve"
     if over_brain < LARGE_PEAK_OVER_BRAIN and late:
         text = (
-            f"{height}, neither as early nor as narrow as a large artery's: it may be tissue's or a distant artery's, "
-            "and Tmax up to 2 s too short"
+            f"{height}, neither as early nor as narrow as a large artery's: it may be tissue's, mixed with tissue's or "
+            "a distant artery's, and Tmax up to 2 s too short"
         )
         found.append(Finding("arterial_low", "warning", text, round(over_brain, 2), "--aif=FILE"))
     elif over_brain < SURE_PEAK_OVER_BRAIN:
-        found.append(
-            Finding("arterial_low", "note", f"{height}: it may be tissue's", round(over_brain, 2), "--aif=FILE")
-        )
+        text = f"{height}: early and narrow as an artery's, its voxels hold tissue besides"
+        found.append(Finding("arterial_low", "note", text, round(over_brain, 2), "--aif=FILE"))
     if lowest < FLATTENED:
         text = f"the signal of the arterial voxels falls to {lowest:.0%} of its baseline: the peak may be flattened"
         found.append(Finding("arterial_flattened", "note", text, round(lowest, 3), "--aif=FILE"))

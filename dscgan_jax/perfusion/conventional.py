@@ -29,7 +29,6 @@ MIN_WHITE_VOXELS = 50
 SCALE_VOXELS = deconvolution.BLOCK  # fewer cost as much, and give the most frequent flow less surely
 WHITE_DEPTH_MM = 4.0  # below the surface of the tissue: the cortex is 2-4 mm thick
 LATE_SECONDS = 2.0  # later than the brain's usual Tmax by this, tissue is no healthy reference
-DOUBTFUL_QUALITY = 0.5  # of the AIF
 FEW_BASELINE_FRAMES = 5
 EARLY_SHARE = 0.05  # of the tissue that may fill before the AIF
 SOME_FLOW = 0.7  # of the brain's mean first pass: cortex has more, unless it is ill
@@ -194,8 +193,8 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
     if settings.method == "parametric" and healthy < LEAST_USUAL_TMAX_SECONDS:
         found.warning(
             "arterial_late",
-            f"most of the tissue has a Tmax of {healthy:.1f} s: the AIF comes as late as the tissue's own curve and "
-            "may not be an artery's, so times and flow are doubtful",
+            f"most of the tissue has a Tmax of {healthy:.1f} s: the AIF comes as late as the tissue's own curve, as "
+            "that of a distant artery, of a vein or of tissue does, so times and flow are doubtful",
             round(healthy, 2),
             "--aif=FILE",
         )
@@ -208,7 +207,15 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
         factor, referenced = white or 1.0, white is not None
         volume_factor = factor
         if referenced and settings.method != "parametric":
-            volume_factor = _unregularised_factor(measured, settings.fit) or factor
+            volume_factor = _unregularised_factor(measured) or factor
+            if volume_factor == factor:
+                found.warning(
+                    "white_matter_missing",
+                    "the parametric fit found no healthy white matter: CBV was scaled with the factor of CBF, which "
+                    "makes up for regularisation too, and is too high",
+                    round(float(factor), 3),
+                    "--scale=FACTOR",
+                )
     values = {
         "cbf": result.cbf * factor,
         "cbv": result.cbv * volume_factor,
@@ -250,8 +257,8 @@ def _inverted(measured: Measured, settings: Settings) -> tuple[Deconvolved, np.n
     result = deconvolution.deconvolve_svd(
         curves, arterial_mm, tr, settings.method, settings.truncation_threshold or None, settings.oscillation_index
     )
-    cbv = result.cbv  # the ratio of areas, from whole curves, which a correction of leakage has made those of the blood
-    if settings.leakage == leakage.NONE:
+    cbv = result.cbv
+    if settings.leakage == leakage.NONE:  # its correction takes out what a wrong baseline or motion adds, too
         cbv = deconvolution.response_cbv(curves, arterial_mm, tr, measured.nuisance_regressors())
     cbv = np.maximum(cbv, 0.0)
     result = result._replace(cbv=cbv, mtt=deconvolution.transit_seconds(result.cbf, cbv))
@@ -275,21 +282,14 @@ def _seen(times: np.ndarray, measured: Measured) -> np.ndarray:
 
 
 def judge(measured: Measured, tmax: np.ndarray, settings: Settings) -> tuple[Finding, ...]:
-    """Findings about the AIF, the noise and the times.
+    """Findings about the baseline, the noise and the times.
 
     Args:
       measured: of the exam.
       tmax: (voxel,) in the tissue, s.
       settings: what the maps were made with.
     """
-    artery, timing, found = measured.arterial, measured.timing, Findings()
-    if artery.quality < DOUBTFUL_QUALITY:
-        found.note(
-            "arterial_quality",
-            f"the AIF is doubtful (quality {artery.quality:.2f}): look at its curve and voxels",
-            round(artery.quality, 3),
-            "--aif=FILE",
-        )
+    timing, found = measured.timing, Findings()
     n_baseline = timing.baseline_end - timing.baseline_begin
     if n_baseline < FEW_BASELINE_FRAMES:
         found.note(
@@ -350,15 +350,11 @@ def _white_matter_factor(result: Deconvolved, measured: Measured, found: Finding
     return factor
 
 
-def _unregularised_factor(measured: Measured, settings: FitSettings) -> float | None:
-    """The factor of the parametric fit, which loses no flow to regularisation; None where there is no white matter.
+def _unregularised_factor(measured: Measured) -> float | None:
+    """The factor of the usual parametric fit, which loses no flow to regularisation; None without white matter.
 
     That of an SVD method's CBF undoes two things: what the AIF lacks (partial volume, relaxivity), and what
     regularisation takes from the peak of the response. CBV is an area and lacks the first alone.
-
-    Args:
-      measured: the exam.
-      settings: of the fit.
     """
     deep = _deep(measured)
     some = deep[np.linspace(0, len(deep) - 1, min(SCALE_VOXELS, len(deep))).round().astype(int)]
@@ -369,7 +365,6 @@ def _unregularised_factor(measured: Measured, settings: FitSettings) -> float | 
         measured.noise[some],
         first_frame=measured.timing.baseline_begin,
         nuisance_regressors=measured.nuisance_regressors(),
-        settings=settings,
     )
     return _factor_of(fitted.cbf, fitted.tmax, _mode(fitted.tmax))[0]
 

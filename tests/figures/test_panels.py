@@ -60,6 +60,17 @@ def test_panel_shows_source_reference_prediction_and_error_in_fixed_windows():
     assert shown[brain] == pytest.approx(1) and not shown[~brain].any()  # outside the brain errors are not shown
 
 
+def test_ttp_is_shown_from_the_arrival_of_the_bolus_on():
+    brain, tmax = head()
+    row = panels.PanelRow("ttp", "s", tmax, tmax + 40, {"prediction": tmax + 41}, brain, arrival_seconds=38.0)
+    figure = panels.subject_figure([row, dataclasses.replace(row, arrival_seconds=10.0)])
+    assert [axis.images[0].get_clim() for axis in figure.axes[1:4]] == [(38, 68), (38, 68), (0, 15)]
+    assert figure.axes[5].images[0].get_clim() == (10, 40)  # another exam, another window
+    unknown = panels.panel(tmax, tmax, tmax, "ttp", subject="s", slice_index=0)
+    assert unknown.axes[1].images[0].get_clim() == MAPS["ttp"].window
+    assert MAPS["tmax"].window_of(38.0) == MAPS["tmax"].window
+
+
 def test_contour_of_six_seconds_is_solid_in_maps_and_dashed_elsewhere():
     brain, tmax = head()
     figure = panels.panel(tmax, np.minimum(tmax, 5), tmax, "tmax", subject="s", slice_index=0, brain=brain)
@@ -67,16 +78,6 @@ def test_contour_of_six_seconds_is_solid_in_maps_and_dashed_elsewhere():
     assert len(source) == len(reference) == len(error) == 1 and prediction == []
     assert to_hex(reference[0].get_edgecolor()[0]) == "#ffffff"
     assert reference[0].get_linestyle()[0][1] is None and source[0].get_linestyle()[0][1] is not None
-
-
-def test_ttp_is_shown_from_the_arrival_of_the_exam_s_own_bolus():
-    _, ttp = head()
-    row = panels.PanelRow("ttp", "s", ttp, ttp + 30, {"prediction": ttp + 31}, arrival_seconds=24.0)
-    figure = panels.subject_figure([row])
-    assert figure.axes[1].images[0].get_clim() == figure.axes[2].images[0].get_clim() == (24.0, 54.0)
-    unknown = panels.subject_figure([dataclasses.replace(row, arrival_seconds=None)])
-    assert unknown.axes[1].images[0].get_clim() == MAPS["ttp"].window
-    assert MAPS["tmax"].window_of(24.0) == MAPS["tmax"].window
 
 
 def test_other_maps_have_no_contour():

@@ -79,7 +79,7 @@ def test_a_good_exam_has_volumes_and_medians_and_no_warnings(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"quality": 0.3}, "AIF is doubtful (quality 0.30)"),
+        ({"quality": 0.3}, "quality 0.30 of 1"),
         ({"baseline_end": 5}, "only 3 steady frames"),
         ({"over_noise": 12.0}, "12 times the noise"),
         ({"tmax": -1.0}, "100 % of the tissue has a Tmax below 0"),

@@ -270,6 +270,33 @@ def test_the_users_voxels_in_tissue_are_taken_but_judged(world):
     assert found.quality < 0.1 and any("it may be tissue's" in note.text for note in found.findings)
 
 
+def _names(found):
+    return {note.name for note in found.findings}
+
+
+def test_few_good_voxels_are_told_but_the_curve_is_not_doubted(world):
+    mask = np.zeros(world.kinds.shape, bool)
+    mask.ravel()[np.flatnonzero(world.kinds.ravel() == ARTERY)[:2]] = True
+    found = _from_mask(world, mask)
+    assert found.quality < 0.5 and _names(found) & {"arterial_few_voxels", "arterial_quality"} == {
+        "arterial_few_voxels"
+    }
+
+
+def test_voxels_that_disagree_are_told(world):
+    mask = (world.kinds == ARTERY) | (world.kinds == WIDE) | (world.kinds == LATE_ARTERY)
+    assert "arterial_quality" not in _names(_from_mask(world, world.kinds == ARTERY))
+    assert "arterial_quality" in _names(_from_mask(world, mask | (world.kinds == MOVED)))
+
+
+def test_an_early_and_narrow_curve_that_is_low_is_no_warning(world):
+    places = world.kinds == ARTERY
+    mixed = world.delta_r2star.copy()
+    mixed[places] *= 0.6  # the rest of the voxel is tissue that fills later
+    found = _from_mask(dataclasses.replace(world, delta_r2star=mixed), places)
+    assert "warning" not in {note.severity for note in found.findings}
+
+
 def test_a_useless_mask_is_refused(world):
     arteries = world.kinds == ARTERY
     with pytest.raises(InputError, match=re.escape("(14, 14, 5) voxels, it has (14, 14, 4)")):
