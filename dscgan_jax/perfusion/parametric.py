@@ -17,10 +17,11 @@ grid: a bolus may have been widened by its way through the tissue or by its way 
 shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one for which its voxels
 are the best evidence.
 
-With `neighbourhood_mm`, neighbours are expected to share an artery: the mean curve around a voxel, which has less
-noise, is fitted first, and its delay and dispersion, and more loosely its MTT, are what the voxel's own are pulled to.
-The mean of the voxels' own maxima would not do: each of them is pulled to the prior by its own noise, so a dispersion
-that a single voxel cannot tell would stay that of the prior in all of them.
+With `neighbourhood_mm`, neighbours are expected to share an artery (`neighbours.py`): the mean curve around a voxel,
+which has less noise, is fitted first, and its dispersion, and more loosely its MTT, are what the voxel's own are pulled
+to. The mean of the voxels' own maxima would not do: each of them is pulled to the prior by its own noise, so a
+dispersion that a single voxel cannot tell would stay that of the prior in all of them. The delay is that of the mean
+arrival of the voxels' own curves.
 """
 
 import dataclasses
@@ -31,9 +32,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import interpolate, ndimage, stats
+from scipy import interpolate, stats
 
-from dscgan_jax.perfusion import kinetics
+from dscgan_jax.perfusion import kinetics, neighbours
 from dscgan_jax.perfusion.deconvolution import Deconvolved, by_chunks, in_blocks
 from dscgan_jax.perfusion.kinetics import Perfusion
 
@@ -45,8 +46,12 @@ DISPERSIONS = np.linspace(0.05**0.5, 2.5**0.5, 13) ** 2
 THIN = 0.01  # s, scale of a vascular transport function that hardly disperses
 SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # of the transit times: exponential residue to nearly a box
 SHAPE_VOXELS = 2048  # decide which of them, and whether neighbours share an artery; whole chunks
+USUAL_DISPERSION = 0.25  # s
+DISPERSION_MEDIANS = (0.05, 0.25, 0.5, 1.0)  # s; usual ones of exams whose voxels are fitted alone
+# In mean log evidence; on curves without dispersion up to 0.03 is gained, since the prior of the MTT is no exact one.
+DISPERSION_GAIN = 0.035
+LONE_DISPERSION_SPREAD = 0.7  # of ln dispersion within one exam
 NEIGHBOURS_APART = 0.5  # s, noise aside: further apart, delays of neighbours are not those of one artery
-DISPERSION_REACH = 2.0  # neighbourhoods: dispersion is hardest to tell, and changes least from place to place
 SHAPE_GAIN = 0.1  # in log evidence per voxel; less can come from an AIF that is not quite the true one
 COARSE = (4, 4, 4)  # a start is looked for on every so many-th node of arrival, MTT and dispersion
 # Where the spread of the travelling times is above this share of the MTT, travelling widens the bolus about as much as
@@ -56,9 +61,6 @@ STEPS = 8  # Levenberg-Marquardt steps
 LARGEST_STEP = np.float32([[1.0, 0.5, 1.0]])  # of delay, s, ln MTT and ln dispersion
 FIRST_DAMPING, LESS_DAMPING, MORE_DAMPING = 1e-2, 0.2, 8.0  # of the curvature; after a better place, after a worse one
 LARGEST_TTP_SLOPE = 3.0  # s per node: between nodes whose peaks belong to different passes there is no slope
-DETECTED = 8.0  # gain in log likelihood over no flow (4 sigma) from which on a voxel counts for its neighbours
-FWHM_PER_SIGMA = 2.3548
-MEDIAN_SQUARE = 0.455  # of a normal deviation over its variance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,8 @@ class FitSettings:
       delay_seconds, delay_spread: prior mean and standard deviation of the delay, s; hardly a restriction.
       mtt_seconds, mtt_spread: prior median, s, and standard deviation of ln MTT; grey matter to penumbra.
       dispersion_seconds, dispersion_spread: likewise of the dispersion; the mean travelling time is three times it.
-        Behind a chronic stenosis it is three times the usual one.
+        Behind a chronic stenosis it is three times the usual one. 0 s = the usual one; where voxels are fitted alone,
+        that which suits the exam best, with a spread of 0.7 at most.
       neighbour_delay_spread: how far a voxel's delay is expected to lie from that of its neighbours, s.
       neighbour_mtt_spread: likewise ln MTT, wide since grey and white matter meet.
       neighbour_dispersion_spread: likewise ln dispersion.
@@ -86,7 +89,7 @@ class FitSettings:
     delay_spread: float = 6.0
     mtt_seconds: float = 5.0
     mtt_spread: float = 0.5
-    dispersion_seconds: float = 0.3
+    dispersion_seconds: float = 0.0
     dispersion_spread: float = 1.1
     neighbour_delay_spread: float = 0.15
     neighbour_mtt_spread: float = 0.3
@@ -200,28 +203,55 @@ def fit(
     if settings.transit_shape == 0:
         shape = likeliest_shape(tissue, arterial, frame_seconds, noise, first_frame, settings, nuisance_regressors)
         settings = dataclasses.replace(settings, transit_shape=shape)
-    mean, spread = _prior(settings)
     tables = jax.tree.map(
         jnp.asarray, build_dictionary(arterial, frame_seconds, first_frame, settings, nuisance_regressors)
     )
     data = in_blocks(functools.partial(_projected, basis=tables.basis), tissue, noise)
-    alone = functools.partial(_fit, tables=tables, mean=mean, spread=spread)
-    means = None
+    some = np.linspace(0, len(tissue) - 1, SHAPE_VOXELS).round().astype(int)
+    found = None
     if neighbourhood_mm > 0:
-        around = _Neighbourhood(mask, np.asarray(voxel_mm), neighbourhood_mm)
-        means = _from_neighbours(in_blocks(alone, around.mean_curves(data, noise)), around, mean)
-        means[:, 0] = means[:, 0].clip(*settings.delay_range)
-        some = np.linspace(0, len(tissue) - 1, SHAPE_VOXELS).round().astype(int)
-        if _seconds_apart(alone(data[some]), means[some]) > NEIGHBOURS_APART:
-            means = None
-    if means is None:
-        found = in_blocks(alone, data)
-    else:
-        spread = [settings.neighbour_delay_spread, settings.neighbour_mtt_spread, settings.neighbour_dispersion_spread]
-        found = in_blocks(functools.partial(_refine, tables=tables, spread=np.float32(spread)), data, means, means)
+        around = neighbours.Neighbourhood(mask, np.asarray(voxel_mm), neighbourhood_mm)
+        found = _with_neighbours(data, noise, tables, settings, some, around)
+    if found is None:
+        if settings.dispersion and settings.dispersion_seconds == 0:
+            settings = with_likeliest_dispersion(data[some], tables, settings)
+        mean, spread = _prior(settings)
+        found = in_blocks(functools.partial(_fit, tables=tables, mean=mean, spread=spread), data)
     delay, log_mtt, log_dispersion = found.place.T
     tmax, ttp = found.times.T
     return Fitted(found.flow * noise, delay, np.exp(log_mtt), np.exp(log_dispersion), tmax, ttp, settings.transit_shape)
+
+
+def _with_neighbours(
+    data: np.ndarray,
+    noise: np.ndarray,
+    tables: Dictionary,
+    settings: FitSettings,
+    some: np.ndarray,
+    around: neighbours.Neighbourhood,
+) -> Maximum | None:
+    """The fit of voxels that share an artery with their neighbours; None where some of them say that they do not.
+
+    The mean curves tell MTT and dispersion. Their arrival leans to the neighbours with the most flow, so that of each
+    voxel's own curve is found with these, and its mean is what the last fit expects.
+    """
+    mean, spread = _prior(settings)
+    alone = functools.partial(_fit, tables=tables, mean=mean, spread=spread)
+    shared = in_blocks(alone, around.mean_curves(data, noise))
+    means = neighbours.shared_by_neighbours(shared.place, shared.gain, around, mean)
+    means[:, 0] = means[:, 0].clip(*settings.delay_range)
+    lone = jax.tree.map(np.asarray, alone(data[some]))
+    if neighbours.seconds_apart(lone.place, lone.gain, lone.curvature, means[some]) > NEIGHBOURS_APART:
+        return None
+
+    def pulled(start: np.ndarray, means: np.ndarray, delay_spread: float) -> Maximum:
+        spread = [delay_spread, settings.neighbour_mtt_spread, settings.neighbour_dispersion_spread]
+        return in_blocks(functools.partial(_refine, tables=tables, spread=np.float32(spread)), data, start, means)
+
+    own = pulled(means, means, settings.delay_spread)
+    means = neighbours.with_mean_arrival(means, own.place, own.gain, around)
+    means[:, 0] = means[:, 0].clip(*settings.delay_range)
+    return pulled(own.place, means, settings.neighbour_delay_spread)
 
 
 def likeliest_shape(
@@ -235,20 +265,16 @@ def likeliest_shape(
 ) -> float:
     """The shape among `SHAPES` for which the curves are the best evidence.
 
-    Trimmed mean, over some of them, of the log evidence after Laplace: a shape that suits curves only with parameters
-    tuned as finely as no prior would expect is not preferred.
+    Trimmed mean, over some of them, of the log evidence: a shape that suits curves only with parameters tuned as
+    finely as no prior would expect is not preferred.
     """
     some = np.linspace(0, len(tissue) - 1, SHAPE_VOXELS).round().astype(int)
-    mean, spread = _prior(settings)
 
     @functools.cache
     def evidence(shape: float) -> np.ndarray:
         tried = dataclasses.replace(settings, transit_shape=shape)
         tables = build_dictionary(arterial, frame_seconds, first_frame, tried, nuisance_regressors)
-        data = _projected(tissue[some], noise[some], tables.basis)
-        found = _fit(data, tables=tables, mean=mean, spread=spread)
-        value = found.value + 0.5 * (data * data).sum(axis=1)  # over no flow, since each shape has a space of its own
-        return np.asarray(value - 0.5 * jnp.linalg.slogdet(found.curvature * np.outer(spread, spread)[None])[1])
+        return _log_evidence(_projected(tissue[some], noise[some], tables.basis), tables, tried)
 
     best = SHAPES.index(kinetics.TRANSIT_SHAPE)
     for step in (1, -1):  # uphill from the usual shape, first towards plug flow, then towards the mixed pool
@@ -259,9 +285,40 @@ def likeliest_shape(
     return SHAPES[best]
 
 
+def with_likeliest_dispersion(data: jax.Array, tables: Dictionary, settings: FitSettings) -> FitSettings:
+    """Settings with the median among `DISPERSION_MEDIANS` that suits curves which no neighbour helps.
+
+    A single curve hardly tells its dispersion, many curves tell the usual one. The smallest that they do not speak
+    against is taken; its mean log evidence counts in full, since few curves tell most.
+
+    Args:
+      data: (voxel, dimension) in units of the noise.
+      tables: a `Dictionary`.
+      settings: of the fit.
+    """
+    settings = dataclasses.replace(settings, dispersion_spread=min(settings.dispersion_spread, LONE_DISPERSION_SPREAD))
+    best, most = settings, -np.inf
+    for median in DISPERSION_MEDIANS:
+        tried = dataclasses.replace(settings, dispersion_seconds=median)
+        evidence = _log_evidence(data, tables, tried).mean()
+        if evidence < most + DISPERSION_GAIN:
+            break
+        best, most = tried, evidence
+    return best
+
+
+def _log_evidence(data: jax.Array, tables: Dictionary, settings: FitSettings) -> np.ndarray:
+    """(voxel,) log evidence of curves over no flow, after Laplace, since each shape has a space of its own."""
+    mean, spread = _prior(settings)
+    found = _fit(data, tables=tables, mean=mean, spread=spread)
+    value = found.value + 0.5 * (data * data).sum(axis=1)
+    return np.asarray(value - 0.5 * jnp.linalg.slogdet(found.curvature * np.outer(spread, spread)[None])[1])
+
+
 def _prior(settings: FitSettings) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of delay, ln MTT and ln dispersion of a voxel that knows no neighbours."""
-    mean = [settings.delay_seconds, np.log(settings.mtt_seconds), np.log(settings.dispersion_seconds)]
+    dispersion = settings.dispersion_seconds or USUAL_DISPERSION
+    mean = [settings.delay_seconds, np.log(settings.mtt_seconds), np.log(dispersion)]
     return np.float32(mean), np.float32([settings.delay_spread, settings.mtt_spread, settings.dispersion_spread])
 
 
@@ -525,80 +582,3 @@ def _solved(matrix: jax.Array, right: jax.Array) -> jax.Array:
     determinant = a * rows[0][0] + b * rows[0][1] + c * rows[0][2]
     solved = [sum(cofactor * right[:, k] for k, cofactor in enumerate(row)) for row in rows]
     return jnp.stack(solved, axis=1) / jnp.maximum(determinant, 1e-30)[:, None]
-
-
-class _Neighbourhood:
-    """Gaussian sums over the neighbours of each voxel inside the mask."""
-
-    def __init__(self, mask: np.ndarray, voxel_mm: np.ndarray, fwhm_mm: float) -> None:
-        """Of a mask (x, y, z) bool with edge lengths (3,)."""
-        self.mask = mask
-        self.sigma = fwhm_mm / FWHM_PER_SIGMA / voxel_mm
-
-    def sums(self, voxels: np.ndarray, reach: float = 1.0) -> np.ndarray:
-        """Weighted sums (voxel,) of values (voxel,); the Gaussian is `reach` times as wide."""
-        volume = np.zeros(self.mask.shape, np.float32)
-        volume[self.mask] = voxels
-        return ndimage.gaussian_filter(volume, reach * self.sigma, mode="constant", truncate=3.0)[self.mask]
-
-    def mean_curves(self, data: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Mean curves (voxel, dimension) in units of their own noise; the noise of neighbours is independent.
-
-        Args:
-          data: (voxel, dimension), each in units of its noise.
-          noise: (voxel,) of one frame, mM.
-        """
-        # The square of a Gaussian is one of a width smaller by the root of 2.
-        squares = 1.0
-        for sigma in self.sigma:
-            width = int(3.0 * sigma + 0.5)
-            line = ndimage.gaussian_filter1d(np.eye(2 * width + 1)[width], sigma, mode="constant", truncate=3.0)
-            squares *= float((line**2).sum())
-        mean_noise = np.sqrt(squares * self.sums(noise**2, 0.5**0.5))
-        return np.stack([self.sums(column * noise) / mean_noise for column in data.T], axis=1)
-
-
-def _from_neighbours(around_each: Maximum, around: _Neighbourhood, default: np.ndarray) -> np.ndarray:
-    """Prior means (voxel, 3) of delay, ln MTT and ln dispersion from the neighbours.
-
-    The dispersion is a mean over a wider neighbourhood, and the arrival stays when it changes. Where the mean curve
-    shows no first pass, all three are such means.
-
-    Args:
-      around_each: the fit of the mean curve around each voxel.
-      around: the neighbourhood.
-      default: (3,) where there is no first pass far and wide.
-    """
-    seen = np.float32(around_each.gain > DETECTED)
-    total = around.sums(seen, DISPERSION_REACH)
-    place = np.where(np.arange(3) == 0, around_each.place + _travel(around_each.place), around_each.place)
-    default = np.where(np.arange(3) == 0, default + _travel(default[None])[0], default)
-    wide = np.stack([around.sums(seen * column, DISPERSION_REACH) for column in place.T], axis=1)
-    wide = np.where(total[:, None] > 0.05, wide / np.maximum(total, 0.05)[:, None], default)
-    means = np.where((seen[:, None] > 0) & (np.arange(3) < 2), place, wide)
-    means[:, 0] -= _travel(means)[:, 0]
-    return means.astype(np.float32)
-
-
-def _travel(place: np.ndarray) -> np.ndarray:
-    """Mean travelling time (voxel, 1), s, of places (voxel, 3)."""
-    return kinetics.DISPERSION_SHAPE * np.exp(place[:, 2:])
-
-
-def _seconds_apart(alone: Maximum, means: np.ndarray) -> float:
-    """How far arrivals lie from those of the neighbours beyond their own uncertainty, s; 0 where they share them.
-
-    Medians over the voxels that show a first pass, so that borders between territories do not count.
-
-    Args:
-      alone: the fit of some voxels without neighbours.
-      means: (voxel, 3) of their neighbours.
-    """
-    place, curvature = np.asarray(alone.place, np.float64), np.asarray(alone.curvature, np.float64)
-    sure = np.asarray(alone.gain) > DETECTED
-    if not sure.any():
-        return 0.0
-    away = (place[:, :1] + _travel(place) - means[:, :1] - _travel(means))[sure, 0]
-    slopes = np.stack([np.ones(len(place)), np.zeros(len(place)), _travel(place)[:, 0]], axis=1)[sure]
-    own = np.einsum("vi,vij,vj->v", slopes, np.linalg.inv(curvature[sure]), slopes)
-    return float(np.sqrt(max(np.median(away**2) / MEDIAN_SQUARE - np.median(own), 0.0)))
