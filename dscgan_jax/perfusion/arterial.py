@@ -29,6 +29,7 @@ from dscgan_jax.perfusion.arterial_voxels import (
     high_of,
     is_early,
     signal_noise,
+    smoothed,
     usable_of,
 )
 from dscgan_jax.perfusion.signal import BolusTiming
@@ -65,7 +66,8 @@ class ArterialInput:
     """An AIF and how far to trust it. Times count from the first frame.
 
     Attributes:
-      delta_r2star: (time,) float32, ΔR2*, 1/s (or in the unit of the series' ΔR2*), mean over the voxels of `mask`.
+      delta_r2star: (time,) float32, ΔR2*, 1/s (or in the unit of the series' ΔR2*), mean over the voxels of `mask`,
+        smoothed where they were found.
       mask: (x, y, z) bool, the voxels; None for a curve from a file.
       quality: 0..1, the weakest of: agreement (1 - area between the median voxel's curve and the mean, both of area 1;
         fewer than 5 voxels count in proportion), smoothness (1 - detours on the way up and down, of the peak), peak
@@ -107,7 +109,7 @@ def find_arterial_input(
     Of the high curves those are kept that come before the brain's mean curve, are narrower than it, smooth, above the
     noise floor, and return. Their score is peak * lead^2 / width, times the share of the curve's area that belongs to
     the first pass; the lead is from half-rise to the half-rise of the brain's mean curve. The best voxels are averaged,
-    outliers left out. Nothing is random.
+    outliers left out, and smoothed over a part of the bolus' width. Nothing is random.
 
     Args:
       delta_r2star: (x, y, z, time) ΔR2*, 1/s.
@@ -285,7 +287,7 @@ def _of_voxels(
     source: str,
     found: list[Finding],
 ) -> ArterialInput:
-    """Mean of the voxels with the flat indices `where`, described and judged.
+    """Mean of the voxels with the flat indices `where`, described and judged; smoothed, where they were found.
 
     Args:
       delta_r2star: (x, y, z, time) ΔR2*, 1/s.
@@ -333,7 +335,9 @@ def _of_voxels(
     found = [*found, *_doubts(len(where), over_brain, late, lowest), *_weakness(apart)]
     mask = np.zeros(delta_r2star.shape[:3], bool)
     mask.reshape(-1)[where] = True
-    return _arterial_input(mean, mask, parts[weakest], source, found, shape, frame_seconds)
+    # What a user has chosen is only averaged.
+    curve = smoothed(mean, float(shape.width[0]), timing.baseline_begin) if source == "auto" else mean
+    return _arterial_input(curve, mask, parts[weakest], source, found, shape, frame_seconds)
 
 
 def _comes_late(shape: CurveShape, brain: CurveShape, frame_seconds: float) -> bool:

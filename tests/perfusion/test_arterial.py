@@ -8,7 +8,7 @@ import pytest
 
 from dscgan_jax.data.exams import load_exam
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion import arterial, kinetics, signal
+from dscgan_jax.perfusion import arterial, arterial_voxels, kinetics, signal
 from dscgan_jax.perfusion.kinetics import gamma_variate
 from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom import exam as phantom
@@ -246,6 +246,18 @@ def test_a_single_voxel_is_no_artery():
 def test_an_empty_brain_is_refused(world):
     with pytest.raises(arterial.NoArterialInputError, match="no voxel with signal"):
         world.find(candidates=np.zeros(world.kinds.shape, bool))
+
+
+@pytest.mark.parametrize(("width", "left"), [(3.0, 1.0), (6.0, 0.5), (9.0, 0.1)])
+def test_the_wider_the_bolus_the_more_of_pulsation_is_smoothed_away_and_hardly_any_bolus(width, left):
+    frames = np.arange(60.0)
+    bolus = gamma_variate(frames - 12.0, width / kinetics.gamma_variate_width(3.0), 3.0)
+    pulsation = 0.03 * np.cos(2 * np.pi * 0.4 * frames)
+    smooth = arterial_voxels.smoothed(bolus, width, 2)
+    np.testing.assert_allclose(smooth, bolus, atol=0.03)  # of its peak
+    np.testing.assert_array_equal(smooth[:2], bolus[:2])
+    remaining = arterial_voxels.smoothed(bolus + pulsation, width, 2) - smooth
+    assert np.std(remaining[6:-6]) <= 1.001 * left * np.std(pulsation[6:-6])
 
 
 # -------------------------------------------------------------------------------------------- the user's voxels
