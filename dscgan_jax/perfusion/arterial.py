@@ -43,13 +43,14 @@ MIN_QUALITY = 0.25  # of a curve chosen here: voxels that hardly agree, or a sin
 
 # Findings for the reader.
 SURE_PEAK_OVER_BRAIN = 3.0  # cortex has about twice the blood volume of the brain's mean; a higher curve is a vessel's
-# Arteries at the base are 3.5 to 7.5 times as high as the brain's mean curve, lead it by 0.28 to 0.35 of its width, and
-# mostly are much narrower (200 stacks of 1 to 26 slices of phantom exams). Where a curve is below all three, the slices
-# hold distal arteries, or none that fills a voxel, and Tmax is 0.3 to 2.5 s shorter than in the whole stack.
-LARGE_PEAK_OVER_BRAIN = 4.5
-LARGE_LEAD = 0.29  # of the width of the brain's mean curve, half-rise to half-rise
-LARGE_NARROWNESS = 1.5  # width of the brain's mean curve over the AIF's
-USUAL_WIDTH_SECONDS = 10.0  # of the mean curve, at most: with a wider bolus the lead hardly grows
+# Arteries at the base lead the brain's mean curve by 0.27 to 0.36 of its width, half-rise to half-rise; the narrower
+# the AIF is beside that curve, the less. Where both together are below `LARGE_LEAD`, the slices hold distal arteries,
+# or none that fills a voxel, and Tmax is 0.3 to 2.5 s shorter than in the whole stack (phantom exams).
+LARGE_LEAD = 0.42
+NARROWER = 0.1  # of lead for each width of the AIF that fits into the mean curve's
+USUAL_WIDTH_SECONDS = 11.0  # of the mean curve, at most: with a wider bolus the lead hardly grows
+PARTLY_PEAK_OVER_BRAIN = 4.5  # a lower curve that is late may be tissue's besides
+LARGE_PEAK_OVER_BRAIN = 6.0  # no thin artery's is as high
 FLATTENED = 0.15  # of S0, signal at the peak: by then the tissue of the same voxel gives most of it
 DOUBTFUL = 0.5  # a part of the quality below it is told
 SURE_PEAK_OVER_NOISE = 30.0  # from here on noise does not limit the quality
@@ -341,10 +342,11 @@ def _of_voxels(
 
 
 def _comes_late(shape: CurveShape, brain: CurveShape, frame_seconds: float) -> bool:
-    """Whether an AIF leads the brain's mean curve by less than a large artery's, and is no narrower than it."""
+    """Whether an AIF leads the brain's mean curve by less than a large artery's of its width does."""
     lead = float(brain.half_rise[0] - shape.half_rise[0])
-    usual = LARGE_LEAD * float(np.fmin(brain.width[0], USUAL_WIDTH_SECONDS / frame_seconds))
-    return lead < usual and not brain.width[0] > LARGE_NARROWNESS * shape.width[0]
+    usual = float(np.fmin(brain.width[0], USUAL_WIDTH_SECONDS / frame_seconds))
+    narrowness = float(brain.width[0] / shape.width[0])  # NaN where the exam ends before a half-fall
+    return lead / usual + NARROWER * (narrowness if np.isfinite(narrowness) else 1.0) < LARGE_LEAD
 
 
 def _weakness(parts: dict[str, float]) -> list[Finding]:
@@ -370,12 +372,18 @@ def _doubts(n_voxels: int, over_brain: float, late: bool, lowest: float) -> list
         text = f"the AIF is the mean of only {n_voxels} voxels"
         found.append(Finding("arterial_few_voxels", "note", text, n_voxels, "--aif=FILE"))
     height = f"the AIF is only {over_brain:.1f} times as high as the brain's mean curve"
-    if over_brain < LARGE_PEAK_OVER_BRAIN and late:
+    if late and over_brain < PARTLY_PEAK_OVER_BRAIN:
         text = (
-            f"{height}, neither as early nor as narrow as a large artery's: it may be tissue's, mixed with tissue's or "
-            "a distant artery's, and Tmax up to 2 s too short"
+            f"{height}, and not as early as a large artery's: it may be tissue's, mixed with tissue's or a distant "
+            "artery's, and Tmax up to 2 s too short"
         )
         found.append(Finding("arterial_low", "warning", text, round(over_brain, 2), "--aif=FILE"))
+    elif late and over_brain < LARGE_PEAK_OVER_BRAIN:
+        text = (
+            "the AIF is not as early before the brain's mean curve as a large artery's: it may be a distant artery's, "
+            "and Tmax up to 1 s too short"
+        )
+        found.append(Finding("arterial_late", "warning", text, None, "--aif=FILE"))
     elif over_brain < SURE_PEAK_OVER_BRAIN:
         text = f"{height}: early and narrow as an artery's, its voxels hold tissue besides"
         found.append(Finding("arterial_low", "note", text, round(over_brain, 2), "--aif=FILE"))

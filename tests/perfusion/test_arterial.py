@@ -395,6 +395,20 @@ def test_slices_that_hold_no_large_artery_are_a_warning(exam):
         assert [finding.severity for finding in found.findings if finding.name == "arterial_low"] == ["warning"]
 
 
+@pytest.mark.parametrize("height", [1, 3, 9])
+def test_slices_above_the_base_whose_arteries_are_late_are_a_warning(exam, height):
+    middle = int(0.58 * exam.mask.shape[2])
+    found, _ = _found_in(exam, slice(middle - height // 2, middle + height // 2 + 1))
+    assert "warning" in {finding.severity for finding in found.findings}
+
+
+@pytest.mark.parametrize(("over_brain", "name"), [(3.0, "arterial_low"), (5.0, "arterial_late"), (7.0, None)])
+def test_a_late_curve_is_doubted_unless_it_is_as_high_as_a_large_arterys_alone(over_brain, name):
+    found = arterial._doubts(10, over_brain, True, 0.5)
+    assert [(finding.name, finding.severity) for finding in found] == ([(name, "warning")] if name else [])
+    assert not arterial._doubts(10, over_brain, False, 0.5)
+
+
 @pytest.mark.parametrize(("width_seconds", "tail"), [(6.0, 0.05), (11.0, 0.2), (20.0, 0.4)])
 def test_wide_boluses_with_high_tails_are_found_and_not_doubted(width_seconds, tail):
     drawn = _still(bolus=phantom.Bolus(width_seconds, tail))
