@@ -29,6 +29,7 @@ from dscgan_jax.perfusion.arterial_voxels import (
     high_of,
     is_early,
     signal_noise,
+    smoothed,
     usable_of,
 )
 from dscgan_jax.perfusion.signal import BolusTiming
@@ -42,13 +43,14 @@ MIN_QUALITY = 0.25  # of a curve chosen here: voxels that hardly agree, or a sin
 
 # Findings for the reader.
 SURE_PEAK_OVER_BRAIN = 3.0  # cortex has about twice the blood volume of the brain's mean; a higher curve is a vessel's
-# Arteries at the base are 3.5 to 7.5 times as high as the brain's mean curve, lead it by 0.28 to 0.35 of its width, and
-# mostly are much narrower (200 stacks of 1 to 26 slices of phantom exams). Where a curve is below all three, the slices
-# hold distal arteries, or none that fills a voxel, and Tmax is 0.3 to 2.5 s shorter than in the whole stack.
-LARGE_PEAK_OVER_BRAIN = 4.5
-LARGE_LEAD = 0.29  # of the width of the brain's mean curve, half-rise to half-rise
-LARGE_NARROWNESS = 1.5  # width of the brain's mean curve over the AIF's
-USUAL_WIDTH_SECONDS = 10.0  # of the mean curve, at most: with a wider bolus the lead hardly grows
+# Arteries at the base lead the brain's mean curve by 0.27 to 0.36 of its width, half-rise to half-rise; the narrower
+# the AIF is beside that curve, the less. Where both together are below `LARGE_LEAD`, the slices hold distal arteries,
+# or none that fills a voxel, and Tmax is 0.3 to 2.5 s shorter than in the whole stack (phantom exams).
+LARGE_LEAD = 0.42
+NARROWER = 0.1  # of lead for each width of the AIF that fits into the mean curve's
+USUAL_WIDTH_SECONDS = 11.0  # of the mean curve, at most: with a wider bolus the lead hardly grows
+PARTLY_PEAK_OVER_BRAIN = 4.5  # a lower curve that is late may be tissue's besides
+LARGE_PEAK_OVER_BRAIN = 6.0  # no thin artery's is as high
 FLATTENED = 0.15  # of S0, signal at the peak: by then the tissue of the same voxel gives most of it
 DOUBTFUL = 0.5  # a part of the quality below it is told
 SURE_PEAK_OVER_NOISE = 30.0  # from here on noise does not limit the quality
@@ -65,7 +67,8 @@ class ArterialInput:
     """An AIF and how far to trust it. Times count from the first frame.
 
     Attributes:
-      delta_r2star: (time,) float32, ΔR2*, 1/s (or in the unit of the series' ΔR2*), mean over the voxels of `mask`.
+      delta_r2star: (time,) float32, ΔR2*, 1/s (or in the unit of the series' ΔR2*), mean over the voxels of `mask`,
+        smoothed where they were found.
       mask: (x, y, z) bool, the voxels; None for a curve from a file.
       quality: 0..1, the weakest of: agreement (1 - area between the median voxel's curve and the mean, both of area 1;
         fewer than 5 voxels count in proportion), smoothness (1 - detours on the way up and down, of the peak), peak
@@ -107,7 +110,7 @@ def find_arterial_input(
     Of the high curves those are kept that come before the brain's mean curve, are narrower than it, smooth, above the
     noise floor, and return. Their score is peak * lead^2 / width, times the share of the curve's area that belongs to
     the first pass; the lead is from half-rise to the half-rise of the brain's mean curve. The best voxels are averaged,
-    outliers left out. Nothing is random.
+    outliers left out, and smoothed over a part of the bolus' width. Nothing is random.
 
     Args:
       delta_r2star: (x, y, z, time) ΔR2*, 1/s.
@@ -285,7 +288,7 @@ def _of_voxels(
     source: str,
     found: list[Finding],
 ) -> ArterialInput:
-    """Mean of the voxels with the flat indices `where`, described and judged.
+    """Mean of the voxels with the flat indices `where`, described and judged; smoothed, where they were found.
 
     Args:
       delta_r2star: (x, y, z, time) ΔR2*, 1/s.
@@ -333,14 +336,17 @@ def _of_voxels(
     found = [*found, *_doubts(len(where), over_brain, late, lowest), *_weakness(apart)]
     mask = np.zeros(delta_r2star.shape[:3], bool)
     mask.reshape(-1)[where] = True
-    return _arterial_input(mean, mask, parts[weakest], source, found, shape, frame_seconds)
+    # What a user has chosen is only averaged.
+    curve = smoothed(mean, float(shape.width[0]), timing.baseline_begin) if source == "auto" else mean
+    return _arterial_input(curve, mask, parts[weakest], source, found, shape, frame_seconds)
 
 
 def _comes_late(shape: CurveShape, brain: CurveShape, frame_seconds: float) -> bool:
-    """Whether an AIF leads the brain's mean curve by less than a large artery's, and is no narrower than it."""
+    """Whether an AIF leads the brain's mean curve by less than a large artery's of its width does."""
     lead = float(brain.half_rise[0] - shape.half_rise[0])
-    usual = LARGE_LEAD * float(np.fmin(brain.width[0], USUAL_WIDTH_SECONDS / frame_seconds))
-    return lead < usual and not brain.width[0] > LARGE_NARROWNESS * shape.width[0]
+    usual = float(np.fmin(brain.width[0], USUAL_WIDTH_SECONDS / frame_seconds))
+    narrowness = float(brain.width[0] / shape.width[0])  # NaN where the exam ends before a half-fall
+    return lead / usual + NARROWER * (narrowness if np.isfinite(narrowness) else 1.0) < LARGE_LEAD
 
 
 def _weakness(parts: dict[str, float]) -> list[Finding]:
@@ -366,12 +372,18 @@ def _doubts(n_voxels: int, over_brain: float, late: bool, lowest: float) -> list
         text = f"the AIF is the mean of only {n_voxels} voxels"
         found.append(Finding("arterial_few_voxels", "note", text, n_voxels, "--aif=FILE"))
     height = f"the AIF is only {over_brain:.1f} times as high as the brain's mean curve"
-    if over_brain < LARGE_PEAK_OVER_BRAIN and late:
+    if late and over_brain < PARTLY_PEAK_OVER_BRAIN:
         text = (
-            f"{height}, neither as early nor as narrow as a large artery's: it may be tissue's, mixed with tissue's or "
-            "a distant artery's, and Tmax up to 2 s too short"
+            f"{height}, and not as early as a large artery's: it may be tissue's, mixed with tissue's or a distant "
+            "artery's, and Tmax up to 2 s too short"
         )
         found.append(Finding("arterial_low", "warning", text, round(over_brain, 2), "--aif=FILE"))
+    elif late and over_brain < LARGE_PEAK_OVER_BRAIN:
+        text = (
+            "the AIF is not as early before the brain's mean curve as a large artery's: it may be a distant artery's, "
+            "and Tmax up to 1 s too short"
+        )
+        found.append(Finding("arterial_late", "warning", text, None, "--aif=FILE"))
     elif over_brain < SURE_PEAK_OVER_BRAIN:
         text = f"{height}: early and narrow as an artery's, its voxels hold tissue besides"
         found.append(Finding("arterial_low", "note", text, round(over_brain, 2), "--aif=FILE"))

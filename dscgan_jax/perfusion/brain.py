@@ -8,11 +8,11 @@ that tissue shares with CSF or bone, because neither of these loses signal.
 Steps: (1) a rough mask by Otsu's threshold gives the mean curve, and that the frames; (2) tissue with a first pass
 gives the local reference; (3) at half of that reference bone begins; (4) bright voxels without a first pass give the
 level of CSF, and with it the signal of a voxel with just enough tissue; a voxel that is little brighter stays if it has
-a first pass; (5) at the rim, where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be
-tissue; (6) a voxel that loses far more than grey matter is a venous sinus, unless it belongs to a region wider and
-deeper than these, such as a tumour. Below the rim no voxel of the brightness of tissue is left out because it has no
-first pass: an infarct may have none. Around a wide region of the brightness of tissue that has none, the rim and bright
-voxels need none either.
+a first pass, which may be as much weaker as that of the tissue around; (5) at the rim, where CSF and bone mix to the
+brightness of tissue, a voxel needs signal loss to be tissue; (6) a voxel that loses far more than grey matter is a
+venous sinus, unless it belongs to a region wider and deeper than these, such as a tumour. Below the rim no voxel of the
+brightness of tissue is left out because it has no first pass: an infarct may have none. Around a wide region of the
+brightness of tissue that has none, the rim and bright voxels need none either.
 
 A head that moves between baseline and first pass mimics signal loss at every edge: realign the series first.
 """
@@ -50,6 +50,8 @@ SULCUS_MM = 5.0  # half width of the widest sulci and fissures
 # Infarcts: tissue of even brightness without a first pass. Where fluid meets bone the brightness is anything.
 PARENCHYMA = (0.75, 1.15)  # baseline, relative to the tissue around: white to grey matter
 MIN_PARENCHYMA = 0.5  # of a neighbourhood; cisterns at the base of the skull have a third
+FLOW_MM = 5.0  # standard deviation of the place whose first pass tells what a voxel's tissue would lose
+LEAST_FLOW = 0.2  # of the brain's first pass: with less, loss is in the noise
 LITTLE_FLOW = 0.4  # first pass of a neighbourhood over that of the brain: white matter has 0.55
 NEAR_MM = 2.5  # standard deviation of a neighbourhood: averages the noise of single voxels, not gyri
 INFARCT_MM = 6.0  # half width; rims of fluid are thinner
@@ -234,7 +236,8 @@ def _tissue(baseline: np.ndarray, first_pass: np.ndarray, rough: np.ndarray, vox
     infarcted = around_infarct(infarct(first_pass / typical, alike, voxel_mm), voxel_mm)
     free = solid & deep & (np.abs(first_pass) < NO_FIRST_PASS * typical)
     border = _csf_border(relative[free], grey_signal)
-    enough_loss = infarcted | (loss > TISSUE_SHARE * grey_first_pass * grey_signal)
+    flow = np.clip(_flow_around(first_pass, alike, voxel_mm) / typical, LEAST_FLOW, 1.0)
+    enough_loss = infarcted | (loss > TISSUE_SHARE * grey_first_pass * grey_signal * flow)
     in_doubt = (relative < border + SIGNAL_ERROR) & enough_loss
     tissue = solid & ((relative < border) | in_doubt) & (deep | some_loss | infarcted)
     tissue &= ~_sinuses(
@@ -258,6 +261,14 @@ def _tissue_signal(baseline: np.ndarray, healthy: np.ndarray, voxel_mm: np.ndarr
         if not chosen.any():
             break
     return local
+
+
+def _flow_around(first_pass: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """First pass (x, y, z) of the voxels as bright as tissue around each, 0 where there are none."""
+    sigma = (FLOW_MM / voxel_mm[0], FLOW_MM / voxel_mm[1], 0.0)
+    weight = ndimage.gaussian_filter(alike.astype(np.float32), sigma, truncate=3.0)
+    total = ndimage.gaussian_filter(np.where(alike, first_pass, 0.0).astype(np.float32), sigma, truncate=3.0)
+    return total / np.maximum(weight, np.float32(1e-3))
 
 
 def _csf_border(bright: np.ndarray, grey: float) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 from dscgan_jax.data.exams import load_exam
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion import arterial, kinetics, signal
+from dscgan_jax.perfusion import arterial, arterial_voxels, kinetics, signal
 from dscgan_jax.perfusion.kinetics import gamma_variate
 from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom import exam as phantom
@@ -248,6 +248,18 @@ def test_an_empty_brain_is_refused(world):
         world.find(candidates=np.zeros(world.kinds.shape, bool))
 
 
+@pytest.mark.parametrize(("width", "left"), [(3.0, 1.0), (6.0, 0.5), (9.0, 0.1)])
+def test_the_wider_the_bolus_the_more_of_pulsation_is_smoothed_away_and_hardly_any_bolus(width, left):
+    frames = np.arange(60.0)
+    bolus = gamma_variate(frames - 12.0, width / kinetics.gamma_variate_width(3.0), 3.0)
+    pulsation = 0.03 * np.cos(2 * np.pi * 0.4 * frames)
+    smooth = arterial_voxels.smoothed(bolus, width, 2)
+    np.testing.assert_allclose(smooth, bolus, atol=0.03)  # of its peak
+    np.testing.assert_array_equal(smooth[:2], bolus[:2])
+    remaining = arterial_voxels.smoothed(bolus + pulsation, width, 2) - smooth
+    assert np.std(remaining[6:-6]) <= 1.001 * left * np.std(pulsation[6:-6])
+
+
 # -------------------------------------------------------------------------------------------- the user's voxels
 
 
@@ -381,6 +393,20 @@ def test_slices_that_hold_no_large_artery_are_a_warning(exam):
         found, shares = _found_in(exam, slices)
         assert shares.mean() < 0.5
         assert [finding.severity for finding in found.findings if finding.name == "arterial_low"] == ["warning"]
+
+
+@pytest.mark.parametrize("height", [1, 3, 9])
+def test_slices_above_the_base_whose_arteries_are_late_are_a_warning(exam, height):
+    middle = int(0.58 * exam.mask.shape[2])
+    found, _ = _found_in(exam, slice(middle - height // 2, middle + height // 2 + 1))
+    assert "warning" in {finding.severity for finding in found.findings}
+
+
+@pytest.mark.parametrize(("over_brain", "name"), [(3.0, "arterial_low"), (5.0, "arterial_late"), (7.0, None)])
+def test_a_late_curve_is_doubted_unless_it_is_as_high_as_a_large_arterys_alone(over_brain, name):
+    found = arterial._doubts(10, over_brain, True, 0.5)
+    assert [(finding.name, finding.severity) for finding in found] == ([(name, "warning")] if name else [])
+    assert not arterial._doubts(10, over_brain, False, 0.5)
 
 
 @pytest.mark.parametrize(("width_seconds", "tail"), [(6.0, 0.05), (11.0, 0.2), (20.0, 0.4)])

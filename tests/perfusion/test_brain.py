@@ -177,6 +177,13 @@ def test_of_two_equally_bright_sulci_the_one_with_a_first_pass_holds_tissue():
     assert found.tissue[part == 7].all() and not found.tissue[part == 8].any() and found.brain[part >= 7].all()
 
 
+def test_a_sulcus_amid_tissue_with_little_flow_needs_as_little_first_pass():
+    core = (_disc(-25, -15, 22), 950, 0.12)
+    series, part = _head(core, (_disc(-25, -20, 8), 1500, 0.05), (_disc(25, -20, 8), 1500, 0.05), noise=4.0)
+    tissue = brain_mask(series, AFFINE).tissue
+    assert tissue[part == 8].mean() > 0.9 and not tissue[part == 9].any()
+
+
 def test_a_vessel_bright_with_inflow_does_not_hide_the_brain():
     series, part = _head((_disc(0, -57, 6), 30000, 1.5))
     assert _dice(brain_mask(series, AFFINE).tissue, np.isin(part, [4, 5])) > 0.98
