@@ -32,7 +32,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import interpolate, stats
+from scipy import interpolate
 
 from dscgan_jax.perfusion import kinetics, neighbours
 from dscgan_jax.perfusion.deconvolution import Deconvolved, by_chunks, in_blocks
@@ -52,7 +52,7 @@ DISPERSION_MEDIANS = (0.05, 0.25, 0.5, 1.0)  # s; usual ones of exams whose voxe
 DISPERSION_GAIN = 0.035
 LONE_DISPERSION_SPREAD = 0.7  # of ln dispersion within one exam
 NEIGHBOURS_APART = 0.5  # s, noise aside: further apart, delays of neighbours are not those of one artery
-SHAPE_GAIN = 0.1  # in log evidence per voxel; less can come from an AIF that is not quite the true one
+SHAPE_GAIN = 0.06  # in log evidence per voxel; less can come from an AIF that is not quite the true one
 COARSE = (4, 4, 4)  # a start is looked for on every so many-th node of arrival, MTT and dispersion
 # Where the spread of the travelling times is above this share of the MTT, travelling widens the bolus about as much as
 # transit does, and the two maxima of the posterior lie on different sides (0.25 to 0.5 for shapes of 1 to 5).
@@ -213,8 +213,7 @@ def fit(
         around = neighbours.Neighbourhood(mask, np.asarray(voxel_mm), neighbourhood_mm)
         found = _with_neighbours(data, noise, tables, settings, some, around)
     if found is None:
-        if settings.dispersion and settings.dispersion_seconds == 0:
-            settings = with_likeliest_dispersion(data[some], tables, settings)
+        settings = _with_likeliest_dispersion(data[some], tables, settings)
         mean, spread = _prior(settings)
         found = in_blocks(functools.partial(_fit, tables=tables, mean=mean, spread=spread), data)
     delay, log_mtt, log_dispersion = found.place.T
@@ -265,54 +264,63 @@ def likeliest_shape(
 ) -> float:
     """The shape among `SHAPES` for which the curves are the best evidence.
 
-    Trimmed mean, over some of them, of the log evidence: a shape that suits curves only with parameters tuned as
-    finely as no prior would expect is not preferred.
+    Mean, over some of them, of the log evidence: a shape that suits curves only with parameters tuned as finely as no
+    prior would expect is not preferred. Each shape has the usual dispersion with which it suits them best, since a
+    wide one and a broad distribution of transit times look alike.
     """
     some = np.linspace(0, len(tissue) - 1, SHAPE_VOXELS).round().astype(int)
 
     @functools.cache
-    def evidence(shape: float) -> np.ndarray:
+    def evidence(shape: float) -> float:
         tried = dataclasses.replace(settings, transit_shape=shape)
         tables = build_dictionary(arterial, frame_seconds, first_frame, tried, nuisance_regressors)
-        return _log_evidence(_projected(tissue[some], noise[some], tables.basis), tables, tried)
+        data = _projected(tissue[some], noise[some], tables.basis)
+        return max(_log_evidence(data, tables, usual) for usual in _usual_dispersions(tried))
 
     best = SHAPES.index(kinetics.TRANSIT_SHAPE)
     for step in (1, -1):  # uphill from the usual shape, first towards plug flow, then towards the mixed pool
         while 0 <= best + step < len(SHAPES):
-            if stats.trim_mean(evidence(SHAPES[best + step]) - evidence(SHAPES[best]), 0.1) < SHAPE_GAIN:
+            if evidence(SHAPES[best + step]) - evidence(SHAPES[best]) < SHAPE_GAIN:
                 break
             best += step
     return SHAPES[best]
 
 
-def with_likeliest_dispersion(data: jax.Array, tables: Dictionary, settings: FitSettings) -> FitSettings:
-    """Settings with the median among `DISPERSION_MEDIANS` that suits curves which no neighbour helps.
+def _with_likeliest_dispersion(data: jax.Array, tables: Dictionary, settings: FitSettings) -> FitSettings:
+    """Settings with the usual dispersion that suits curves which no neighbour helps, (voxel, dimension) over noise.
 
     A single curve hardly tells its dispersion, many curves tell the usual one. The smallest that they do not speak
-    against is taken; its mean log evidence counts in full, since few curves tell most.
-
-    Args:
-      data: (voxel, dimension) in units of the noise.
-      tables: a `Dictionary`.
-      settings: of the fit.
+    against is taken.
     """
-    settings = dataclasses.replace(settings, dispersion_spread=min(settings.dispersion_spread, LONE_DISPERSION_SPREAD))
     best, most = settings, -np.inf
-    for median in DISPERSION_MEDIANS:
-        tried = dataclasses.replace(settings, dispersion_seconds=median)
-        evidence = _log_evidence(data, tables, tried).mean()
+    for tried in _usual_dispersions(settings):
+        evidence = _log_evidence(data, tables, tried)
         if evidence < most + DISPERSION_GAIN:
             break
         best, most = tried, evidence
     return best
 
 
-def _log_evidence(data: jax.Array, tables: Dictionary, settings: FitSettings) -> np.ndarray:
-    """(voxel,) log evidence of curves over no flow, after Laplace, since each shape has a space of its own."""
+def _usual_dispersions(settings: FitSettings) -> list[FitSettings]:
+    """Settings with each of `DISPERSION_MEDIANS`, or as they are where dispersion is not fitted or is given."""
+    if not settings.dispersion or settings.dispersion_seconds > 0:
+        return [settings]
+    spread = min(settings.dispersion_spread, LONE_DISPERSION_SPREAD)
+    return [
+        dataclasses.replace(settings, dispersion_seconds=median, dispersion_spread=spread)
+        for median in DISPERSION_MEDIANS
+    ]
+
+
+def _log_evidence(data: jax.Array, tables: Dictionary, settings: FitSettings) -> float:
+    """Mean over curves of the log evidence over no flow, after Laplace, since each shape has a space of its own.
+
+    The few curves that tell most count in full: a trimmed mean of the differences prefers too wide a dispersion.
+    """
     mean, spread = _prior(settings)
     found = _fit(data, tables=tables, mean=mean, spread=spread)
     value = found.value + 0.5 * (data * data).sum(axis=1)
-    return np.asarray(value - 0.5 * jnp.linalg.slogdet(found.curvature * np.outer(spread, spread)[None])[1])
+    return float((value - 0.5 * jnp.linalg.slogdet(found.curvature * np.outer(spread, spread)[None])[1]).mean())
 
 
 def _prior(settings: FitSettings) -> tuple[np.ndarray, np.ndarray]:
