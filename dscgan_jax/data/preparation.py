@@ -166,7 +166,7 @@ def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
     first_seconds = _first_seconds(exam, settings)
     weights, network_seconds = _time_matrix(exam, settings, first_seconds, found)
     mask_is_of_series = exam.series is as_read.series and exam.mask_source == "threshold"
-    inside = _brain_of(exam, mask_is_of_series, found) if settings.outside_brain == "zero" else None
+    inside = brain_of(exam, found, mask_is_of_series=mask_is_of_series) if settings.outside_brain == "zero" else None
     series = series_on_network(exam.series, grid, weights, inside)
     maps, has_map, mask = maps_on_network(exam.maps, exam.mask, grid)
     if not mask.any():
@@ -211,7 +211,7 @@ def realigned(exam: Exam) -> Exam:
     return exam if found is None or not found.moved else dataclasses.replace(exam, series=found.series)
 
 
-def _brain_of(exam: Exam, mask_is_of_series: bool, found: Findings) -> np.ndarray:
+def brain_of(exam: Exam, found: Findings, *, mask_is_of_series: bool) -> np.ndarray:
     """The whole brain, (x, y, z) bool, from the series alone; from the exam's mask only if none is found there.
 
     `mask_is_of_series`: the exam's mask is the tissue that was found in this very series, and need not be found again.
