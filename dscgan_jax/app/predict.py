@@ -13,16 +13,19 @@ from dscgan_jax.methods.network import Predictor, predict_file
 
 def run(
     config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
+    model: pathlib.Path | str,
     series: pathlib.Path,
     output: pathlib.Path,
     which: str,
+    mask: pathlib.Path | None = None,
     given: Collection[str] = (),
 ) -> None:
-    """How, the checkpoint says, but for the norm at test and realignment where they are `given`."""
-    exam = exams.load_exam(exams.lone_series(series, exams.Overrules.from_config(config.data)))
+    """How, the network says, but for the norm at test and realignment where they are `given`."""
     norm = config.evaluate.norm_at_test if "evaluate.norm_at_test" in given else None
     motion = config.data.motion if "data.motion" in given else None
-    paths, findings = predict_file(Predictor.from_run(workdir, which, norm=norm, motion=motion), exam, output)
+    predictor = Predictor.load(model, which, norm=norm, motion=motion)
+    exam = exams.load_exam(exams.lone_series(series, exams.Overrules.from_config(config.data), mask))
+    paths, findings = predict_file(predictor, exam, output)
     print(*paths, sep="\n")
+    print(f"network: {predictor.weights.in_words}")
     print_findings(findings, options.PREDICT)

@@ -64,12 +64,23 @@ def test_maps_do_not_depend_on_the_air_and_are_zero_outside_the_brain(predictor,
 
 def test_a_network_that_sees_the_air_says_so(predictor, exam):
     predictor.preparation = dataclasses.replace(predictor.preparation, outside_brain="keep")
-    prediction = predictor.predict(exam)
+    prediction, as_it_is = predictor.predict(exam), predictor.predict_all(exam, ("per_slice",))[0]
     warned = [finding for finding in prediction.findings if finding.name == "air_reaches_network"]
     assert [finding.severity for finding in warned] == ["warning"] and "config.data.outside_brain=zero" in warned[
         0
     ].text
-    assert prediction.volumes["tmax"].all()
+    inside = brain.without_notches(brain.brain_mask(exam.series, exam.affine).brain, exam.voxel_mm)
+    assert as_it_is["tmax"].all() and np.array_equal(prediction["tmax"] != 0, inside)
+
+
+def test_a_given_mask_cuts_the_maps_and_what_the_network_did_not_see_of_it_is_told(predictor, exam):
+    whole = predictor.predict(exam)
+    half = exam.mask & (np.arange(exam.mask.shape[0]) < exam.mask.shape[0] // 2)[:, None, None]
+    cut = predictor.predict(dataclasses.replace(exam, mask=half, mask_source="file"))
+    np.testing.assert_array_equal(cut["tmax"], np.where(half, whole["tmax"], 0))
+    assert np.array_equal(cut.mask, half) and "mask_beyond_brain" not in names(cut)
+    everywhere = predictor.predict(dataclasses.replace(exam, mask=np.ones_like(exam.mask), mask_source="file"))
+    assert "mask_beyond_brain" in names(everywhere)
 
 
 def test_a_checkpoint_from_before_sees_the_air_and_is_not_asked_what_it_was_trained_on(world, exam, monkeypatch):
