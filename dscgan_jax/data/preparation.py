@@ -102,6 +102,10 @@ class PreparationSettings:
         """The network grid over an exam."""
         return NetworkGrid.of(exam.mask.shape, exam.affine, self.size, self.slices)
 
+    def first_seconds_of(self, exam: Exam) -> float:
+        """When the first network frame lies, from the exam's first acquired one."""
+        return _first_seconds(exam, self)
+
 
 @dataclasses.dataclass(frozen=True)
 class PreparedExam:

@@ -192,6 +192,8 @@ class Predictor:
     def _volumes(self, scaled: ScaledMaps, prepared: preparation.PreparedExam) -> dict[str, np.ndarray]:
         """{map: (x, y, z)} in physical units."""
         restored = grid.restore(np.asarray(self.scaling.physical_maps(scaled.values)), prepared.grid)
+        if "ttp" in self.scaling.targets:  # from the network's first frame -> from the first acquired one
+            restored[..., self.scaling.targets.index("ttp")] += np.float32(prepared.first_seconds)
         if prepared.brain is not None:
             restored = np.where(prepared.brain[..., None], restored, np.float32(0))
         return {name: restored[..., channel] for channel, name in enumerate(self.scaling.targets)}
