@@ -24,6 +24,7 @@ def run(
     norm = config.evaluate.norm_at_test if "evaluate.norm_at_test" in given else None
     motion = config.data.motion if "data.motion" in given else None
     predictor = Predictor.load(model, which, norm=norm, motion=motion)
+    predictor.compile_ahead()
     exam = exams.load_exam(exams.lone_series(series, exams.Overrules.from_config(config.data), mask))
     paths, findings = predict_file(predictor, exam, output)
     print(*paths, sep="\n")

@@ -1,8 +1,10 @@
 """One exam -> maps on the exam's own grid, from a trained network that needs no other setting."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import pathlib
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -77,6 +79,7 @@ class Predictor:
             self._networks = dataclasses.replace(self._networks, compute="float32")
         self._variables = jax.device_put(weights.variables)
         self._steps: dict[str, Any] = {}
+        self._compiling = threading.Lock()
 
     @classmethod
     def load(
@@ -155,30 +158,33 @@ class Predictor:
                 "EchoTime in the sidecar."
             )
         begun = time.perf_counter()
-        prepared = preparation.prepare(exam, self.preparation)
-        findings = by_severity((*prepared.findings, *self._untrained_for(exam)))
-        prepared_seconds = time.perf_counter() - begun
-        maps = []
-        for norm in norms:
-            begun = time.perf_counter()
-            scaled = self._scaled(prepared, norm)
-            volumes = self._volumes(scaled, prepared)
-            seconds = prepared_seconds + time.perf_counter() - begun
-            maps.append(
-                ExamMaps(
-                    subject=exam.subject,
-                    volumes=volumes,
-                    units={name: MAPS[name].unit for name in volumes},
-                    stored=exam.stored,
-                    how="predicted by a network",
-                    findings=findings,
-                    provenance=self._provenance(exam, norm),
-                    mask=prepared.brain,
-                    scaled=scaled,
-                    seconds=seconds,
-                )
-            )
-        return maps
+        with concurrent.futures.ThreadPoolExecutor(1) as beside:
+            # Nothing waits for what is found of motion in a series that is used as it is, and it takes longest.
+            moved = beside.submit(exams.with_motion_finding, exam) if self.preparation.motion == "none" else None
+            prepared = preparation.prepare(exam, self.preparation, look_for_motion=False)
+            prepared_seconds = time.perf_counter() - begun
+            maps = [self._maps(exam, prepared, norm, prepared_seconds) for norm in norms]
+            found = (*prepared.findings, *(moved.result().findings if moved else ()), *self._untrained_for(exam))
+        return [dataclasses.replace(one, findings=by_severity(found)) for one in maps]
+
+    def _maps(
+        self, exam: exams.Exam, prepared: preparation.PreparedExam, norm: str, prepared_seconds: float
+    ) -> ExamMaps:
+        """Without findings."""
+        begun = time.perf_counter()
+        scaled = self._scaled(prepared, norm)
+        volumes = self._volumes(scaled, prepared)
+        return ExamMaps(
+            subject=exam.subject,
+            volumes=volumes,
+            units={name: MAPS[name].unit for name in volumes},
+            stored=exam.stored,
+            how="predicted by a network",
+            provenance=self._provenance(exam, norm),
+            mask=prepared.brain,
+            scaled=scaled,
+            seconds=prepared_seconds + time.perf_counter() - begun,
+        )
 
     def _scaled(self, prepared: preparation.PreparedExam, norm: str) -> ScaledMaps:
         step, sent = self._step(norm), []
@@ -198,12 +204,21 @@ class Predictor:
             restored = np.where(prepared.brain[..., None], restored, np.float32(0))
         return {name: restored[..., channel] for channel, name in enumerate(self.scaling.targets)}
 
+    def compile_ahead(self) -> None:
+        """Begins to compile, beside whatever comes before `predict`, such as reading an exam."""
+        threading.Thread(target=self._compiled, args=(self.norm,)).start()
+
     def _step(self, norm: str) -> Any:
-        """The compiled network."""
-        if norm not in self._steps:
-            step = functools.partial(predict_step, networks=self._networks, scaling=self.scaling, mode=norm)
-            self._steps[norm] = jax.jit(step, compiler_options=compiler_options())
-        return self._steps[norm]
+        """The network, compiled."""
+        return self._compiled(norm)
+
+    def _compiled(self, norm: str) -> Any:
+        with self._compiling:
+            if norm not in self._steps:
+                step = functools.partial(predict_step, networks=self._networks, scaling=self.scaling, mode=norm)
+                jitted = jax.jit(step, compiler_options=compiler_options())
+                self._steps[norm] = jitted.lower(self._variables, _one_call(self.preparation)).compile()
+            return self._steps[norm]
 
     def _untrained_for(self, exam: exams.Exam) -> tuple[Finding, ...]:
         """Warnings about a network that sees the air, and about an exam unlike those it was trained on."""
@@ -264,11 +279,31 @@ def _inside(maps: ExamMaps, exam: exams.Exam) -> ExamMaps:
 
 def _calls(prepared: preparation.PreparedExam) -> Iterable[tuple[int, Batch]]:
     """Batches of equally many slices with the number of them that count."""
-    n_slices = prepared.dsc.shape[0]
-    per_call = SLICES_PER_CALL_ON_CPU if jax.default_backend() == "cpu" else SLICES_PER_CALL
+    n_slices, per_call = prepared.dsc.shape[0], _slices_per_call()
     for first in range(0, n_slices, per_call):
         slices = np.minimum(np.arange(first, first + per_call), n_slices - 1)
         yield min(per_call, n_slices - first), prepared.inputs(slices)
+
+
+def _slices_per_call() -> int:
+    return SLICES_PER_CALL_ON_CPU if jax.default_backend() == "cpu" else SLICES_PER_CALL
+
+
+def _one_call(settings: preparation.PreparationSettings) -> Batch:
+    """A batch of `_calls` as shapes: they are the same of every exam."""
+    n = _slices_per_call()
+
+    def numbers(dtype: Any, *shape: int) -> Any:
+        return jax.ShapeDtypeStruct((n, *shape), dtype)
+
+    return Batch(
+        numbers(np.int16, settings.frames, settings.size, settings.size),
+        dsc_scale=numbers(np.float32),
+        baseline_begin=numbers(np.int32),
+        baseline_end=numbers(np.int32),
+        brain_signal=numbers(np.float32),
+        echo_seconds=numbers(np.float32),
+    )
 
 
 def predict_file(
