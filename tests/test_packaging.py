@@ -10,6 +10,9 @@ import pytest
 
 import dscgan_jax
 from dscgan_jax import main, shipped
+from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.training import weights
+from dscgan_jax.training.record import SIMULATED
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What a library installs under another name, or for another library (setup.py says for which).
@@ -70,7 +73,10 @@ def test_the_shipped_network_and_its_card_go_into_the_wheel_and_are_small():
         relative = [str(one.relative_to(package)) for one in (path, path.with_suffix(".md"))]
         assert all(any(fnmatch.fnmatch(one, pattern) for pattern in package_data()) for one in relative)
         if path.exists():
-            assert path.stat().st_size <= 10e6 and path.with_suffix(".md").is_file()
+            network = weights.read(path)
+            assert (network.name, network.trained_on) == (name, SIMULATED)
+            assert network.record.scaling.targets == MAP_NAMES
+            assert path.stat().st_size <= 10e6 and network.sha256 in path.with_suffix(".md").read_text()
 
 
 @pytest.mark.parametrize(
