@@ -321,7 +321,7 @@ def predict_file(
     maps = predictor.predict(exam)
     with all_or_nothing(output) as folder:
         arrival = exam.timing.arrival_seconds(exam.frame_seconds)
-        page = prediction.write(folder, maps, exam.series, predictor.weights.in_words, arrival)
+        page = prediction.write(folder, maps, exam.series, predictor.weights, arrival)
         paths = [*maps.save(folder), page]
     return [output / path.name for path in paths], maps.findings
 

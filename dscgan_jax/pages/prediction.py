@@ -14,12 +14,13 @@ from dscgan_jax.files import write_whole
 from dscgan_jax.maps import MAPS, spec_of
 from dscgan_jax.pages import parts
 from dscgan_jax.pages.parts import bullets, definitions, image, section
+from dscgan_jax.training.weights import Weights
 
 MAPS_NOTE = "<p>TTP counts from the first acquired frame. Outside the brain all maps are 0.</p>"
 
 
 def write(
-    folder: pathlib.Path, maps: ExamMaps, series: np.ndarray, network: str, arrival_seconds: float | None
+    folder: pathlib.Path, maps: ExamMaps, series: np.ndarray, weights: Weights, arrival_seconds: float | None
 ) -> pathlib.Path:
     """Writes `<subject>_maps.png` and `<subject>_prediction.html`; returns the page's path.
 
@@ -27,22 +28,22 @@ def write(
       folder: where.
       maps: of the exam, with the mask of its brain.
       series: (x, y, z, time), RAS, scanner units.
-      network: name, version, digest and what it was trained on, in words.
+      weights: of the network that made the maps.
       arrival_seconds: of the bolus, from which on TTP is shown; None: not known.
     """
     voxel_mm = voxel_sizes(maps.affine)
-    picture, title = folder / f"{maps.subject}_maps.png", f"{maps.subject}, {network}"
+    picture, title = folder / f"{maps.subject}_maps.png", f"{maps.subject}, {weights.name} {weights.version}"
     aspect = float(voxel_mm[1] / voxel_mm[0])
     panels.maps_picture(picture, maps.volumes, series, title=title, aspect=aspect, arrival_seconds=arrival_seconds)
     sections = [
-        section("In brief", bullets([f"Maps by the network {network}.", *_brief(maps)]), kind="brief"),
+        section("In brief", bullets([f"Maps by the network {weights.in_words}.", *_brief(maps)]), kind="brief"),
         *parts.of_findings(maps.findings),
         section("Maps", MAPS_NOTE, image(picture.read_bytes(), "maps")),
         section("How the maps were made", definitions(_provenance(maps))),
     ]
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
     path = folder / f"{maps.subject}_prediction.html"
-    write_whole(path, parts.page(maps.subject, f"maps predicted by {network}", created, sections))
+    write_whole(path, parts.page(maps.subject, f"maps predicted by {weights.in_words}", created, sections))
     return path
 
 
