@@ -70,8 +70,8 @@ class About:
 
     Attributes:
       data: `source, fingerprint, n_train, n_validation, n_test`, and what was scored.
-      checkpoint: `name, version, trained_on, step, selected_by, sha256` of the network; None for maps that no network of
-        ours made.
+      checkpoint: `name, version, trained_on, step, selected_by, sha256` of the network; None for maps that no network
+        of ours made.
       excluded: `subject, reason` of the subjects that were left out.
       config_sha256: of the run's config.
     """
