@@ -70,7 +70,8 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
 
 def _exams(weights: Weights) -> list[tuple[str, str]]:
     data, phantom = weights.record.data, weights.record.config.phantom
-    drawn = f"{phantom.preset}, {phantom.size} x {phantom.size}, seed {phantom.seed}"
+    size = f", {phantom.size} x {phantom.size}" if phantom.size else ""
+    drawn = f"{phantom.preset}{size}, seed {phantom.seed}"
     return [
         ("source", data.source),
         ("preset", drawn if weights.trained_on == SIMULATED else ""),
