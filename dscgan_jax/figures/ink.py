@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CONTOUR_SECONDS = 6.0  # Tmax above which tissue is called hypoperfused
 INK, MUTED, ACCENTS = "#1f2933", "#616e7c", ("#1565a9", "#c2571a", "#2f855a", "#6b46c1", "#b7791f")
+PNG_LEVEL = 3  # zlib's; 6, the default, takes twice as long for a tenth less of a light box
 GRID, SPINE, SHADE, HIGHLIGHT = "#e4e7eb", "#9aa5b1", "#eceff3", "#fdf1d8"
 
 METHOD_TITLES = {"parametric": "parametric fit", "osvd": "oSVD", "csvd": "cSVD", "ssvd": "sSVD (for teaching only)"}
@@ -124,7 +125,7 @@ def to_png(figure: "Figure", dpi: int = 110) -> bytes:
 
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"compress_level": PNG_LEVEL})
     return buffer.getvalue()
 
 

@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import pathlib
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -79,7 +78,6 @@ class Predictor:
             self._networks = dataclasses.replace(self._networks, compute="float32")
         self._variables = jax.device_put(weights.variables)
         self._steps: dict[str, Any] = {}
-        self._compiling = threading.Lock()
 
     @classmethod
     def load(
@@ -204,21 +202,20 @@ class Predictor:
             restored = np.where(prepared.brain[..., None], restored, np.float32(0))
         return {name: restored[..., channel] for channel, name in enumerate(self.scaling.targets)}
 
-    def compile_ahead(self) -> None:
-        """Begins to compile, beside whatever comes before `predict`, such as reading an exam."""
-        threading.Thread(target=self._compiled, args=(self.norm,)).start()
+    def compile(self) -> None:
+        """What the first `predict` would do, for those who have something else to do meanwhile."""
+        self._compiled(self.norm)
 
     def _step(self, norm: str) -> Any:
         """The network, compiled."""
         return self._compiled(norm)
 
     def _compiled(self, norm: str) -> Any:
-        with self._compiling:
-            if norm not in self._steps:
-                step = functools.partial(predict_step, networks=self._networks, scaling=self.scaling, mode=norm)
-                jitted = jax.jit(step, compiler_options=compiler_options())
-                self._steps[norm] = jitted.lower(self._variables, _one_call(self.preparation)).compile()
-            return self._steps[norm]
+        if norm not in self._steps:
+            step = functools.partial(predict_step, networks=self._networks, scaling=self.scaling, mode=norm)
+            jitted = jax.jit(step, compiler_options=compiler_options())
+            self._steps[norm] = jitted.lower(self._variables, _one_call(self.preparation)).compile()
+        return self._steps[norm]
 
     def _untrained_for(self, exam: exams.Exam) -> tuple[Finding, ...]:
         """Warnings about a network that sees the air, and about an exam unlike those it was trained on."""

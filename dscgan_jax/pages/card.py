@@ -37,6 +37,7 @@ def text(weights: Weights, scores: Mapping[str, Summary], n_bytes: int) -> str:
         "## Maps and their ranges",
         "No value beyond a range comes out of the network.",
         _ranges(weights),
+        _ttp(weights),
         "## Scores",
         *(_scores(name, summary) for name, summary in scores.items()),
         "" if scores else "None: these weights were not scored.",
@@ -95,6 +96,13 @@ def _ranges(weights: Weights) -> str:
         for name, (low, high) in zip(scaling.targets, scaling.limits, strict=True)
     ]
     return "\n".join(["| map | unit | lowest | highest |", "|---|---|---|---|", *rows])
+
+
+def _ttp(weights: Weights) -> str:
+    is_moved = "ttp" in weights.record.scaling.targets and weights.record.config.data.lead_seconds > 0
+    return (
+        "TTP here counts from the network's first frame; predicted maps count from the first acquired one." * is_moved
+    )
 
 
 def _scores(name: str, summary: Summary) -> str:
