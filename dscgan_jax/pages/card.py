@@ -99,10 +99,9 @@ def _ranges(weights: Weights) -> str:
 
 
 def _ttp(weights: Weights) -> str:
-    is_moved = "ttp" in weights.record.scaling.targets and weights.record.config.data.lead_seconds > 0
-    return (
-        "TTP here counts from the network's first frame; predicted maps count from the first acquired one." * is_moved
-    )
+    if "ttp" not in weights.record.scaling.targets or not weights.record.config.data.lead_seconds:
+        return ""
+    return "TTP counts from the network's first frame here, and from the first acquired one in the maps."
 
 
 def _scores(name: str, summary: Summary) -> str:
