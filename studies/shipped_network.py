@@ -239,14 +239,14 @@ def tables(results: Record) -> str:
     return "\n\n".join(blocks)
 
 
-def study(predictor: Predictor, subjects: int, size: int, slices: int | None) -> Record:
-    """All numbers."""
+def study(predictor: Predictor, subjects: int, sizes: dict[str, int], slices: int | None) -> Record:
+    """All numbers; `sizes` is {cohort: rows and columns}, 0 = the preset draws them."""
     exams = [
-        study_exam(cohort, number, size if cohort != "varied" else 0, slices, predictor)
-        for cohort in COHORTS
+        study_exam(cohort, number, size, slices, predictor)
+        for cohort, size in sizes.items()
         for number in tqdm(range(subjects), desc=cohort)
     ]
-    return {"network": predictor.weights.in_words, "seed": SEED, "size": size, "exams": exams}
+    return {"network": predictor.weights.in_words, "seed": SEED, "sizes": sizes, "exams": exams}
 
 
 def main(_) -> None:
@@ -254,7 +254,8 @@ def main(_) -> None:
         results = json.loads(pathlib.Path(_AGAIN.value).read_text(encoding="utf-8"))
     else:
         subjects, size, slices = (2, 64, 4) if _QUICK.value else (_SUBJECTS.value, _SIZE.value, None)
-        results = study(Predictor.load(_MODEL.value), subjects, size, slices)
+        drawn = {} if _QUICK.value or "varied" not in COHORTS else {"varied": 0}
+        results = study(Predictor.load(_MODEL.value), subjects, dict.fromkeys(COHORTS, size) | drawn, slices)
         if _OUTPUT.value:
             pathlib.Path(_OUTPUT.value).write_text(json.dumps(results) + "\n", encoding="utf-8")
     print(tables(results))
