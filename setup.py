@@ -16,6 +16,7 @@ REQUIREMENTS = [
     "orbax-checkpoint>=0.11",  # asynchronous checkpoints that survive a kill
     "tensorflow-datasets>=4.9.9",  # the prepared data set (used without TensorFlow)
     "importlib_resources>=5.12",  # tensorflow-datasets imports it, but from Python 3.12 on nothing installs it
+    "safetensors>=0.4.3",  # files of weights: reading one executes nothing, as a pickle could
     "array_record>=0.7",  # the file format of the prepared data
     "grain>=0.2.12",  # batches: shuffling, read-ahead, resumable position
     "nibabel>=5.2",  # NIfTI in and out
@@ -72,7 +73,8 @@ setup(
     # The configs live at the root of the repository and ship in the wheel as dscgan_jax.configs.
     packages=[*find_packages(include=["dscgan_jax", "dscgan_jax.*"]), "dscgan_jax.configs"],
     package_dir={"dscgan_jax.configs": "configs"},
-    package_data={"dscgan_jax": ["py.typed"]},
+    # weights/ holds the shipped network and its model card.
+    package_data={"dscgan_jax": ["py.typed", "weights/*.safetensors", "weights/*.md"]},
     entry_points={"console_scripts": ["dscgan-jax = dscgan_jax.main:entry"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,

@@ -68,6 +68,7 @@ NAMES = {
     "mask_from_signal": "mask found in the series itself",
     "mask_without_values": "voxels of the mask in which a map has no value, left out",
     "mask_dark": "given mask that reaches into the air",
+    "mask_beyond_brain": "given mask that reaches beyond what the network saw of the brain: no maps there",
     "map_fill_value": "fill value in a map, taken as no value",
     "map_not_finite": "NaN or infinite values in a map, taken as no value",
     "map_negative": "negative values in a map, set to zero",

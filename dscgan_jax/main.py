@@ -1,6 +1,7 @@
 """The one door: flags, process set-up, one call per mode.
 
-dscgan-jax predict exam.nii.gz maps/ --workdir=runs/temp_tmax-demo
+dscgan-jax predict exam.nii.gz maps/                                                # by the shipped network
+dscgan-jax predict exam.nii.gz maps/ --workdir=runs/temp_tmax-demo                  # by one's own
 dscgan-jax deconvolve exam.nii.gz maps/                                            # no network
 python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate
 """
@@ -18,7 +19,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from dscgan_jax import settings
+from dscgan_jax import settings, shipped
 from dscgan_jax.app import command, options
 from dscgan_jax.errors import InputError, disk_is_full
 from dscgan_jax.files import expanded
@@ -34,8 +35,14 @@ _CONFIG = config_flags.DEFINE_config_file(
     "overridden by --config.train.batch_size=8; configs/default.py lists and explains all fields.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run; default: runs/<config>[-<variant>].")
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "Network: physics (shipped with the package; default), a file of weights (from export), or the folder of a run, "
+    "as --workdir.",
+)
 _INPUT = flags.DEFINE_string("input", None, "A 4-D NIfTI file.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the results; benchmark: JSON file for the record.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the results; export: FILE.safetensors; benchmark: JSON file.")
 _METHOD = flags.DEFINE_enum(
     "method", None, list(settings.CHOICES["conventional.method"]), "Deconvolution method; default parametric."
 )
@@ -160,6 +167,8 @@ def run(mode: str) -> None:
     given = read_command(mode)
     config = read_config(given)
     _check_paths(mode, config)
+    if mode == "predict":  # whose threads have a core each; those of OpenBLAS would wait, and take as much time again
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
     if mode in NETWORK_MODES:
         from dscgan_jax.training.memory import keep_freed_memory
 
@@ -201,7 +210,12 @@ def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given
     elif mode == "predict":
         from dscgan_jax.app import predict
 
-        predict.run(config, workdir(), _required(_INPUT), _required(_OUTPUT), _STEP.value, given.all_fields)
+        fields, mask = given.all_fields, _optional(_MASK)
+        predict.run(config, model(), _required(_INPUT), _required(_OUTPUT), _STEP.value, mask, fields)
+    elif mode == "export":
+        from dscgan_jax.app import export
+
+        export.run(workdir(), _required(_OUTPUT), _STEP.value)
     elif mode == "deconvolve":
         from dscgan_jax.app import deconvolve
 
@@ -245,14 +259,13 @@ def _check_paths(mode: str, config: ml_collections.ConfigDict) -> None:
     Raises:
       InputError: names the first path that is absent.
     """
-    if mode in ("predict", "deconvolve", "phantom"):
+    if mode in ("predict", "deconvolve", "phantom", "export"):
         _required(_OUTPUT)
     if mode == "predict":
         _required(_INPUT)
-    if (mode == "predict" or (mode == "evaluate" and not _MAPS.value)) and not workdir().is_dir():
-        raise InputError(f"--workdir={workdir()}: there is no such folder; give the folder of a trained run.")
-    if mode == "predict" and not (workdir() / "checkpoints").is_dir():
-        raise InputError(f"{workdir()} holds no checkpoints; give the --workdir of a trained run.")
+        _check_model(model())
+    if mode == "export" or (mode == "evaluate" and not _MAPS.value):
+        _check_run(workdir(), "workdir", needs_checkpoints=mode == "export")
     for flag in (_INPUT, _MASK):
         if flag.value and not os.path.lexists(_path(flag)):
             raise InputError(f"{_path(flag)}: no such file.")
@@ -262,6 +275,25 @@ def _check_paths(mode: str, config: ml_collections.ConfigDict) -> None:
         raise InputError(f"--maps={_MAPS.value}: there is no such folder; it should hold <subject>_<map>.nii.gz files.")
     if config.data.root and not pathlib.Path(config.data.root).is_dir():
         raise InputError(f"config.data.root={config.data.root}: there is no such folder.")
+
+
+def _check_run(folder: pathlib.Path, flag: str, *, needs_checkpoints: bool) -> None:
+    if not folder.is_dir():
+        raise InputError(f"--{flag}={folder}: there is no such folder; give the folder of a trained run.")
+    if needs_checkpoints and not (folder / "checkpoints").is_dir():
+        raise InputError(f"{folder} holds no checkpoints; give the --{flag} of a trained run.")
+
+
+def _check_model(network: pathlib.Path | str) -> None:
+    if isinstance(network, str):
+        shipped.weights_file(network)
+    elif not _MODEL.value or network.is_dir():
+        _check_run(network, "model" if _MODEL.value else "workdir", needs_checkpoints=True)
+    elif not os.path.lexists(network):
+        raise InputError(
+            f"--model={network}: there is no such file or folder; give {', '.join(shipped.NAMES)}, a file of weights "
+            "or the folder of a trained run."
+        )
 
 
 def read_command(mode: str) -> options.Given:
@@ -351,6 +383,18 @@ def workdir() -> pathlib.Path:
     return _path(_WORKDIR) if _WORKDIR.value else default_workdir()
 
 
+def model() -> pathlib.Path | str:
+    """The network to predict with: the name of a shipped one, or a path.
+
+    A run that --workdir or a given --config names comes before the shipped network.
+    """
+    if _MODEL.value and _WORKDIR.value:
+        raise InputError("--model and --workdir say the same; give one of them.")
+    if _MODEL.value:
+        return _MODEL.value if _MODEL.value in shipped.NAMES else _path(_MODEL)
+    return workdir() if _WORKDIR.value or flags.FLAGS["config"].present else shipped.PHYSICS
+
+
 def default_workdir() -> pathlib.Path:
     """runs/<config>[-<variant>], from the command line's --config."""
     path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
@@ -370,13 +414,17 @@ def parse_flags(argv: list[str]) -> list[str]:
         for i, argument in enumerate(argv[:-1]):
             if argument in ("--config", "-config"):
                 argv = [*argv[:i], f"--config={argv[i + 1]}", *argv[i + 2 :]]
-        if not any(argument.startswith(("--config=", "-config=")) for argument in argv):
+        is_given = any(argument.startswith(("--config=", "-config=")) for argument in argv)
+        if not is_given:
             argv = [argv[0], "--config=configs/temp_tmax.py", *argv[1:]]
         # The file comes first, whatever the order: ml_collections wants it before any override of its fields.
         argv = [argv[0], *sorted(argv[1:], key=lambda one: not one.startswith(("--config=", "-config=")))]
         sys.argv = [argv[0], *map(command.resolve_config, argv[1:])]  # ml_collections looks for overrides there
         settings.check_former_names(re.findall(r"--?config\.([\w.]+)", " ".join(sys.argv[1:])))
-        return flags.FLAGS(sys.argv)
+        words = flags.FLAGS(sys.argv)
+        if not is_given:
+            flags.FLAGS["config"].present = 0
+        return words
     except (InputError, flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         sys.exit(one_line(InputError(_of_parsing(error))))
 

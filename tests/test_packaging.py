@@ -1,6 +1,7 @@
 """What is installed: one version, the command, the configs, the marker of types, and no dependency without use."""
 
 import ast
+import fnmatch
 import importlib.metadata
 import pathlib
 import re
@@ -8,7 +9,10 @@ import re
 import pytest
 
 import dscgan_jax
-from dscgan_jax import main
+from dscgan_jax import main, shipped
+from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.training import weights
+from dscgan_jax.training.record import SIMULATED
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What a library installs under another name, or for another library (setup.py says for which).
@@ -51,7 +55,28 @@ def test_the_command_enters_where_the_module_does():
 
 def test_types_are_marked():
     assert (ROOT / "dscgan_jax" / "py.typed").is_file()
-    assert '"dscgan_jax": ["py.typed"]' in (ROOT / "setup.py").read_text()
+    assert "py.typed" in package_data()
+
+
+def package_data() -> list[str]:
+    """What the wheel holds beside modules."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    [call] = [node.value for node in tree.body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    [listed] = [ast.literal_eval(one.value) for one in call.keywords if one.arg == "package_data"]
+    return listed["dscgan_jax"]
+
+
+def test_the_shipped_network_and_its_card_go_into_the_wheel_and_are_small():
+    package = shipped.FOLDER.parent
+    for name in shipped.NAMES:
+        path = shipped.FOLDER / f"{name}{shipped.SUFFIX}"
+        relative = [str(one.relative_to(package)) for one in (path, path.with_suffix(".md"))]
+        assert all(any(fnmatch.fnmatch(one, pattern) for pattern in package_data()) for one in relative)
+        if path.exists():
+            network = weights.read(path)
+            assert (network.name, network.trained_on) == (name, SIMULATED)
+            assert network.record.scaling.targets == MAP_NAMES
+            assert path.stat().st_size <= 10e6 and network.sha256 in path.with_suffix(".md").read_text()
 
 
 @pytest.mark.parametrize(

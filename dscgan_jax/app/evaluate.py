@@ -102,7 +102,14 @@ def of_run(
             "scored_source": data.source if same else trained.data.root,
             "arterial_input": trained.conventional.aif if conventional.findings else None,
         },
-        checkpoint={"step": predictor.step, "selected_by": predictor.selected_by, "sha256": predictor.sha256},
+        checkpoint={
+            "name": predictor.weights.name,
+            "version": predictor.weights.version,
+            "trained_on": predictor.weights.trained_on,
+            "step": predictor.step,
+            "selected_by": predictor.selected_by,
+            "sha256": predictor.sha256,
+        },
         excluded=data.excluded if same else [],
         config_sha256=settings.sha256(trained),
     )

@@ -16,10 +16,11 @@ from dscgan_jax.findings import Finding
 TRAIN, PREPARE, CHECK, PREDICT, PHANTOM, BENCHMARK = "train", "prepare", "check", "predict", "phantom", "benchmark"
 EVALUATE, MAPS, MAPS_OF_RUN = "evaluate", "evaluate --maps", "evaluate --maps --workdir"
 ONE_FILE, FOLDER = "deconvolve --input", "deconvolve --config.data.root"
-READERS = (TRAIN, PREPARE, CHECK, EVALUATE, MAPS, MAPS_OF_RUN, PREDICT, ONE_FILE, FOLDER, PHANTOM, BENCHMARK)
+EXPORT = "export"
+READERS = (TRAIN, PREPARE, CHECK, EVALUATE, MAPS, MAPS_OF_RUN, PREDICT, EXPORT, ONE_FILE, FOLDER, PHANTOM, BENCHMARK)
 
 _DECONVOLVE = (ONE_FILE, FOLDER)
-_OF_A_RUN = (EVALUATE, MAPS_OF_RUN, PREDICT)  # they take everything else from the run's own config
+_OF_A_RUN = (EVALUATE, MAPS_OF_RUN, PREDICT, EXPORT)  # they take everything else from the run's own config
 _EXAMS = (TRAIN, PREPARE, CHECK, EVALUATE, MAPS, MAPS_OF_RUN, FOLDER)  # they read a folder of exams
 _SERIES = (*_EXAMS, PREDICT, ONE_FILE)
 _GRID = (TRAIN, PREPARE, MAPS, BENCHMARK)  # they bring exams onto the network grid that the config describes
@@ -30,19 +31,20 @@ FLAGS = {
     "mode": READERS,
     "config": READERS,
     "debug": READERS,
-    "workdir": (TRAIN, EVALUATE, MAPS, MAPS_OF_RUN, PREDICT),
+    "workdir": (TRAIN, EVALUATE, MAPS, MAPS_OF_RUN, PREDICT, EXPORT),
+    "model": (PREDICT,),
     "input": (PREDICT, *_DECONVOLVE),
-    "output": (PREDICT, *_DECONVOLVE, PHANTOM, BENCHMARK),
+    "output": (PREDICT, EXPORT, *_DECONVOLVE, PHANTOM, BENCHMARK),
     "method": _DECONVOLVE,
     "aif": _DECONVOLVE,
     "scale": _DECONVOLVE,
-    "mask": (ONE_FILE,),
+    "mask": (ONE_FILE, PREDICT),
     "motion": (*_DECONVOLVE, PREDICT),
     "leakage": _DECONVOLVE,
     "norm": (PREDICT,),
     "maps": (MAPS, MAPS_OF_RUN),
     "split": (EVALUATE, MAPS, MAPS_OF_RUN),
-    "step": (EVALUATE, PREDICT),
+    "step": (EVALUATE, PREDICT, EXPORT),
     "tr": _SERIES,
     "te": _SERIES,
     "accept": _SERIES,
@@ -59,7 +61,7 @@ FIELDS = {
     "data.": _GRID,
     "data.root": (*_EXAMS, ONE_FILE),
     "data.layout": _EXAMS,
-    "data.cache_dir": tuple(reader for reader in READERS if reader not in (CHECK, PHANTOM)),
+    "data.cache_dir": tuple(reader for reader in READERS if reader not in (CHECK, EXPORT, PHANTOM)),
     **dict.fromkeys(("data.tr_seconds", "data.te_seconds", "data.accept"), _SERIES),
     "data.split_fractions": (*_GRID, PHANTOM),
     "data.slices": (TRAIN, PREPARE, MAPS),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,12 @@ class DataRecord:
     def summary(self) -> dict[str, str | int]:
         """Source, fingerprint and counts: what the records of an evaluation repeat."""
         return {"source": self.source, "fingerprint": self.fingerprint, **self.counts}
+
+    def without_names(self) -> "DataRecord":
+        """For others: subjects are numbered, and of a folder there is the name alone; what was left out is left out."""
+        numbered = {str(number): split for number, split in enumerate(self.splits.values(), 1)}
+        source = pathlib.PurePath(self.source).name
+        return dataclasses.replace(self, source=source, splits=numbered, series_bytes={}, excluded=[])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

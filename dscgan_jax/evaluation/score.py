@@ -27,6 +27,8 @@ from dscgan_jax.evaluation.sources import MapSource, Nulls, check_names
 from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES, MAPS
 
+TTP = MAP_NAMES.index("ttp")
+
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
@@ -68,7 +70,8 @@ class About:
 
     Attributes:
       data: `source, fingerprint, n_train, n_validation, n_test`, and what was scored.
-      checkpoint: `step, selected_by, sha256`; None for maps that no network of ours made.
+      checkpoint: `name, version, trained_on, step, selected_by, sha256` of the network; None for maps that no network
+        of ours made.
       excluded: `subject, reason` of the subjects that were left out.
       config_sha256: of the run's config.
     """
@@ -242,7 +245,7 @@ def _score_exam(
                 "map": name,
                 "unit": MAPS[name].unit,
                 "seconds_predict": maps.seconds,
-                "clipped_fraction": _clipped_fraction(measured[exam.mask], name, protocol.scaling),
+                "clipped_fraction": _clipped_fraction(measured[exam.mask], name, exam, protocol),
             }
             if name in reference:
                 by_paper = metrics.scaled_record(scaled[name], reference[name])
@@ -258,15 +261,24 @@ def _scaled(volumes: Mapping[str, np.ndarray], exam: Exam, protocol: Protocol) -
     if scaling is None or not known:
         return {}
     stacked, _, _ = maps_on_network(known, exam.mask, protocol.preparation.grid_of(exam))
+    begin = _begin(exam, protocol, "ttp")
+    stacked[..., TTP] = np.where(stacked[..., TTP] != 0, stacked[..., TTP] - begin, 0)
     scaled = np.asarray(scaling.scaled_maps(stacked))
     return {name: scaled[..., scaling.targets.index(name)] for name in known}
 
 
-def _clipped_fraction(measured: np.ndarray, name: str, scaling: Scaling | None) -> float | None:
+def _begin(exam: Exam, protocol: Protocol, name: str) -> np.float32:
+    """What the time of a map counts from in the protocol in [-1, 1], s; TTP does from the first network frame."""
+    return np.float32(protocol.preparation.first_seconds_of(exam) if name == "ttp" else 0.0)
+
+
+def _clipped_fraction(measured: np.ndarray, name: str, exam: Exam, protocol: Protocol) -> float | None:
     """Share of the reference's brain voxels that are outside the range which becomes [-1, 1]."""
+    scaling = protocol.scaling
     if scaling is None or name not in scaling.targets:
         return None
     if not scaling.clip:
         return 0.0
     low, high = scaling.limits[scaling.targets.index(name)]
+    measured = measured - _begin(exam, protocol, name)
     return float(((measured < low) | (measured > high)).mean())

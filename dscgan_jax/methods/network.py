@@ -1,5 +1,6 @@
-"""One exam -> maps on the exam's own grid, from a checkpoint that needs no other setting."""
+"""One exam -> maps on the exam's own grid, from a trained network that needs no other setting."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import pathlib
@@ -10,21 +11,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from dscgan_jax import provenance
+from dscgan_jax import provenance, shipped
 from dscgan_jax.data import exams, features, grid, preparation
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
 from dscgan_jax.errors import InputError
-from dscgan_jax.figures import panels
 from dscgan_jax.files import all_or_nothing
-from dscgan_jax.findings import Finding, by_severity
+from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
-from dscgan_jax.models import networks
-from dscgan_jax.training import checkpoints
+from dscgan_jax.pages import prediction
+from dscgan_jax.shipped import PHYSICS
+from dscgan_jax.training import weights as training_weights
 from dscgan_jax.training.inference import compiler_options, predict_step
+from dscgan_jax.training.weights import Weights
 
 NORMS = {"network_per_slice": "per_slice", "network_running": "running"}  # source -> how its batch norm works
 SLICES_PER_CALL, SLICES_PER_CALL_ON_CPU = 8, 4  # one compilation serves every exam: the last call is padded
+MUCH_BEYOND = 0.02  # share of a given mask outside the brain that was found: drawn by hand, outlines differ by a rim
 SEES_AIR = Finding(
     "air_reaches_network",
     "warning",
@@ -37,60 +40,89 @@ class Predictor:
     """A trained generator with everything that goes around it.
 
     Attributes:
-      record: of the checkpoint.
+      weights: the network, with the record of its training.
+      record: of its training.
       config: the config that the network was trained with.
       norm: how batch norm works in `predict`, unless another one is given there: `per_slice` or `running`.
       step: the checkpoint's step.
       selected_by: how that step was chosen: `best`, `latest` or its number.
+      sha256: digest of the generator's weights and statistics.
       scaling, preparation: how exams become network input.
     """
 
-    def __init__(
-        self, workdir: pathlib.Path | str, which: str = "best", *, norm: str | None = None, motion: str | None = None
-    ):
-        """Restores a checkpoint.
+    def __init__(self, weights: Weights, *, norm: str | None = None, motion: str | None = None):
+        """Takes a network that is in memory; `shipped`, `from_file`, `from_run` and `load` find one.
 
         Args:
-          workdir: work directory of a run.
-          which: `best` on validation, `latest`, or a step.
+          weights: the network.
           norm: of batch norm in `predict`: `per_slice` or `running`; None = the config's.
           motion: `none`, or `rigid` = series are realigned first; None = as in training.
 
         Raises:
-          InputError: there is no such checkpoint, it is damaged, or its network has no such norm.
+          InputError: the network has no such norm.
         """
-        self.step = checkpoints.choose_step(workdir, which)
-        self.selected_by = which
-        self.record = checkpoints.load_record(workdir, self.step)
+        self.weights, self.record = weights, weights.record
+        self.step, self.selected_by, self.sha256 = weights.step, weights.selected_by, weights.sha256
         self.config, self.scaling = self.record.config, self.record.scaling
         if norm is not None and self.config.model.norm == "instance":
             raise InputError(
-                f"--norm={norm} is given, which has no effect: the network of {workdir} has "
+                f"--norm={norm} is given, which has no effect: the network of {weights.name} has "
                 "instance norm, which has one way; leave it out."
             )
         self.norm = norm or self.config.evaluate.norm_at_test
         self.preparation = preparation.PreparationSettings.from_config(self.config.data)
         if motion is not None:
             self.preparation = dataclasses.replace(self.preparation, motion=motion)
-        self._networks, like = networks.abstract_generator(
-            self.config.model, self.config.data.frames, len(self.config.target)
-        )
+        self._networks = weights.networks
         if jax.default_backend() == "cpu":  # which only emulates 16 bits
             self._networks = dataclasses.replace(self._networks, compute="float32")
-        self._variables = checkpoints.load_generator(workdir, self.step, like)
+        self._variables = jax.device_put(weights.variables)
         self._steps: dict[str, Any] = {}
+
+    @classmethod
+    def load(
+        cls,
+        model: pathlib.Path | str = PHYSICS,
+        which: str = "best",
+        *,
+        norm: str | None = None,
+        motion: str | None = None,
+    ) -> "Predictor":
+        """A shipped network by its name, or that of a file of weights, or of a run.
+
+        Args:
+          model: `physics`, the path of a file, or the work directory of a run.
+          which: step of a run: `best` on validation, `latest`, or a number.
+          norm: as of `Predictor`.
+          motion: likewise.
+
+        Raises:
+          InputError: there is no such network, or it is damaged.
+        """
+        if str(model) in shipped.NAMES:
+            model = shipped.weights_file(str(model))
+        is_run = pathlib.Path(model).is_dir()
+        if not is_run and which != "best":
+            raise InputError(f"--step={which} chooses a checkpoint of a run, and {model} is a file; leave it out.")
+        weights = training_weights.of_run(model, which) if is_run else training_weights.read(model)
+        return cls(weights, norm=norm, motion=motion)
+
+    @classmethod
+    def shipped(cls, *, norm: str | None = None, motion: str | None = None) -> "Predictor":
+        """The network that comes with the package; arguments and errors as of `load`."""
+        return cls.load(PHYSICS, norm=norm, motion=motion)
+
+    @classmethod
+    def from_file(cls, path: pathlib.Path | str, *, norm: str | None = None, motion: str | None = None) -> "Predictor":
+        """The network of a file of weights; arguments and errors as of `load`."""
+        return cls(training_weights.read(path), norm=norm, motion=motion)
 
     @classmethod
     def from_run(
         cls, workdir: pathlib.Path | str, which: str = "best", *, norm: str | None = None, motion: str | None = None
     ) -> "Predictor":
-        """The network of a run; arguments and errors as of `Predictor`."""
-        return cls(workdir, which, norm=norm, motion=motion)
-
-    @functools.cached_property
-    def sha256(self) -> str:
-        """Digest of the generator's weights and statistics."""
-        return provenance.digest(self._variables)
+        """The network of a run; arguments and errors as of `load`."""
+        return cls(training_weights.of_run(workdir, which), norm=norm, motion=motion)
 
     @functools.cached_property
     def software(self) -> dict[str, str | None]:
@@ -105,45 +137,52 @@ class Predictor:
           norm: `per_slice` (each slice's own statistics) or `running`; default: the predictor's.
 
         Returns:
-          The maps; of a network that sees nothing outside the brain they are 0 there, as those it learned from.
+          The maps, 0 outside the brain that is found in the series, and outside the exam's mask if one was given.
 
         Raises:
           InputError: the network needs an echo time that the exam lacks, or the exam has no brain on the network grid.
         """
-        return self.predict_all(exam, (norm or self.norm,))[0]
+        return _inside(self.predict_all(exam, (norm or self.norm,))[0], exam)
 
     def predict_all(self, exam: exams.Exam, norms: Sequence[str]) -> list[ExamMaps]:
-        """As `predict`, by several norms of the same prepared exam."""
+        """By several norms of the same prepared exam, as the network gives them.
+
+        Of a network that sees nothing outside the brain they are 0 there, as those it learned from; of others they are
+        not, and no given mask cuts them.
+        """
         if self.scaling.signal == "delta_r2star" and not np.isfinite(exam.echo_seconds):
             raise InputError(
                 f"{exam.subject}: the network works on delta_r2star and needs the echo time; give --te= in seconds, or "
                 "EchoTime in the sidecar."
             )
         begun = time.perf_counter()
-        prepared = preparation.prepare(exam, self.preparation)
-        findings = by_severity((*prepared.findings, *self._untrained_for(exam)))
-        prepared_seconds = time.perf_counter() - begun
-        maps = []
-        for norm in norms:
-            begun = time.perf_counter()
-            scaled = self._scaled(prepared, norm)
-            volumes = self._volumes(scaled, prepared)
-            seconds = prepared_seconds + time.perf_counter() - begun
-            maps.append(
-                ExamMaps(
-                    subject=exam.subject,
-                    volumes=volumes,
-                    units={name: MAPS[name].unit for name in volumes},
-                    stored=exam.stored,
-                    how="predicted by a network",
-                    findings=findings,
-                    provenance=self._provenance(exam, norm),
-                    mask=prepared.brain,
-                    scaled=scaled,
-                    seconds=seconds,
-                )
-            )
-        return maps
+        with concurrent.futures.ThreadPoolExecutor(1) as beside:
+            # Nothing waits for what is found of motion in a series that is used as it is, and it takes longest.
+            moved = beside.submit(exams.with_motion_finding, exam) if self.preparation.motion == "none" else None
+            prepared = preparation.prepare(exam, self.preparation, look_for_motion=False)
+            prepared_seconds = time.perf_counter() - begun
+            maps = [self._maps(exam, prepared, norm, prepared_seconds) for norm in norms]
+            found = (*prepared.findings, *(moved.result().findings if moved else ()), *self._untrained_for(exam))
+        return [dataclasses.replace(one, findings=by_severity(found)) for one in maps]
+
+    def _maps(
+        self, exam: exams.Exam, prepared: preparation.PreparedExam, norm: str, prepared_seconds: float
+    ) -> ExamMaps:
+        """Without findings."""
+        begun = time.perf_counter()
+        scaled = self._scaled(prepared, norm)
+        volumes = self._volumes(scaled, prepared)
+        return ExamMaps(
+            subject=exam.subject,
+            volumes=volumes,
+            units={name: MAPS[name].unit for name in volumes},
+            stored=exam.stored,
+            how="predicted by a network",
+            provenance=self._provenance(exam, norm),
+            mask=prepared.brain,
+            scaled=scaled,
+            seconds=prepared_seconds + time.perf_counter() - begun,
+        )
 
     def _scaled(self, prepared: preparation.PreparedExam, norm: str) -> ScaledMaps:
         step, sent = self._step(norm), []
@@ -157,15 +196,25 @@ class Predictor:
     def _volumes(self, scaled: ScaledMaps, prepared: preparation.PreparedExam) -> dict[str, np.ndarray]:
         """{map: (x, y, z)} in physical units."""
         restored = grid.restore(np.asarray(self.scaling.physical_maps(scaled.values)), prepared.grid)
+        if "ttp" in self.scaling.targets:  # from the network's first frame -> from the first acquired one
+            restored[..., self.scaling.targets.index("ttp")] += np.float32(prepared.first_seconds)
         if prepared.brain is not None:
             restored = np.where(prepared.brain[..., None], restored, np.float32(0))
         return {name: restored[..., channel] for channel, name in enumerate(self.scaling.targets)}
 
+    def compile(self) -> None:
+        """What the first `predict` would do, for those who have something else to do meanwhile."""
+        self._compiled(self.norm)
+
     def _step(self, norm: str) -> Any:
-        """The compiled network."""
+        """The network, compiled."""
+        return self._compiled(norm)
+
+    def _compiled(self, norm: str) -> Any:
         if norm not in self._steps:
             step = functools.partial(predict_step, networks=self._networks, scaling=self.scaling, mode=norm)
-            self._steps[norm] = jax.jit(step, compiler_options=compiler_options())
+            jitted = jax.jit(step, compiler_options=compiler_options())
+            self._steps[norm] = jitted.lower(self._variables, _one_call(self.preparation)).compile()
         return self._steps[norm]
 
     def _untrained_for(self, exam: exams.Exam) -> tuple[Finding, ...]:
@@ -185,7 +234,14 @@ class Predictor:
     def _provenance(self, exam: exams.Exam, norm: str) -> dict[str, Any]:
         """Model, training data, how it was used, what was assumed of the exam, versions."""
         return {
-            "Model": {"generator": self.config.model.generator, "step": self.step, "sha256": self.sha256},
+            "Model": {
+                "name": self.weights.name,
+                "version": self.weights.version,
+                "trained_on": self.weights.trained_on,
+                "generator": self.config.model.generator,
+                "step": self.step,
+                "sha256": self.sha256,
+            },
             "TrainingData": {key: self.record.data.summary[key] for key in ("source", "fingerprint", "n_train")},
             "Exam": {"FrameSeconds": exam.frame_seconds},
             "Settings": {
@@ -198,22 +254,62 @@ class Predictor:
         }
 
 
+def _inside(maps: ExamMaps, exam: exams.Exam) -> ExamMaps:
+    """The maps, 0 outside the brain."""
+    found = Findings()
+    of_series = exam.mask_source == "threshold"
+    inside = preparation.brain_of(exam, found, mask_is_of_series=of_series) if maps.mask is None else maps.mask
+    if exam.mask_source == "file":
+        beyond = int((exam.mask & ~inside).sum())
+        if beyond > MUCH_BEYOND * exam.mask.sum():
+            found.warning(
+                "mask_beyond_brain",
+                f"{100 * beyond / exam.mask.sum():.0f} % of the given mask lie outside the brain that was found in the "
+                "series, and have no maps",
+                beyond,
+            )
+        inside = inside & exam.mask
+    volumes = {name: np.where(inside, volume, np.float32(0)) for name, volume in maps.volumes.items()}
+    findings = by_severity((*maps.findings, *found.listed()))
+    return dataclasses.replace(maps, volumes=volumes, mask=inside, findings=findings)
+
+
 def _calls(prepared: preparation.PreparedExam) -> Iterable[tuple[int, Batch]]:
     """Batches of equally many slices with the number of them that count."""
-    n_slices = prepared.dsc.shape[0]
-    per_call = SLICES_PER_CALL_ON_CPU if jax.default_backend() == "cpu" else SLICES_PER_CALL
+    n_slices, per_call = prepared.dsc.shape[0], _slices_per_call()
     for first in range(0, n_slices, per_call):
         slices = np.minimum(np.arange(first, first + per_call), n_slices - 1)
         yield min(per_call, n_slices - first), prepared.inputs(slices)
 
 
+def _slices_per_call() -> int:
+    return SLICES_PER_CALL_ON_CPU if jax.default_backend() == "cpu" else SLICES_PER_CALL
+
+
+def _one_call(settings: preparation.PreparationSettings) -> Batch:
+    """A batch of `_calls` as shapes: they are the same of every exam."""
+    n = _slices_per_call()
+
+    def numbers(dtype: Any, *shape: int) -> Any:
+        return jax.ShapeDtypeStruct((n, *shape), dtype)
+
+    return Batch(
+        numbers(np.int16, settings.frames, settings.size, settings.size),
+        dsc_scale=numbers(np.float32),
+        baseline_begin=numbers(np.int32),
+        baseline_end=numbers(np.int32),
+        brain_signal=numbers(np.float32),
+        echo_seconds=numbers(np.float32),
+    )
+
+
 def predict_file(
     predictor: Predictor, exam: exams.Exam, output: pathlib.Path | str
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
-    """Maps, sidecars and a picture of one exam in `output`.
+    """Maps, sidecars, a picture and a page of one exam in `output`.
 
     Returns:
-      the paths of the maps, and the findings (also in each sidecar).
+      the paths of the maps and of the page, and the findings (also in each sidecar).
 
     Raises:
       InputError: as `Predictor.predict` and `ExamMaps.save`.
@@ -221,12 +317,9 @@ def predict_file(
     output = pathlib.Path(output)
     maps = predictor.predict(exam)
     with all_or_nothing(output) as folder:
-        paths = maps.save(folder)
-        picture, aspect = folder / f"{exam.subject}_maps.png", float(exam.voxel_mm[1] / exam.voxel_mm[0])
         arrival = exam.timing.arrival_seconds(exam.frame_seconds)
-        panels.maps_picture(
-            picture, maps.volumes, exam.series, title=exam.subject, aspect=aspect, arrival_seconds=arrival
-        )
+        page = prediction.write(folder, maps, exam.series, predictor.weights, arrival)
+        paths = [*maps.save(folder), page]
     return [output / path.name for path in paths], maps.findings
 
 

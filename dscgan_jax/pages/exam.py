@@ -93,24 +93,14 @@ def _sections(
 ) -> list[str]:
     """All sections of the page as HTML; empty ones are empty texts."""
     measured = found.measured
-    warnings = [_sentence(finding) for finding in findings if finding.severity != "note"]
-    notes = [_sentence(finding) for finding in findings if finding.severity == "note"]
     return [
         section("In brief", bullets(_brief(found, voxel_ml, settings)), kind="brief"),
-        section("Warnings", bullets(warnings), kind="warnings") if warnings else "",
-        section("Notes", bullets(notes)) if notes else "",
+        *parts.of_findings(findings),
         section("Maps", MAPS_NOTE, image(maps_png, "maps")),
         section("Arterial input function (AIF)", _aif_note(measured.arterial), image(aif_png, "AIF")),
         _motion(measured, measured.realignment) if measured.realignment is not None else "",
         section("How the maps were made", definitions(_provenance(found, settings))),
     ]
-
-
-def _sentence(finding: Finding) -> str:
-    """A finding as a reader of the page sees it."""
-    accepted = " It was accepted." if finding.accepted else ""
-    flag = f" (To overrule: {finding.flag})" if finding.flag else ""
-    return f"{finding.text[:1].upper()}{finding.text[1:]}.{accepted}{flag}"
 
 
 def _motion(measured: Measured, realigned: Realignment) -> str:

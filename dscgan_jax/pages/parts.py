@@ -5,6 +5,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 
 from dscgan_jax.figures.ink import NULL_TITLES, source_title
+from dscgan_jax.findings import Finding
 
 NULLS = tuple(NULL_TITLES)
 UNDEFINED = "–"
@@ -148,6 +149,23 @@ def section(title: str, *parts: str, kind: str = "") -> str:
 def bullets(items: Iterable[str]) -> str:
     """A list of plain texts."""
     return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
+
+
+def of_findings(findings: Sequence[Finding]) -> list[str]:
+    """Sections of warnings and of notes; empty texts where there are none."""
+    warnings = [_sentence(finding) for finding in findings if finding.severity != "note"]
+    notes = [_sentence(finding) for finding in findings if finding.severity == "note"]
+    return [
+        section("Warnings", bullets(warnings), kind="warnings") if warnings else "",
+        section("Notes", bullets(notes)) if notes else "",
+    ]
+
+
+def _sentence(finding: Finding) -> str:
+    """A finding as a reader of the page sees it."""
+    accepted = " It was accepted." if finding.accepted else ""
+    flag = f" (To overrule: {finding.flag})" if finding.flag else ""
+    return f"{finding.text[:1].upper()}{finding.text[1:]}.{accepted}{flag}"
 
 
 def definitions(facts: Iterable[tuple[str, str]]) -> str:

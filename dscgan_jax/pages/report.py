@@ -142,6 +142,8 @@ def _provenance(summary: Summary, config: Mapping[str, Any] | None) -> list[tupl
     if checkpoint:
         digest = str(checkpoint["sha256"])[:12]
         weights = f"step {checkpoint['step']}, {checkpoint['selected_by']}, weights {digest}"
+        if "trained_on" in checkpoint:  # records of older versions do not say it
+            weights = f"{checkpoint['name']} {checkpoint['version']}, trained on {checkpoint['trained_on']}; {weights}"
     software = ", ".join(f"{name} {version}" for name, version in summary["software"].items() if version)
     return [
         ("Exams", f"{data.get('source', UNDEFINED)} (fingerprint {str(data.get('fingerprint', UNDEFINED))[:12]})"),

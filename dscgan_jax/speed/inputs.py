@@ -95,7 +95,7 @@ def predictor_of(
     workdir = folder / "-".join(targets)
     if not workdir.exists():
         _write_untrained(config, workdir)
-    return Predictor(workdir), workdir
+    return Predictor.from_run(workdir), workdir
 
 
 def _write_untrained(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:

@@ -6,63 +6,22 @@ written to its end is not listed.
 """
 
 import contextlib
-import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from dscgan_jax import settings
-from dscgan_jax.configs import default
-from dscgan_jax.data.record import DataRecord
-from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.errors import InputError
+from dscgan_jax.training.record import CheckpointRecord
 
 if TYPE_CHECKING:  # prediction needs no optimiser
     from dscgan_jax.training.state import GanState
 
 METRIC = "validation_error"  # brain MAE on validation over the width of the map's range; lower is better
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckpointRecord:
-    """How a checkpoint describes itself.
-
-    Attributes:
-      config: of the run.
-      scaling: of its series and maps.
-      data: the exams of its data set.
-      software: versions that trained it, as `provenance.software_versions` gives them.
-    """
-
-    config: ml_collections.ConfigDict
-    scaling: Scaling
-    data: DataRecord
-    software: Mapping[str, str | None]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "config": settings.to_json(self.config),
-            "scaling": self.scaling.to_json(),
-            "data": self.data.to_json(),
-            "software": dict(self.software),
-        }
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "CheckpointRecord":
-        """Inverse of `to_json`, also of records that older versions wrote."""
-        return cls(
-            settings.from_json(record["config"], default.get_config()),
-            Scaling.from_json(record["scaling"]),
-            DataRecord.from_json(record["data"]),
-            record.get("software", {}),
-        )
 
 
 class Checkpoints:

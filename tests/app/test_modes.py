@@ -120,7 +120,7 @@ def test_predict_takes_the_norm_at_test_and_the_motion_that_are_given(
 ):
     real, seen = preparation.prepare, []
 
-    def prepared(exam, settings):
+    def prepared(exam, settings, **_):
         seen.append(settings.motion)
         return real(exam, dataclasses.replace(settings, motion="none"))  # which takes seconds
 
@@ -129,6 +129,7 @@ def test_predict_takes_the_norm_at_test_and_the_motion_that_are_given(
         raise Reached
 
     monkeypatch.setattr(network.preparation, "prepare", prepared)
+    monkeypatch.setattr(network.exams, "with_motion_finding", lambda exam: exam)  # seconds, too
     monkeypatch.setattr(network.Predictor, "_step", step)
     with pytest.raises(Reached):
         run(

@@ -43,7 +43,10 @@ def fields_of(config, path=""):
         (["--mode=predict", "--leakage=bsw"], "is read by --mode=deconvolve)"),
         (["--mode=prepare", "--workdir=x"], "--workdir is given"),
         (["--mode=check", "--config.data.root=x", "--output=y"], "--output is given"),
-        (["--mode=predict", "--mask=x"], "is read by --mode=deconvolve --input)"),
+        (["--mode=evaluate", "--mask=x"], "is read by --mode=deconvolve --input, --mode=predict)"),
+        (["--mode=evaluate", "--model=x"], "is read by --mode=predict)"),
+        (["--mode=export", "--input=x"], "is read by --mode=predict, --mode=deconvolve)"),
+        (["--mode=export", "--config.model.width=4"], "the run's own is used"),
         (["--mode=predict", "--split=test"], "is read by --mode=evaluate)"),
         (["--mode=predict", "--maps=x"], "is read by --mode=evaluate --maps, --mode=evaluate --maps --workdir)"),
         (
@@ -53,7 +56,7 @@ def fields_of(config, path=""):
         (["--mode=deconvolve", "--input=x", "--output=y", "--step=3"], "--step is given"),
         (
             ["--mode=evaluate", "--maps=x", "--config.data.root=y", "--step=latest"],
-            "is read by --mode=evaluate, --mode=predict)",
+            "is read by --mode=evaluate, --mode=predict, --mode=export)",
         ),
         (["--mode=evaluate", "--aif=files"], "give --config.conventional.aif="),
         (["--mode=phantom", "--output=x", "--accept=frame_order"], "--accept is given"),
@@ -196,6 +199,8 @@ def test_what_nobody_reads_is_one_line(arguments, words):
             "--mask=z",
             "--motion=none",
         ],
+        ["--mode=predict", "--input=x", "--output=y", "--model=physics", "--mask=z"],
+        ["--mode=export", "--workdir=x", "--output=y.safetensors", "--step=latest"],
         ["--mode=deconvolve", "--config.data.root=x", "--output=y", "--aif=files", "--accept=frame_order"],
         ["--mode=phantom", "--output=x", "--seed=3", "--config.data.split_fractions=(0.5,0.25,0.25)"],
     ],
@@ -286,7 +291,7 @@ def test_help_lists_every_mode_and_flag_and_who_reads_it():
     text = " ".join(help_of("--help").split())
     assert all(command.usage(mode) in text and meaning in text for mode, meaning in command.MODES.items())
     assert all(f"--{name}" in text for name in options.FLAGS)
-    assert "[deconvolve] Arterial input function" in text and "[evaluate, predict] Checkpoint" in text
+    assert "[deconvolve] Arterial input function" in text and "[evaluate, predict, export] Checkpoint" in text
     assert help_of("--mode=predict") is None
 
 
@@ -304,6 +309,7 @@ def test_help_of_a_mode_lists_its_flags_alone(arguments):
         (["predict", "exam.nii.gz", "maps/"], ["--mode=predict", "--input=exam.nii.gz", "--output=maps/"]),
         (["predict", "--workdir", "run", "a.nii"], ["--mode=predict", "--input=a.nii", "--workdir", "run"]),
         (["deconvolve", "FOLDER", "new/"], ["--mode=deconvolve", "--config.data.root=FOLDER", "--output=new/"]),
+        (["export", "runs/a", "a.safetensors"], ["--mode=export", "--workdir=runs/a", "--output=a.safetensors"]),
         (["check", "exams"], ["--mode=check", "--config.data.root=exams"]),
         (["evaluate", "runs/a", "--debug"], ["--mode=evaluate", "--workdir=runs/a", "--debug"]),
         (["benchmark"], ["--mode=benchmark"]),

@@ -132,6 +132,22 @@ def test_there_is_a_row_for_each_subject_source_and_map(scored):
     assert header.endswith("volume_reference_over_10s_ml,moved,truncated,seconds_predict")
 
 
+def test_ttp_counts_from_the_first_network_frame_in_the_protocol_that_is_scaled(tmp_path):
+    settings = dataclasses.replace(SETTINGS, time_mode="seconds", lead_seconds=3.0)
+    begins = settings.first_seconds_of(load_exam(write_exam(tmp_path, "sub-0", {"tmax": tmax_map()})))
+    ttp = begins + 5.0 + 0.1 * (np.arange(20) - 9.5)[None, :, None]
+    files = write_exam(tmp_path, "sub-1", {"ttp": np.where(BRAIN, ttp, 0.0)})
+    scaling = dataclasses.replace(SCALING, targets=("ttp",), limits=(Limits(0.0, 10.0),))
+    protocol = scoring.Protocol("test", settings, scaling, {"ttp": begins + 5.0})
+    perfect = FolderSource("perfect", tmp_path / "sub-1", ["sub-1"])
+    own, blank, median = scoring.score([files], [perfect], protocol, progress=False).rows
+    assert own["scaled_mae"] == 0 and begins > 3.0
+    assert 0 < median["scaled_mae"] < 0.05
+    brain_share = BRAIN[..., 0].sum() / 20**2  # of the square grid
+    assert blank["scaled_mae"] == pytest.approx(brain_share, abs=0.02)  # 5 s are 1 of [-1, 1]
+    assert blank["clipped_fraction"] == 0.0
+
+
 def test_perfect_maps_have_no_error_and_full_overlap(scored):
     row = rows_of(scored[1], source="perfect", subject="sub-1")[0]
     assert row["brain_mae"] == 0 and row["brain_ssim"] == pytest.approx(1) and row["dice_over_6s"] == 1

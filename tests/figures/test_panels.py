@@ -121,6 +121,15 @@ def test_maps_picture_shows_one_exam(tmp_path, n_slices):
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_slices_beside_each_other_keep_their_values_and_show_nothing_between():
+    pictures = [np.full((4, 50), value, np.float32) for value in (1.0, 2.0, 3.0)]
+    row, lefts = panels._beside_each_other(pictures)
+    assert lefts == [0, 52, 104] and row.shape == (4, 154)
+    for left, picture in zip(lefts, pictures, strict=True):
+        np.testing.assert_array_equal(row[:, left : left + 50], picture)
+    assert np.isnan(row).sum() == 4 * 2 * 2
+
+
 def test_a_light_box_leaves_out_the_ends_where_not_all_slices_are_shown():
     assert panels.evenly_spaced(3, 6) == [0, 1, 2]
     assert panels.evenly_spaced(21, 6) == [3, 6, 9, 11, 14, 17]

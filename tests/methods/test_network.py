@@ -15,10 +15,12 @@ from dscgan_jax import provenance
 from dscgan_jax.app.prepare import prepare
 from dscgan_jax.configs import temp_tmax
 from dscgan_jax.data import exams
+from dscgan_jax.data.scaling import Limits
 from dscgan_jax.methods import network
+from dscgan_jax.models import networks
 from dscgan_jax.perfusion import brain
 from dscgan_jax.phantom import cohort
-from dscgan_jax.training import checkpoints
+from dscgan_jax.training import checkpoints, weights
 from dscgan_jax.training import loop as train
 
 
@@ -64,12 +66,23 @@ def test_maps_do_not_depend_on_the_air_and_are_zero_outside_the_brain(predictor,
 
 def test_a_network_that_sees_the_air_says_so(predictor, exam):
     predictor.preparation = dataclasses.replace(predictor.preparation, outside_brain="keep")
-    prediction = predictor.predict(exam)
+    prediction, as_it_is = predictor.predict(exam), predictor.predict_all(exam, ("per_slice",))[0]
     warned = [finding for finding in prediction.findings if finding.name == "air_reaches_network"]
     assert [finding.severity for finding in warned] == ["warning"] and "config.data.outside_brain=zero" in warned[
         0
     ].text
-    assert prediction.volumes["tmax"].all()
+    inside = brain.without_notches(brain.brain_mask(exam.series, exam.affine).brain, exam.voxel_mm)
+    assert as_it_is["tmax"].all() and np.array_equal(prediction["tmax"] != 0, inside)
+
+
+def test_a_given_mask_cuts_the_maps_and_what_the_network_did_not_see_of_it_is_told(predictor, exam):
+    whole = predictor.predict(exam)
+    half = exam.mask & (np.arange(exam.mask.shape[0]) < exam.mask.shape[0] // 2)[:, None, None]
+    cut = predictor.predict(dataclasses.replace(exam, mask=half, mask_source="file"))
+    np.testing.assert_array_equal(cut["tmax"], np.where(half, whole["tmax"], 0))
+    assert np.array_equal(cut.mask, half) and "mask_beyond_brain" not in names(cut)
+    everywhere = predictor.predict(dataclasses.replace(exam, mask=np.ones_like(exam.mask), mask_source="file"))
+    assert "mask_beyond_brain" in names(everywhere)
 
 
 def test_a_checkpoint_from_before_sees_the_air_and_is_not_asked_what_it_was_trained_on(world, exam, monkeypatch):
@@ -100,6 +113,36 @@ def test_an_exam_unlike_the_training_exams_is_told_of_and_a_stripped_one_where_t
     assert "unlike_training" not in names(predictor.predict(stripped))
     predictor.preparation = dataclasses.replace(predictor.preparation, outside_brain="keep")
     assert "unlike_training" in names(predictor.predict(stripped))
+
+
+def test_ttp_counts_from_the_first_acquired_frame_wherever_the_network_begins(world, exam):
+    config = temp_tmax.get_config("demo")
+    config.update_from_flattened_dict({**runs.QUICK, "target": ("tmax", "ttp")})
+    assert config.data.lead_seconds == 12.0
+    structure, variables, _ = networks.build(config.model, config.data.frames, 2, 0)
+    trained = network.Predictor.from_run(world / "run").record
+    limits = (Limits(0.0, 12.0), Limits(0.0, 40.0))
+    scaling = dataclasses.replace(trained.scaling, targets=("tmax", "ttp"), limits=limits)
+    record = dataclasses.replace(trained, config=config, scaling=scaling)
+    predictor = network.Predictor(weights.Weights("two", "0", 0, "best", record, structure, variables, ""))
+    first = predictor.predict(exam)
+    earlier = dataclasses.replace(
+        exam,
+        series=np.concatenate([exam.series[..., 2:3]] * 3 + [exam.series], axis=-1),
+        timing=dataclasses.replace(
+            exam.timing,
+            baseline_begin=exam.timing.baseline_begin + 3,
+            baseline_end=exam.timing.baseline_end + 3,
+            peak_frame=exam.timing.peak_frame + 3,
+        ),
+    )
+    second = predictor.predict(earlier)
+    inside = first.mask & second.mask
+    assert inside.sum() > 100 and not second["ttp"][~second.mask].any()
+    begins = predictor.preparation.first_seconds_of(exam)
+    assert begins > 0 and begins <= first["ttp"][inside].min() and first["ttp"].max() <= begins + 40.0
+    later = second["ttp"][inside] - first["ttp"][inside]
+    np.testing.assert_allclose(later, 3 * exam.frame_seconds, atol=0.05)
 
 
 def test_a_sidecar_tells_what_trained_the_network_and_what_used_it(world, exam, tmp_path, monkeypatch):
