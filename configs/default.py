@@ -47,10 +47,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.read_threads = 4  # threads that read from disk, each holding one batch
 
     config.phantom = phantom = ml_collections.ConfigDict()
-    # acute (stroke) or chronic (steno-occlusive), after the paper's two cohorts; tumour: gliomas that leak.
+    # acute (stroke) or chronic (steno-occlusive), after the paper's two cohorts; tumour: gliomas that leak; varied: as
+    # different as the world's, each exam with a protocol of its own.
     phantom.preset = "acute"
     phantom.subjects = 203  # simulated where data.root is empty, split by data.split_fractions
-    phantom.size = 128  # rows and columns
+    phantom.size = 128  # rows and columns; 0 = the preset's own number
     phantom.slices = 0  # 0 = the preset's own number
     phantom.seed = 0
 

@@ -55,7 +55,7 @@ CHOICES = {
     "data.signal": SIGNALS,
     "data.ranges": ("percentile", "published"),
     "data.on_device": ("auto", "always", "never"),
-    "phantom.preset": ("acute", "chronic", "tumour"),
+    "phantom.preset": ("acute", "chronic", "tumour", "varied"),
     "model.generator": ("temporal", "unet"),
     "model.norm": ("batch", "instance"),
     "model.upsample": ("transposed", "resize"),
@@ -72,6 +72,7 @@ CHOICES = {
     "conventional.tmax_offset": ("none", "healthy"),
     "conventional.leakage": ("none", "bsw", "bidirectional"),
 }
+LEAST_PHANTOM_SIZE = 32  # rows and columns of anything that is learned from
 _AT_LEAST = {
     "seed": 0,
     "phantom.seed": 0,
@@ -84,7 +85,7 @@ _AT_LEAST = {
     "data.te_seconds": 0,
     "data.lead_seconds": 0,
     "phantom.subjects": 3,
-    "phantom.size": 32,
+    "phantom.size": 0,
     "phantom.slices": 0,
     "model.width": 1,
     "model.unet_width": 1,
@@ -126,6 +127,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_target(config.target)
     check_fields(config, (*CHOICES, *_AT_LEAST, *_ABOVE_ZERO, *_BELOW_ONE))
     _check_time(config)
+    if 0 < config.phantom.size < LEAST_PHANTOM_SIZE:
+        raise InputError(
+            f"config.phantom.size is {config.phantom.size}; it must be at least {LEAST_PHANTOM_SIZE}, or 0 (the "
+            "preset's own number)."
+        )
     if config.model.lean and config.model.generator != "temporal":
         raise InputError(
             "config.model.lean is True, which is for the temporal stack; set it to False, or "
