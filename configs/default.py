@@ -32,7 +32,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.time_mode = "stretch"  # stretch: any series becomes `frames` frames (paper); seconds: real time, see below
     data.frame_seconds = 1.5  # frame length in time_mode=seconds; longer series are cut, shorter ones repeat the end
     # In time_mode=seconds: the first frame is so long before the bolus arrives, whenever the scan was started; 0 = at
-    # the first acquired frame, from which TTP counts (so TTP needs 0).
+    # the first acquired frame. (Within a network TTP counts from its own first frame.)
     data.lead_seconds = 0.0
     data.motion = "none"  # rigid: series are realigned first; for predict also --motion
     # What a network sees around the brain (found in the series itself): zero = nothing, so that air, noise, scalp or a

@@ -171,11 +171,6 @@ def _check_time(config: ml_collections.ConfigDict) -> None:
             f"config.data.lead_seconds is {config.data.lead_seconds:g}, which needs "
             "config.data.time_mode=seconds; set it to 0, or the time mode to seconds."
         )
-    if config.data.lead_seconds and "ttp" in config.target:
-        raise InputError(
-            f"config.data.lead_seconds is {config.data.lead_seconds:g}, but TTP counts from the first acquired "
-            "frame; set it to 0, or take ttp out of config.target."
-        )
 
 
 def check_former_names(paths: Iterable[str]) -> None:

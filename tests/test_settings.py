@@ -76,11 +76,10 @@ def test_nonsense_is_refused_by_field(field, value, words):
     assert words in str(error.value)
 
 
-def test_ttp_counts_from_the_first_frame_and_takes_no_lead():
+def test_ttp_is_learned_with_a_lead_too():
     config = temp_tmax.get_config("demo")
     config.target = ("ttp",)
-    with pytest.raises(InputError, match="TTP counts from the first acquired frame"):
-        settings.check(config)
+    settings.check(config)
 
 
 def test_the_plain_unet_takes_any_number_of_frames():

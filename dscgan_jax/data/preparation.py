@@ -15,6 +15,7 @@ from dscgan_jax.data.exams import Exam, with_motion_finding
 from dscgan_jax.data.grid import NetworkGrid, maps_on_network, nearest_on_network, series_on_network
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity
+from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.perfusion import brain, motion
 from dscgan_jax.settings import CHOICES
 
@@ -22,6 +23,7 @@ TIME_MODES = CHOICES["data.time_mode"]
 NON_STEADY_STATE = CHOICES["data.non_steady_state"]
 OUTSIDE_BRAIN = CHOICES["data.outside_brain"]
 INT16_MAX = 32767
+TTP = MAP_NAMES.index("ttp")
 OUTLIER = 16.0  # times the brain's 99.9 percentile: brighter signal is clipped, or int16 would be too coarse for brain
 
 
@@ -115,6 +117,8 @@ class PreparedExam:
       brain_signal: median baseline signal of the brain, scanner units.
       echo_seconds: echo time; NaN if unknown.
       frame_seconds: length of a network frame.
+      first_seconds: when the first network frame lies, from the first acquired one; with `lead_seconds` it may be
+        negative. A network's TTP counts from its own first frame: TTP in `maps` is the exam's less this.
       findings: the exam's and the preparation's, the worst first.
       grid: the way back.
     """
@@ -134,6 +138,7 @@ class PreparedExam:
     findings: tuple[Finding, ...]
     grid: NetworkGrid
     brain: np.ndarray | None = None
+    first_seconds: float = 0.0
 
     def inputs(self, slices: np.ndarray) -> Batch:
         """What a network takes of some slices, by their numbers."""
@@ -151,16 +156,21 @@ class PreparedExam:
         )
 
 
-def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
+def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool = True) -> PreparedExam:
     """Puts an exam onto the network grid.
 
     Series and maps are interpolated linearly with anti-aliasing, masks by the nearest voxel.
+
+    `look_for_motion`: whether a head that moved becomes a finding, which takes most of the time.
 
     Raises:
       InputError: the mask has no voxel on the network grid.
     """
     as_read = exam
-    exam = realigned(exam) if settings.motion == "rigid" else with_motion_finding(exam)
+    if settings.motion == "rigid":
+        exam = realigned(exam)
+    elif look_for_motion:
+        exam = with_motion_finding(exam)
     grid = settings.grid_of(exam)
     found = Findings()
     first_seconds = _first_seconds(exam, settings)
@@ -169,6 +179,7 @@ def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
     inside = _brain_of(exam, mask_is_of_series, found) if settings.outside_brain == "zero" else None
     series = series_on_network(exam.series, grid, weights, inside)
     maps, has_map, mask = maps_on_network(exam.maps, exam.mask, grid)
+    maps[..., TTP] = np.where(maps[..., TTP] != 0, maps[..., TTP] - np.float32(first_seconds), 0)
     if not mask.any():
         raise InputError(
             f"{exam.subject}: the brain mask has no voxel on the network grid of {settings.size} x "
@@ -200,6 +211,7 @@ def prepare(exam: Exam, settings: PreparationSettings) -> PreparedExam:
         findings=by_severity((*exam.findings, *found.listed())),
         grid=grid,
         brain=inside,
+        first_seconds=first_seconds,
     )
 
 
