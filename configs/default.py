@@ -56,8 +56,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     phantom.seed = 0
 
     config.model = model = ml_collections.ConfigDict()
-    model.generator = "temporal"  # temporal (temp-pix2pix) or unet (pix2pix: frames as channels)
-    model.width = 128  # channels after the first layer of the temporal stack, or of the plain U-Net
+    # temporal (temp-pix2pix), unet (pix2pix: frames as channels), or light (small matrices on each pixel's frames and a
+    # U-Net of full resolution without norms, for a CPU)
+    model.generator = "temporal"
+    model.width = 128  # channels after the first layer of the temporal stack, or of the other U-Nets
     model.unet_width = 16  # width of the U-Net behind the temporal stack (16 in the published code)
     model.depth = 6  # down- and up-sampling levels of the U-Net
     model.norm = "batch"  # batch or instance
@@ -74,11 +76,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     model.lean = False  # True: the temporal stack trains with less memory and more time (values are computed again)
 
     config.loss = loss = ml_collections.ConfigDict()
-    loss.objective = "logits"  # logits: one sigmoid (paper); published: two sigmoids, as in the released code
+    # logits: one sigmoid (paper); published: two sigmoids, as in the released code; l1: no discriminator, L1 alone
+    loss.objective = "logits"
+    loss.outside_weight = 1.0  # of a pixel outside the brain's mask, for the objective l1
     loss.l1_weight = 1.0  # lambda
 
     config.train = train = ml_collections.ConfigDict()
     train.batch_size = 4  # slices, over all devices
+    train.augment = False  # mirrored, noisier, earlier, later, shorter: changes that leave the physics true
+    train.crop = 0  # rows and columns around the brain that an augmented slice keeps; 0 = all
     train.accumulate = 1  # parts that a batch is taken in, to save memory; batch norms see one part at a time
     train.epochs = 100.0  # may be fractional; steps = ceil(epochs * slices / batch_size)
     train.steps = 0  # a fixed number of steps instead; 0 = from epochs

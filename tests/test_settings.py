@@ -82,6 +82,22 @@ def test_ttp_is_learned_with_a_lead_too():
     settings.check(config)
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"phantom.size": 16}, "at least 32, or 0"),
+        ({"train.augment": True}, "set config.data.time_mode to seconds"),
+        ({"train.crop": 64}, "needs config.train.augment"),
+        ({"train.augment": True, "data.time_mode": "seconds", "train.crop": 256}, "config.data.size"),
+    ],
+)
+def test_what_makes_no_training_slice_is_refused(fields, words):
+    config = default.get_config()
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(InputError, match=words):
+        settings.check(config)
+
+
 def test_the_plain_unet_takes_any_number_of_frames():
     config = default.get_config()
     config.model.generator = "unet"
