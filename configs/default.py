@@ -54,6 +54,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     phantom.size = 128  # rows and columns; 0 = the preset's own number
     phantom.slices = 0  # 0 = the preset's own number
     phantom.seed = 0
+    # So many more exams of the same preset are drawn while a run trains and take the place of the training split, from
+    # which the ranges come all the same; 0 = that split is trained on.
+    phantom.drawn_beside = 0
 
     config.model = model = ml_collections.ConfigDict()
     # temporal (temp-pix2pix), unet (pix2pix: frames as channels), or light (small matrices on each pixel's frames and a

@@ -87,6 +87,7 @@ _AT_LEAST = {
     "phantom.subjects": 3,
     "phantom.size": 0,
     "phantom.slices": 0,
+    "phantom.drawn_beside": 0,
     "model.width": 1,
     "model.unet_width": 1,
     "model.depth": 1,
@@ -177,6 +178,11 @@ def _check_training_slices(config: ml_collections.ConfigDict) -> None:
         raise InputError(
             f"config.phantom.size is {config.phantom.size}; it must be at least {LEAST_PHANTOM_SIZE}, or 0 (the "
             "preset's own number)."
+        )
+    if config.phantom.drawn_beside and config.data.root:
+        raise InputError(
+            f"config.phantom.drawn_beside is {config.phantom.drawn_beside}, but the exams come from config.data.root; "
+            "leave one of them out."
         )
     if config.train.augment and config.data.time_mode != "seconds":
         raise InputError("config.train.augment needs real time; set config.data.time_mode to seconds.")

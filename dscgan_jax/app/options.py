@@ -68,6 +68,7 @@ FIELDS = {
     **dict.fromkeys(("data.on_device", "data.memory_mib"), (TRAIN,)),
     "data.read_threads": _NETWORK,
     "phantom.": (TRAIN, PREPARE),
+    "phantom.drawn_beside": (TRAIN,),
     "model.": _NETWORK,
     "loss.": _NETWORK,
     "train.": _NETWORK,
