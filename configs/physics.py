@@ -52,7 +52,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.train.learning_rate = 1e-3
     config.train.beta1 = 0.9
     config.train.decay = "cosine"
-    config.train.steps = 24_000
+    config.train.steps = 16_000
     # Epochs are of the cohort's training split: 60 exams, 240 slices, 30 steps.
     config.train.checkpoint_every_epochs = 20.0
     config.train.sample_every_epochs = 200.0

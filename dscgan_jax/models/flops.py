@@ -94,7 +94,7 @@ def light_layers(frames: int, n_out: int, width: int, depth: int, side: int) -> 
     channels = light.level_channels(width, depth)
     wide, pixels = light.FRAME_FEATURES * channels[0], side**2
     alone = [
-        Layer("frames", 1, frames, wide, pixels),
+        Layer("frames", 1, frames + 1, wide, pixels),
         Layer("context", 1, wide, channels[0], 1),
         Layer("pixel", 1, wide, channels[0], pixels),
     ]

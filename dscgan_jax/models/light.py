@@ -1,8 +1,9 @@
 """A generator for a CPU: each pixel's frames become features by two small matrices, a U-Net of full resolution follows.
 
-It has no norms: what it makes of a slice depends on nothing but that slice, in training as afterwards. What the slice
-has in common - when the bolus comes, how wide it is - reaches each pixel as the mean features of all pixels that show
-anything (the *context*).
+It has no norms: what it makes of a slice depends on nothing but that slice, in training as afterwards. Of a pixel it
+takes the mean over time (its *level*) and what differs from it, the latter over its strength in the whole slice: so the
+dose and the echo time, which say nothing of perfusion, change little. What the slice has in common - when the bolus
+comes, how wide it is - reaches each pixel as the mean features of all pixels that show anything (the *context*).
 """
 
 from typing import Any
@@ -20,6 +21,7 @@ Array = jax.Array
 
 WIDENING = (1.0, 1.5, 2.0, 3.0, 4.0)  # channels of each level over the width; the last also of deeper ones
 FRAME_FEATURES = 2  # of a pixel's frames over the width
+FAINTEST = 1e-3  # of the scaled signal's standard deviation over time, which a slice of air has not
 SEEN = 1e-4  # scaled signal above the lowest: a pixel that was set to zero has none in any frame
 
 
@@ -50,7 +52,7 @@ class LightGenerator(nnx.Module):
         channels = level_channels(width, depth)
         wide = FRAME_FEATURES * channels[0]
         self.depth = depth
-        self.frames = Dense(frames, wide, scheme=scheme, rng=rng)
+        self.frames = Dense(frames + 1, wide, scheme=scheme, rng=rng)
         self.context = Dense(wide, channels[0], scheme=scheme, rng=rng)
         self.pixel = Dense(wide, channels[0], scheme=scheme, rng=rng)
         for level, n_channels in enumerate(channels):
@@ -70,9 +72,12 @@ class LightGenerator(nnx.Module):
         del mode
         padded, crop = pad_to_depth(series, self.depth)
         seen = (padded > AIR + SEEN).any(axis=1)[..., None]  # (slice, row, col, 1)
-        x = rearrange(padded.astype(dtype or series.dtype), "slice time row col -> slice row col time")
-        x = blocks.leaky_relu(self.frames(x))
         count = jnp.maximum(seen.sum(axis=(1, 2), keepdims=True), 1)
+        level = padded.mean(axis=1, keepdims=True)  # (slice, 1, row, col)
+        change = padded - level
+        strength = jnp.sqrt(jnp.square(change).mean(axis=1, keepdims=True).sum(axis=(2, 3), keepdims=True) / count)
+        x = jnp.concatenate([change / jnp.maximum(strength, FAINTEST), level], axis=1).astype(dtype or series.dtype)
+        x = blocks.leaky_relu(self.frames(rearrange(x, "slice time row col -> slice row col time")))
         context = jnp.where(seen, blocks.exact(x), 0.0).sum(axis=(1, 2), keepdims=True) / count
         x = blocks.leaky_relu(self.pixel(x) + self.context(context.astype(x.dtype)))
         skips = []

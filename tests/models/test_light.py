@@ -37,6 +37,13 @@ def test_air_around_a_slice_does_not_change_its_context():
     np.testing.assert_allclose(net(wider, "train")[:, 8:-8, 8:-8][inner], net(x, "train")[inner], atol=1e-5)
 
 
+def test_half_the_dose_changes_no_map():
+    x = series(2)
+    level = x.mean(axis=1, keepdims=True)
+    half = jnp.where(x > -1, level + 0.5 * (x - level), x)
+    np.testing.assert_allclose(generator()(half, "train"), generator()(x, "train"), atol=1e-5)
+
+
 def test_a_slice_of_air_alone_is_finite():
     assert np.isfinite(generator()(jnp.full((1, 20, 16, 16), -1.0), "train")).all()
 
