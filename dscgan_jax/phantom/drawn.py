@@ -4,6 +4,7 @@ Exam i is the same whoever draws it and whenever, and stays in a folder of the c
 decides it: a run that starts again, or another one, finds it there. Of an exam the pixels within the brain are kept.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -28,6 +29,7 @@ from dscgan_jax.phantom.exam import PHANTOM_VERSION, draw_phantom
 LEAST_BRAIN = 0.01  # of a slice's pixels: emptier ones teach nothing
 MOST_PROCESSES = 8
 BESIDE = 5  # niceness over that of the run, which waits for an exam only where it is really late
+OLD_SECONDS = 600  # no exam takes so long to write
 _WAIT_SECONDS = 0.05
 
 
@@ -91,6 +93,7 @@ class DrawnExams:
         """
         self._folder, self._first, self._count = folder, first, count
         folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
         missing = [number for number in range(first, first + count) if not _file(folder, number).exists()]
         spawned = multiprocessing.get_context("spawn")  # a forked one would share JAX's threads
         n_processes = min(max((os.cpu_count() or 2) // 2, 1), MOST_PROCESSES, len(missing))
@@ -143,6 +146,14 @@ def draw(drawing: Drawing, folder: pathlib.Path, numbers: list[int]) -> None:
             with open(partial, "wb") as file:
                 np.savez(file, **_packed(drawing.prepared(number)))
             os.replace(partial, path)
+
+
+def _sweep(folder: pathlib.Path) -> None:
+    """Removes what killed processes left half written."""
+    for debris in folder.glob(".exam-*"):
+        with contextlib.suppress(OSError):  # another run may sweep too
+            if time.time() - debris.stat().st_mtime > OLD_SECONDS:
+                debris.unlink()
 
 
 def _file(folder: pathlib.Path, number: int) -> pathlib.Path:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -72,6 +73,15 @@ def test_an_exam_that_the_program_would_not_take_stands_for_the_next(tmp_path, a
 def test_nobody_waits_for_an_exam_that_will_not_come(tmp_path, alone):
     with pytest.raises(InputError, match="have ended before this one was there"):
         DrawnExams(DRAWING, tmp_path, 0, 1).slice_of(0, 0.0)
+
+
+def test_what_a_killed_process_left_is_swept_and_what_another_one_writes_is_not(tmp_path, alone):
+    left, written = tmp_path / ".exam-000001.npz.11", tmp_path / ".exam-000002.npz.12"
+    for path in (left, written):
+        path.touch()
+    os.utime(left, (0, 0))
+    DrawnExams(DRAWING, tmp_path, 0, 1)
+    assert not left.exists() and written.exists()
 
 
 def test_another_setting_has_another_folder(tmp_path):
