@@ -32,7 +32,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.time_mode = "stretch"  # stretch: any series becomes `frames` frames (paper); seconds: real time, see below
     data.frame_seconds = 1.5  # frame length in time_mode=seconds; longer series are cut, shorter ones repeat the end
     # In time_mode=seconds: the first frame is so long before the bolus arrives, whenever the scan was started; 0 = at
-    # the first acquired frame, from which TTP counts (so TTP needs 0).
+    # the first acquired frame. (Within a network TTP counts from its own first frame.)
     data.lead_seconds = 0.0
     data.motion = "none"  # rigid: series are realigned first; for predict also --motion
     # What a network sees around the brain (found in the series itself): zero = nothing, so that air, noise, scalp or a
@@ -47,16 +47,22 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.read_threads = 4  # threads that read from disk, each holding one batch
 
     config.phantom = phantom = ml_collections.ConfigDict()
-    # acute (stroke) or chronic (steno-occlusive), after the paper's two cohorts; tumour: gliomas that leak.
+    # acute (stroke) or chronic (steno-occlusive), after the paper's two cohorts; tumour: gliomas that leak; varied: as
+    # different as the world's, each exam with a protocol of its own.
     phantom.preset = "acute"
     phantom.subjects = 203  # simulated where data.root is empty, split by data.split_fractions
-    phantom.size = 128  # rows and columns
+    phantom.size = 128  # rows and columns; 0 = the preset's own number
     phantom.slices = 0  # 0 = the preset's own number
     phantom.seed = 0
+    # So many more exams of the same preset are drawn while a run trains and take the place of the training split, from
+    # which the ranges come all the same; 0 = that split is trained on.
+    phantom.drawn_beside = 0
 
     config.model = model = ml_collections.ConfigDict()
-    model.generator = "temporal"  # temporal (temp-pix2pix) or unet (pix2pix: frames as channels)
-    model.width = 128  # channels after the first layer of the temporal stack, or of the plain U-Net
+    # temporal (temp-pix2pix), unet (pix2pix: frames as channels), or light (small matrices on each pixel's frames and a
+    # U-Net of full resolution without norms, for a CPU)
+    model.generator = "temporal"
+    model.width = 128  # channels after the first layer of the temporal stack, or of the other U-Nets
     model.unet_width = 16  # width of the U-Net behind the temporal stack (16 in the published code)
     model.depth = 6  # down- and up-sampling levels of the U-Net
     model.norm = "batch"  # batch or instance
@@ -73,11 +79,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     model.lean = False  # True: the temporal stack trains with less memory and more time (values are computed again)
 
     config.loss = loss = ml_collections.ConfigDict()
-    loss.objective = "logits"  # logits: one sigmoid (paper); published: two sigmoids, as in the released code
+    # logits: one sigmoid (paper); published: two sigmoids, as in the released code; l1: no discriminator, L1 alone
+    loss.objective = "logits"
+    loss.outside_weight = 1.0  # of a pixel outside the brain's mask, for the objective l1
     loss.l1_weight = 1.0  # lambda
 
     config.train = train = ml_collections.ConfigDict()
     train.batch_size = 4  # slices, over all devices
+    train.augment = False  # mirrored, noisier, earlier, later, shorter: changes that leave the physics true
+    train.crop = 0  # rows and columns around the brain that an augmented slice keeps; 0 = all
     train.accumulate = 1  # parts that a batch is taken in, to save memory; batch norms see one part at a time
     train.epochs = 100.0  # may be fractional; steps = ceil(epochs * slices / batch_size)
     train.steps = 0  # a fixed number of steps instead; 0 = from epochs

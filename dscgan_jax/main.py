@@ -98,10 +98,11 @@ _PRESET = flags.DEFINE_enum(
     "preset",
     "acute",
     list(settings.CHOICES["phantom.preset"]),
-    "Patients: one of the paper's cohorts, or tumour (a leaking glioma); default acute.",
+    "Patients: one of the paper's cohorts, tumour (a leaking glioma) or varied (each exam with a protocol and a "
+    "disease of its own); default acute.",
 )
 _SUBJECTS = flags.DEFINE_integer("subjects", 40, "Number of subjects; default 40.", lower_bound=1)
-_SIZE = flags.DEFINE_integer("size", 128, "Rows and columns; default 128.", lower_bound=32)
+_SIZE = flags.DEFINE_integer("size", 0, "Rows and columns; 0 = the preset's own number (default).", lower_bound=0)
 _SLICES = flags.DEFINE_integer("slices", 0, "Slices; 0 = the preset's own number (default).", lower_bound=0)
 _SEED = flags.DEFINE_integer("seed", 0, "Random seed; default 0.", lower_bound=0)
 _DISTRIBUTED = flags.DEFINE_enum(

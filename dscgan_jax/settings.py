@@ -55,14 +55,14 @@ CHOICES = {
     "data.signal": SIGNALS,
     "data.ranges": ("percentile", "published"),
     "data.on_device": ("auto", "always", "never"),
-    "phantom.preset": ("acute", "chronic", "tumour"),
-    "model.generator": ("temporal", "unet"),
+    "phantom.preset": ("acute", "chronic", "tumour", "varied"),
+    "model.generator": ("temporal", "unet", "light"),
     "model.norm": ("batch", "instance"),
     "model.upsample": ("transposed", "resize"),
     "model.init": ("pix2pix", "published"),
     "model.discriminator": ("patch", "whole"),
     "model.compute": ("float32", "bfloat16"),
-    "loss.objective": ("logits", "published"),
+    "loss.objective": ("logits", "published", "l1"),
     "train.decay": ("constant", "cosine"),
     "train.learning_rate_scaling": ("none", "linear", "sqrt"),
     "evaluate.norm_at_test": ("per_slice", "running"),
@@ -72,6 +72,7 @@ CHOICES = {
     "conventional.tmax_offset": ("none", "healthy"),
     "conventional.leakage": ("none", "bsw", "bidirectional"),
 }
+LEAST_PHANTOM_SIZE = 32  # rows and columns of anything that is learned from
 _AT_LEAST = {
     "seed": 0,
     "phantom.seed": 0,
@@ -84,8 +85,9 @@ _AT_LEAST = {
     "data.te_seconds": 0,
     "data.lead_seconds": 0,
     "phantom.subjects": 3,
-    "phantom.size": 32,
+    "phantom.size": 0,
     "phantom.slices": 0,
+    "phantom.drawn_beside": 0,
     "model.width": 1,
     "model.unet_width": 1,
     "model.depth": 1,
@@ -93,6 +95,8 @@ _AT_LEAST = {
     "model.discriminator_layers": 1,
     "train.accumulate": 1,
     "loss.l1_weight": 0,
+    "loss.outside_weight": 0,
+    "train.crop": 0,
     "train.batch_size": 1,
     "train.learning_rate_batch": 1,
     "train.steps": 0,
@@ -126,6 +130,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_target(config.target)
     check_fields(config, (*CHOICES, *_AT_LEAST, *_ABOVE_ZERO, *_BELOW_ONE))
     _check_time(config)
+    _check_training_slices(config)
     if config.model.lean and config.model.generator != "temporal":
         raise InputError(
             "config.model.lean is True, which is for the temporal stack; set it to False, or "
@@ -165,10 +170,28 @@ def _check_time(config: ml_collections.ConfigDict) -> None:
             f"config.data.lead_seconds is {config.data.lead_seconds:g}, which needs "
             "config.data.time_mode=seconds; set it to 0, or the time mode to seconds."
         )
-    if config.data.lead_seconds and "ttp" in config.target:
+
+
+def _check_training_slices(config: ml_collections.ConfigDict) -> None:
+    """Refuses phantoms, crops and augmentation that make no training slice."""
+    if 0 < config.phantom.size < LEAST_PHANTOM_SIZE:
         raise InputError(
-            f"config.data.lead_seconds is {config.data.lead_seconds:g}, but TTP counts from the first acquired "
-            "frame; set it to 0, or take ttp out of config.target."
+            f"config.phantom.size is {config.phantom.size}; it must be at least {LEAST_PHANTOM_SIZE}, or 0 (the "
+            "preset's own number)."
+        )
+    if config.phantom.drawn_beside and config.data.root:
+        raise InputError(
+            f"config.phantom.drawn_beside is {config.phantom.drawn_beside}, but the exams come from config.data.root; "
+            "leave one of them out."
+        )
+    if config.train.augment and config.data.time_mode != "seconds":
+        raise InputError("config.train.augment needs real time; set config.data.time_mode to seconds.")
+    if config.train.crop and not config.train.augment:
+        raise InputError(f"config.train.crop is {config.train.crop}, which needs config.train.augment; set both.")
+    if config.train.crop and not 8 <= config.train.crop <= config.data.size:
+        raise InputError(
+            f"config.train.crop is {config.train.crop}; it must be 0 or between 8 and config.data.size "
+            f"({config.data.size})."
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from dscgan_jax import settings
 from dscgan_jax.app import options
-from dscgan_jax.configs import default, temp_all, temp_tmax
+from dscgan_jax.configs import default, physics, temp_all, temp_tmax
 from dscgan_jax.data import layouts
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import conventional, motion
@@ -76,11 +76,34 @@ def test_nonsense_is_refused_by_field(field, value, words):
     assert words in str(error.value)
 
 
-def test_ttp_counts_from_the_first_frame_and_takes_no_lead():
+def test_ttp_is_learned_with_a_lead_too():
     config = temp_tmax.get_config("demo")
     config.target = ("ttp",)
-    with pytest.raises(InputError, match="TTP counts from the first acquired frame"):
+    settings.check(config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"phantom.size": 16}, "at least 32, or 0"),
+        ({"phantom.drawn_beside": 5, "data.root": "exams"}, "leave one of them out"),
+        ({"train.augment": True}, "set config.data.time_mode to seconds"),
+        ({"train.crop": 64}, "needs config.train.augment"),
+        ({"train.augment": True, "data.time_mode": "seconds", "train.crop": 256}, "config.data.size"),
+    ],
+)
+def test_what_makes_no_training_slice_is_refused(fields, words):
+    config = default.get_config()
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(InputError, match=words):
         settings.check(config)
+
+
+def test_the_shipped_networks_config_is_in_order_in_all_its_variants():
+    for variant in (None, *physics.VARIANTS):
+        settings.check(physics.get_config(variant))
+    with pytest.raises(ValueError, match="unknown variant"):
+        physics.get_config("tpu")
 
 
 def test_the_plain_unet_takes_any_number_of_frames():

@@ -70,6 +70,7 @@ FIELDS = {
     **dict.fromkeys(("data.on_device", "data.memory_mib"), (TRAIN,)),
     "data.read_threads": _NETWORK,
     "phantom.": (TRAIN, PREPARE),
+    "phantom.drawn_beside": (TRAIN,),
     "model.": _NETWORK,
     "loss.": _NETWORK,
     "train.": _NETWORK,
@@ -146,8 +147,23 @@ _UNREAD: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("phantom.", lambda config: bool(config.data.root), "the exams come from config.data.root; leave one of them out"),
     (
         "model.unet_width",
-        lambda config: config.model.generator == "unet",
-        "config.model.generator is unet, whose width is config.model.width; give that",
+        lambda config: config.model.generator != "temporal",
+        "config.model.generator is unet or light, whose width is config.model.width; give that",
+    ),
+    (
+        "model.upsample",
+        lambda config: config.model.generator == "light",
+        "config.model.generator is light, which has one way; leave it out",
+    ),
+    (
+        "loss.l1_weight",
+        lambda config: config.loss.objective == "l1",
+        "config.loss.objective is l1, the only term; leave it out",
+    ),
+    (
+        "loss.outside_weight",
+        lambda config: config.loss.objective != "l1",
+        "config.loss.objective has a discriminator, which sees whole pictures; set that to l1",
     ),
     (
         "model.discriminator_layers",

@@ -29,6 +29,7 @@ class RangeGatherer:
     def __init__(self, n_subjects: int):
         self._per_subject = max(SAMPLES // max(n_subjects, 1), FEWEST_SAMPLES)
         self._samples: dict[str, list[np.ndarray]] = {name: [] for name in (*SIGNALS, *MAP_NAMES)}
+        self._exam_ttp: list[np.ndarray] = []
         self._extremes: dict[str, list[float]] = {}
         self._without_echo = False
 
@@ -55,6 +56,8 @@ class RangeGatherer:
             if exam.has_map[index]:
                 values = exam.maps[..., index]
                 self._samples[name].append(values.ravel()[some])
+                if name == "ttp":  # the median serves as a guess of whole exams' maps, in their own time
+                    self._exam_ttp.append(values.ravel()[some] + np.float32(exam.first_seconds))
                 self._widen(name, float(values.min()), float(values.max()))
 
     def metadata(self) -> dict[str, Any]:
@@ -70,7 +73,7 @@ class RangeGatherer:
             low, high = (float(limit) for limit in np.percentile(values, PERCENTILES))
             if name in MAP_NAMES:
                 low = min(0.0, low)  # zero stands outside every brain and must be representable
-                medians[name] = float(np.median(values))
+                medians[name] = float(np.median(np.concatenate(self._exam_ttp) if name == "ttp" else values))
             ranges["percentile"][name] = [low, high]
             ranges["published"][name] = list(self._extremes.get(name, (low, high)))
             clipped[name] = float(((values < low) | (values > high)).mean())

@@ -281,11 +281,12 @@ class Conv(nnx.Module):
         bias: bool,
         scheme: str,
         rng: np.random.Generator | None,
+        kind: str = "image",
     ):
         shape = (size, size, n_in, n_out)
-        self.kernel = nnx.Param(draw_kernel(rng, shape, "image", scheme))
+        self.kernel = nnx.Param(draw_kernel(rng, shape, kind, scheme))
         if bias:
-            self.bias = nnx.Param(draw_bias(rng, shape, "image", scheme))
+            self.bias = nnx.Param(draw_bias(rng, shape, kind, scheme))
         self.has_bias, self.stride, self.padding = bias, stride, padding
 
     def __call__(self, *parts: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from dscgan_jax.models import temporal, unet
+from dscgan_jax.models import light, temporal, unet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,10 @@ def counted_flops(model: Any, frames: int, size: int, n_targets: int) -> Count:
 
 
 def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tuple[list[Layer], list[Layer]]:
-    """Layers of the temporal stack (none in a plain U-Net) and of the U-Net."""
+    """Layers of the temporal stack (in a light one: of the pixels; none in a plain U-Net) and of the U-Net."""
     side = size + -size % 2**model.depth
+    if model.generator == "light":
+        return light_layers(frames, n_targets, model.width, model.depth, side)
     if model.generator == "unet":
         return [], unet_layers(frames, n_targets, model.width, model.depth, model.upsample, side)
     stack, n_in = [], 1
@@ -85,6 +87,26 @@ def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tupl
         stack.append(Layer(f"block{index + 1}", 4, n_in, n_out, frames * side**2))
         n_in = n_out
     return stack, unet_layers(n_in, n_targets, model.unet_width, model.depth, model.upsample, side)
+
+
+def light_layers(frames: int, n_out: int, width: int, depth: int, side: int) -> tuple[list[Layer], list[Layer]]:
+    """Layers of the light generator on `side` x `side` pixels: those of each pixel alone, and the U-Net's."""
+    channels = light.level_channels(width, depth)
+    wide, pixels = light.FRAME_FEATURES * channels[0], side**2
+    alone = [
+        Layer("frames", 1, frames + 1, wide, pixels),
+        Layer("context", 1, wide, channels[0], 1),
+        Layer("pixel", 1, wide, channels[0], pixels),
+    ]
+    image = []
+    for level, n_channels in enumerate(channels):
+        source, positions = channels[max(level - 1, 0)], pixels // 4**level
+        image.append(Layer(f"down{level}", 9, source, n_channels, positions))
+        if level:
+            image.append(Layer(f"narrow{level}", 1, n_channels, source, positions))
+        if level < depth:
+            image.append(Layer(f"up{level}", 9, n_channels, n_channels, positions))
+    return alone, [*image, Layer("last", 1, channels[0], n_out, pixels)]
 
 
 def unet_layers(n_in: int, n_out: int, width: int, depth: int, upsample: str, side: int) -> list[Layer]:

@@ -9,10 +9,9 @@ from einops import rearrange
 from flax import nnx
 
 from dscgan_jax.models import temporal, unet
+from dscgan_jax.models.padding import pad_to_depth
 
 Array = jax.Array
-
-AIR = -1.0  # the lowest scaled value: what the margin of an image holds
 
 
 class TemporalGenerator(nnx.Module):
@@ -89,21 +88,3 @@ class UNetGenerator(nnx.Module):
         padded, crop = pad_to_depth(series.astype(dtype or series.dtype), self.unet.depth)
         frames_last = rearrange(padded, "slice time row col -> slice row col time")
         return jnp.tanh(crop(self.unet(frames_last, mode)))
-
-
-def pad_to_depth(series: Array, depth: int):
-    """Pads rows and columns with air, evenly on both sides, to multiples of 2**depth.
-
-    Args:
-      series: (slice, time, row, col), scaled.
-      depth: levels of the U-Net, each of which halves the grid.
-
-    Returns:
-      the padded series, and a function that crops (slice, row, col, channel) back.
-    """
-    rows, cols = series.shape[2:]
-    extra = [-side % 2**depth for side in (rows, cols)]
-    top, left = (amount // 2 for amount in extra)
-    if any(extra):
-        series = jnp.pad(series, ((0, 0), (0, 0), (top, extra[0] - top), (left, extra[1] - left)), constant_values=AIR)
-    return series, lambda maps: maps[:, top : top + rows, left : left + cols]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dscgan_jax.models import discriminator, generators
+from dscgan_jax.models import discriminator, generators, light
 
 Array = jax.Array
 Variables = dict[str, Any]
@@ -57,6 +57,8 @@ def _apply(graphdef: nnx.GraphDef, variables: Variables, *inputs: Any) -> tuple[
 
 def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
     """The generator that `config.model` describes, with drawn weights."""
+    if model.generator == "light":
+        return light.LightGenerator(frames, n_targets, width=model.width, depth=model.depth, scheme=model.init, rng=rng)
     common = {
         "depth": model.depth,
         "norm": model.norm,

@@ -17,6 +17,7 @@ TRANSIENT_OF = {"grey": 1.0, "white": 0.75, "csf": 2.4, "sinus": 0.5, "skull": 0
 # share of the signal that is lost.
 AIR_CAVITIES = (((0.0, 42.0, -34.0), 17.0, 0.85), ((46.0, -20.0, -40.0), 11.0, 0.7))
 LARGEST_SIGNAL = 32767
+_NOT_DRAWN = ("scalp_signal", "air_loss", "air_reach")  # by a `Scanner`; a preset may change them
 _THREADS = 2
 _CHUNK = 2048
 
@@ -68,11 +69,14 @@ class Scanner:
         self.bias_linear = 0.10 * rng.standard_normal(3).clip(-2, 2)  # logarithm, per 100 mm
         self.bias_square = rng.uniform(0.0, 0.35, 3)  # per (100 mm)^2: brighter at the coil
         self.csf_signal = SIGNAL_OF["csf"] * float(rng.uniform(0.85, 1.15))
+        self.scalp_signal, self.air_loss, self.air_reach = SIGNAL_OF["scalp"], 1.0, 1.0
         self.texture, self.phase = SmoothField(rng, 9.0), SmoothField(rng, 30.0, waves=12)
 
     def parameters(self) -> dict[str, object]:
         """The drawn numbers."""
-        plain = {name: value for name, value in vars(self).items() if isinstance(value, float)}
+        plain = {
+            name: value for name, value in vars(self).items() if isinstance(value, float) and name not in _NOT_DRAWN
+        }
         return plain | {
             "drift_slope_per_100mm": self.drift_slope.tolist(),
             "bias_linear_per_100mm": self.bias_linear.tolist(),
@@ -81,11 +85,12 @@ class Scanner:
 
     def baseline_signal(self, tissues: Tissues, points: np.ndarray) -> np.ndarray:
         """(voxel,) S0 in the steady state, without coil bias, scanner units."""
-        level = SIGNAL_OF | {"csf": self.csf_signal}
+        level = SIGNAL_OF | {"csf": self.csf_signal, "scalp": self.scalp_signal}
         signal = sum(level[name] * getattr(tissues, name) for name in level) - DEEP_GREY_LOSS * tissues.deep_grey
         for (x, y, z), radius, loss in AIR_CAVITIES:
             distance = (np.abs(points[:, 0]) - x) ** 2 + (points[:, 1] - y) ** 2 + (points[:, 2] - z) ** 2
-            signal = signal * (1.0 - loss * np.exp(-distance / radius**2))
+            lost = min(loss * self.air_loss, 1.0)
+            signal = signal * (1.0 - lost * np.exp(-distance / (radius * self.air_reach) ** 2))
         return (self.gain * signal * (1.0 + 0.03 * self.texture(points))).astype(np.float32)
 
     def transient_share(self, tissues: Tissues, imperfections: Imperfections) -> np.ndarray:
@@ -207,25 +212,28 @@ def draw_motion(rng: np.random.Generator, frames: int, moves: bool | None, proba
     return Motion(millimetres, degrees)
 
 
-def move_frames(series: np.ndarray, affine: np.ndarray, transforms: np.ndarray) -> None:
+def move_frames(series: np.ndarray, affine: np.ndarray, transforms: np.ndarray, repeat_ends: bool = False) -> None:
     """Moves each frame of a series in place by its transform; linear interpolation, zero from outside the volume.
 
     Args:
       series: (x, y, z, time), float32, every frame in the pose of the first.
       affine: (4, 4), voxel index -> world mm.
       transforms: (time, 4, 4), as in `Motion`.
+      repeat_ends: below the first and above the last slice the head goes on as in them.
     """
     poses, which = np.unique(transforms.reshape(len(transforms), 16), axis=0, return_inverse=True)
     for number, pose in enumerate(poses.reshape(-1, 4, 4)):
         if not np.allclose(pose, np.eye(4), atol=1e-12):
-            _move(series, np.flatnonzero(which.ravel() == number), affine, pose)
+            _move(series, np.flatnonzero(which.ravel() == number), affine, pose, repeat_ends)
 
 
-def _move(series: np.ndarray, frames: np.ndarray, affine: np.ndarray, pose: np.ndarray) -> None:
+def _move(series: np.ndarray, frames: np.ndarray, affine: np.ndarray, pose: np.ndarray, repeat_ends: bool) -> None:
     """Gives some frames one pose."""
     shape = np.array(series.shape[:3])
     padded = np.zeros((*(shape + 2), len(frames)), np.float32)  # a rim of zeros: what comes from outside the volume
     padded[1:-1, 1:-1, 1:-1] = series[..., frames]
+    if repeat_ends:
+        padded[:, :, 0], padded[:, :, -1] = padded[:, :, 1], padded[:, :, -2]
     source = padded.reshape(-1, len(frames))
     lit = source.any(axis=1)
     steps = [np.ravel_multi_index(offset, padded.shape[:3]) for offset in np.ndindex(2, 2, 2)]

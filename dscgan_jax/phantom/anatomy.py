@@ -102,8 +102,13 @@ class Head:
         self.sulcus_mm = rng.uniform(0.5, 0.9)  # half width
         self.sulcus_depth_mm = rng.uniform(16.0, 20.0)
         self.ventricle_scale = rng.uniform(0.75, 1.5)
-        self.rotation = rotation_matrix(self.angles_degrees)
+        self.turn(self.angles_degrees)
         self.vessel_jitter = rng.standard_normal((64, 3)).clip(-2, 2) * 1.5
+
+    def turn(self, angles_degrees: Sequence[float] | np.ndarray) -> None:
+        """Poses the head: pitch, roll and yaw about x, y and z."""
+        self.angles_degrees = np.array(angles_degrees)
+        self.rotation = rotation_matrix(self.angles_degrees)
 
     def parameters(self) -> dict[str, object]:
         """What was drawn, as plain values."""
@@ -162,6 +167,17 @@ class Tissues:
     scalp: np.ndarray
     deep_grey: np.ndarray
     depth_mm: np.ndarray
+
+    def with_fluid(self, share: np.ndarray) -> "Tissues":
+        """With CSF in the place of that share (voxel,) of the tissue."""
+        keep = 1.0 - share
+        return dataclasses.replace(
+            self,
+            grey=self.grey * keep,
+            white=self.white * keep,
+            deep_grey=self.deep_grey * keep,
+            csf=self.csf + share * (self.grey + self.white),
+        )
 
 
 def hull_depth(points: np.ndarray) -> np.ndarray:

@@ -37,10 +37,10 @@ def write_cohort(
 
     Args:
       root: must not exist or be empty; its parents are made.
-      preset: `acute`, `chronic` or `tumour`.
+      preset: `acute`, `chronic`, `tumour` or `varied`.
       subjects: number of exams; exam i is the same whatever their number.
       seed: of the cohort.
-      size: rows and columns.
+      size: rows and columns; 0 = the preset's own number.
       slices: 0 or None = the preset's own number.
       split_fractions: train, validation, test, by subject; with three subjects or more none is empty.
       progress: called after each exam.
@@ -159,7 +159,8 @@ def _split_counts(subjects: int, fractions: Sequence[float]) -> list[int]:
 def disk_need_bytes(preset: str, subjects: int, size: int, slices: int | None) -> int:
     """Bytes that a cohort takes, a little more than measured: series of noise hardly compress."""
     protocol = PRESETS[preset]
-    voxels = size * size * (slices or protocol.slices[1])
+    side = size or protocol.matrix
+    voxels = side * side * (slices or protocol.slices[1])
     return int(subjects * voxels * (1.7 * np.mean(protocol.frames) + 12.0)) + 1_000_000
 
 
@@ -170,7 +171,7 @@ def write_exam(folder: pathlib.Path, subject: str, phantom: Phantom) -> None:
     sidecar = {
         "RepetitionTime": phantom.frame_seconds,
         "EchoTime": phantom.echo_seconds,
-        "MagneticFieldStrength": 3.0,
+        "MagneticFieldStrength": phantom.field_tesla,
         "Manufacturer": "dscgan_jax phantom",
     }
     nifti.write_volume(

@@ -33,6 +33,7 @@ from dscgan_jax.phantom.physiology import (
     healthy_supply,
 )
 from dscgan_jax.phantom.tumour import PURE_TUMOUR, T1_DOMINATES, T2STAR_DOMINATES, Tumour, TumourRange
+from dscgan_jax.phantom.varied import VARIED_DISEASES, Hole, Variation
 from dscgan_jax.phantom.vessels import Artery, arteries_of, blood_shares
 
 PHANTOM_VERSION = "1.1"  # part of every fingerprint: raise it when the same seed gives other exams
@@ -62,6 +63,9 @@ class Preset:
       disease: what is drawn.
       truncated_share: share of subjects whose exam ends too early.
       tumour: what is drawn of it; None: there is none.
+      matrix: rows and columns.
+      field_tesla: of the scanner.
+      varied: whether each exam draws its own protocol (`varied.py`); the others here are then nominal.
     """
 
     frame_seconds: float
@@ -75,6 +79,9 @@ class Preset:
     disease: DiseaseRange
     truncated_share: float = 0.08
     tumour: TumourRange | None = None
+    matrix: int = 128
+    field_tesla: float = 3.0
+    varied: bool = False
 
 
 PRESETS: dict[str, Preset] = {
@@ -114,6 +121,19 @@ PRESETS: dict[str, Preset] = {
         truncated_share=0.0,
         tumour=TumourRange(),
     ),
+    # Every exam draws its own (`varied.RANGES`): nominal values, from which the room on disk is reckoned.
+    "varied": Preset(
+        frame_seconds=1.6,
+        echo_seconds=0.035,
+        field_of_view_mm=230.0,
+        slice_mm=5.0,
+        slices=(1, 40),
+        frames=(30, 130),
+        arrival_frames=(3.2, 50.0),
+        grey_drop=(0.15, 0.50),
+        disease=VARIED_DISEASES["acute"],
+        varied=True,
+    ),
 }
 
 
@@ -145,6 +165,7 @@ class Phantom:
       shares: grey, white, csf, sinus, artery: (x, y, z) float32, share of each voxel.
       motion: pose of each frame.
       truth: every drawn number, plain values.
+      field_tesla: of the scanner.
       leakage: (x, y, z) uint8, tumour whose vessels leak: 1 = T1 dominates in the last frames (K2 above 0), 2 = T2*
         does (K2 below 0); None without a tumour.
     """
@@ -161,6 +182,7 @@ class Phantom:
     shares: dict[str, np.ndarray]
     motion: Motion
     truth: dict[str, Any]
+    field_tesla: float = 3.0
     leakage: np.ndarray | None = None
 
 
@@ -176,11 +198,11 @@ def draw_phantom(
     """Draws one exam.
 
     Args:
-      preset: `acute`, `chronic` or `tumour`.
+      preset: `acute`, `chronic`, `tumour` or `varied`.
       seed: of everything; a cohort gives (cohort's seed, subject's number).
-      size: rows and columns; the field of view stays the preset's.
+      size: rows and columns; 0: the preset's own number. The field of view stays the preset's.
       slices: 0 or None: the preset's own number. Fewer slices become thicker, up to 8 mm, and are placed between the
-        basal ganglia and the centrum semiovale.
+        basal ganglia and the centrum semiovale; those of `varied` keep their thickness, and lie anywhere in the brain.
       imperfections: which of them the exam has; `acquisition.IDEAL` is pure kinetics.
       bolus: width and tail of the first pass; None: as the preset draws them.
 
@@ -193,19 +215,24 @@ def draw_phantom(
         raise InputError(f"phantom preset {preset!r} is unknown; known are {', '.join(PRESETS)}.")
     if np.min(seed) < 0:
         raise InputError(f"phantom seed {seed}: expected a number of at least 0.")
-    if size < SMALLEST_SIZE or (slices is not None and slices < 0):
+    if 0 < size < SMALLEST_SIZE or size < 0 or (slices is not None and slices < 0):
         raise InputError(
             f"phantom size {size}, slices {slices}: expected at least {SMALLEST_SIZE} pixels and 1 slice (0 = preset)."
         )
     protocol = PRESETS[preset]
     # The preset is part of the seed: both cohorts of one seed consist of different people.
-    streams = np.random.SeedSequence([*np.atleast_1d(seed).tolist(), 1 + list(PRESETS).index(preset)]).spawn(9)
-    subject = _draw_subject(protocol, streams, imperfections, bolus)
-    body = _draw_body(subject, _grid(protocol, subject.own_slices, size, slices))
+    streams = np.random.SeedSequence([*np.atleast_1d(seed).tolist(), 1 + list(PRESETS).index(preset)]).spawn(11)
+    variation = Variation(np.random.default_rng(streams[9])) if protocol.varied else None
+    if variation is not None:
+        protocol = dataclasses.replace(protocol, **variation.protocol())
+        bolus = bolus or Bolus(variation.drawn["arterial_width_seconds"], variation.drawn["arterial_tail"])
+    size = size or protocol.matrix
+    subject = _draw_subject(protocol, streams, imperfections, bolus, variation)
+    body = _draw_body(subject, _grid(protocol, subject.own_slices, size, slices, variation))
     tissue = _perfuse(subject, body, protocol.echo_seconds)
     series, steady = _draw_signal(subject, body, tissue, protocol.echo_seconds, imperfections)
     if subject.motion.moved:
-        acquisition.move_frames(series, body.grid.affine(), subject.motion.transforms())
+        acquisition.move_frames(series, body.grid.affine(), subject.motion.transforms(), repeat_ends=protocol.varied)
 
     mask = body.volume(body.in_brain, tissue.in_mask, bool)
     maps = {name: body.volume(body.in_brain, np.where(tissue.in_mask, value, 0)) for name, value in tissue.maps.items()}
@@ -215,6 +242,9 @@ def draw_phantom(
     brain_signal = float((steady * bias)[mask].mean()) if mask.any() else subject.scanner.gain
     sigma = brain_signal / subject.scanner.signal_to_noise if imperfections.noise else 0.0
     series = acquisition.measure(series, bias, sigma, streams[7], imperfections.rounding)
+    if variation is not None and variation.stripped:
+        kept = np.flatnonzero(hull_depth(body.points) > variation.stripped_mm)
+        series[~body.volume(body.in_head[kept], np.True_, bool)] = 0
 
     truth: dict[str, Any] = {
         "phantom_version": PHANTOM_VERSION,
@@ -232,12 +262,15 @@ def draw_phantom(
         "brain_signal": brain_signal,
         "lesion": _lesion_record(maps["tmax"], lesion, mask, body.grid),
         "arterial": dataclasses.asdict(subject.arterial),
-        "disease": subject.disease.parameters(),
+        "disease": subject.diseases[0].parameters(),
         "healthy": subject.healthy.parameters(),
         "anatomy": subject.head.parameters(),
         "scanner": subject.scanner.parameters(),
         "motion": subject.motion.record(),
     }
+    if variation is not None:
+        truth["more_diseases"] = [disease.parameters() for disease in subject.diseases[1:]]
+        truth["varied"] = variation.parameters()
     leakage = None
     if subject.tumour is not None:
         leakage = body.volume(body.in_brain, np.where(tissue.in_mask, tissue.leakage, 0), np.uint8)
@@ -256,6 +289,7 @@ def draw_phantom(
         shares=_share_maps(body),
         motion=subject.motion,
         truth=truth,
+        field_tesla=protocol.field_tesla,
         leakage=leakage,
     )
 
@@ -270,7 +304,8 @@ class _Subject:
     head: Head
     healthy: Healthy
     territories: Territories
-    disease: Disease
+    diseases: tuple[Disease, ...]
+    hole: Hole | None
     tumour: Tumour | None
     scanner: Scanner
     motion: Motion
@@ -319,23 +354,33 @@ class _Tissue:
 
 
 def _draw_subject(
-    protocol: Preset, streams: list[np.random.SeedSequence], imperfections: Imperfections, bolus: Bolus | None
+    protocol: Preset,
+    streams: list[np.random.SeedSequence],
+    imperfections: Imperfections,
+    bolus: Bolus | None,
+    variation: Variation | None,
 ) -> _Subject:
     """One person and one acquisition from streams of random numbers; the eighth is that of the noise."""
     rng = [np.random.default_rng(stream) for stream in streams]  # one each: a change in one leaves the others alone
-    head, healthy = Head(rng[0]), Healthy(rng[1])
+    head, healthy, scanner = Head(rng[0]), Healthy(rng[1]), Scanner(rng[5])
+    diseases, hole, draw_motion = [Disease(rng[3], protocol.disease)], None, acquisition.draw_motion
+    if variation is not None:
+        variation.alter(head, healthy, scanner)
+        diseases += variation.more_diseases(diseases[0], rng[10])
+        hole, draw_motion = variation.hole, variation.motion
     seconds, arterial, truncated = _draw_timing(rng[4], protocol, healthy, bolus)
     return _Subject(
         head=head,
         healthy=healthy,
         territories=Territories(rng[2]),
-        disease=Disease(rng[3], protocol.disease),
+        diseases=tuple(diseases),
+        hole=hole,
         tumour=Tumour(rng[8], protocol.tumour) if protocol.tumour else None,
-        scanner=Scanner(rng[5]),
-        motion=acquisition.draw_motion(rng[6], len(seconds), imperfections.motion),
+        scanner=scanner,
+        motion=draw_motion(rng[6], len(seconds), imperfections.motion),
         arterial=arterial,
         seconds=seconds,
-        truncated=truncated,
+        truncated=truncated or (variation is not None and variation.truncated),
         own_slices=int(rng[0].integers(protocol.slices[0], protocol.slices[1] + 1)),
     )
 
@@ -346,6 +391,8 @@ def _draw_body(subject: _Subject, grid: Grid) -> _Body:
     everywhere = subject.head.from_scanner(world, grid)
     in_head = np.flatnonzero(hull_depth(everywhere) > -20.0)
     tissues = tissues_of(subject.head, everywhere[in_head], grid.blur_mm())
+    if subject.hole is not None:
+        tissues = tissues.with_fluid(subject.hole.share(everywhere[in_head], grid.blur_mm()))
     arteries = arteries_of(subject.head)
     return _Body(
         grid=grid,
@@ -364,7 +411,9 @@ def _perfuse(subject: _Subject, body: _Body, echo_seconds: float) -> _Tissue:
     points = body.points[body.brain]
     margins = subject.territories.margins(points)
     normal = healthy_supply(subject.healthy, margins, points)
-    supply = diseased_supply(normal, subject.disease, subject.disease.severity(margins, points), points)
+    supply = normal
+    for disease in subject.diseases:
+        supply = diseased_supply(supply, disease, disease.severity(margins, points), points)
     shares = np.stack([body.tissues.grey, body.tissues.white], axis=1)[body.brain]
     tumour_share = np.zeros(len(points))
     if subject.tumour is not None:
@@ -434,9 +483,12 @@ def _draw_timing(
     return seconds, arterial_of(height), bool(truncated)
 
 
-def _grid(protocol: Preset, own_slices: int, size: int, slices: int | None) -> Grid:
+def _grid(protocol: Preset, own_slices: int, size: int, slices: int | None, variation: Variation | None) -> Grid:
     """The preset's own slices, or fewer and thicker ones."""
     count = slices or own_slices
+    if variation is not None:
+        pixel = protocol.field_of_view_mm / size
+        return Grid((size, size, count), (pixel, pixel, protocol.slice_mm), variation.centre_mm(count))
     thickness = float(np.clip(80.0 / count, protocol.slice_mm, 8.0))
     height = min(13.0 + 0.25 * (125.0 - count * thickness), 22.0)  # fewer slices: from the basal ganglia upwards
     pixel = protocol.field_of_view_mm / size
@@ -463,7 +515,7 @@ def _draw_signal(
     steady = np.zeros(len(series), np.float32)
     steady[body.in_head] = baseline
 
-    delay, dispersion = _arterial_supply(body.arteries, subject.disease, healthy)
+    delay, dispersion = _arterial_supply(body.arteries, subject.diseases, healthy)
     blood_curves = kinetics.arterial_concentration(subject.arterial, delay, dispersion, seconds)
     pulse = np.ones(len(seconds))
     if imperfections.pulsation:
@@ -508,18 +560,21 @@ def _blood_delta_r2star(concentration: np.ndarray) -> np.ndarray:
     return kinetics.delta_r2star_of(concentration * (1.0 + BLOOD_CURVATURE * concentration), kinetics.BLOOD_RELAXIVITY)
 
 
-def _arterial_supply(arteries: list[Artery], disease: Disease, healthy: Healthy) -> tuple[np.ndarray, np.ndarray]:
+def _arterial_supply(
+    arteries: list[Artery], diseases: Sequence[Disease], healthy: Healthy
+) -> tuple[np.ndarray, np.ndarray]:
     """Delay and dispersion of each artery, s; behind an occlusion blood arrives late, through collaterals."""
     delay = np.array([artery.delay_seconds for artery in arteries])
     dispersion = np.full(
         len(arteries), 0.05
     )  # the reference itself has none; a little keeps the transport function defined
     dispersion[delay > 0] = 0.5 * healthy.dispersion
-    supplied = TERRITORY_OF.get(disease.vessel)
-    for number, artery in enumerate(arteries):
-        if supplied and artery.side == disease.side and artery.downstream_of.startswith(supplied):
-            delay[number] += 0.6 * disease.delay
-            dispersion[number] = max(dispersion[number], 0.7 * disease.dispersion)
+    for disease in diseases:
+        supplied = TERRITORY_OF.get(disease.vessel)
+        for number, artery in enumerate(arteries):
+            if supplied and artery.side == disease.side and artery.downstream_of.startswith(supplied):
+                delay[number] += 0.6 * disease.delay
+                dispersion[number] = max(dispersion[number], 0.7 * disease.dispersion)
     return delay, dispersion
 
 

@@ -11,9 +11,16 @@ from dscgan_jax.phantom.anatomy import SmoothField
 
 WATERSHED_MM = 9.0
 # What a vessel supplies, as a key of `Territories.margins`; a distal branch supplies a part of the MCA's.
-TERRITORY_OF = {"m1": "mca", "m2_front": "mca_front", "m2_back": "mca_back", "aca": "aca", "pca": "pca"}
+TERRITORY_OF = {
+    "m1": "mca",
+    "m2_front": "mca_front",
+    "m2_back": "mca_back",
+    "aca": "aca",
+    "pca": "pca",
+    "cerebellar": "posterior",
+}
 # Small territories are shallow: their lesions deepen faster.
-RAMP_SHARE = {"m1": 1.0, "m2_front": 0.65, "m2_back": 0.6, "branch": 0.7, "aca": 0.5, "pca": 0.6}
+RAMP_SHARE = {"m1": 1.0, "m2_front": 0.65, "m2_back": 0.6, "branch": 0.7, "aca": 0.5, "pca": 0.6, "cerebellar": 0.5}
 
 
 class Healthy:
@@ -188,6 +195,11 @@ class Disease:
         self.branch_radius_mm = float(rng.uniform(26.0, 42.0))
         self.deep_spared = bool(rng.random() < 0.4)  # occlusion beyond the branches to the basal ganglia
         self.patches, self.core_patches = SmoothField(rng, 38.0), SmoothField(rng, 26.0)
+
+    @property
+    def territory(self) -> str:
+        """The large artery's: mca, aca, pca or posterior."""
+        return TERRITORY_OF.get(self.vessel, "mca").partition("_")[0]
 
     def parameters(self) -> dict[str, object]:
         """The drawn numbers."""

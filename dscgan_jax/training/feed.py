@@ -1,15 +1,25 @@
 """Where training batches come from: the device, the host's memory, or the disk."""
 
+import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import grain.python as grain
 import jax
 import ml_collections
+import numpy as np
 
 from dscgan_jax.data import batches
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.errors import InputError
+from dscgan_jax.phantom.drawn import Drawing, DrawnExams
 from dscgan_jax.training import resident, sharding
+
+# Slices that are trained on for each exam that is drawn beside the run. Fewer, and a machine of two cores would draw
+# most of its time; an exam is trained on again later, so each slice is seen more often in the end.
+SLICES_PER_DRAWN_EXAM = 24
+DRAWN_FIRST = 32  # exams that the first batches choose from
 
 
 def data_feed(
@@ -33,6 +43,8 @@ def data_feed(
     Raises:
       InputError: the slices shall be on the device, which has no room for them.
     """
+    if config.phantom.drawn_beside:
+        return _drawn_feed(config, mesh, start, tell)
     order = {"batch_size": config.train.batch_size, "seed": config.seed, "start_step": start}
     if fits_on_device(config, builder, mesh, step_bytes):
         where = "on the device" if mesh.size == 1 else "on each device"
@@ -56,6 +68,45 @@ def data_feed(
             f"({batches.training_bytes(builder) / 2**20:,.1f} MiB)"
         )
     return feed
+
+
+def _drawn_feed(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, start: int, tell: Callable[[str], None]
+) -> Iterator[Batch]:
+    """Batches of exams that are drawn beside the run; which ones, the seed and the step's number say."""
+    drawing, count = Drawing.from_config(config), int(config.phantom.drawn_beside)
+    folder = drawing.folder(config.data.cache_dir)
+    drawn = DrawnExams(drawing, folder, int(config.phantom.subjects), count)  # those before are of the cohort
+    order = DrawnOrder(config.seed, count, config.train.batch_size, jax.process_index(), jax.process_count())
+    if jax.process_index() == 0:
+        tell(f"training slices: of {count} exams, drawn into {folder} while the run goes on")
+    batch_of = grain.MapDataset.range(start, sys.maxsize).map(
+        lambda step: batches.stacked(drawn.slice_of(position, chance) for position, chance in order(step))
+    )
+    n_threads = config.data.read_threads
+    ahead = grain.ReadOptions(num_threads=n_threads, prefetch_buffer_size=n_threads)
+    placed = (sharding.place_batch(batch, mesh) for batch in batch_of.to_iter_dataset(ahead))
+    return one_ahead(next(placed), placed)
+
+
+class DrawnOrder:
+    """Which drawn exams a process takes in a step: any of those that may be there by then, evenly."""
+
+    def __init__(self, seed: int, count: int, batch_size: int, process_index: int = 0, process_count: int = 1):
+        self._seed, self._count, self._batch_size = seed, count, batch_size
+        share = batch_size // process_count
+        self._rows = slice(process_index * share, (process_index + 1) * share)
+
+    def there(self, step: int) -> int:
+        """How many exams the batch of a step chooses from."""
+        grown = math.ceil(step * self._batch_size / SLICES_PER_DRAWN_EXAM)
+        return min(DRAWN_FIRST + grown, self._count)
+
+    def __call__(self, step: int) -> list[tuple[int, float]]:
+        """Position of the exam, and a number in 0..1 that says which of its slices."""
+        rng = np.random.default_rng((self._seed, 4211, step))
+        positions, chances = rng.integers(self.there(step), size=self._batch_size), rng.random(self._batch_size)
+        return [(int(one), float(other)) for one, other in zip(positions[self._rows], chances[self._rows], strict=True)]
 
 
 def fits_on_device(config: ml_collections.ConfigDict, builder: Any, mesh: jax.sharding.Mesh, step_bytes: int) -> bool:

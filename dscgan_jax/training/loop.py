@@ -205,7 +205,10 @@ class _Outputs:
         with out_of_memory_named(self._run.config):
             values = {name: float(value) for name, value in jax.device_get(scalars).items()}
         check_finite(values, step)
-        self._bar.set_postfix(L1=f"{values['loss_l1']:.3f}", D=f"{values['loss_d']:.3f}", refresh=False)
+        shown = {"L1": "loss_l1", "D": "loss_d"}  # without an adversarial term there is no D
+        self._bar.set_postfix(
+            {short: f"{values[name]:.3f}" for short, name in shown.items() if name in values}, refresh=False
+        )
         return values
 
     def _checkpoint(self, step: int, current: state.GanState) -> None:
@@ -223,8 +226,10 @@ class _Outputs:
 
 def rough_hours(config: ml_collections.ConfigDict, n_slices: int) -> float:
     """Expected hours of a run on this machine: counted operations of a step over the rate of a matrix product."""
-    count = flops.counted_flops(config.model, config.data.frames, config.data.size, len(config.target))
-    operations = settings.total_steps(config, n_slices) * config.train.batch_size * count.training
+    size = config.train.crop or config.data.size
+    count = flops.counted_flops(config.model, config.data.frames, size, len(config.target))
+    of_slice = 3 * count.generator if config.loss.objective == "l1" else count.training  # forward and backward
+    operations = settings.total_steps(config, n_slices) * config.train.batch_size * of_slice
     product = jax.jit(jnp.matmul)
     matrix = jnp.ones((1024, 1024))
     product(matrix, matrix).block_until_ready()

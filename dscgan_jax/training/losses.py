@@ -8,7 +8,7 @@ from dscgan_jax.settings import CHOICES
 
 Array = jax.Array
 
-OBJECTIVES = CHOICES["loss.objective"]
+ADVERSARIAL = tuple(name for name in CHOICES["loss.objective"] if name != "l1")
 
 
 def adversarial(logits: Array, real: bool, objective: str) -> Array:
@@ -26,7 +26,7 @@ def adversarial(logits: Array, real: bool, objective: str) -> Array:
     if objective == "published":
         logits = jax.nn.sigmoid(logits)
     elif objective != "logits":
-        raise InputError(f"config.loss.objective is {objective!r}; it must be one of {', '.join(OBJECTIVES)}.")
+        raise InputError(f"config.loss.objective is {objective!r}; it must be one of {', '.join(ADVERSARIAL)}.")
     return jax.nn.softplus(-logits if real else logits).mean(axis=(1, 2, 3))
 
 
@@ -35,13 +35,14 @@ def accuracy(logits: Array, real: bool) -> Array:
     return ((logits > 0) == real).mean(axis=(1, 2, 3))
 
 
-def abs_error_and_count(fake: Array, target: Array, has_map: Array) -> tuple[Array, Array]:
+def abs_error_and_count(fake: Array, target: Array, has_map: Array, weight: Array | None = None) -> tuple[Array, Array]:
     """Absolute error where there is something to compare with, background included.
 
     Args:
       fake: (slice, row, col, map), scaled.
       target: likewise; a missing one may hold anything, NaN included.
       has_map: (slice, map), bool.
+      weight: (slice, row, col), how much a pixel counts; None: all count alike.
 
     Returns:
       sum of |fake - target| and number of compared values, (slice,) each. The L1 loss is one sum over the other.
@@ -49,14 +50,21 @@ def abs_error_and_count(fake: Array, target: Array, has_map: Array) -> tuple[Arr
     present = jnp.broadcast_to(has_map[:, None, None, :], fake.shape)
     # The target is cleaned, not the error: a NaN under `where` would still reach the gradient.
     error = jnp.abs(fake - jnp.where(present, target, 0.0))
-    return jnp.where(present, error, 0.0).sum(axis=(1, 2, 3)), present.sum(axis=(1, 2, 3))
+    counts = present if weight is None else jnp.where(present, weight[..., None], 0.0)
+    return jnp.where(present, error * counts, 0.0).sum(axis=(1, 2, 3)), counts.sum(axis=(1, 2, 3))
 
 
-def l1(fake: Array, target: Array, has_map: Array, expected_count: Array | None = None) -> Array:
+def l1(
+    fake: Array,
+    target: Array,
+    has_map: Array,
+    expected_count: Array | None = None,
+    weight: Array | None = None,
+) -> Array:
     """Mean absolute error over all values present in the batch; 0 for a batch without any. Shapes as above.
 
     `expected_count`, for a part of a batch, is what to divide by: the whole batch's count over the number of parts, so
     that the mean over the parts is the batch's.
     """
-    error, count = abs_error_and_count(fake, target, has_map)
+    error, count = abs_error_and_count(fake, target, has_map, weight)
     return error.sum() / jnp.maximum(count.sum() if expected_count is None else expected_count, 1)

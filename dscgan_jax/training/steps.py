@@ -13,7 +13,7 @@ from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.maps import map_indices
 from dscgan_jax.models.networks import Networks, Variables
-from dscgan_jax.training import losses, sharding
+from dscgan_jax.training import augment, losses, sharding
 from dscgan_jax.training.inference import compiler_options
 from dscgan_jax.training.state import GanState, Optimisers
 
@@ -35,15 +35,16 @@ def jitted_step(
 
     The one program that trains and that is measured; the state and the scalars are on every device of the mesh.
     """
-    step = functools.partial(
-        train_step,
-        networks=networks,
-        optimisers=optimisers,
-        scaling=scaling,
-        objective=config.loss.objective,
-        l1_weight=config.loss.l1_weight,
-        accumulate=config.train.accumulate,
-    )
+    loss, train = config.loss, config.train
+    common = {"networks": networks, "optimisers": optimisers, "scaling": scaling, "accumulate": train.accumulate}
+    of_l1, of_gan = {"outside_weight": loss.outside_weight}, {"objective": loss.objective, "l1_weight": loss.l1_weight}
+    if loss.objective == "l1":
+        step = functools.partial(l1_step, **common, **of_l1)
+    else:
+        step = functools.partial(train_step, **common, **of_gan)
+    changes = {"seed": config.seed, "frame_seconds": config.data.frame_seconds, "crop": train.crop}
+    if train.augment:
+        step = functools.partial(augmented_step, step=step, **changes)
     return jax.jit(step, donate_argnums=0, out_shardings=sharding.replicated(mesh), compiler_options=compiler_options())
 
 
@@ -73,6 +74,66 @@ def train_step(
         l1_weight=l1_weight,
         accumulate=accumulate,
     )
+
+
+def augmented_step(
+    state: GanState,
+    batch: Batch,
+    *,
+    step: Callable[[GanState, Batch], tuple[GanState, Scalars]],
+    seed: int,
+    frame_seconds: float,
+    crop: int,
+) -> tuple[GanState, Scalars]:
+    """A step on an augmented batch (`augment`); what is done to it follows from the seed and the step's number."""
+    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.step)
+    return step(state, augment.augmented(batch, key, frame_seconds=frame_seconds, crop=crop))
+
+
+def l1_step(
+    state: GanState,
+    batch: Batch,
+    *,
+    networks: Networks,
+    optimisers: Optimisers,
+    scaling: Scaling,
+    outside_weight: float,
+    accumulate: int = 1,
+) -> tuple[GanState, Scalars]:
+    """One update of the generator alone, from the L1 loss, in which a pixel outside the brain's mask counts less.
+
+    Args:
+      state: before the step; its discriminator stays as it is.
+      batch: of the training.
+      networks: their structure, static.
+      optimisers: static.
+      scaling: of series and maps.
+      outside_weight: how much a pixel outside the mask counts, one within it counting 1.
+      accumulate: parts that the batch is taken in, as in `gan_step_and_gradients`.
+
+    Returns:
+      the state after the step; scalars `loss_g`, `loss_l1`, which are the same.
+    """
+    present = batch.has_map[:, jnp.array(map_indices(scaling.targets))]
+    weight = jnp.where(batch.mask, 1.0, outside_weight)
+    whole = (scaling.scaled_series(batch), scaling.scaled_maps(batch.maps), present, weight)
+    count = (present.sum(axis=1) * weight.sum(axis=(1, 2))).sum() / accumulate  # of a part, on average
+
+    def improve(stats: Variables, part: Any) -> tuple[Variables, Any]:
+        series, target, has_map, counts = part
+
+        def loss(params: Any) -> tuple[Array, Variables]:
+            fake, after = networks.generate({"params": params, "stats": stats}, series, "train")
+            return losses.l1(fake, target, has_map, count, counts), after
+
+        (value, after), gradient = jax.value_and_grad(loss, has_aux=True)(state.generator["params"])
+        return after, (gradient, {"loss_g": value, "loss_l1": value})
+
+    stats, (gradient, scalars) = _over_parts(improve, state.generator["stats"], whole, accumulate)
+    updates, opt_g = optimisers.generator.update(gradient, state.opt_g, state.generator["params"])
+    params = optax.apply_updates(state.generator["params"], updates)
+    state = state.replace(step=state.step + 1, opt_g=opt_g, generator={"params": params, "stats": stats})
+    return state, scalars
 
 
 def gan_step(
@@ -126,7 +187,7 @@ def gan_step_and_gradients(
       has_map: (slice, target), bool.
       networks: their structure, static.
       optimisers: static.
-      objective: of `losses.OBJECTIVES`.
+      objective: of `losses.ADVERSARIAL`.
       l1_weight: lambda.
       accumulate: parts that the batch is taken in, one after the other, to save memory. The gradients are the mean
         over the parts, batch norms see one part at a time, and the generator runs twice: before the discriminator's
@@ -170,7 +231,7 @@ def gan_step_and_gradients(
     return state, scalars | more, (gradient_g, gradient_d)
 
 
-def _over_parts(work: Callable[[Any, Part], tuple[Any, Any]], stats: Any, batch: Part, n_parts: int) -> tuple[Any, Any]:
+def _over_parts(work: Callable[[Any, Any], tuple[Any, Any]], stats: Any, batch: Any, n_parts: int) -> tuple[Any, Any]:
     """`work` on one part of the batch after the other, each with the statistics that the one before it left.
 
     Returns:

@@ -270,6 +270,29 @@ def test_a_lead_longer_than_the_scan_before_the_bolus_repeats_the_first_steady_f
     np.testing.assert_array_equal(prepared.dsc[:, 0], prepared.dsc[:, 10])
 
 
+def test_ttp_on_the_network_grid_counts_from_the_first_network_frame():
+    exam = _exam(arrival=30.0)
+    acquired = prepare(exam, SAME)
+    moved = prepare(exam, dataclasses.replace(SAME, time_mode="seconds", frame_seconds=1.0, lead_seconds=9.0))
+    assert acquired.first_seconds == 0.0 and moved.first_seconds > 5.0
+    ttp, inside = MAP_NAMES.index("ttp"), acquired.maps[..., MAP_NAMES.index("ttp")] != 0
+    np.testing.assert_allclose(
+        moved.maps[..., ttp][inside], acquired.maps[..., ttp][inside] - moved.first_seconds, rtol=1e-6
+    )
+    assert (moved.maps[..., ttp][~inside] == 0).all()
+    np.testing.assert_array_equal(np.delete(moved.maps, ttp, axis=-1), np.delete(acquired.maps, ttp, axis=-1))
+
+
+def test_motion_is_looked_for_unless_nobody_asks(monkeypatch):
+    exam = _exam()
+    looked = []
+    monkeypatch.setattr(preparation, "with_motion_finding", lambda one: looked.append(one) or one)
+    prepare(exam, SAME)
+    assert looked == [exam]
+    prepare(exam, SAME, look_for_motion=False)
+    assert len(looked) == 1
+
+
 def test_a_brain_lost_between_the_pixels_is_refused():
     mask = np.zeros((16, 16, 3), bool)
     mask[0, 0, 0] = True

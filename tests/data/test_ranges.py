@@ -33,6 +33,20 @@ def test_the_measured_signal_is_the_one_the_device_computes(built, signal):
     )
 
 
+def test_the_median_ttp_counts_from_the_first_acquired_frame_though_the_range_does_not(tmp_path):
+    write_fake_exam(tmp_path, shape=(24, 24, 3))
+    exam = exams.load_exam(layouts.find_subjects(tmp_path, "bids")[0])
+    gathered = []
+    for lead in (0.0, 6.0):
+        settings = preparation.PreparationSettings(24, 0, 64, "seconds", 1.5, "keep", lead_seconds=lead)
+        gatherer = RangeGatherer(1)
+        gatherer.add(preparation.prepare(exam, settings))
+        gathered.append(gatherer.metadata())
+    plain, moved = gathered
+    assert moved["medians"]["ttp"] == pytest.approx(plain["medians"]["ttp"], abs=1e-4)
+    assert moved["ranges"]["percentile"]["ttp"][1] < plain["ranges"]["percentile"]["ttp"][1] - 1.0
+
+
 def test_a_large_cohort_is_sampled_and_the_sample_is_close(monkeypatch, tmp_path):
     monkeypatch.setattr("dscgan_jax.data.ranges.SAMPLES", 6000)
     write_fake_exam(tmp_path, shape=(24, 24, 3))

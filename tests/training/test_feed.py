@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from exams import config_of, write_fake_cohort, write_fake_exam
 
+from dscgan_jax.configs import physics
 from dscgan_jax.data import dataset
 from dscgan_jax.data.batches import train_batches
 from dscgan_jax.errors import InputError
@@ -78,3 +79,41 @@ def test_the_next_batch_is_on_its_way_before_one_leaves():
     ahead = feed.one_ahead(next(placed), placed)
     assert next(ahead) == 0 and sent == [0, 1]
     assert list(ahead) == [1, 2, 3]
+
+
+def test_drawn_exams_come_in_an_order_that_seed_and_step_fix_from_as_many_as_may_be_there():
+    order = feed.DrawnOrder(3, 500, 8)
+    assert order(17) == feed.DrawnOrder(3, 500, 8)(17) != order(18)
+    assert order(17) != feed.DrawnOrder(4, 500, 8)(17)
+    for step in (0, 100, 5000):
+        positions = [position for position, _ in order(step)]
+        assert len(positions) == 8 and max(positions) < order.there(step)
+        assert all(0 <= chance < 1 for _, chance in order(step))
+    assert order.there(0) == feed.DRAWN_FIRST and order.there(10**6) == 500
+    assert order.there(300) == feed.DRAWN_FIRST + 300 * 8 // feed.SLICES_PER_DRAWN_EXAM
+
+
+def test_processes_share_a_batch_of_drawn_exams():
+    shares = [feed.DrawnOrder(3, 500, 8, rank, 2)(40) for rank in range(2)]
+    assert shares[0] + shares[1] == feed.DrawnOrder(3, 500, 8)(40)
+
+
+def test_a_feed_of_drawn_exams_goes_on_where_it_was(tmp_path):
+    config = physics.get_config("demo")
+    config.update_from_flattened_dict(
+        {
+            "data.cache_dir": str(tmp_path),
+            "data.size": 16,
+            "phantom.size": 32,
+            "phantom.slices": 1,
+            "phantom.drawn_beside": 2,
+            "train.batch_size": 2,
+        }
+    )
+    mesh, told = sharding.data_mesh(), []
+    if mesh.size > 2:
+        config.train.batch_size = mesh.size
+    whole = list(itertools.islice(feed.data_feed(config, None, mesh, 0, tell=told.append), 3))
+    later = next(feed.data_feed(config, None, mesh, 2))
+    jax.tree.map(np.testing.assert_array_equal, later, whole[2])
+    assert "of 2 exams, drawn into" in told[0]

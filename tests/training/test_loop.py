@@ -15,7 +15,7 @@ import pytest
 import runs
 
 from dscgan_jax.app.prepare import prepare
-from dscgan_jax.configs import temp_tmax
+from dscgan_jax.configs import physics, temp_tmax
 from dscgan_jax.errors import InputError
 from dscgan_jax.models import networks
 from dscgan_jax.phantom import cohort
@@ -251,3 +251,36 @@ def test_a_step_that_needs_more_memory_than_the_machine_has_is_refused_before_it
 def test_rough_hours_follow_the_number_of_steps(exams, cache):
     short, long = config_of(exams, cache, **{"train.steps": 10}), config_of(exams, cache, **{"train.steps": 100_000})
     assert 0 < loop.rough_hours(short, 6) < loop.rough_hours(long, 6)
+
+
+def test_a_run_on_exams_drawn_beside_it_continues_as_if_never_stopped(cache, tmp_path):
+    def run(workdir, n_steps):
+        config = physics.get_config("demo")
+        config.update_from_flattened_dict(
+            {
+                "data.cache_dir": str(cache),
+                "data.size": 24,
+                "data.split_fractions": (0.5, 0.25, 0.25),
+                "phantom.subjects": 4,
+                "phantom.size": 32,
+                "phantom.slices": 2,
+                "phantom.drawn_beside": 4,
+                "model.width": 4,
+                "model.depth": 2,
+                "train.crop": 16,
+                "train.steps": n_steps,
+                "train.decay": "constant",
+                "train.log_every_steps": 1,
+            }
+        )
+        said = []
+        loop.train(config, tmp_path / workdir, *prepare(config), tell=said.append)
+        return said[-1], (tmp_path / workdir / "metrics.jsonl").read_text()
+
+    said, whole = run("whole", 4)
+    assert "of 4 exams, drawn into" in said
+    run("halves", 2)
+    halves = run("halves", 4)[1]
+    assert [row for row in halves.splitlines() if "loss" in row] == [row for row in whole.splitlines() if "loss" in row]
+    last = json.loads(whole.splitlines()[-1])
+    assert {f"validation_brain_mae_{name}" for name in physics.MAP_NAMES} <= set(last)

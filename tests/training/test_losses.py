@@ -57,3 +57,10 @@ def test_l1_is_the_mean_over_what_is_there():
 def test_l1_of_nothing_is_zero():
     fake = np.ones((1, 2, 2, 1), np.float32)
     assert losses.l1(fake, np.full_like(fake, np.nan), np.array([[False]])) == 0.0
+
+
+def test_a_pixel_counts_as_its_weight_says():
+    fake, target = np.zeros((1, 1, 2, 1), np.float32), np.float32([[[[1.0], [3.0]]]])
+    weight = np.float32([[[1.0, 0.5]]])
+    assert losses.l1(fake, target, np.array([[True]]), weight=weight) == pytest.approx((1 + 1.5) / 1.5)
+    assert losses.l1(fake, target, np.array([[True]]), weight=np.ones_like(weight)) == pytest.approx(2.0)

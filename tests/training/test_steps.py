@@ -274,6 +274,49 @@ def test_a_step_counts_itself_and_reports_every_term():
     assert 0 <= scalars["accuracy_real"] <= 1
 
 
+def test_without_an_adversarial_term_the_discriminator_rests_and_pixels_outside_the_brain_count_less():
+    networks, optimisers, before = tiny()
+    one = batch()
+    one.mask[:, :3] = False
+
+    def after(weight, changed=one, accumulate=1):
+        step = functools.partial(
+            steps.l1_step,
+            networks=networks,
+            optimisers=optimisers,
+            scaling=SCALING,
+            outside_weight=weight,
+            accumulate=accumulate,
+        )
+        return jax.jit(step, compiler_options=FAST)(before, changed)
+
+    state_after, scalars = after(0.0)
+    assert set(scalars) == {"loss_g", "loss_l1"} and int(state_after.step) == 1
+    jax.tree.map(np.testing.assert_array_equal, state_after.discriminator, before.discriminator)
+    assert not np.array_equal(*(jax.tree.leaves(one.generator["params"])[0] for one in (state_after, before)))
+    wrong = batch()
+    wrong.mask[:, :3] = False
+    wrong.maps[:, :3] = 9.0
+    np.testing.assert_allclose(after(0.0, wrong)[1]["loss_l1"], scalars["loss_l1"], rtol=1e-6)
+    assert abs(float(after(1.0, wrong)[1]["loss_l1"]) - float(after(1.0)[1]["loss_l1"])) > 1e-3
+
+
+def test_an_augmented_step_follows_from_seed_and_step():
+    seen = []
+
+    def step(state, batch):
+        seen.append(batch)
+        return state, {}
+
+    before = tiny()[2]
+    for seed, number in ((0, 0), (0, 0), (1, 0), (0, 1)):
+        now = before.replace(step=jnp.int32(number))
+        steps.augmented_step(now, batch(), step=step, seed=seed, frame_seconds=1.25, crop=0)
+    first, again, other_seed, other_step = (np.asarray(one.dsc) for one in seen)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other_seed) and not np.array_equal(first, other_step)
+
+
 def test_a_missing_map_holds_anything_and_changes_nothing():
     one, other = batch(), batch()
     for variant, filler in ((one, np.nan), (other, 7.0)):

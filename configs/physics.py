@@ -1,0 +1,72 @@
+"""The network that the package ships: five maps, learned from simulated exams as varied as the world's alone.
+
+python -m dscgan_jax.main --config=configs/physics.py --workdir=runs/physics            (hours on two CPU cores)
+python -m dscgan_jax.main --config=configs/physics.py:gpu --workdir=runs/physics_gpu    (three times as wide)
+python -m dscgan_jax.main --config=configs/physics.py:demo --workdir=runs/physics_demo  (minutes; to try it)
+
+docs/shipped_network_tried.md says what was tried before, docs/phantom.md what is drawn.
+"""
+
+import ml_collections
+
+from dscgan_jax.configs import default
+from dscgan_jax.maps import MAP_NAMES
+
+VARIANTS = ("gpu", "demo")
+
+
+def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
+    if variant and variant not in VARIANTS:
+        raise ValueError(
+            f"--config=...:{variant}: unknown variant; known are {', '.join(VARIANTS)} (none = two cores)."
+        )
+    config = default.get_config()
+    config.target = MAP_NAMES
+
+    # The cohort gives the ranges and the validation split; what is trained on is drawn while the run goes on.
+    config.phantom.preset = "varied"
+    config.phantom.subjects = 120
+    config.phantom.size = 0
+    config.phantom.slices = 4
+    config.phantom.drawn_beside = 3000
+    config.data.split_fractions = (0.5, 0.4, 0.1)
+
+    config.data.slices = 0
+    config.data.frames = 64
+    config.data.time_mode = "seconds"
+    config.data.frame_seconds = 1.25  # 64 frames cover 80 s: 12 s before the bolus, 68 s after its arrival
+    config.data.lead_seconds = 12.0
+    config.data.non_steady_state = "hold"
+    config.data.signal = "relative"  # needs no echo time, and no gain changes it
+
+    config.model.generator = "light"
+    config.model.width = 32
+    config.model.depth = 4
+    config.model.norm = "instance"  # of the discriminator that this objective leaves idle; the generator has none
+    config.loss.objective = "l1"
+    config.loss.outside_weight = 0.1  # what is predicted there is cut off; a little keeps the rim of the brain calm
+
+    config.train.batch_size = 8
+    config.train.augment = True
+    config.train.crop = 96
+    config.train.learning_rate = 1e-3
+    config.train.beta1 = 0.9
+    config.train.decay = "cosine"
+    config.train.steps = 16_000
+    # Epochs are of the cohort's training split: 60 exams, 240 slices, 30 steps.
+    config.train.checkpoint_every_epochs = 20.0
+    config.train.sample_every_epochs = 200.0
+    config.evaluate.baselines = ("parametric", "osvd")
+
+    if variant == "gpu":
+        config.phantom.drawn_beside = 12_000
+        config.model.width = 96
+        config.train.batch_size = 32
+        config.train.steps = 60_000
+    elif variant == "demo":
+        config.phantom.subjects = 12
+        config.phantom.drawn_beside = 64
+        config.model.width = 16
+        config.train.steps = 300
+        config.train.checkpoint_every_epochs = 20.0
+    return config

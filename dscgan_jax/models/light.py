@@ -1,0 +1,110 @@
+"""A generator for a CPU: each pixel's frames become features by two small matrices, a U-Net of full resolution follows.
+
+It has no norms: what it makes of a slice depends on nothing but that slice, in training as afterwards. Of a pixel it
+takes the mean over time (its *level*) and what differs from it, the latter over its strength in the whole slice: so the
+dose and the echo time, which say nothing of perfusion, change little. What the slice has in common - when the bolus
+comes, how wide it is - reaches each pixel as the mean features of all pixels that show anything (the *context*).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from flax import nnx
+
+from dscgan_jax.models import blocks
+from dscgan_jax.models.padding import AIR, pad_to_depth
+
+Array = jax.Array
+
+WIDENING = (1.0, 1.5, 2.0, 3.0, 4.0)  # channels of each level over the width; the last also of deeper ones
+FRAME_FEATURES = 2  # of a pixel's frames over the width
+FAINTEST = 1e-3  # of the scaled signal's standard deviation over time, which a slice of air has not
+SEEN = 1e-4  # scaled signal above the lowest: a pixel that was set to zero has none in any frame
+
+
+def level_channels(width: int, depth: int) -> tuple[int, ...]:
+    """Channels of full resolution and of each level below it, multiples of four."""
+    return tuple(4 * round(width * WIDENING[min(level, len(WIDENING) - 1)] / 4) for level in range(depth + 1))
+
+
+class Dense(nnx.Module):
+    """A matrix for each pixel, with bias."""
+
+    def __init__(self, n_in: int, n_out: int, *, scheme: str, rng: np.random.Generator | None, kind: str = "temporal"):
+        self.kernel = nnx.Param(blocks.draw_kernel(rng, (n_in, n_out), kind, scheme))
+        self.bias = nnx.Param(blocks.draw_bias(rng, (n_in, n_out), kind, scheme))
+
+    def __call__(self, x: Array) -> Array:
+        """(..., in) -> (..., out)."""
+        y = x @ self.kernel[...].astype(x.dtype)
+        return y + self.bias[...].astype(x.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+class LightGenerator(nnx.Module):
+    """Frames -> features with the slice's context -> U-Net without norms."""
+
+    def __init__(
+        self, frames: int, n_out: int, *, width: int, depth: int, scheme: str, rng: np.random.Generator | None
+    ):
+        channels = level_channels(width, depth)
+        wide = FRAME_FEATURES * channels[0]
+        self.depth = depth
+        self.frames = Dense(frames + 1, wide, scheme=scheme, rng=rng)
+        self.context = Dense(wide, channels[0], scheme=scheme, rng=rng)
+        self.pixel = Dense(wide, channels[0], scheme=scheme, rng=rng)
+        for level, n_channels in enumerate(channels):
+            source = channels[max(level - 1, 0)]
+            setattr(self, f"down{level}", _conv(source, n_channels, scheme, rng))
+            if level:
+                setattr(self, f"narrow{level}", Dense(n_channels, source, scheme=scheme, rng=rng))
+            if level < depth:
+                setattr(self, f"up{level}", _conv(n_channels, n_channels, scheme, rng))
+        self.last = Dense(channels[0], n_out, scheme=scheme, rng=rng, kind="image")
+
+    def __call__(self, series: Array, mode: str, dtype: Any = None) -> Array:
+        """(slice, time, row, col) scaled -> (slice, row, col, map) in (-1, 1); it has no modes.
+
+        `dtype` is that of the layers inside (default: the series').
+        """
+        del mode
+        padded, crop = pad_to_depth(series, self.depth)
+        seen = (padded > AIR + SEEN).any(axis=1)[..., None]  # (slice, row, col, 1)
+        count = jnp.maximum(seen.sum(axis=(1, 2), keepdims=True), 1)
+        level = padded.mean(axis=1, keepdims=True)  # (slice, 1, row, col)
+        change = padded - level
+        strength = jnp.sqrt(jnp.square(change).mean(axis=1, keepdims=True).sum(axis=(2, 3), keepdims=True) / count)
+        x = jnp.concatenate([change / jnp.maximum(strength, FAINTEST), level], axis=1).astype(dtype or series.dtype)
+        x = blocks.leaky_relu(self.frames(rearrange(x, "slice time row col -> slice row col time")))
+        context = jnp.where(seen, blocks.exact(x), 0.0).sum(axis=(1, 2), keepdims=True) / count
+        x = blocks.leaky_relu(self.pixel(x) + self.context(context.astype(x.dtype)))
+        skips = []
+        for level in range(self.depth + 1):
+            x = blocks.leaky_relu(getattr(self, f"down{level}")(_halved(x) if level else x))
+            skips.append(x)
+        x = skips.pop()
+        for level in reversed(range(self.depth)):
+            x = _sum(skips.pop(), _doubled(getattr(self, f"narrow{level + 1}")(x)))
+            x = _sum(x, blocks.leaky_relu(getattr(self, f"up{level}")(x)))
+        return jnp.tanh(crop(self.last(blocks.exact(x))))
+
+
+def _conv(n_in: int, n_out: int, scheme: str, rng: np.random.Generator | None) -> blocks.Conv:
+    return blocks.Conv(n_in, n_out, size=3, stride=1, padding=1, bias=True, scheme=scheme, rng=rng, kind="temporal")
+
+
+def _sum(x: Array, y: Array) -> Array:
+    """Of two values of like spread, with that spread: without norms it would grow from level to level."""
+    return float(np.sqrt(0.5)) * (x + y)
+
+
+def _halved(x: Array) -> Array:
+    """Means of 2 x 2 pixels; as a sum of four parts it is faster on a CPU than a pooling window."""
+    return 0.25 * (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2])
+
+
+def _doubled(x: Array) -> Array:
+    """Each pixel becomes 2 x 2."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)

@@ -1,0 +1,203 @@
+"""Phantom exams that are drawn, and prepared, by processes of their own while a network trains on them.
+
+Exam i is the same whoever draws it and whenever, and stays in a folder of the cache that is named by everything that
+decides it: a run that starts again, or another one, finds it there. Of an exam the pixels within the brain are kept.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import pathlib
+import signal
+import time
+from typing import Any
+
+import numpy as np
+
+from dscgan_jax.data import dataset
+from dscgan_jax.data.batches import Example
+from dscgan_jax.data.exams import Exam
+from dscgan_jax.data.preparation import PreparationSettings, PreparedExam, prepare
+from dscgan_jax.errors import InputError
+from dscgan_jax.files import expanded
+from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.phantom.exam import PHANTOM_VERSION, draw_phantom
+
+LEAST_BRAIN = 0.01  # of a slice's pixels: emptier ones teach nothing
+MOST_PROCESSES = 8
+BESIDE = 5  # niceness over that of the run, which waits for an exam only where it is really late
+OLD_SECONDS = 600  # no exam takes so long to write
+_WAIT_SECONDS = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """What decides the exams.
+
+    Attributes:
+      preset, seed, size, slices: as of `draw_phantom`; exam i has the seed (seed, i).
+      settings: how exams are prepared.
+    """
+
+    preset: str
+    seed: int
+    size: int
+    slices: int
+    settings: PreparationSettings
+
+    @classmethod
+    def from_config(cls, config: Any) -> "Drawing":
+        """From a whole config."""
+        wanted = config.phantom
+        settings = PreparationSettings.from_config(config.data)
+        return cls(str(wanted.preset), int(wanted.seed), int(wanted.size), int(wanted.slices), settings)
+
+    def folder(self, cache_dir: pathlib.Path | str) -> pathlib.Path:
+        """Where these exams are kept."""
+        record = dataclasses.asdict(self) | {"phantom": PHANTOM_VERSION, "prepared": str(dataset.VERSION)}
+        digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
+        return expanded(cache_dir, "--config.data.cache_dir") / f"drawn-{digest}"
+
+    def prepared(self, number: int) -> PreparedExam | None:
+        """Exam `number` on the network grid; None where it is not one that the program would take."""
+        phantom = draw_phantom(self.preset, (self.seed, number), size=self.size, slices=self.slices or None)
+        try:
+            exam = Exam.from_arrays(
+                phantom.series,
+                phantom.affine,
+                repetition_time=phantom.frame_seconds,
+                echo_time=phantom.echo_seconds,
+                maps=phantom.maps,
+                mask=phantom.mask,
+                subject=f"drawn-{number:06d}",
+            )
+            return prepare(exam, self.settings, look_for_motion=False)  # which decides nothing here, and takes longest
+        except InputError:
+            return None
+
+
+class DrawnExams:
+    """Slices of drawn exams by number; they are waited for where they are not there yet."""
+
+    def __init__(self, drawing: Drawing, folder: pathlib.Path, first: int, count: int):
+        """Starts the processes that draw what is missing.
+
+        Args:
+          drawing: what decides the exams.
+          folder: where they are kept.
+          first: number of the first exam.
+          count: how many there are.
+        """
+        self._folder, self._first, self._count = folder, first, count
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        missing = [number for number in range(first, first + count) if not _file(folder, number).exists()]
+        spawned = multiprocessing.get_context("spawn")  # a forked one would share JAX's threads
+        n_processes = min(max((os.cpu_count() or 2) // 2, 1), MOST_PROCESSES, len(missing))
+        self._processes = [
+            spawned.Process(target=draw, args=(drawing, folder, missing[rank::n_processes]), daemon=True)
+            for rank in range(n_processes)
+        ]
+        for process in self._processes:
+            process.start()
+
+    def slice_of(self, position: int, chance: float) -> Example:
+        """A slice of the exam at a position (0 is the first), the one that `chance` in 0..1 points at.
+
+        An exam that cannot be used stands for the next one.
+
+        Raises:
+          InputError: the exams are no longer drawn.
+        """
+        for step in range(self._count):
+            number = self._first + (position + step) % self._count
+            path = _file(self._folder, number)
+            self._wait_for(path)
+            with np.load(path) as stored:
+                if n_slices := int(stored["n_slices"]):
+                    return _unpacked(stored, min(int(chance * n_slices), n_slices - 1))
+        raise InputError(f"{self._folder}: none of {self._count} drawn exams can be used; check config.phantom.")
+
+    def _wait_for(self, path: pathlib.Path) -> None:
+        while not path.exists():
+            if not any(process.is_alive() for process in self._processes) and not path.exists():
+                raise InputError(
+                    f"{path}: the processes that draw phantom exams have ended before this one was there; see above "
+                    "for the reason, and run again."
+                )
+            time.sleep(_WAIT_SECONDS)
+
+
+def draw(drawing: Drawing, folder: pathlib.Path, numbers: list[int]) -> None:
+    """Draws exams into a folder, each file whole or not at all; ends when the process that asked for them does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this one
+    if multiprocessing.parent_process() is not None:
+        os.nice(BESIDE)
+    parent = os.getppid()
+    for number in numbers:
+        if os.getppid() != parent:
+            return
+        path = _file(folder, number)
+        if not path.exists():
+            partial = folder / f".{path.name}.{os.getpid()}"
+            with open(partial, "wb") as file:
+                np.savez(file, **_packed(drawing.prepared(number)))
+            os.replace(partial, path)
+
+
+def _sweep(folder: pathlib.Path) -> None:
+    """Removes what killed processes left half written."""
+    for debris in folder.glob(".exam-*"):
+        with contextlib.suppress(OSError):  # another run may sweep too
+            if time.time() - debris.stat().st_mtime > OLD_SECONDS:
+                debris.unlink()
+
+
+def _file(folder: pathlib.Path, number: int) -> pathlib.Path:
+    return folder / f"exam-{number:06d}.npz"
+
+
+def _packed(exam: PreparedExam | None) -> dict[str, Any]:
+    """Arrays of one file: scalars of the exam, and of each slice with brain the pixels that are not zero."""
+    if exam is None:
+        return {"n_slices": 0}
+    chosen = np.flatnonzero(exam.mask.mean(axis=(1, 2)) >= LEAST_BRAIN)
+    packed: dict[str, Any] = {
+        "n_slices": len(chosen),
+        "shape": exam.dsc.shape[1:],
+        "dsc_scale": np.float32(exam.dsc_scale),
+        "baseline_begin": np.int32(exam.baseline_begin),
+        "baseline_end": np.int32(exam.baseline_end),
+        "brain_signal": np.float32(exam.brain_signal),
+        "echo_seconds": np.float32(exam.echo_seconds),
+        "has_map": exam.has_map,
+    }
+    for place, number in enumerate(chosen):
+        dsc, maps, mask = exam.dsc[number], exam.maps[number], exam.mask[number]
+        kept = np.flatnonzero((dsc != 0).any(axis=0) | (maps != 0).any(axis=-1) | mask)
+        packed |= {
+            f"kept{place}": kept.astype(np.int32),
+            f"dsc{place}": dsc.reshape(len(dsc), -1)[:, kept],
+            f"maps{place}": maps.reshape(-1, len(MAP_NAMES))[kept],
+            f"mask{place}": mask.ravel()[kept],
+        }
+    return packed
+
+
+def _unpacked(stored: Any, place: int) -> Example:
+    """One slice, inverse of `_packed`."""
+    time_points, rows, cols = (int(count) for count in stored["shape"])
+    kept = stored[f"kept{place}"]
+    dsc = np.zeros((time_points, rows * cols), np.int16)
+    maps, mask = np.zeros((rows * cols, len(MAP_NAMES)), np.float32), np.zeros(rows * cols, bool)
+    dsc[:, kept], maps[kept], mask[kept] = stored[f"dsc{place}"], stored[f"maps{place}"], stored[f"mask{place}"]
+    scalars = ("dsc_scale", "baseline_begin", "baseline_end", "brain_signal", "echo_seconds", "has_map")
+    return {
+        "dsc": dsc.reshape(time_points, rows, cols),
+        "maps": maps.reshape(rows, cols, -1),
+        "mask": mask.reshape(rows, cols),
+        **{name: stored[name] for name in scalars},
+    }

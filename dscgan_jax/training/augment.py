@@ -1,0 +1,129 @@
+"""What multiplies training slices without breaking the physics: every change is one that another exam could have had.
+
+A mirrored head, noise of the receiver, a bolus that was found a frame earlier or later, a frame that was spoilt and
+repaired, a scan that was stopped, a part of the picture. A gain is not among them: networks see signal over baseline.
+Functions take one slice with what is done to it; `augmented` draws that, for each slice of a batch, from one key.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dscgan_jax.data.batch import Batch
+from dscgan_jax.maps import MAP_NAMES
+
+Array = jax.Array
+
+MIRRORED = 0.5  # shares of slices
+NOISY, MOST_NOISE = 0.5, 0.03  # and the largest standard deviation that is added, over the brain's signal
+SPOILT = 0.2
+STOPPED, KEPT_SECONDS = 0.15, 25.0  # after the bolus arrives: a first pass is seen to its end
+LATE_FRAMES = 1  # by which the bolus may be found too early or too late
+JITTER = 6  # pixels by which a crop's centre lies beside the brain's
+_TTP = MAP_NAMES.index("ttp")
+
+
+def mirrored(one: Batch) -> Batch:
+    """Left and right exchanged."""
+    return dataclasses.replace(one, dsc=one.dsc[:, :, ::-1], maps=one.maps[:, ::-1], mask=one.mask[:, ::-1])
+
+
+def with_noise(one: Batch, key: Array, sd: Array) -> Batch:
+    """Gaussian noise of that standard deviation over the brain's signal, where there is signal at all."""
+    noise = sd * one.brain_signal / one.dsc_scale * jax.random.normal(key, one.dsc.shape, one.dsc.dtype)
+    seen = (one.dsc != 0).any(axis=0)
+    return dataclasses.replace(one, dsc=jnp.where(seen, jnp.abs(one.dsc + noise), one.dsc))
+
+
+def delayed(one: Batch, frames: Array, frame_seconds: float) -> Batch:
+    """Everything comes that many frames later, TTP and the baseline with it; the ends are held."""
+    n_frames = one.dsc.shape[0]
+    at = jnp.clip(jnp.arange(n_frames) - frames, 0, n_frames - 1)
+    begin = jnp.clip(one.baseline_begin + frames, 0, n_frames - 1)
+    end = jnp.clip(one.baseline_end + frames, begin + 1, n_frames)
+    shifted = dataclasses.replace(one, dsc=one.dsc[at], baseline_begin=begin, baseline_end=end)
+    return _with_ttp(shifted, one.maps[..., _TTP] + frames * frame_seconds)
+
+
+def stopped(one: Batch, last: Array, frame_seconds: float) -> Batch:
+    """The scan ends with frame `last`, which is held; TTP lies within what was acquired."""
+    at = jnp.minimum(jnp.arange(one.dsc.shape[0]), last)
+    return _with_ttp(dataclasses.replace(one, dsc=one.dsc[at]), jnp.minimum(one.maps[..., _TTP], last * frame_seconds))
+
+
+def with_spoilt_frame(one: Batch, frame: Array) -> Batch:
+    """A frame (neither the first nor the last) is the mean of its neighbours, as a spoilt one is repaired."""
+    return dataclasses.replace(one, dsc=one.dsc.at[frame].set(0.5 * (one.dsc[frame - 1] + one.dsc[frame + 1])))
+
+
+def cropped(one: Batch, row: Array, col: Array, size: int) -> Batch:
+    """`size` x `size` pixels from that corner on."""
+
+    def cut(array: Array, axis: int) -> Array:
+        array = jax.lax.dynamic_slice_in_dim(array, row, size, axis)
+        return jax.lax.dynamic_slice_in_dim(array, col, size, axis + 1)
+
+    return dataclasses.replace(one, dsc=cut(one.dsc, 1), maps=cut(one.maps, 0), mask=cut(one.mask, 0))
+
+
+def augmented(batch: Batch, key: Array, *, frame_seconds: float, crop: int) -> Batch:
+    """Each slice with changes of its own.
+
+    Args:
+      batch: of the training.
+      key: of this step.
+      frame_seconds: length of a network frame.
+      crop: rows and columns that are left, around the brain; 0 = all.
+
+    Returns:
+      a batch whose `dsc` is float32.
+    """
+    keys = jax.random.split(key, batch.dsc.shape[0])
+    change = functools.partial(_changed, frame_seconds=frame_seconds, crop=crop)
+    return jax.vmap(change)(dataclasses.replace(batch, dsc=batch.dsc.astype(jnp.float32)), keys)
+
+
+def _changed(one: Batch, key: Array, *, frame_seconds: float, crop: int) -> Batch:
+    """One slice."""
+    chance = functools.partial(_chance, iter(jax.random.split(key, 10)))
+    keys = jax.random.split(jax.random.fold_in(key, 1), 6)
+    n_frames = one.dsc.shape[0]
+    if crop and crop < one.dsc.shape[1]:
+        one = cropped(one, *_corner(one.mask, keys[0], crop), crop)
+    one = _where(chance(MIRRORED), mirrored(one), one)
+    sd = jax.random.uniform(keys[1], maxval=MOST_NOISE) * chance(NOISY)
+    one = with_noise(one, keys[2], sd)
+    one = _where(chance(SPOILT), with_spoilt_frame(one, jax.random.randint(keys[3], (), 1, n_frames - 1)), one)
+    first = jnp.minimum(one.baseline_end + round(KEPT_SECONDS / frame_seconds), n_frames - 1)
+    last = jax.random.randint(keys[4], (), first, n_frames)
+    one = stopped(one, jnp.where(chance(STOPPED), last, n_frames - 1), frame_seconds)
+    return delayed(one, jax.random.randint(keys[5], (), -LATE_FRAMES, LATE_FRAMES + 1), frame_seconds)
+
+
+def _corner(mask: Array, key: Array, crop: int) -> tuple[Array, Array]:
+    """A corner (row, col) for which the brain lies about the middle of the crop."""
+    size = mask.shape[0]
+    weight = mask.astype(jnp.float32) + 1e-6  # without any brain: the middle of the picture
+    places = jnp.arange(size)
+    middle = jnp.stack([(weight.sum(axis=1 - axis) * places).sum() for axis in range(2)]) / weight.sum()
+    beside = jax.random.uniform(key, (2,), minval=-JITTER, maxval=JITTER)
+    row, col = jnp.clip(jnp.rint(middle + beside - 0.5 * crop), 0, size - crop).astype(jnp.int32)
+    return row, col
+
+
+def _with_ttp(one: Batch, ttp: Array) -> Batch:
+    """Another TTP where there is one."""
+    known = one.maps[..., _TTP] != 0
+    return dataclasses.replace(one, maps=one.maps.at[..., _TTP].set(jnp.where(known, ttp, 0.0)))
+
+
+def _where(yes: Array, changed: Batch, unchanged: Batch) -> Batch:
+    return jax.tree.map(lambda a, b: jnp.where(yes, a, b), changed, unchanged)
+
+
+def _chance(keys: Any, share: float) -> Array:
+    """True in that share of cases."""
+    return jax.random.uniform(next(keys)) < share

@@ -1,0 +1,102 @@
+"""Exams that are drawn beside a run: the same slices whoever draws them, and no endless waiting."""
+
+import dataclasses
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+
+from dscgan_jax.data.preparation import PreparationSettings
+from dscgan_jax.errors import InputError
+from dscgan_jax.phantom import drawn
+from dscgan_jax.phantom.drawn import Drawing, DrawnExams
+
+SETTINGS = PreparationSettings(32, 0, 64, "seconds", 1.25, "hold", 12.0, "none", "zero")
+DRAWING = Drawing("varied", 3, 48, 3, SETTINGS)
+
+
+class NoProcess:
+    """Stands for the processes, where the exams are there or shall not come."""
+
+    def __init__(self, **_):
+        pass
+
+    def start(self):
+        pass
+
+    def is_alive(self):
+        return False
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """No process draws."""
+    context = type("Context", (), {"Process": NoProcess})
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: context)
+
+
+def test_a_slice_comes_back_as_it_was_prepared(tmp_path, alone):
+    drawn.draw(DRAWING, tmp_path, [5])
+    prepared = DRAWING.prepared(5)
+    kept = np.flatnonzero(prepared.mask.mean(axis=(1, 2)) >= drawn.LEAST_BRAIN)
+    exams = DrawnExams(DRAWING, tmp_path, 5, 1)
+    for place, number in enumerate(kept):
+        one = exams.slice_of(0, (place + 0.5) / len(kept))
+        np.testing.assert_array_equal(one["dsc"], prepared.dsc[number])
+        np.testing.assert_array_equal(one["maps"], prepared.maps[number])
+        np.testing.assert_array_equal(one["mask"], prepared.mask[number])
+        assert one["baseline_end"] == prepared.baseline_end and one["dsc_scale"] == np.float32(prepared.dsc_scale)
+        assert one["has_map"].all()
+
+
+def test_processes_draw_what_is_missing_and_end(tmp_path):
+    small = dataclasses.replace(DRAWING, slices=1, size=32)
+    exams = DrawnExams(small, tmp_path, 7, 2)
+    waited = exams.slice_of(1, 0.0)
+    for process in exams._processes:
+        process.join(60)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exam-000007.npz", "exam-000008.npz"]
+    np.testing.assert_array_equal(DrawnExams(small, tmp_path, 7, 2).slice_of(1, 0.0)["dsc"], waited["dsc"])
+
+
+def test_an_exam_that_the_program_would_not_take_stands_for_the_next(tmp_path, alone):
+    np.savez(tmp_path / "exam-000004.npz", **drawn._packed(None))
+    drawn.draw(DRAWING, tmp_path, [5])
+    exams = DrawnExams(DRAWING, tmp_path, 4, 2)
+    np.testing.assert_array_equal(exams.slice_of(0, 0.0)["dsc"], exams.slice_of(1, 0.0)["dsc"])
+    np.savez(tmp_path / "exam-000005.npz", **drawn._packed(None))
+    with pytest.raises(InputError, match="none of 2 drawn exams can be used"):
+        exams.slice_of(1, 0.0)
+
+
+def test_nobody_waits_for_an_exam_that_will_not_come(tmp_path, alone):
+    with pytest.raises(InputError, match="have ended before this one was there"):
+        DrawnExams(DRAWING, tmp_path, 0, 1).slice_of(0, 0.0)
+
+
+def test_what_a_killed_process_left_is_swept_and_what_another_one_writes_is_not(tmp_path, alone):
+    left, written = tmp_path / ".exam-000001.npz.11", tmp_path / ".exam-000002.npz.12"
+    for path in (left, written):
+        path.touch()
+    os.utime(left, (0, 0))
+    DrawnExams(DRAWING, tmp_path, 0, 1)
+    assert not left.exists() and written.exists()
+
+
+def test_another_setting_has_another_folder(tmp_path):
+    folders = {
+        one.folder(tmp_path).name
+        for one in (DRAWING, dataclasses.replace(DRAWING, seed=4), dataclasses.replace(DRAWING, size=64))
+    }
+    assert len(folders) == 3 and DRAWING.folder(tmp_path).name in folders
+
+
+def test_an_exam_without_a_bolus_is_none(monkeypatch):
+    def still(*arguments, **named):
+        phantom = real(*arguments, **named)
+        return dataclasses.replace(phantom, series=np.repeat(phantom.series[..., :1], phantom.series.shape[3], axis=3))
+
+    real = drawn.draw_phantom
+    monkeypatch.setattr(drawn, "draw_phantom", still)
+    assert DRAWING.prepared(5) is None
