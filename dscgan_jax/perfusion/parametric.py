@@ -52,6 +52,7 @@ DISPERSION_MEDIANS = (0.05, 0.25, 0.5, 1.0)  # s; usual ones of exams whose voxe
 DISPERSION_GAIN = 0.035
 LONE_DISPERSION_SPREAD = 0.7  # of ln dispersion within one exam
 NEIGHBOURS_APART = 0.5  # s, noise aside: further apart, delays of neighbours are not those of one artery
+MOST_GAIN = 1.0  # in log evidence of one voxel
 SHAPE_GAIN = 0.06  # in log evidence per voxel; less can come from an AIF that is not quite the true one
 COARSE = (4, 4, 4)  # a start is looked for on every so many-th node of arrival, MTT and dispersion
 # Where the spread of the travelling times is above this share of the MTT, travelling widens the bolus about as much as
@@ -213,7 +214,7 @@ def fit(
         around = neighbours.Neighbourhood(mask, np.asarray(voxel_mm), neighbourhood_mm)
         found = _with_neighbours(data, noise, tables, settings, some, around)
     if found is None:
-        settings = _with_likeliest_dispersion(data[some], tables, settings)
+        settings = _suited(data[some], tables, settings, least_gain=DISPERSION_GAIN)[0]
         mean, spread = _prior(settings)
         found = in_blocks(functools.partial(_fit, tables=tables, mean=mean, spread=spread), data)
     delay, log_mtt, log_dispersion = found.place.T
@@ -264,41 +265,50 @@ def likeliest_shape(
 ) -> float:
     """The shape among `SHAPES` for which the curves are the best evidence.
 
-    Mean, over some of them, of the log evidence: a shape that suits curves only with parameters tuned as finely as no
-    prior would expect is not preferred. Each shape has the usual dispersion with which it suits them best, since a
-    wide one and a broad distribution of transit times look alike.
+    Log evidence of some of them: a shape that suits curves only with parameters tuned as finely as no prior would
+    expect is not preferred. Each shape has the usual dispersion with which it suits them best, since a wide one and a
+    broad distribution of transit times look alike.
     """
     some = np.linspace(0, len(tissue) - 1, SHAPE_VOXELS).round().astype(int)
 
     @functools.cache
-    def evidence(shape: float) -> float:
+    def evidence(shape: float) -> np.ndarray:
         tried = dataclasses.replace(settings, transit_shape=shape)
         tables = build_dictionary(arterial, frame_seconds, first_frame, tried, nuisance_regressors)
         data = _projected(tissue[some], noise[some], tables.basis)
-        return max(_log_evidence(data, tables, usual) for usual in _usual_dispersions(tried))
+        return _suited(data, tables, tried, least_gain=0.0)[1]
 
     best = SHAPES.index(kinetics.TRANSIT_SHAPE)
     for step in (1, -1):  # uphill from the usual shape, first towards plug flow, then towards the mixed pool
         while 0 <= best + step < len(SHAPES):
-            if evidence(SHAPES[best + step]) - evidence(SHAPES[best]) < SHAPE_GAIN:
+            if _gain(evidence(SHAPES[best + step]), evidence(SHAPES[best])) < SHAPE_GAIN:
                 break
             best += step
     return SHAPES[best]
 
 
-def _with_likeliest_dispersion(data: jax.Array, tables: Dictionary, settings: FitSettings) -> FitSettings:
-    """Settings with the usual dispersion that suits curves which no neighbour helps, (voxel, dimension) over noise.
+def _suited(
+    data: jax.Array, tables: Dictionary, settings: FitSettings, least_gain: float
+) -> tuple[FitSettings, np.ndarray]:
+    """Settings with the usual dispersion that suits curves which no neighbour helps, and their log evidence (voxel,).
 
-    A single curve hardly tells its dispersion, many curves tell the usual one. The smallest that they do not speak
-    against is taken.
+    A single curve hardly tells its dispersion, many curves tell the usual one. It is the smallest of
+    `DISPERSION_MEDIANS` from which on the next one gains less than `least_gain`.
+
+    Args:
+      data: (voxel, dimension), over noise.
+      tables: a `Dictionary`.
+      settings: of the fit.
+      least_gain: in log evidence per voxel.
     """
-    best, most = settings, -np.inf
-    for tried in _usual_dispersions(settings):
-        evidence = _log_evidence(data, tables, tried)
-        if evidence < most + DISPERSION_GAIN:
+    best, *wider = _usual_dispersions(settings)
+    evidence = _log_evidence(data, tables, best)
+    for tried in wider:
+        more = _log_evidence(data, tables, tried)
+        if _gain(more, evidence) < least_gain:
             break
-        best, most = tried, evidence
-    return best
+        best, evidence = tried, more
+    return best, evidence
 
 
 def _usual_dispersions(settings: FitSettings) -> list[FitSettings]:
@@ -312,15 +322,21 @@ def _usual_dispersions(settings: FitSettings) -> list[FitSettings]:
     ]
 
 
-def _log_evidence(data: jax.Array, tables: Dictionary, settings: FitSettings) -> float:
-    """Mean over curves of the log evidence over no flow, after Laplace, since each shape has a space of its own.
-
-    The few curves that tell most count in full: a trimmed mean of the differences prefers too wide a dispersion.
-    """
+def _log_evidence(data: jax.Array, tables: Dictionary, settings: FitSettings) -> np.ndarray:
+    """(voxel,) log evidence of curves over no flow, after Laplace, since each shape has a space of its own."""
     mean, spread = _prior(settings)
     found = _fit(data, tables=tables, mean=mean, spread=spread)
     value = found.value + 0.5 * (data * data).sum(axis=1)
-    return float((value - 0.5 * jnp.linalg.slogdet(found.curvature * np.outer(spread, spread)[None])[1]).mean())
+    return np.asarray(value - 0.5 * jnp.linalg.slogdet(found.curvature * np.outer(spread, spread)[None])[1])
+
+
+def _gain(evidence: np.ndarray, other: np.ndarray) -> float:
+    """Mean gain in log evidence per voxel.
+
+    Few curves tell most, so none is left out, but none counts for more than `MOST_GAIN`: what the head's motion does to
+    a curve suits some shape by chance.
+    """
+    return float(np.clip(evidence - other, -MOST_GAIN, MOST_GAIN).mean())
 
 
 def _prior(settings: FitSettings) -> tuple[np.ndarray, np.ndarray]:
