@@ -4,7 +4,7 @@ In Python, with everything imported when it is first used:
 
 >>> import dscgan_jax as dj
 >>> phantom = dj.simulate("acute", seed=0, size=96, slices=4)  # or dj.load_exam("sub-1_dsc.nii.gz")
->>> maps = dj.deconvolve(phantom.exam)  # or dj.Predictor.shipped().predict(phantom.exam)
+>>> maps = dj.deconvolve(phantom.exam)  # or dj.Predictor.from_run("runs/mine").predict(phantom.exam)
 >>> maps["tmax"].shape, maps.unit("tmax")
 ((96, 96, 4), 's')
 >>> dj.evaluate(maps, phantom.truth)["tmax"]["pearson_r"] > 0.9

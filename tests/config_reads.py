@@ -134,6 +134,7 @@ def of_every_mode(folder: pathlib.Path, monkeypatch) -> dict[str, set[str]]:
         reads.run("prepare", "--mode=prepare", demo, *given(data__size=32), *phantom, *cache)
         reads.run("prepare", "--mode=prepare", demo, *given(data__size=32, data__root=exams), *cache)
         reads.run("train", demo, f"--workdir={run}", *phantom, *given(**tiny), *cache)
+        reads.run("export", "--mode=export", f"--workdir={run}", f"--output={folder / 'run.safetensors'}")
         reads.run(
             "predict",
             "--mode=predict",

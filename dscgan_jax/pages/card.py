@@ -76,6 +76,7 @@ def _exams(weights: Weights) -> list[tuple[str, str]]:
     return [
         ("source", data.source),
         ("preset", drawn if weights.trained_on == SIMULATED else ""),
+        ("drawn beside the run", parts.counted(phantom.drawn_beside, "exam") if phantom.drawn_beside else ""),
         ("subjects", ", ".join(f"{count} {name.removeprefix('n_')}" for name, count in data.counts.items())),
         ("fingerprint", data.fingerprint),
     ]
