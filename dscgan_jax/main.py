@@ -1,6 +1,6 @@
 """The one door: flags, process set-up, one call per mode.
 
-dscgan-jax predict exam.nii.gz maps/                                                # by the shipped network
+dscgan-jax predict exam.nii.gz maps/                                                # by the network `physics`
 dscgan-jax predict exam.nii.gz maps/ --workdir=runs/temp_tmax-demo                  # by one's own
 dscgan-jax deconvolve exam.nii.gz maps/                                            # no network
 python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate
@@ -34,12 +34,14 @@ _CONFIG = config_flags.DEFINE_config_file(
     "Config file, optionally with a variant (configs/temp_tmax.py:demo); default configs/temp_tmax.py. A field is "
     "overridden by --config.train.batch_size=8; configs/default.py lists and explains all fields.",
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run; default: runs/<config>[-<variant>].")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of a run; default: runs/<config>[-<variant>]; of predict: the network of --model."
+)
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "Network: physics (shipped with the package; default), a file of weights (from export), or the folder of a run, "
-    "as --workdir.",
+    "Network: physics (default; its weights are not in this version yet), a file of weights (from export), or the "
+    "folder of a run, as --workdir.",
 )
 _INPUT = flags.DEFINE_string("input", None, "A 4-D NIfTI file.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the results; export: FILE.safetensors; benchmark: JSON file.")

@@ -173,17 +173,14 @@ def _check_time(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_training_slices(config: ml_collections.ConfigDict) -> None:
-    """Refuses phantoms, crops and augmentation that make no training slice."""
+    """Refuses phantoms, crops, augmentation and a light generator that make no training slice or no network."""
     if 0 < config.phantom.size < LEAST_PHANTOM_SIZE:
         raise InputError(
             f"config.phantom.size is {config.phantom.size}; it must be at least {LEAST_PHANTOM_SIZE}, or 0 (the "
             "preset's own number)."
         )
-    if config.phantom.drawn_beside and config.data.root:
-        raise InputError(
-            f"config.phantom.drawn_beside is {config.phantom.drawn_beside}, but the exams come from config.data.root; "
-            "leave one of them out."
-        )
+    if config.model.generator == "light" and (config.model.width < 4 or config.model.width % 4):
+        raise InputError(f"config.model.width is {config.model.width}; for the light generator it is a multiple of 4.")
     if config.train.augment and config.data.time_mode != "seconds":
         raise InputError("config.train.augment needs real time; set config.data.time_mode to seconds.")
     if config.train.crop and not config.train.augment:

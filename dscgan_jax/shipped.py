@@ -21,7 +21,7 @@ def weights_file(name: str) -> pathlib.Path:
     path = FOLDER / f"{name}{SUFFIX}"
     if not path.is_file():
         raise InputError(
-            f"this copy of dscgan_jax holds no weights of the network {name} ({path.parent.name}/{path.name} is "
-            "missing); give another one with --model=FILE_OR_WORKDIR, or conventional maps with dscgan-jax deconvolve."
+            f"this version of dscgan_jax comes without weights of the network {name} ({path.parent.name}/{path.name} "
+            "is missing); give another one with --model=FILE_OR_WORKDIR, or take dscgan-jax deconvolve."
         )
     return path

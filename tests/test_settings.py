@@ -86,7 +86,7 @@ def test_ttp_is_learned_with_a_lead_too():
     ("fields", "words"),
     [
         ({"phantom.size": 16}, "at least 32, or 0"),
-        ({"phantom.drawn_beside": 5, "data.root": "exams"}, "leave one of them out"),
+        ({"model.generator": "light", "model.width": 30}, "multiple of 4"),
         ({"train.augment": True}, "set config.data.time_mode to seconds"),
         ({"train.crop": 64}, "needs config.train.augment"),
         ({"train.augment": True, "data.time_mode": "seconds", "train.crop": 256}, "config.data.size"),

@@ -16,7 +16,7 @@ MODES = {
     "prepare": "bring a folder of exams onto the network grid, and nothing else",
     "check": "list which exams of a folder are usable, which are not, and why",
     "evaluate": "score the maps of a trained network, or with --maps anybody's, against reference maps",
-    "predict": "maps of one 4-D file by the network that comes with the package, or by another one",
+    "predict": "maps of one 4-D file by a network",
     "export": "a trained network as one file that others can use, and its model card",
     "deconvolve": "conventional maps, without a network, of one 4-D file or of a folder of exams",
     "phantom": "simulate exams with known truth",

@@ -28,12 +28,15 @@ def check_output(output: pathlib.Path) -> None:
     """Refuses, before anything long starts, what cannot become a file of weights.
 
     Raises:
-      InputError: it has another ending, or its folder is not there.
+      InputError: it has another ending, its folder is not there, or its model card would replace something else.
     """
     if output.suffix != SUFFIX or output.is_dir():
         raise InputError(f"--output={output}: expected a file called NAME{SUFFIX}.")
     if not output.absolute().parent.is_dir():
         raise InputError(f"--output={output}: there is no folder {output.parent}.")
+    text = output.with_suffix(".md")
+    if text.exists() and not text.read_text(encoding="utf-8", errors="replace").startswith(f"# {output.stem}: "):
+        raise InputError(f"--output={output}: its model card would replace {text}, which is none; choose another name.")
 
 
 def _summaries(workdir: pathlib.Path) -> dict[str, dict[str, Any]]:

@@ -160,6 +160,24 @@ _UNREAD: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         lambda config: config.loss.objective == "l1",
         "config.loss.objective is l1, the only term; leave it out",
     ),
+    *(
+        (
+            name,
+            lambda config: config.loss.objective == "l1",
+            "config.loss.objective is l1, which has no discriminator; leave it out",
+        )
+        for name in (
+            "model.discriminator",
+            "model.discriminator_width",
+            "model.discriminator_layers",
+            "train.discriminator_learning_rate",
+        )
+    ),
+    (
+        "model.norm",
+        lambda config: config.model.generator == "light" and config.loss.objective == "l1",
+        "config.model.generator is light, which has no norms; leave it out",
+    ),
     (
         "loss.outside_weight",
         lambda config: config.loss.objective != "l1",
@@ -172,8 +190,8 @@ _UNREAD: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     (
         "evaluate.norm_at_test",
-        lambda config: config.model.norm == "instance",
-        "config.model.norm is instance, which has one way; leave it out",
+        lambda config: config.model.norm == "instance" or config.model.generator == "light",
+        "the generator has no batch norm (config.model.norm is instance, or the generator light); leave it out",
     ),
     (
         "train.learning_rate_batch",

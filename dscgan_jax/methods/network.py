@@ -19,6 +19,7 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
+from dscgan_jax.models import networks
 from dscgan_jax.pages import prediction
 from dscgan_jax.shipped import PHYSICS
 from dscgan_jax.training import weights as training_weights
@@ -64,10 +65,10 @@ class Predictor:
         self.weights, self.record = weights, weights.record
         self.step, self.selected_by, self.sha256 = weights.step, weights.selected_by, weights.sha256
         self.config, self.scaling = self.record.config, self.record.scaling
-        if norm is not None and self.config.model.norm == "instance":
+        if norm is not None and not networks.has_batch_norm(self.config.model):
             raise InputError(
                 f"--norm={norm} is given, which has no effect: the network of {weights.name} has "
-                "instance norm, which has one way; leave it out."
+                "no batch norm, and one way; leave it out."
             )
         self.norm = norm or self.config.evaluate.norm_at_test
         self.preparation = preparation.PreparationSettings.from_config(self.config.data)
@@ -197,7 +198,8 @@ class Predictor:
         """{map: (x, y, z)} in physical units."""
         restored = grid.restore(np.asarray(self.scaling.physical_maps(scaled.values)), prepared.grid)
         if "ttp" in self.scaling.targets:  # from the network's first frame -> from the first acquired one
-            restored[..., self.scaling.targets.index("ttp")] += np.float32(prepared.first_seconds)
+            channel = self.scaling.targets.index("ttp")
+            restored[..., channel] = np.maximum(restored[..., channel] + np.float32(prepared.first_seconds), 0)
         if prepared.brain is not None:
             restored = np.where(prepared.brain[..., None], restored, np.float32(0))
         return {name: restored[..., channel] for channel, name in enumerate(self.scaling.targets)}
@@ -242,7 +244,8 @@ class Predictor:
                 "step": self.step,
                 "sha256": self.sha256,
             },
-            "TrainingData": {key: self.record.data.summary[key] for key in ("source", "fingerprint", "n_train")},
+            "TrainingData": {key: self.record.data.summary[key] for key in ("source", "fingerprint", "n_train")}
+            | ({"n_drawn_beside": self.config.phantom.drawn_beside} if self.config.phantom.drawn_beside else {}),
             "Exam": {"FrameSeconds": exam.frame_seconds},
             "Settings": {
                 "norm_at_test": norm,
@@ -332,7 +335,7 @@ class NetworkSource:
 
     def __init__(self, predictor: Predictor, folder: pathlib.Path):
         self._predictor, self._folder = predictor, folder
-        has_norms = predictor.config.model.norm == "batch"
+        has_norms = networks.has_batch_norm(predictor.config.model)
         self._norms = NORMS if has_norms else {"network_per_slice": "per_slice"}
         self.offers = dict.fromkeys(self._norms, predictor.scaling.targets)
         self.findings: dict[str, tuple[Finding, ...]] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from flax import nnx
 
@@ -121,3 +122,8 @@ def abstract_generator(model: Any, frames: int, n_targets: int) -> tuple[Network
 def parameter_count(variables: Variables) -> int:
     """Learned values of a network, statistics left out."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+
+
+def has_batch_norm(model: ml_collections.ConfigDict) -> bool:
+    """Whether a generator has batch norm, which can use each slice's statistics or those of training."""
+    return model.norm == "batch" and model.generator != "light"

@@ -123,9 +123,11 @@ class DrawnExams:
 
     def _wait_for(self, path: pathlib.Path) -> None:
         while not path.exists():
-            if not any(process.is_alive() for process in self._processes) and not path.exists():
+            ended = [process for process in self._processes if not process.is_alive()]
+            failed = len(ended) == len(self._processes) or any(process.exitcode for process in ended)
+            if failed and not path.exists():
                 raise InputError(
-                    f"{path}: the processes that draw phantom exams have ended before this one was there; see above "
+                    f"{path}: the process that draws this phantom exam has ended before it was there; see above "
                     "for the reason, and run again."
                 )
             time.sleep(_WAIT_SECONDS)

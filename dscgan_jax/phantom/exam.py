@@ -244,7 +244,10 @@ def draw_phantom(
     series = acquisition.measure(series, bias, sigma, streams[7], imperfections.rounding)
     if variation is not None and variation.stripped:
         kept = np.flatnonzero(hull_depth(body.points) > variation.stripped_mm)
-        series[~body.volume(body.in_head[kept], np.True_, bool)] = 0
+        left = body.volume(body.in_head[kept], np.True_, bool)
+        series[~left] = 0
+        mask, lesion = mask & left, np.where(left, lesion, np.uint8(0))
+        maps = {name: np.where(left, values, np.float32(0)) for name, values in maps.items()}
 
     truth: dict[str, Any] = {
         "phantom_version": PHANTOM_VERSION,

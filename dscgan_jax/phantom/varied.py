@@ -19,7 +19,7 @@ class Range(NamedTuple):
     """Smallest and largest value, unit, and where they come from.
 
     Without `centre` values are drawn evenly; with it their logarithm is normally distributed about the centre's, cut
-    at both ends, which lie about three standard deviations apart from each other's side.
+    at both ends, which lie five standard deviations apart.
     """
 
     low: float
@@ -56,7 +56,12 @@ RANGES: dict[str, Range] = {
         "median of 11.2 s, quartiles 9.6-13.0 (curves of ISLES 2018 published with SPPINN)",
         7.5,
     ),
-    "arterial_tail": Range(0.0, 0.4, "of the peak", "the same curves: median 0.19, 0.08-0.42; mostly low in MR"),
+    "arterial_tail": Range(
+        0.0,
+        0.4,
+        "of the peak",
+        "the same curves: median 0.19, 0.08-0.42; low in MR, so a share after Beta(1, 1.8) of what is drawn",
+    ),
     "after_bolus_seconds": Range(45.0, 90.0, "s", _PROTOCOLS),
     "after_bolus_truncated_seconds": Range(22.0, 34.0, "s", "scans that were stopped, or begun late"),
     "signal_to_noise": Range(15.0, 120.0, "1", "2 mm voxels at 1.5 T to 8 mm slices at 3 T; " + _PRESETS, 45.0),

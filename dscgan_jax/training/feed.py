@@ -43,7 +43,7 @@ def data_feed(
     Raises:
       InputError: the slices shall be on the device, which has no room for them.
     """
-    if config.phantom.drawn_beside:
+    if config.phantom.drawn_beside and not config.data.root:  # with it the exams are those of that folder
         return _drawn_feed(config, mesh, start, tell)
     order = {"batch_size": config.train.batch_size, "seed": config.seed, "start_step": start}
     if fits_on_device(config, builder, mesh, step_bytes):

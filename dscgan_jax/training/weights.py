@@ -6,6 +6,7 @@ changes from time to time, and equal networks would not make equal files.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -25,6 +26,7 @@ from dscgan_jax.models import networks
 from dscgan_jax.training.record import CheckpointRecord
 
 ENTRY = "dscgan_jax"  # of the file's metadata
+ENTRY_DIGEST = "metadata_sha256"
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 16 * 2**20  # of the header; 4,000 training exams make 0.2 MiB
 # What the first bytes of other files say, some of which would execute what they hold when they are read.
@@ -119,6 +121,7 @@ def write(weights: Weights, path: pathlib.Path | str) -> None:
         "intended_use": "research only",
         **record.to_json(),
     }
+    entry[ENTRY_DIGEST] = _entry_digest(entry)
     tensors = {
         _name(key): np.asarray(jax.device_get(leaf), order="C")
         for key, leaf in jax.tree_util.tree_leaves_with_path(weights.variables)
@@ -154,10 +157,8 @@ def read(path: pathlib.Path | str) -> Weights:
     digest = provenance.digest(variables)
     if digest != entry["sha256"]:
         raise _damaged(path, f"its numbers have the digest {digest[:12]}, its metadata say {str(entry['sha256'])[:12]}")
-    named = {key: str(entry[key]) for key in ("name", "version", "selected_by")}
-    return Weights(
-        **named, step=int(entry["step"]), record=record, networks=structure, variables=variables, sha256=digest
-    )
+    named = {key: entry[key] for key in ("name", "version", "selected_by", "step")}
+    return Weights(**named, record=record, networks=structure, variables=variables, sha256=digest)
 
 
 def _header(path: pathlib.Path) -> dict[str, Any]:
@@ -210,7 +211,18 @@ def _entry(header: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
         )
     if missing:
         raise _damaged(path, f"its metadata lack {', '.join(sorted(missing))}")
+    if entry.get(ENTRY_DIGEST) != _entry_digest(entry):
+        raise _damaged(path, "its metadata are not those that were written")
+    words = [entry[key] for key in ("name", "version", "selected_by")]
+    if type(entry["step"]) is not int or not all(isinstance(word, str) and word.isprintable() for word in words):
+        raise _damaged(path, "its metadata hold no name, version and step")
     return entry
+
+
+def _entry_digest(entry: dict[str, Any]) -> str:
+    """SHA-256 of the metadata but for this one."""
+    rest = {key: value for key, value in entry.items() if key != ENTRY_DIGEST}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _abstract(record: CheckpointRecord) -> tuple[networks.Networks, networks.Variables]:

@@ -81,7 +81,7 @@ def test_without_a_model_the_shipped_network_is_taken_and_a_config_that_is_given
     monkeypatch.setattr(shipped, "FOLDER", tmp_path / "weights")
     missing = program("predict", series, tmp_path / "maps")
     assert missing.returncode == 1 and len(missing.stderr.splitlines()) == 1 and not (tmp_path / "maps").exists()
-    assert "holds no weights of the network physics" in missing.stderr
+    assert "comes without weights of the network physics" in missing.stderr
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "physics.safetensors").write_bytes((world / "small.safetensors").read_bytes())
     program("--mode=predict", f"--input={series}", f"--output={tmp_path / 'maps'}", check=True)

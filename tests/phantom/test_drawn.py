@@ -71,7 +71,7 @@ def test_an_exam_that_the_program_would_not_take_stands_for_the_next(tmp_path, a
 
 
 def test_nobody_waits_for_an_exam_that_will_not_come(tmp_path, alone):
-    with pytest.raises(InputError, match="have ended before this one was there"):
+    with pytest.raises(InputError, match="has ended before it was there"):
         DrawnExams(DRAWING, tmp_path, 0, 1).slice_of(0, 0.0)
 
 

@@ -57,12 +57,14 @@ def file(network, tmp_path):
     return path
 
 
-def rewritten(file, change_entry=lambda entry: entry, change_tensors=lambda tensors: tensors):
-    """The file with other metadata or tensors, well formed."""
+def rewritten(file, change_entry=lambda entry: entry, change_tensors=lambda tensors: tensors, seal=True):
+    """The file with other metadata or tensors, well formed; `seal` gives the metadata a digest that fits."""
     with safetensors.safe_open(file, "numpy") as opened:
         entry = json.loads(opened.metadata()[weights.ENTRY])
-    tensors = change_tensors(safetensors.numpy.load_file(file))
-    file.write_bytes(safetensors.numpy.save(tensors, {weights.ENTRY: json.dumps(change_entry(entry))}))
+    tensors, entry = change_tensors(safetensors.numpy.load_file(file)), change_entry(entry)
+    if seal:
+        entry[weights.ENTRY_DIGEST] = weights._entry_digest(entry)
+    file.write_bytes(safetensors.numpy.save(tensors, {weights.ENTRY: json.dumps(entry)}))
     return file
 
 
@@ -116,6 +118,19 @@ def empty(file, tmp_path):
 
 def longer(file, tmp_path):
     file.write_bytes(file.read_bytes() + b"more")
+
+
+def with_other_ranges(file, tmp_path):
+    limits = [[0.0, 60.0]]
+    rewritten(file, lambda entry: {**entry, "scaling": {**entry["scaling"], "limits": limits}}, seal=False)
+
+
+def with_a_step_in_words(file, tmp_path):
+    rewritten(file, lambda entry: {**entry, "step": "the last"})
+
+
+def with_a_name_of_two_lines(file, tmp_path):
+    rewritten(file, lambda entry: {**entry, "name": "one\ntwo"})
 
 
 def of_a_later_format(file, tmp_path):
@@ -200,6 +215,9 @@ def gone(file, tmp_path):
         (truncated_in_its_header, "ends in its header"),
         (empty, "it is something else"),
         (longer, "its header says"),
+        (with_other_ranges, "its metadata are not those that were written"),
+        (with_a_step_in_words, "no name, version and step"),
+        (with_a_name_of_two_lines, "no name, version and step"),
         (of_a_later_format, "use the package that wrote it (9.9)"),
         (without_a_scaling, "lack scaling"),
         (with_another_scaling, "its scaling is not that of its config"),
