@@ -261,13 +261,18 @@ def _measure_slices(exam: Phantom, slices: slice) -> Measured:
 
 
 def _median_tmax(measured: Measured, arterial_mm: np.ndarray, rows: np.ndarray) -> float:
-    """Median Tmax, s, of some voxels of `measured`, each fitted alone, with an AIF of the same frames."""
+    """Median Tmax, s, of some voxels of `measured`, each fitted alone, with an AIF of the same frames.
+
+    Shape and usual dispersion are fixed, since they are chosen in steps: only the AIF counts.
+    """
     fitted = parametric.fit(
         measured.curves[rows],
         arterial_mm,
         measured.frame_seconds,
         measured.noise[rows],
         first_frame=measured.timing.baseline_begin,
-        settings=parametric.FitSettings(transit_shape=kinetics.TRANSIT_SHAPE),
+        settings=parametric.FitSettings(
+            transit_shape=kinetics.TRANSIT_SHAPE, dispersion_seconds=parametric.USUAL_DISPERSION
+        ),
     )
     return float(np.median(fitted.tmax))
