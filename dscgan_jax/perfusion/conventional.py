@@ -27,6 +27,8 @@ HEALTHY_TMAX_SECONDS = 2.0
 LEAST_USUAL_TMAX_SECONDS = 0.75  # blood needs time from an artery into the tissue
 MIN_WHITE_VOXELS = 50
 SCALE_VOXELS = deconvolution.BLOCK  # fewer cost as much, and give the most frequent flow less surely
+# s; voxels fitted alone have about the flow of the fit with neighbours if a little more dispersion is expected of them.
+LONE_DISPERSION = 0.3
 WHITE_DEPTH_MM = 4.0  # below the surface of the tissue: the cortex is 2-4 mm thick
 LATE_SECONDS = 2.0  # later than the brain's usual Tmax by this, tissue is no healthy reference
 FEW_BASELINE_FRAMES = 5
@@ -365,6 +367,7 @@ def _unregularised_factor(measured: Measured) -> float | None:
         measured.noise[some],
         first_frame=measured.timing.baseline_begin,
         nuisance_regressors=measured.nuisance_regressors(),
+        settings=FitSettings(dispersion_seconds=LONE_DISPERSION),
     )
     return _factor_of(fitted.cbf, fitted.tmax, _mode(fitted.tmax))[0]
 

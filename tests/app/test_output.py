@@ -8,7 +8,7 @@ def test_one_exam_tells_each_finding_the_worst_first_and_offers_only_flags_that_
     found = [
         Finding("noisy", "note", "noise of 3 %", 0.03),
         Finding("motion", "warning", "it moved by 4 mm", 4.0, "--motion=rigid"),
-        Finding("mask_from_signal", "note", "the mask was found", None, "--mask=FILE"),
+        Finding("mask_from_signal", "note", "the mask was found", None, "--aif=FILE"),
     ]
     output.print_findings(found, options.PREDICT)
     assert capsys.readouterr().out.splitlines() == [
@@ -17,7 +17,7 @@ def test_one_exam_tells_each_finding_the_worst_first_and_offers_only_flags_that_
         "note: the mask was found",
     ]
     output.print_findings(found, options.ONE_FILE)
-    assert capsys.readouterr().out.splitlines()[2] == "note: the mask was found [--mask=FILE]"
+    assert capsys.readouterr().out.splitlines()[2] == "note: the mask was found [--aif=FILE]"
 
 
 def test_a_flag_is_offered_as_the_mode_reads_it():
