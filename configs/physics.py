@@ -4,7 +4,7 @@ python -m dscgan_jax.main --config=configs/physics.py --workdir=runs/physics    
 python -m dscgan_jax.main --config=configs/physics.py:gpu --workdir=runs/physics_gpu    (three times as wide)
 python -m dscgan_jax.main --config=configs/physics.py:demo --workdir=runs/physics_demo  (minutes; to try it)
 
-Exams drawn beside the run stay in config.data.cache_dir: about 10 GB (gpu: 42 GB). With config.data.root the exams are
+Exams drawn beside the run stay in config.data.cache_dir, 3.4 MB each. With config.data.root the exams are
 those of that folder. docs/shipped_network_tried.md says what was tried before, docs/phantom.md what is drawn.
 """
 

@@ -72,6 +72,7 @@ MAPS: dict[str, MapSpec] = {
 }
 
 MAP_NAMES: tuple[str, ...] = tuple(MAPS)  # the order of every "map" axis
+TTP = MAP_NAMES.index("ttp")  # which counts from a frame that may be another one
 
 MORE_MAPS: dict[str, MapSpec] = {
     "k1": MapSpec("K1", "blood volume over the mean one of tissue that does not leak", "1", (0.0, 4.0), (0.0, 4.0)),

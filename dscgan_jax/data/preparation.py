@@ -15,7 +15,7 @@ from dscgan_jax.data.exams import Exam, with_motion_finding
 from dscgan_jax.data.grid import NetworkGrid, maps_on_network, nearest_on_network, series_on_network
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity
-from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.maps import TTP
 from dscgan_jax.perfusion import brain, motion
 from dscgan_jax.settings import CHOICES
 
@@ -23,7 +23,6 @@ TIME_MODES = CHOICES["data.time_mode"]
 NON_STEADY_STATE = CHOICES["data.non_steady_state"]
 OUTSIDE_BRAIN = CHOICES["data.outside_brain"]
 INT16_MAX = 32767
-TTP = MAP_NAMES.index("ttp")
 OUTLIER = 16.0  # times the brain's 99.9 percentile: brighter signal is clipped, or int16 would be too coarse for brain
 
 
@@ -183,7 +182,7 @@ def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool 
     inside = brain_of(exam, found, mask_is_of_series=mask_is_of_series) if settings.outside_brain == "zero" else None
     series = series_on_network(exam.series, grid, weights, inside)
     maps, has_map, mask = maps_on_network(exam.maps, exam.mask, grid)
-    maps[..., TTP] = np.where(maps[..., TTP] != 0, maps[..., TTP] - np.float32(first_seconds), 0)
+    count_ttp_from(first_seconds, maps)
     if not mask.any():
         raise InputError(
             f"{exam.subject}: the brain mask has no voxel on the network grid of {settings.size} x "
@@ -217,6 +216,11 @@ def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool 
         brain=inside,
         first_seconds=first_seconds,
     )
+
+
+def count_ttp_from(first_seconds: float, maps: np.ndarray) -> None:
+    """Makes TTP of maps (slice, row, col, map) count from then on; 0 stays, since it stands outside the brain."""
+    maps[..., TTP] = np.where(maps[..., TTP] != 0, maps[..., TTP] - np.float32(first_seconds), 0)
 
 
 def realigned(exam: Exam) -> Exam:

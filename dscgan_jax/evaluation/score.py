@@ -19,15 +19,13 @@ from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam, SubjectFiles, load_exam, with_motion_finding
 from dscgan_jax.data.geometry import voxel_ml
 from dscgan_jax.data.grid import maps_on_network
-from dscgan_jax.data.preparation import PreparationSettings
+from dscgan_jax.data.preparation import PreparationSettings, count_ttp_from
 from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import metrics, records
 from dscgan_jax.evaluation.sources import MapSource, Nulls, check_names
 from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES, MAPS
-
-TTP = MAP_NAMES.index("ttp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,15 +259,9 @@ def _scaled(volumes: Mapping[str, np.ndarray], exam: Exam, protocol: Protocol) -
     if scaling is None or not known:
         return {}
     stacked, _, _ = maps_on_network(known, exam.mask, protocol.preparation.grid_of(exam))
-    begin = _begin(exam, protocol, "ttp")
-    stacked[..., TTP] = np.where(stacked[..., TTP] != 0, stacked[..., TTP] - begin, 0)
+    count_ttp_from(protocol.preparation.first_seconds_of(exam), stacked)
     scaled = np.asarray(scaling.scaled_maps(stacked))
     return {name: scaled[..., scaling.targets.index(name)] for name in known}
-
-
-def _begin(exam: Exam, protocol: Protocol, name: str) -> np.float32:
-    """What the time of a map counts from in the protocol in [-1, 1], s; TTP does from the first network frame."""
-    return np.float32(protocol.preparation.first_seconds_of(exam) if name == "ttp" else 0.0)
 
 
 def _clipped_fraction(measured: np.ndarray, name: str, exam: Exam, protocol: Protocol) -> float | None:
@@ -280,5 +272,6 @@ def _clipped_fraction(measured: np.ndarray, name: str, exam: Exam, protocol: Pro
     if not scaling.clip:
         return 0.0
     low, high = scaling.limits[scaling.targets.index(name)]
-    measured = measured - _begin(exam, protocol, name)
+    if name == "ttp":  # in [-1, 1] it counts from the first network frame
+        measured = measured - np.float32(protocol.preparation.first_seconds_of(exam))
     return float(((measured < low) | (measured > high)).mean())

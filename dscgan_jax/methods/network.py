@@ -186,7 +186,7 @@ class Predictor:
         )
 
     def _scaled(self, prepared: preparation.PreparedExam, norm: str) -> ScaledMaps:
-        step, sent = self._step(norm), []
+        step, sent = self._compiled(norm), []
         for n, batch in _calls(prepared):
             # An accelerator has a queue, a CPU would start them all.
             if len(sent) > 1 and jax.default_backend() == "cpu":
@@ -207,10 +207,6 @@ class Predictor:
     def compile(self) -> None:
         """What the first `predict` would do, for those who have something else to do meanwhile."""
         self._compiled(self.norm)
-
-    def _step(self, norm: str) -> Any:
-        """The network, compiled."""
-        return self._compiled(norm)
 
     def _compiled(self, norm: str) -> Any:
         if norm not in self._steps:

@@ -81,13 +81,13 @@ class LightGenerator(nnx.Module):
         context = jnp.where(seen, blocks.exact(x), 0.0).sum(axis=(1, 2), keepdims=True) / count
         x = blocks.leaky_relu(self.pixel(x) + self.context(context.astype(x.dtype)))
         skips = []
-        for level in range(self.depth + 1):
-            x = blocks.leaky_relu(getattr(self, f"down{level}")(_halved(x) if level else x))
+        for stage in range(self.depth + 1):
+            x = blocks.leaky_relu(getattr(self, f"down{stage}")(_halved(x) if stage else x))
             skips.append(x)
         x = skips.pop()
-        for level in reversed(range(self.depth)):
-            x = _sum(skips.pop(), _doubled(getattr(self, f"narrow{level + 1}")(x)))
-            x = _sum(x, blocks.leaky_relu(getattr(self, f"up{level}")(x)))
+        for stage in reversed(range(self.depth)):
+            x = _sum(skips.pop(), _doubled(getattr(self, f"narrow{stage + 1}")(x)))
+            x = _sum(x, blocks.leaky_relu(getattr(self, f"up{stage}")(x)))
         return jnp.tanh(crop(self.last(blocks.exact(x))))
 
 

@@ -201,14 +201,17 @@ def fit(
     if neighbourhood_mm > 0 and (mask is None or voxel_mm is None):
         raise ValueError("a neighbourhood needs the mask of the voxels and their size; give mask= and voxel_mm=.")
     tissue, noise = np.asarray(tissue, np.float32), np.asarray(noise, np.float32)
-    if settings.transit_shape == 0:
-        shape = likeliest_shape(tissue, arterial, frame_seconds, noise, first_frame, settings, nuisance_regressors)
-        settings = dataclasses.replace(settings, transit_shape=shape)
-    tables = jax.tree.map(
-        jnp.asarray, build_dictionary(arterial, frame_seconds, first_frame, settings, nuisance_regressors)
-    )
-    data = in_blocks(functools.partial(_projected, basis=tables.basis), tissue, noise)
     some = np.linspace(0, len(tissue) - 1, SHAPE_VOXELS).round().astype(int)
+
+    @functools.cache
+    def tables_of(shape: float) -> Dictionary:
+        tried = dataclasses.replace(settings, transit_shape=shape)
+        built = build_dictionary(arterial, frame_seconds, first_frame, tried, nuisance_regressors)
+        return jax.tree.map(jnp.asarray, built)
+
+    shape = settings.transit_shape or _likeliest_shape(tissue[some], noise[some], tables_of, settings)
+    settings, tables = dataclasses.replace(settings, transit_shape=shape), tables_of(shape)
+    data = in_blocks(functools.partial(_projected, basis=tables.basis), tissue, noise)
     found = None
     if neighbourhood_mm > 0:
         around = neighbours.Neighbourhood(mask, np.asarray(voxel_mm), neighbourhood_mm)
@@ -254,29 +257,26 @@ def _with_neighbours(
     return pulled(own.place, means, settings.neighbour_delay_spread)
 
 
-def likeliest_shape(
-    tissue: np.ndarray,
-    arterial: np.ndarray,
-    frame_seconds: float,
-    noise: np.ndarray,
-    first_frame: int,
-    settings: FitSettings,
-    nuisance_regressors: np.ndarray | None = None,
+def _likeliest_shape(
+    tissue: np.ndarray, noise: np.ndarray, tables_of: Callable[[float], Dictionary], settings: FitSettings
 ) -> float:
     """The shape among `SHAPES` for which the curves are the best evidence.
 
-    Log evidence of some of them: a shape that suits curves only with parameters tuned as finely as no prior would
-    expect is not preferred. Each shape has the usual dispersion with which it suits them best, since a wide one and a
-    broad distribution of transit times look alike.
+    Log evidence: a shape that suits curves only with parameters tuned as finely as no prior would expect is not
+    preferred. Each shape has the usual dispersion with which it suits them best, since a wide one and a broad
+    distribution of transit times look alike.
+
+    Args:
+      tissue: (voxel, time), mM, of `SHAPE_VOXELS` voxels.
+      noise: (voxel,) of one frame.
+      tables_of: the dictionary of a shape.
+      settings: of the fit.
     """
-    some = np.linspace(0, len(tissue) - 1, SHAPE_VOXELS).round().astype(int)
 
     @functools.cache
     def evidence(shape: float) -> np.ndarray:
-        tried = dataclasses.replace(settings, transit_shape=shape)
-        tables = build_dictionary(arterial, frame_seconds, first_frame, tried, nuisance_regressors)
-        data = _projected(tissue[some], noise[some], tables.basis)
-        return _suited(data, tables, tried, least_gain=0.0)[1]
+        tables = tables_of(shape)
+        return _suited(_projected(tissue, noise, tables.basis), tables, settings, least_gain=0.0)[1]
 
     best = SHAPES.index(kinetics.TRANSIT_SHAPE)
     for step in (1, -1):  # uphill from the usual shape, first towards plug flow, then towards the mixed pool

@@ -61,7 +61,7 @@ def write_cohort(
     except OSError as error:
         raise InputError(f"{root.parent}: cannot be made ({error.strerror}); choose another folder.") from error
     sweep_partial(root)
-    _check_disk(root.parent, disk_need_bytes(preset, subjects, size, slices))
+    check_disk(root.parent, disk_need_bytes(preset, subjects, size, slices))
     partial = partial_of(root)
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -218,7 +218,7 @@ def _write_subjects(
             progress(1)
 
 
-def _check_disk(folder: pathlib.Path, need: int) -> None:
+def check_disk(folder: pathlib.Path, need: int) -> None:
     """Refuses a folder with fewer than `need` free bytes."""
     free = shutil.disk_usage(folder).free
     if free < need:

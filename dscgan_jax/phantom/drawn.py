@@ -24,13 +24,15 @@ from dscgan_jax.data.preparation import PreparationSettings, PreparedExam, prepa
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import expanded
 from dscgan_jax.maps import MAP_NAMES
-from dscgan_jax.phantom.exam import PHANTOM_VERSION, draw_phantom
+from dscgan_jax.phantom.cohort import check_disk
+from dscgan_jax.phantom.exam import PHANTOM_VERSION, PRESETS, draw_phantom
 
 LEAST_BRAIN = 0.01  # of a slice's pixels: emptier ones teach nothing
 MOST_PROCESSES = 8
 BESIDE = 5  # niceness over that of the run, which waits for an exam only where it is really late
 OLD_SECONDS = 600  # no exam takes so long to write
 _WAIT_SECONDS = 0.05
+KEPT_SHARE = 0.43  # of a prepared slice's series, by bytes; a little more than measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,11 +92,16 @@ class DrawnExams:
           folder: where they are kept.
           first: number of the first exam.
           count: how many there are.
+
+        Raises:
+          InputError: the disk is too small for what is missing.
         """
         self._folder, self._first, self._count = folder, first, count
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
         missing = [number for number in range(first, first + count) if not _file(folder, number).exists()]
+        slice_bytes = KEPT_SHARE * 2 * drawing.settings.frames * drawing.settings.size**2
+        check_disk(folder, int(len(missing) * (drawing.slices or max(PRESETS[drawing.preset].slices)) * slice_bytes))
         spawned = multiprocessing.get_context("spawn")  # a forked one would share JAX's threads
         n_processes = min(max((os.cpu_count() or 2) // 2, 1), MOST_PROCESSES, len(missing))
         self._processes = [

@@ -23,14 +23,14 @@ class Simulation:
     phantom: Phantom
 
 
-def simulate(preset: str = "acute", seed: int = 0, *, size: int = 128, slices: int | None = None) -> Simulation:
+def simulate(preset: str = "acute", seed: int = 0, *, size: int = 0, slices: int | None = None) -> Simulation:
     """Simulates one exam with known truth; the same arguments give the same exam.
 
     Args:
-      preset: `acute` (stroke) or `chronic` (steno-occlusive disease), after the paper's cohorts, or `tumour` (a
-        glioma whose vessels leak).
+      preset: `acute` (stroke) or `chronic` (steno-occlusive disease), after the paper's cohorts, `tumour` (a
+        glioma whose vessels leak), or `varied` (each exam with a protocol and a disease of its own).
       seed: of everything that differs between subjects.
-      size: rows and columns.
+      size: rows and columns; 0 = the preset's own number.
       slices: None = the preset's own number.
 
     Raises:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from dscgan_jax.data.batch import Batch
-from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.maps import TTP
 
 Array = jax.Array
 
@@ -23,7 +23,6 @@ SPOILT = 0.2
 STOPPED, KEPT_SECONDS = 0.15, 25.0  # after the bolus arrives: a first pass is seen to its end
 LATE_FRAMES = 1  # by which the bolus may be found too early or too late
 JITTER = 6  # pixels by which a crop's centre lies beside the brain's
-_TTP = MAP_NAMES.index("ttp")
 
 
 def mirrored(one: Batch) -> Batch:
@@ -45,13 +44,13 @@ def delayed(one: Batch, frames: Array, frame_seconds: float) -> Batch:
     begin = jnp.clip(one.baseline_begin + frames, 0, n_frames - 1)
     end = jnp.clip(one.baseline_end + frames, begin + 1, n_frames)
     shifted = dataclasses.replace(one, dsc=one.dsc[at], baseline_begin=begin, baseline_end=end)
-    return _with_ttp(shifted, one.maps[..., _TTP] + frames * frame_seconds)
+    return _with_ttp(shifted, one.maps[..., TTP] + frames * frame_seconds)
 
 
 def stopped(one: Batch, last: Array, frame_seconds: float) -> Batch:
     """The scan ends with frame `last`, which is held; TTP lies within what was acquired."""
     at = jnp.minimum(jnp.arange(one.dsc.shape[0]), last)
-    return _with_ttp(dataclasses.replace(one, dsc=one.dsc[at]), jnp.minimum(one.maps[..., _TTP], last * frame_seconds))
+    return _with_ttp(dataclasses.replace(one, dsc=one.dsc[at]), jnp.minimum(one.maps[..., TTP], last * frame_seconds))
 
 
 def with_spoilt_frame(one: Batch, frame: Array) -> Batch:
@@ -116,8 +115,8 @@ def _corner(mask: Array, key: Array, crop: int) -> tuple[Array, Array]:
 
 def _with_ttp(one: Batch, ttp: Array) -> Batch:
     """Another TTP where there is one."""
-    known = one.maps[..., _TTP] != 0
-    return dataclasses.replace(one, maps=one.maps.at[..., _TTP].set(jnp.where(known, ttp, 0.0)))
+    known = one.maps[..., TTP] != 0
+    return dataclasses.replace(one, maps=one.maps.at[..., TTP].set(jnp.where(known, ttp, 0.0)))
 
 
 def _where(yes: Array, changed: Batch, unchanged: Batch) -> Batch:
