@@ -16,7 +16,8 @@ from dscgan_jax.pages import parts
 from dscgan_jax.pages.parts import bullets, definitions, image, section
 from dscgan_jax.training.weights import Weights
 
-MAPS_NOTE = "<p>TTP counts from the first acquired frame. Outside the brain all maps are 0.</p>"
+OUTSIDE_NOTE = "Outside the brain all maps are 0."
+TTP_NOTE = " TTP counts from the first acquired frame."
 
 
 def write(
@@ -38,7 +39,11 @@ def write(
     sections = [
         section("In brief", bullets([f"Maps by the network {weights.in_words}.", *_brief(maps)]), kind="brief"),
         *parts.of_findings(maps.findings),
-        section("Maps", MAPS_NOTE, image(picture.read_bytes(), "maps")),
+        section(
+            "Maps",
+            f"<p>{OUTSIDE_NOTE}{TTP_NOTE if 'ttp' in maps.volumes else ''}</p>",
+            image(picture.read_bytes(), "maps"),
+        ),
         section("How the maps were made", definitions(_provenance(maps))),
     ]
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
