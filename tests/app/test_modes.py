@@ -130,6 +130,7 @@ def test_predict_takes_the_norm_at_test_and_the_motion_that_are_given(
 
     monkeypatch.setattr(network.preparation, "prepare", prepared)
     monkeypatch.setattr(network.exams, "with_motion_finding", lambda exam: exam)  # seconds, too
+    monkeypatch.setattr(network.Predictor, "compile", lambda self: None)  # beside the reading of the exam
     monkeypatch.setattr(network.Predictor, "_compiled", step)
     with pytest.raises(Reached):
         run(
