@@ -148,9 +148,13 @@ def training_slices(builder: Any) -> "Slices":
 
 def training_bytes(builder: Any) -> int:
     """What the arrays of the training split need, wherever they are kept."""
+    return builder.info.splits["train"].num_examples * slice_bytes(builder)
+
+
+def slice_bytes(builder: Any) -> int:
+    """What the arrays of one slice need."""
     features = builder.info.features
-    one = sum(int(np.prod(features[name].shape)) * np.dtype(features[name].np_dtype).itemsize for name in FIELDS)
-    return builder.info.splits["train"].num_examples * one
+    return sum(int(np.prod(features[name].shape)) * np.dtype(features[name].np_dtype).itemsize for name in FIELDS)
 
 
 def shapes(builder: Any, batch_size: int, sharding: jax.sharding.Sharding) -> Batch:

@@ -28,7 +28,7 @@ from dscgan_jax.phantom.cohort import check_disk
 from dscgan_jax.phantom.exam import PHANTOM_VERSION, PRESETS, draw_phantom
 
 LEAST_BRAIN = 0.01  # of a slice's pixels: emptier ones teach nothing
-MOST_PROCESSES = 8
+MOST_PROCESSES = 32
 BESIDE = 5  # niceness over that of the run, which waits for an exam only where it is really late
 OLD_SECONDS = 600  # no exam takes so long to write
 _WAIT_SECONDS = 0.05
@@ -57,6 +57,11 @@ class Drawing:
         settings = PreparationSettings.from_config(config.data)
         return cls(str(wanted.preset), int(wanted.seed), int(wanted.size), int(wanted.slices), settings)
 
+    @property
+    def most_slices(self) -> int:
+        """Slices of the largest exam."""
+        return self.slices or max(PRESETS[self.preset].slices)
+
     def folder(self, cache_dir: pathlib.Path | str) -> pathlib.Path:
         """Where these exams are kept."""
         record = dataclasses.asdict(self) | {"phantom": PHANTOM_VERSION, "prepared": str(dataset.VERSION)}
@@ -84,7 +89,7 @@ class Drawing:
 class DrawnExams:
     """Slices of drawn exams by number; they are waited for where they are not there yet."""
 
-    def __init__(self, drawing: Drawing, folder: pathlib.Path, first: int, count: int):
+    def __init__(self, drawing: Drawing, folder: pathlib.Path, first: int, count: int, processes: int | None = None):
         """Starts the processes that draw what is missing.
 
         Args:
@@ -92,6 +97,7 @@ class DrawnExams:
           folder: where they are kept.
           first: number of the first exam.
           count: how many there are.
+          processes: how many draw; None = on half of the cores.
 
         Raises:
           InputError: the disk is too small for what is missing.
@@ -101,9 +107,9 @@ class DrawnExams:
         _sweep(folder)
         missing = [number for number in range(first, first + count) if not _file(folder, number).exists()]
         slice_bytes = KEPT_SHARE * 2 * drawing.settings.frames * drawing.settings.size**2
-        check_disk(folder, int(len(missing) * (drawing.slices or max(PRESETS[drawing.preset].slices)) * slice_bytes))
+        check_disk(folder, int(len(missing) * drawing.most_slices * slice_bytes))
         spawned = multiprocessing.get_context("spawn")  # a forked one would share JAX's threads
-        n_processes = min(max((os.cpu_count() or 2) // 2, 1), MOST_PROCESSES, len(missing))
+        n_processes = min(processes or max((os.cpu_count() or 2) // 2, 1), MOST_PROCESSES, len(missing))
         self._processes = [
             spawned.Process(target=draw, args=(drawing, folder, missing[rank::n_processes]), daemon=True)
             for rank in range(n_processes)
@@ -120,13 +126,28 @@ class DrawnExams:
           InputError: the exams are no longer drawn.
         """
         for step in range(self._count):
-            number = self._first + (position + step) % self._count
-            path = _file(self._folder, number)
-            self._wait_for(path)
-            with np.load(path) as stored:
+            with self._stored((position + step) % self._count) as stored:
                 if n_slices := int(stored["n_slices"]):
-                    return _unpacked(stored, min(int(chance * n_slices), n_slices - 1))
-        raise InputError(f"{self._folder}: none of {self._count} drawn exams can be used; check config.phantom.")
+                    return _unpacked(stored, chosen_slice(n_slices, chance))
+        raise self.none_usable()
+
+    def slices_of(self, position: int) -> list[Example]:
+        """All slices of the exam at a position; none where it cannot be used.
+
+        Raises:
+          InputError: the exams are no longer drawn.
+        """
+        with self._stored(position) as stored:
+            return [_unpacked(stored, place) for place in range(int(stored["n_slices"]))]
+
+    def none_usable(self) -> InputError:
+        """What to raise where no exam can be used."""
+        return InputError(f"{self._folder}: none of {self._count} drawn exams can be used; check config.phantom.")
+
+    def _stored(self, position: int) -> Any:
+        path = _file(self._folder, self._first + position)
+        self._wait_for(path)
+        return np.load(path)
 
     def _wait_for(self, path: pathlib.Path) -> None:
         while not path.exists():
@@ -138,6 +159,11 @@ class DrawnExams:
                     "for the reason, and run again."
                 )
             time.sleep(_WAIT_SECONDS)
+
+
+def chosen_slice(n_slices: int, chance: float) -> int:
+    """The slice that `chance` in 0..1 points at."""
+    return min(int(chance * n_slices), n_slices - 1)
 
 
 def draw(drawing: Drawing, folder: pathlib.Path, numbers: list[int]) -> None:

@@ -1,6 +1,7 @@
 """Where training batches come from: the device, the host's memory, or the disk."""
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -10,16 +11,16 @@ import jax
 import ml_collections
 import numpy as np
 
+from dscgan_jax import settings
 from dscgan_jax.data import batches
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.errors import InputError
 from dscgan_jax.phantom.drawn import Drawing, DrawnExams
 from dscgan_jax.training import resident, sharding
 
-# Slices that are trained on for each exam that is drawn beside the run. Fewer, and a machine of two cores would draw
-# most of its time; an exam is trained on again later, so each slice is seen more often in the end.
-SLICES_PER_DRAWN_EXAM = 24
-DRAWN_FIRST = 32  # exams that the first batches choose from
+# Exams that are drawn beside the run: the first batches choose from a few, and by this share of the steps from all.
+DRAWN_FIRST, DRAWN_BY = 32, 0.75
+CORES_FOR_THE_RUN = 2  # where an accelerator takes the steps, the other cores draw
 
 
 def data_feed(
@@ -44,10 +45,10 @@ def data_feed(
       InputError: the slices shall be on the device, which has no room for them.
     """
     if config.phantom.drawn_beside and not config.data.root:  # with it the exams are those of that folder
-        return _drawn_feed(config, mesh, start, tell)
+        return _drawn_feed(config, builder, mesh, start, step_bytes, tell)
     order = {"batch_size": config.train.batch_size, "seed": config.seed, "start_step": start}
-    if fits_on_device(config, builder, mesh, step_bytes):
-        where = "on the device" if mesh.size == 1 else "on each device"
+    if fits_on_device(config, batches.training_bytes(builder), mesh, step_bytes):
+        where = _on_device(mesh)
         arrays = resident.load(batches.training_slices(builder), mesh, read_threads=config.data.read_threads)
         feed = resident.batches(arrays, mesh, **order)
     else:
@@ -71,46 +72,68 @@ def data_feed(
 
 
 def _drawn_feed(
-    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, start: int, tell: Callable[[str], None]
+    config: ml_collections.ConfigDict,
+    builder: Any,
+    mesh: jax.sharding.Mesh,
+    start: int,
+    step_bytes: int,
+    tell: Callable[[str], None],
 ) -> Iterator[Batch]:
     """Batches of exams that are drawn beside the run; which ones, the seed and the step's number say."""
     drawing, count = Drawing.from_config(config), int(config.phantom.drawn_beside)
     folder = drawing.folder(config.data.cache_dir)
-    drawn = DrawnExams(drawing, folder, int(config.phantom.subjects), count)  # those before are of the cohort
-    order = DrawnOrder(config.seed, count, config.train.batch_size, jax.process_index(), jax.process_count())
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    processes = None if on_cpu else max((os.cpu_count() or 1) - CORES_FOR_THE_RUN, 1)
+    drawn = DrawnExams(drawing, folder, int(config.phantom.subjects), count, processes)  # those before: the cohort's
+    total = settings.total_steps(config, builder.info.splits["train"].num_examples)
+    order = DrawnOrder(config.seed, count, config.train.batch_size, total)
+    resident_bytes = count * drawing.most_slices * batches.slice_bytes(builder)
+    on_device = fits_on_device(config, resident_bytes, mesh, step_bytes)
     if jax.process_index() == 0:
-        tell(f"training slices: of {count} exams, drawn into {folder} while the run goes on")
-    batch_of = grain.MapDataset.range(start, sys.maxsize).map(
-        lambda step: batches.stacked(drawn.slice_of(position, chance) for position, chance in order(step))
-    )
+        where = f", kept {_on_device(mesh)} ({resident_bytes / 2**20:,.1f} MiB)" if on_device else ""
+        tell(f"training slices: of {count} exams, drawn into {folder} while the run goes on{where}")
     n_threads = config.data.read_threads
     ahead = grain.ReadOptions(num_threads=n_threads, prefetch_buffer_size=n_threads)
+    if on_device:
+        return resident.DrawnSlices(drawn, count, drawing.most_slices, mesh, ahead).batches(order, start)
+    rows = process_rows(config.train.batch_size, jax.process_index(), jax.process_count())
+    batch_of = grain.MapDataset.range(start, sys.maxsize).map(
+        lambda step: batches.stacked(drawn.slice_of(position, chance) for position, chance in order(step)[rows])
+    )
     placed = (sharding.place_batch(batch, mesh) for batch in batch_of.to_iter_dataset(ahead))
     return one_ahead(next(placed), placed)
 
 
-class DrawnOrder:
-    """Which drawn exams a process takes in a step: any of those that may be there by then, evenly."""
+def _on_device(mesh: jax.sharding.Mesh) -> str:
+    return "on the device" if mesh.size == 1 else "on each device"
 
-    def __init__(self, seed: int, count: int, batch_size: int, process_index: int = 0, process_count: int = 1):
+
+def process_rows(batch_size: int, process_index: int, process_count: int) -> slice:
+    """The rows of a batch that a process sends."""
+    share = batch_size // process_count
+    return slice(process_index * share, (process_index + 1) * share)
+
+
+class DrawnOrder:
+    """Which drawn exams a step takes: any of those that may be there by then, evenly."""
+
+    def __init__(self, seed: int, count: int, batch_size: int, total_steps: int):
         self._seed, self._count, self._batch_size = seed, count, batch_size
-        share = batch_size // process_count
-        self._rows = slice(process_index * share, (process_index + 1) * share)
+        self._per_step = count / (DRAWN_BY * total_steps)
 
     def there(self, step: int) -> int:
         """How many exams the batch of a step chooses from."""
-        grown = math.ceil(step * self._batch_size / SLICES_PER_DRAWN_EXAM)
-        return min(DRAWN_FIRST + grown, self._count)
+        return min(DRAWN_FIRST + math.ceil(step * self._per_step), self._count)
 
     def __call__(self, step: int) -> list[tuple[int, float]]:
         """Position of the exam, and a number in 0..1 that says which of its slices."""
         rng = np.random.default_rng((self._seed, 4211, step))
         positions, chances = rng.integers(self.there(step), size=self._batch_size), rng.random(self._batch_size)
-        return [(int(one), float(other)) for one, other in zip(positions[self._rows], chances[self._rows], strict=True)]
+        return [(int(one), float(other)) for one, other in zip(positions, chances, strict=True)]
 
 
-def fits_on_device(config: ml_collections.ConfigDict, builder: Any, mesh: jax.sharding.Mesh, step_bytes: int) -> bool:
-    """Whether the training slices shall and can be on every device.
+def fits_on_device(config: ml_collections.ConfigDict, needed: int, mesh: jax.sharding.Mesh, step_bytes: int) -> bool:
+    """Whether training slices of so many bytes shall and can be on every device.
 
     Raises:
       InputError: they shall, and there is no room.
@@ -118,7 +141,7 @@ def fits_on_device(config: ml_collections.ConfigDict, builder: Any, mesh: jax.sh
     wish = config.data.on_device
     if wish == "never" or (wish == "auto" and mesh.devices.flat[0].platform == "cpu"):
         return False
-    needed, room = batches.training_bytes(builder), resident.room_bytes(mesh, step_bytes)
+    room = resident.room_bytes(mesh, step_bytes)
     if wish == "always" and needed > room:
         raise InputError(
             f"config.data.on_device=always: the training slices need {needed / 2**20:,.1f} MiB, beside a training "

@@ -1,13 +1,15 @@
-"""The whole training split on the devices: read once, shuffled and gathered there, the same batches as from the host.
+"""Training slices on the devices: read once, shuffled and gathered there, the same batches as from the host.
 
 Every device holds all slices, series as int16, and gathers its own rows of a batch: no device waits for another, and
 the host sends nothing but two numbers a step.
 """
 
+import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+import grain.python as grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from jax.sharding import Mesh
 
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.batches import Slices, epoch_order, in_order, stacked
+from dscgan_jax.phantom.drawn import DrawnExams, chosen_slice
 from dscgan_jax.training import sharding
 
 BLOCK = 32  # slices that travel together
@@ -41,17 +44,78 @@ def load(slices: Slices, mesh: Mesh, *, read_threads: int) -> Batch:
     Neither the host nor a device ever holds a second copy: slices arrive in blocks. Each process reads them all, for
     its own devices.
     """
-    whole, everywhere = None, sharding.replicated(mesh)
-    fill = jax.jit(fill_block, donate_argnums=0, out_shardings=everywhere)
+    whole, fill = None, _fill_of(mesh)
     examples = in_order(slices, read_threads, progress=jax.process_index() == 0)
     for first in range(0, len(slices), BLOCK):
         block = stacked(itertools.islice(examples, BLOCK))
         whole = jax.block_until_ready(whole or _zeros(block, len(slices), mesh))  # at most one block is on its way
-        block = jax.tree.map(
-            lambda values: jax.make_array_from_process_local_data(everywhere, values, values.shape), block
-        )
-        whole = fill(whole, block, np.int32(first))
+        whole = fill(whole, _everywhere(block, mesh), np.int32(first))
     return jax.block_until_ready(whole)
+
+
+class DrawnSlices:
+    """Slices of exams that are still being drawn: each is put on the devices once, when a step may first use it.
+
+    Every exam has places for as many slices as the largest one; a batch is gathered as from `load`.
+    """
+
+    def __init__(self, exams: DrawnExams, count: int, most_slices: int, mesh: Mesh, ahead: grain.ReadOptions):
+        """Waits for no exam yet.
+
+        Args:
+          exams: where they come from.
+          count: how many there are.
+          most_slices: of an exam.
+          mesh: of all processes, each of which reads every exam.
+          ahead: how many exams are read ahead.
+        """
+        self._exams, self._count, self._most_slices, self._mesh = exams, count, most_slices, mesh
+        self._arriving = iter(grain.MapDataset.range(count).map(self._read).to_iter_dataset(ahead))
+        self._n_slices: list[int] = []  # of each exam that has arrived
+        self._whole: Batch | None = None
+        self._fill = _fill_of(mesh)
+
+    def batches(self, order: Callable[[int], Sequence[tuple[int, float]]], start_step: int) -> Iterator[Batch]:
+        """Batches from number `start_step` on; `order` gives the positions of a step's exams, and which slices."""
+        gather = jax.jit(_rows, out_shardings=sharding.split_batch(self._mesh))
+        for step in itertools.count(start_step):
+            places = np.array([self._place(position, chance) for position, chance in order(step)], np.int32)
+            yield gather(self._whole, places)
+
+    def _place(self, position: int, chance: float) -> int:
+        """Where a slice lies; an exam that cannot be used stands for the next one."""
+        for later in range(self._count):
+            exam = (position + later) % self._count
+            while exam >= len(self._n_slices):
+                self._take_next()
+            if n_slices := self._n_slices[exam]:
+                return exam * self._most_slices + chosen_slice(n_slices, chance)
+        raise self._exams.none_usable()
+
+    def _take_next(self) -> None:
+        n_slices, block = next(self._arriving)
+        if n_slices:
+            self._whole = self._whole or _zeros(block, self._count * self._most_slices, self._mesh)
+            first = np.int32(len(self._n_slices) * self._most_slices)
+            self._whole = self._fill(self._whole, _everywhere(block, self._mesh), first)
+        self._n_slices.append(n_slices)
+
+    def _read(self, position: int) -> tuple[int, Batch | None]:
+        """Slices of an exam, the last one repeated where there are fewer than places."""
+        slices = self._exams.slices_of(position)
+        places = range(self._most_slices if slices else 0)
+        block = stacked(slices[min(place, len(slices) - 1)] for place in places) if slices else None
+        return len(slices), block
+
+
+def _fill_of(mesh: Mesh) -> Callable[[Batch, Batch, np.int32], Batch]:
+    return jax.jit(fill_block, donate_argnums=0, out_shardings=sharding.replicated(mesh))
+
+
+def _everywhere(block: Batch, mesh: Mesh) -> Batch:
+    """A block of the host on every device."""
+    place = functools.partial(jax.make_array_from_process_local_data, sharding.replicated(mesh))
+    return jax.tree.map(lambda values: place(values, np.shape(values)), block)
 
 
 def fill_block(whole: Batch, block: Batch, first: jax.Array) -> Batch:
@@ -93,12 +157,15 @@ def compiled(
         return jnp.concatenate([epoch_order(seed, epoch + later, n_slices) for later in range(n_epochs)])
 
     def gather(whole: Batch, order: jax.Array, first: jax.Array) -> Batch:  # each device gathers its own rows
-        chosen = jax.lax.dynamic_slice_in_dim(order, first, batch_size)
-        return jax.tree.map(lambda values: values.at[chosen].get(mode="promise_in_bounds"), whole)
+        return _rows(whole, jax.lax.dynamic_slice_in_dim(order, first, batch_size))
 
     return jax.jit(draw, out_shardings=sharding.replicated(mesh)), jax.jit(
         gather, out_shardings=sharding.split_batch(mesh)
     )
+
+
+def _rows(whole: Batch, places: jax.Array) -> Batch:
+    return jax.tree.map(lambda values: values.at[places].get(mode="promise_in_bounds"), whole)
 
 
 def _zeros(block: Batch, n_slices: int, mesh: Mesh) -> Batch:
