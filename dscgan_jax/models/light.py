@@ -4,6 +4,8 @@ It has no norms: what it makes of a slice depends on nothing but that slice, in 
 takes the mean over time (its *level*) and what differs from it, the latter over its strength in the whole slice: so the
 dose and the echo time, which say nothing of perfusion, change little. What the slice has in common - when the bolus
 comes, how wide it is - reaches each pixel as the mean features of all pixels that show anything (the *context*).
+Its last layer is linear, and what lies beyond the maps' ranges is cut off afterwards: where tanh ends there is no
+gradient, and without norms a few steps can lead there.
 """
 
 from typing import Any
@@ -65,11 +67,10 @@ class LightGenerator(nnx.Module):
         self.last = Dense(channels[0], n_out, scheme=scheme, rng=rng, kind="image")
 
     def __call__(self, series: Array, mode: str, dtype: Any = None) -> Array:
-        """(slice, time, row, col) scaled -> (slice, row, col, map) in (-1, 1); it has no modes.
+        """(slice, time, row, col) scaled -> (slice, row, col, map) in -1..1; in training (`mode` "train") unbounded.
 
         `dtype` is that of the layers inside (default: the series').
         """
-        del mode
         padded, crop = pad_to_depth(series, self.depth)
         seen = (padded > AIR + SEEN).any(axis=1)[..., None]  # (slice, row, col, 1)
         count = jnp.maximum(seen.sum(axis=(1, 2), keepdims=True), 1)
@@ -88,7 +89,8 @@ class LightGenerator(nnx.Module):
         for stage in reversed(range(self.depth)):
             x = _sum(skips.pop(), _doubled(getattr(self, f"narrow{stage + 1}")(x)))
             x = _sum(x, blocks.leaky_relu(getattr(self, f"up{stage}")(x)))
-        return jnp.tanh(crop(self.last(blocks.exact(x))))
+        maps = crop(self.last(blocks.exact(x)))
+        return maps if mode == "train" else jnp.clip(maps, -1.0, 1.0)
 
 
 def _conv(n_in: int, n_out: int, scheme: str, rng: np.random.Generator | None) -> blocks.Conv:

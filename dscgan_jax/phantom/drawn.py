@@ -13,6 +13,7 @@ import os
 import pathlib
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ LEAST_BRAIN = 0.01  # of a slice's pixels: emptier ones teach nothing
 MOST_PROCESSES = 32
 BESIDE = 5  # niceness over that of the run, which waits for an exam only where it is really late
 OLD_SECONDS = 600  # no exam takes so long to write
+# Of a process that draws: as many processes as cores, each with a thread for every core, would wait for one another;
+# and none of them has business on the accelerator.
+ONE_EACH = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
 _WAIT_SECONDS = 0.05
 KEPT_SHARE = 0.43  # of a prepared slice's series, by bytes; a little more than measured
 
@@ -114,8 +118,9 @@ class DrawnExams:
             spawned.Process(target=draw, args=(drawing, folder, missing[rank::n_processes]), daemon=True)
             for rank in range(n_processes)
         ]
-        for process in self._processes:
-            process.start()
+        with _inherited(ONE_EACH):
+            for process in self._processes:
+                process.start()
 
     def slice_of(self, position: int, chance: float) -> Example:
         """A slice of the exam at a position (0 is the first), the one that `chance` in 0..1 points at.
@@ -159,6 +164,21 @@ class DrawnExams:
                     "for the reason, and run again."
                 )
             time.sleep(_WAIT_SECONDS)
+
+
+@contextlib.contextmanager
+def _inherited(variables: dict[str, str]) -> Iterator[None]:
+    """Environment variables for processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
 
 
 def chosen_slice(n_slices: int, chance: float) -> int:

@@ -60,6 +60,21 @@ def test_processes_draw_what_is_missing_and_end(tmp_path):
     np.testing.assert_array_equal(DrawnExams(small, tmp_path, 7, 2).slice_of(1, 0.0)["dsc"], waited["dsc"])
 
 
+def test_processes_that_draw_have_one_thread_each_and_no_accelerator(tmp_path, monkeypatch):
+    seen = []
+
+    class Watched(NoProcess):
+        def start(self):
+            seen.append({name: os.environ.get(name) for name in drawn.ONE_EACH})
+
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: type("Context", (), {"Process": Watched}))
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    DrawnExams(DRAWING, tmp_path, 0, 2, processes=2)
+    assert seen == [drawn.ONE_EACH] * 2
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "JAX_PLATFORMS" not in os.environ
+
+
 def test_an_exam_that_the_program_would_not_take_stands_for_the_next(tmp_path, alone):
     np.savez(tmp_path / "exam-000004.npz", **drawn._packed(None))
     drawn.draw(DRAWING, tmp_path, [5])
