@@ -53,7 +53,7 @@ def summary():
             row |= {"map": "tmax", "unit": "s", "n_slices": 1, "n_brain_voxels": 9, "mask_source": "file"}
             rows.append(row | {"brain_mae": mae, "brain_bias": -0.125})
     told = ("created", "software", "split", "checkpoint", "config_sha256", "data", "protocol", "wall_seconds")
-    return records.summarise(rows, dict.fromkeys(told, {}) | {"excluded": []})
+    return records.summarise(rows, {name: {} for name in told} | {"excluded": []})
 
 
 def test_the_card_opens_with_name_maps_and_intended_use():
