@@ -23,10 +23,17 @@ ASKED = {
 }
 MAP_OVER_NULL = 0.50  # every map, both cohorts
 REAL = (
-    ("ttp", "r", "TTP against the time of the lowest signal, all voxels: r", LEAST, 0.9, ""),
-    ("ttp", "centred_mae", "… centred MAE", MOST, 1.0, " s"),
-    ("ttp_first_pass", "r", "… voxels whose lowest signal is in the first pass: r", LEAST, 0.9, ""),
-    ("ttp_first_pass", "centred_mae", "… centred MAE", MOST, 1.0, " s"),
+    ("ttp", "r", "TTP against the time of the lowest signal: r", LEAST, 0.9, ""),
+    ("ttp", "centred_mae", "TTP against the time of the lowest signal: centred MAE", MOST, 1.0, " s"),
+    ("ttp_first_pass", "r", "the same in voxels whose lowest signal is in the first pass: r", LEAST, 0.9, ""),
+    (
+        "ttp_first_pass",
+        "centred_mae",
+        "the same in voxels whose lowest signal is in the first pass: centred MAE",
+        MOST,
+        1.0,
+        " s",
+    ),
     ("tmax", "r", "Tmax against the parametric fit: r", LEAST, 0.8, ""),
 )
 WEIGHTS_MB = 10.0

@@ -85,10 +85,10 @@ def changes_of(simulated: Simulation, preset: str, number: int, size: int, slice
         "every second slice left out": Change(0.1, lambda: cut(slice(None, None, 2)), slice(None, None, 2)),
         "one slice alone": Change(0.1, lambda: cut(single), single),
         "gain x 1,000": Change(0.1, lambda: exam_of(phantom, series * np.float32(1000))),
-        f"an intercept of {AIR:.0%} of the brain's signal in the air": Change(
+        f"an intercept of {100 * AIR:.0f} % of the brain's signal in the air": Change(
             0.1, lambda: exam_of(phantom, series + np.where(air, np.float32(AIR * level), np.float32(0))[..., None])
         ),
-        f"noise of {AIR:.0%} of the brain's signal in the air": Change(0.1, lambda: in_air(noise())),
+        f"noise of {100 * AIR:.0f} % of the brain's signal in the air": Change(0.1, lambda: in_air(noise())),
         "air exactly 0": Change(0.1, lambda: in_air(0.0)),
         "bright scalp": Change(0.1, bright_scalp),
         "skull-stripped": Change(
