@@ -213,7 +213,7 @@ def training_list(network: Record) -> str:
     seen = network["step"] * train["batch_size"]
     facts = {
         "steps": f"{network['step']:,} of {train['batch_size']} slices: {seen:,} slices"
-        + (f", of {phantom['drawn_beside']:,} exams drawn beside the run" if phantom["drawn_beside"] else ""),
+        + (f", of at most {phantom['drawn_beside']:,} exams drawn beside the run" if phantom["drawn_beside"] else ""),
         "learning rate": f"{train['learning_rate']:g}, decay {train['decay']}",
         "objective": f"{loss['objective']}, weight outside the brain {loss['outside_weight']:g}",
         "augmentation": AUGMENTED if train["augment"] else "none",
