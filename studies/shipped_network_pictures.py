@@ -40,6 +40,8 @@ def exams_figure(exams: Sequence[Record], cohort: str) -> "Figure | None":
     """Tmax of the exams of a cohort with the median and the lowest Dice: truth, network, parametric fit, oSVD."""
     rows = []
     for title, exam in shown(exams).items():
+        if "slice" not in exam:
+            continue
         kept = exam["slice"]
         maps = {name: unpacked(one) for name, one in kept["tmax"].items()}
         missing = np.zeros_like(maps["truth"])  # of a method that refuses

@@ -241,11 +241,7 @@ def reliability(exams: Iterable[Record]) -> dict[str, Prediction]:
 def shown(exams: Sequence[Record]) -> dict[str, Record]:
     """{`median Dice` and `lowest Dice`: the exam with a lesion that has it}; the first is the lower middle one."""
     lesions = sorted(
-        (
-            one
-            for one in exams
-            if NETWORK in one["scores"] and one["scores"][NETWORK]["real_ml"] >= LEAST_LESION_ML and "slice" in one
-        ),
+        (one for one in exams if NETWORK in one["scores"] and one["scores"][NETWORK]["real_ml"] >= LEAST_LESION_ML),
         key=lambda one: dice(one["scores"][NETWORK]),
     )
     return {"median Dice": lesions[(len(lesions) - 1) // 2], "lowest Dice": lesions[0]} if lesions else {}

@@ -39,4 +39,5 @@ share, then over exams; those of CBF and CBV are taken after one factor an exam.
 each map everywhere in the brain, the *best constant* each exam's own true median, which no method can know. *Dice
 pooled* sums volumes of Tmax > 6 s over exams, and counts what is found outside the true brain as false. The automatic
 methods and the network are given the series, its frame length and its echo time alone. Tmax of oSVD is as it comes: the
-offset that deconvolution adds to it ([validation](validation.md)) is not taken off."""
+offset that deconvolution adds to it ([validation](validation.md)) is not taken off. Of a method that refuses
+an exam its picture is empty."""
