@@ -62,10 +62,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.evaluate.baselines = ("parametric", "osvd")
 
     if variant in ("gpu", "wide"):
-        config.phantom.drawn_beside = 6000
+        config.phantom.drawn_beside = 1396
         config.model.width = 48 if variant == "gpu" else 96
         config.train.batch_size = 32
-        config.train.steps = 24_000
+        config.train.steps = 9_800
         config.train.checkpoint_every_epochs = 300.0  # of 5 steps
         config.train.sample_every_epochs = 2000.0
     elif variant == "demo":
