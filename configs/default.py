@@ -65,6 +65,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     model.width = 128  # channels after the first layer of the temporal stack, or of the other U-Nets
     model.unet_width = 16  # width of the U-Net behind the temporal stack (16 in the published code)
     model.depth = 6  # down- and up-sampling levels of the U-Net
+    model.looks = 0  # of the light generator: how often it weighs a slice's pixels to see what they have in common
     model.norm = "batch"  # batch or instance
     model.upsample = "transposed"  # transposed convolution, or resize = nearest neighbour and a 3x3 convolution
     model.bias_before_norm = False  # the published code has such biases; their true gradient is zero
@@ -83,9 +84,12 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     loss.objective = "logits"
     loss.outside_weight = 1.0  # of a pixel outside the brain's mask, for the objective l1
     loss.l1_weight = 1.0  # lambda
+    loss.map_weights = ()  # how much each target counts, for the objective l1; () = all alike, each over its range
 
     config.train = train = ml_collections.ConfigDict()
     train.batch_size = 4  # slices, over all devices
+    # A file of weights, a run, or physics, whose numbers and ranges the generator begins with; empty = as drawn.
+    train.start_from = ""
     train.augment = False  # mirrored, noisier, earlier, later, shorter: changes that leave the physics true
     train.crop = 0  # rows and columns around the brain that an augmented slice keeps; 0 = all
     train.accumulate = 1  # parts that a batch is taken in, to save memory; batch norms see one part at a time

@@ -40,8 +40,8 @@ _WORKDIR = flags.DEFINE_string(
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "Network: physics (default; its weights are not in this version yet), a file of weights (from export), or the "
-    "folder of a run, as --workdir.",
+    "Network: physics (default; it comes with the package), a file of weights (from export), or the folder of a run, "
+    "as --workdir.",
 )
 _INPUT = flags.DEFINE_string("input", None, "A 4-D NIfTI file.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the results; export: FILE.safetensors; benchmark: JSON file.")

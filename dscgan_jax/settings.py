@@ -97,6 +97,7 @@ _AT_LEAST = {
     "loss.l1_weight": 0,
     "loss.outside_weight": 0,
     "train.crop": 0,
+    "model.looks": 0,
     "train.batch_size": 1,
     "train.learning_rate_batch": 1,
     "train.steps": 0,
@@ -181,6 +182,12 @@ def _check_training_slices(config: ml_collections.ConfigDict) -> None:
         )
     if config.model.generator == "light" and (config.model.width < 4 or config.model.width % 4):
         raise InputError(f"config.model.width is {config.model.width}; for the light generator it is a multiple of 4.")
+    if config.model.looks and config.model.generator != "light":
+        raise InputError(
+            f"config.model.looks is {config.model.looks}, which is for the light generator; set it to 0, or "
+            "config.model.generator to light."
+        )
+    _check_map_weights(config)
     if config.train.augment and config.data.time_mode != "seconds":
         raise InputError("config.train.augment needs real time; set config.data.time_mode to seconds.")
     if config.train.crop and not config.train.augment:
@@ -189,6 +196,17 @@ def _check_training_slices(config: ml_collections.ConfigDict) -> None:
         raise InputError(
             f"config.train.crop is {config.train.crop}; it must be 0 or between 8 and config.data.size "
             f"({config.data.size})."
+        )
+
+
+def _check_map_weights(config: ml_collections.ConfigDict) -> None:
+    weights = tuple(config.loss.map_weights)
+    if weights and config.loss.objective != "l1":
+        raise InputError(f"config.loss.map_weights is {weights}, which is for config.loss.objective=l1; set it to ().")
+    if weights and (len(weights) != len(config.target) or min(weights) < 0 or not sum(weights)):
+        raise InputError(
+            f"config.loss.map_weights is {weights}; it must hold a number of at least 0 for each of "
+            f"{', '.join(config.target)}, or nothing."
         )
 
 

@@ -87,6 +87,9 @@ def test_ttp_is_learned_with_a_lead_too():
     [
         ({"phantom.size": 16}, "at least 32, or 0"),
         ({"model.generator": "light", "model.width": 30}, "multiple of 4"),
+        ({"model.generator": "unet", "model.looks": 2}, "looks is 2, which is for the light generator"),
+        ({"loss.map_weights": (1.0,)}, "which is for config.loss.objective=l1"),
+        ({"loss.objective": "l1", "loss.map_weights": (1.0, 2.0)}, "a number of at least 0 for each of tmax"),
         ({"train.augment": True}, "set config.data.time_mode to seconds"),
         ({"train.crop": 64}, "needs config.train.augment"),
         ({"train.augment": True, "data.time_mode": "seconds", "train.crop": 256}, "config.data.size"),

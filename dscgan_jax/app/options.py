@@ -74,6 +74,7 @@ FIELDS = {
     "model.": _NETWORK,
     "loss.": _NETWORK,
     "train.": _NETWORK,
+    "train.start_from": (TRAIN,),
     **dict.fromkeys(
         (
             f"train.{name}"

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dscgan_jax import provenance, shipped
+from dscgan_jax import provenance
 from dscgan_jax.data import exams, features, grid, preparation
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
@@ -100,13 +100,7 @@ class Predictor:
         Raises:
           InputError: there is no such network, or it is damaged.
         """
-        if str(model) in shipped.NAMES:
-            model = shipped.weights_file(str(model))
-        is_run = pathlib.Path(model).is_dir()
-        if not is_run and which != "best":
-            raise InputError(f"--step={which} chooses a checkpoint of a run, and {model} is a file; leave it out.")
-        weights = training_weights.of_run(model, which) if is_run else training_weights.read(model)
-        return cls(weights, norm=norm, motion=motion)
+        return cls(training_weights.load(model, which), norm=norm, motion=motion)
 
     @classmethod
     def shipped(cls, *, norm: str | None = None, motion: str | None = None) -> "Predictor":

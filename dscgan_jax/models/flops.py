@@ -78,7 +78,7 @@ def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tupl
     """Layers of the temporal stack (in a light one: of the pixels; none in a plain U-Net) and of the U-Net."""
     side = size + -size % 2**model.depth
     if model.generator == "light":
-        return light_layers(frames, n_targets, model.width, model.depth, side)
+        return light_layers(frames, n_targets, model.width, model.depth, model.looks, side)
     if model.generator == "unet":
         return [], unet_layers(frames, n_targets, model.width, model.depth, model.upsample, side)
     stack, n_in = [], 1
@@ -89,8 +89,13 @@ def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tupl
     return stack, unet_layers(n_in, n_targets, model.unet_width, model.depth, model.upsample, side)
 
 
-def light_layers(frames: int, n_out: int, width: int, depth: int, side: int) -> tuple[list[Layer], list[Layer]]:
-    """Layers of the light generator on `side` x `side` pixels: those of each pixel alone, and the U-Net's."""
+def light_layers(
+    frames: int, n_out: int, width: int, depth: int, looks: int, side: int
+) -> tuple[list[Layer], list[Layer]]:
+    """Layers of the light generator on `side` x `side` pixels: those of each pixel alone, and the U-Net's.
+
+    What looks do with numbers that the network has made itself, 4 % of it all, is left out.
+    """
     channels = light.level_channels(width, depth)
     wide, pixels = light.FRAME_FEATURES * channels[0], side**2
     alone = [
@@ -98,6 +103,13 @@ def light_layers(frames: int, n_out: int, width: int, depth: int, side: int) -> 
         Layer("context", 1, wide, channels[0], 1),
         Layer("pixel", 1, wide, channels[0], pixels),
     ]
+    if looks:
+        alone += [
+            Layer("looks", 1, wide, looks, pixels),
+            Layer("summary", 1, looks * wide, wide, 1),
+            Layer("said", 1, wide, channels[0], 1),
+            Layer("filters", 1, wide, (frames + 1) * channels[0], 1),
+        ]
     image = []
     for level, n_channels in enumerate(channels):
         source, positions = channels[max(level - 1, 0)], pixels // 4**level

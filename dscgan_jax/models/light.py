@@ -3,7 +3,8 @@
 It has no norms: what it makes of a slice depends on nothing but that slice, in training as afterwards. Of a pixel it
 takes the mean over time (its *level*) and what differs from it, the latter over its strength in the whole slice: so the
 dose and the echo time, which say nothing of perfusion, change little. What the slice has in common - when the bolus
-comes, how wide it is - reaches each pixel as the mean features of all pixels that show anything (the *context*).
+comes, how wide it is - reaches each pixel as the mean features of all pixels that show anything (the *context*), and as
+what a few *looks* at chosen pixels find.
 Its last layer is linear, and what lies beyond the maps' ranges is cut off afterwards: where tanh ends there is no
 gradient, and without norms a few steps can lead there.
 """
@@ -23,6 +24,7 @@ Array = jax.Array
 
 WIDENING = (1.0, 1.5, 2.0, 3.0, 4.0)  # channels of each level over the width; the last also of deeper ones
 FRAME_FEATURES = 2  # of a pixel's frames over the width
+LOOK_PENALTY = -1e9  # of a pixel that shows nothing, before the softmax
 FAINTEST = 1e-3  # of the scaled signal's standard deviation over time, which a slice of air has not
 SEEN = 1e-4  # scaled signal above the lowest: a pixel that was set to zero has none in any frame
 
@@ -49,11 +51,19 @@ class LightGenerator(nnx.Module):
     """Frames -> features with the slice's context -> U-Net without norms."""
 
     def __init__(
-        self, frames: int, n_out: int, *, width: int, depth: int, scheme: str, rng: np.random.Generator | None
+        self,
+        frames: int,
+        n_out: int,
+        *,
+        width: int,
+        depth: int,
+        looks: int = 0,
+        scheme: str,
+        rng: np.random.Generator | None,
     ):
         channels = level_channels(width, depth)
         wide = FRAME_FEATURES * channels[0]
-        self.depth = depth
+        self.depth, self.n_looks = depth, looks
         self.frames = Dense(frames + 1, wide, scheme=scheme, rng=rng)
         self.context = Dense(wide, channels[0], scheme=scheme, rng=rng)
         self.pixel = Dense(wide, channels[0], scheme=scheme, rng=rng)
@@ -65,6 +75,11 @@ class LightGenerator(nnx.Module):
             if level < depth:
                 setattr(self, f"up{level}", _conv(n_channels, n_channels, scheme, rng))
         self.last = Dense(channels[0], n_out, scheme=scheme, rng=rng, kind="image")
+        if looks:  # drawn last, and silent at first: a network without looks goes on from where it was
+            self.looks = Dense(wide, looks, scheme=scheme, rng=rng, kind="image")
+            self.summary = Dense(looks * wide, wide, scheme=scheme, rng=rng)
+            self.said = Dense(wide, channels[0], scheme=scheme, rng=None)
+            self.filters = Dense(wide, (frames + 1) * channels[0], scheme=scheme, rng=None)
 
     def __call__(self, series: Array, mode: str, dtype: Any = None) -> Array:
         """(slice, time, row, col) scaled -> (slice, row, col, map) in -1..1; in training (`mode` "train") unbounded.
@@ -78,9 +93,11 @@ class LightGenerator(nnx.Module):
         change = padded - level
         strength = jnp.sqrt(jnp.square(change).mean(axis=1, keepdims=True).sum(axis=(2, 3), keepdims=True) / count)
         x = jnp.concatenate([change / jnp.maximum(strength, FAINTEST), level], axis=1).astype(dtype or series.dtype)
-        x = blocks.leaky_relu(self.frames(rearrange(x, "slice time row col -> slice row col time")))
+        frames = rearrange(x, "slice time row col -> slice row col time")
+        x = blocks.leaky_relu(self.frames(frames))
         context = jnp.where(seen, blocks.exact(x), 0.0).sum(axis=(1, 2), keepdims=True) / count
-        x = blocks.leaky_relu(self.pixel(x) + self.context(context.astype(x.dtype)))
+        mixed = self.pixel(x) + self.context(context.astype(x.dtype))
+        x = blocks.leaky_relu(mixed + self._looked(x, frames, seen) if self.n_looks else mixed)
         skips = []
         for stage in range(self.depth + 1):
             x = blocks.leaky_relu(getattr(self, f"down{stage}")(_halved(x) if stage else x))
@@ -91,6 +108,23 @@ class LightGenerator(nnx.Module):
             x = _sum(x, blocks.leaky_relu(getattr(self, f"up{stage}")(x)))
         maps = crop(self.last(blocks.exact(x)))
         return maps if mode == "train" else jnp.clip(maps, -1.0, 1.0)
+
+    def _looked(self, x: Array, frames: Array, seen: Array) -> Array:
+        """What the slice's looks add to each pixel, (slice, row, col, channel).
+
+        Each look weighs the pixels, as an arterial input is chosen, and takes the mean features of what it chose.
+        From these come a term that all pixels share and filters for the frames, the slice's own: a deconvolution is
+        such a filter, and depends on the arterial input.
+        """
+        pixels = rearrange(blocks.exact(x), "slice row col feature -> slice (row col) feature")
+        there = rearrange(seen, "slice row col 1 -> slice (row col) 1")
+        scores = rearrange(blocks.exact(self.looks(x)), "slice row col look -> slice (row col) look")
+        weights = jnp.where(there, jax.nn.softmax(jnp.where(there, scores, LOOK_PENALTY), axis=1), 0.0)
+        chosen = jnp.einsum("spl,spf->slf", weights, pixels)
+        summary = self.summary(rearrange(chosen, "slice look feature -> slice (look feature)").astype(x.dtype))
+        summary = blocks.leaky_relu(summary)
+        filters = rearrange(self.filters(summary), "slice (time out) -> slice time out", time=frames.shape[-1])
+        return self.said(summary)[:, None, None] + jnp.einsum("srct,sto->srco", frames, filters)
 
 
 def _conv(n_in: int, n_out: int, scheme: str, rng: np.random.Generator | None) -> blocks.Conv:

@@ -58,8 +58,11 @@ def _apply(graphdef: nnx.GraphDef, variables: Variables, *inputs: Any) -> tuple[
 
 def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
     """The generator that `config.model` describes, with drawn weights."""
+    looks = model.looks  # of the light one; the others have none
     if model.generator == "light":
-        return light.LightGenerator(frames, n_targets, width=model.width, depth=model.depth, scheme=model.init, rng=rng)
+        return light.LightGenerator(
+            frames, n_targets, width=model.width, depth=model.depth, looks=looks, scheme=model.init, rng=rng
+        )
     common = {
         "depth": model.depth,
         "norm": model.norm,

@@ -21,7 +21,7 @@ from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.record import DataRecord
 from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.models import flops
-from dscgan_jax.training import distributed, interrupts, sharding, state, steps
+from dscgan_jax.training import distributed, fine_tuning, interrupts, sharding, state, steps
 from dscgan_jax.training.checkpoints import CheckpointRecord, Checkpoints
 from dscgan_jax.training.feed import data_feed
 from dscgan_jax.training.memory import compiled_within_memory, out_of_memory_named
@@ -107,7 +107,9 @@ def _set_up(
     total = settings.total_steps(config, n_slices)
     mesh = sharding.data_mesh()
     batches.check_batch_size(config.train.batch_size, mesh.size, config.train.accumulate)
+    begun = fine_tuning.beginning(config)
     scaling = Scaling.from_ranges(data.ranges, config.data.signal, tuple(config.target), config.data.ranges)
+    scaling = begun.record.scaling if begun else scaling  # its numbers mean nothing else
     _claim(workdir, config)
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
     networks, optimisers, current = state.create(
@@ -118,6 +120,9 @@ def _set_up(
         seed=config.seed,
         total_steps=total,
     )
+    if begun:
+        current = fine_tuning.begun_with(current, begun)
+        tell(f"begins with the network {begun.in_words}")
     current = sharding.place_state(current, mesh)
     start = checkpoints.latest_step() or 0
     if start:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from dscgan_jax.data.batch import Batch
@@ -37,7 +38,8 @@ def jitted_step(
     """
     loss, train = config.loss, config.train
     common = {"networks": networks, "optimisers": optimisers, "scaling": scaling, "accumulate": train.accumulate}
-    of_l1, of_gan = {"outside_weight": loss.outside_weight}, {"objective": loss.objective, "l1_weight": loss.l1_weight}
+    of_l1 = {"outside_weight": loss.outside_weight, "map_weights": tuple(loss.map_weights)}
+    of_gan = {"objective": loss.objective, "l1_weight": loss.l1_weight}
     if loss.objective == "l1":
         step = functools.partial(l1_step, **common, **of_l1)
     else:
@@ -98,6 +100,7 @@ def l1_step(
     optimisers: Optimisers,
     scaling: Scaling,
     outside_weight: float,
+    map_weights: tuple[float, ...] = (),
     accumulate: int = 1,
 ) -> tuple[GanState, Scalars]:
     """One update of the generator alone, from the L1 loss, in which a pixel outside the brain's mask counts less.
@@ -109,6 +112,7 @@ def l1_step(
       optimisers: static.
       scaling: of series and maps.
       outside_weight: how much a pixel outside the mask counts, one within it counting 1.
+      map_weights: how much the error of each target counts, over their mean; () = all alike.
       accumulate: parts that the batch is taken in, as in `gan_step_and_gradients`.
 
     Returns:
@@ -116,6 +120,8 @@ def l1_step(
     """
     present = batch.has_map[:, jnp.array(map_indices(scaling.targets))]
     weight = jnp.where(batch.mask, 1.0, outside_weight)
+    of_maps = np.asarray(map_weights or [1.0] * len(scaling.targets), np.float32)
+    of_maps = (of_maps / of_maps.mean())[None, None, None]
     whole = (scaling.scaled_series(batch), scaling.scaled_maps(batch.maps), present, weight)
     count = (present.sum(axis=1) * weight.sum(axis=(1, 2))).sum() / accumulate  # of a part, on average
 
@@ -124,7 +130,7 @@ def l1_step(
 
         def loss(params: Any) -> tuple[Array, Variables]:
             fake, after = networks.generate({"params": params, "stats": stats}, series, "train")
-            return losses.l1(fake, target, has_map, count, counts), after
+            return losses.l1(fake * of_maps, target * of_maps, has_map, count, counts), after
 
         (value, after), gradient = jax.value_and_grad(loss, has_aux=True)(state.generator["params"])
         return after, (gradient, {"loss_g": value, "loss_l1": value})

@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 
 import dscgan_jax
-from dscgan_jax import provenance, settings
+from dscgan_jax import provenance, settings, shipped
 from dscgan_jax.errors import InputError, brief
 from dscgan_jax.files import replacing
 from dscgan_jax.models import networks
@@ -76,6 +76,24 @@ class Weights:
     def in_words(self) -> str:
         """Name, version, digest and what it was trained on, as pages say it."""
         return f"{self.name} {self.version} (step {self.step}, {self.sha256[:12]}), trained on {self.trained_on}"
+
+
+def load(model: pathlib.Path | str, which: str = "best") -> Weights:
+    """A shipped network by its name, or that of a file of weights, or of a run.
+
+    Args:
+      model: `physics`, the path of a file, or the work directory of a run.
+      which: step of a run: `best` on validation, `latest`, or a number.
+
+    Raises:
+      InputError: there is no such network, or it is damaged; or a step is wanted of a file.
+    """
+    if str(model) in shipped.NAMES:
+        model = shipped.weights_file(str(model))
+    is_run = pathlib.Path(model).is_dir()
+    if not is_run and which != "best":
+        raise InputError(f"--step={which} chooses a checkpoint of a run, and {model} is a file; leave it out.")
+    return of_run(model, which) if is_run else read(model)
 
 
 def of_run(workdir: pathlib.Path | str, which: str = "best", name: str = "") -> Weights:

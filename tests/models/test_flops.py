@@ -35,6 +35,7 @@ def test_positions_are_those_of_the_published_tables():
         {},
         {"model.generator": "unet"},
         {"model.generator": "light", "model.width": 24},
+        {"model.generator": "light", "model.width": 24, "model.looks": 3},
         {"model.upsample": "resize"},
         {"model.depth": 3},
         {"model.discriminator_layers": 3},

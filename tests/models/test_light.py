@@ -7,8 +7,18 @@ import pytest
 from dscgan_jax.models import light
 
 
-def generator(width=8, depth=2, frames=20):
-    return light.LightGenerator(frames, 3, width=width, depth=depth, scheme="pix2pix", rng=np.random.default_rng(0))
+def generator(width=8, depth=2, frames=20, looks=0):
+    rng = np.random.default_rng(0)
+    return light.LightGenerator(frames, 3, width=width, depth=depth, looks=looks, scheme="pix2pix", rng=rng)
+
+
+def speaking(looks=2, **sizes):
+    """A generator whose looks say something: what they add begins with zeros."""
+    net = generator(looks=looks, **sizes)
+    for number, layer in enumerate((net.said, net.filters)):
+        values = np.random.default_rng(number).normal(0, 0.1, layer.kernel[...].shape)
+        layer.kernel[...] = jnp.asarray(values, jnp.float32)
+    return net
 
 
 def series(n=3, rows=16, cols=16, frames=20):
@@ -28,6 +38,28 @@ def test_a_slice_does_not_change_because_its_neighbours_do():
     x = series(3)
     together = generator()(x, "train")
     np.testing.assert_allclose(generator()(x[:1], "running")[0], together[0], atol=1e-6)
+
+
+def test_looks_begin_silent_and_then_are_heard():
+    x = series(2)
+    np.testing.assert_array_equal(generator(looks=2)(x, "train"), generator()(x, "train"))
+    assert np.abs(speaking()(x, "train") - generator()(x, "train")).max() > 1e-3
+
+
+def test_looks_see_neither_other_slices_nor_air():
+    x, net = series(3, 32, 32), speaking(depth=1)
+    np.testing.assert_allclose(net(x[:1], "running")[0], net(x, "running")[0], atol=1e-6)
+    wider = jnp.pad(x, ((0, 0), (0, 0), (8, 8), (8, 8)), constant_values=-1.0)
+    inner = np.s_[:, 10:-10, 10:-10]
+    np.testing.assert_allclose(net(wider, "train")[:, 8:-8, 8:-8][inner], net(x, "train")[inner], atol=1e-5)
+    assert np.isfinite(net(jnp.full((1, 20, 16, 16), -1.0), "train")).all()
+
+
+def test_what_lies_beyond_the_ranges_is_cut_off_but_not_in_training():
+    net, x = generator(), series(2)
+    net.last.kernel[...] *= 200
+    assert np.abs(net(x, "train")).max() > 1
+    np.testing.assert_array_equal(net(x, "running"), np.clip(net(x, "train"), -1, 1))
 
 
 def test_air_around_a_slice_does_not_change_its_context():

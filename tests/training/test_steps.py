@@ -301,6 +301,26 @@ def test_without_an_adversarial_term_the_discriminator_rests_and_pixels_outside_
     assert abs(float(after(1.0, wrong)[1]["loss_l1"]) - float(after(1.0)[1]["loss_l1"])) > 1e-3
 
 
+def test_each_map_counts_as_much_as_its_weight_says():
+    networks, optimisers, before = tiny()
+
+    def loss(*weights):
+        step = functools.partial(
+            steps.l1_step,
+            networks=networks,
+            optimisers=optimisers,
+            scaling=SCALING,
+            outside_weight=1.0,
+            map_weights=weights,
+        )
+        return float(jax.jit(step, compiler_options=FAST)(before, batch())[1]["loss_l1"])
+
+    tmax, cbf = loss(1.0, 0.0) / 2, loss(0.0, 1.0) / 2  # a map alone has twice its weight: they are over their mean
+    np.testing.assert_allclose(loss(), tmax + cbf, rtol=1e-5)
+    np.testing.assert_allclose(loss(3.0, 1.0), 1.5 * tmax + 0.5 * cbf, rtol=1e-5)
+    assert abs(tmax - cbf) > 1e-3
+
+
 def test_an_augmented_step_follows_from_seed_and_step():
     seen = []
 

@@ -1,0 +1,62 @@
+"""Training that goes on from a network that is there: from a file of weights, another run, or the shipped network."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from dscgan_jax.data.preparation import PreparationSettings
+from dscgan_jax.errors import InputError
+from dscgan_jax.training import weights
+from dscgan_jax.training.state import GanState
+from dscgan_jax.training.weights import Weights
+
+LATER = ("looks",)  # fields of config.model that may be 0 there and not here: what they add is silent at first
+IDLE = ("compute", "lean", "init")  # those that change no structure; and all of the discriminator's, which begins anew
+
+
+def beginning(config: ml_collections.ConfigDict) -> Weights | None:
+    """The network that `config.train.start_from` names; None where it names none.
+
+    Raises:
+      InputError: as `weights.load`; or that network has other layers, another input or other maps than this config.
+    """
+    if not config.train.start_from:
+        return None
+    begun = weights.load(config.train.start_from)
+    if differing := list(_differences(begun.record.config, config)):
+        path, theirs, ours = differing[0]
+        raise InputError(
+            f"config.train.start_from={config.train.start_from}: that network has {path} {theirs}, this config has "
+            f"{ours}; set --config.{path}={theirs}."
+        )
+    return begun
+
+
+def begun_with(state: GanState, begun: Weights) -> GanState:
+    """A state before its first step, with the numbers of that generator; layers that it has not stay as drawn."""
+    params = _laid_over(state.generator["params"], begun.variables["params"])
+    stats = _laid_over(state.generator["stats"], begun.variables["stats"])
+    return state.replace(generator={"params": params, "stats": stats})
+
+
+def _laid_over(drawn: Any, given: Any) -> Any:
+    if not isinstance(drawn, dict):
+        return jax.tree.map(jnp.asarray, given)
+    return {name: _laid_over(value, given[name]) if name in given else value for name, value in drawn.items()}
+
+
+def _differences(theirs: ml_collections.ConfigDict, ours: ml_collections.ConfigDict) -> Any:
+    """(field, value there, value here) of whatever decides the generator's layers and what it is shown."""
+    for name in theirs.model:
+        if name in IDLE or name.startswith("discriminator"):
+            continue
+        if theirs.model[name] != ours.model[name] and not (name in LATER and not theirs.model[name]):
+            yield f"model.{name}", theirs.model[name], ours.model[name]
+    if tuple(theirs.target) != tuple(ours.target):
+        yield "target", ",".join(theirs.target), ",".join(ours.target)
+    there, here = (PreparationSettings.from_config(config.data).__dict__ for config in (theirs, ours))
+    yield from ((f"data.{name}", there[name], here[name]) for name in there if there[name] != here[name])
+    if theirs.data.signal != ours.data.signal:
+        yield "data.signal", theirs.data.signal, ours.data.signal
