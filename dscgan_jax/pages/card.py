@@ -54,6 +54,7 @@ def _list(facts: list[tuple[str, str]]) -> str:
 def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
     config = weights.record.config
     model, data = config.model, config.data
+    looks = f", {model.looks} looks" if model.looks else ""
     lead = f", from {data.lead_seconds:g} s before the bolus arrives" if data.lead_seconds else ""
     seconds = f"{data.frames} frames of {data.frame_seconds:g} s{lead}"
     outside = "0 outside the brain" if data.outside_brain == "zero" else "with what is outside the brain"
@@ -61,7 +62,8 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
         ("package", f"dscgan_jax {weights.version}"),
         ("checkpoint", f"step {weights.step}, {weights.selected_by}"),
         ("digest of its numbers (SHA-256)", f"`{weights.sha256}`"),
-        ("generator", f"{model.generator}, width {model.width}, depth {model.depth}"),
+        ("began with", weights.record.begun_with),
+        ("generator", f"{model.generator}, width {model.width}, depth {model.depth}{looks}"),
         ("learned values", f"{networks.parameter_count(weights.variables):,} ({n_bytes / 1e6:.1f} MB)"),
         ("input", f"{data.size} x {data.size} pixels, {data.signal} signal, {outside}"),
         ("time", seconds if data.time_mode == "seconds" else f"the whole series as {data.frames} frames"),

@@ -142,7 +142,7 @@ def _set_up(
         feed = data_feed(config, builder, mesh, start, analysis.temp_size_in_bytes if analysis else 0, tell)
     return _Run(
         config,
-        CheckpointRecord(config, scaling, data, provenance.software_versions()),
+        CheckpointRecord(config, scaling, data, provenance.software_versions(), begun.in_words if begun else ""),
         checkpoints,
         Validation(config, builder, networks, scaling, mesh),
         one_step,

@@ -1,6 +1,7 @@
 """How a trained network describes itself, in a checkpoint and in a file of weights."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,12 +25,14 @@ class CheckpointRecord:
       scaling: of its series and maps.
       data: the exams of its data set.
       software: versions that trained it, as `provenance.software_versions` gives them.
+      begun_with: the network that its training began with, as `Weights.in_words`; empty = as drawn.
     """
 
     config: ml_collections.ConfigDict
     scaling: Scaling
     data: DataRecord
     software: Mapping[str, str | None]
+    begun_with: str = ""
 
     @property
     def trained_on(self) -> str:
@@ -43,6 +46,7 @@ class CheckpointRecord:
             "scaling": self.scaling.to_json(),
             "data": self.data.to_json(),
             "software": dict(self.software),
+            "begun_with": self.begun_with,
         }
 
     @classmethod
@@ -53,10 +57,12 @@ class CheckpointRecord:
             Scaling.from_json(record["scaling"]),
             DataRecord.from_json(record["data"]),
             record.get("software", {}),
+            record.get("begun_with", ""),
         )
 
     def without_places(self) -> "CheckpointRecord":
         """For others: without folders of this machine, and without names of subjects."""
         config = ml_collections.ConfigDict(self.config.to_dict())
         config.data.root, config.data.cache_dir = "", default.get_config().data.cache_dir
+        config.train.start_from = pathlib.Path(config.train.start_from).name
         return dataclasses.replace(self, config=config, data=self.data.without_names())

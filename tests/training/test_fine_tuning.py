@@ -59,6 +59,8 @@ def test_a_run_begins_with_the_numbers_and_keeps_the_ranges(begun, tmp_path):
     loop.train(config, tmp_path / "tuned", builder, data, tell=said.append)
     tuned, first = weights.of_run(tmp_path / "tuned"), weights.read(file)
     assert "begins with the network run" in said[0]
+    assert tuned.record.begun_with == first.in_words and first.record.begun_with == ""
+    assert tuned.record.without_places().config.train.start_from == "begun.safetensors"
     assert tuned.record.scaling == first.record.scaling and tuned.record.data.ranges == data.ranges
     assert data.ranges != first.record.data.ranges, "other exams would have had other ranges"
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-9), tuned.variables, first.variables)
