@@ -5,14 +5,15 @@ around, so that the coil's sensitivity drops out. The *first pass* of a voxel is
 baseline); times the relative baseline it is the *signal loss*, which is proportional to the share of tissue in a voxel
 that tissue shares with CSF or bone, because neither of these loses signal.
 
-Steps: (1) a rough mask by Otsu's threshold gives the mean curve, and that the frames; (2) tissue with a first pass
-gives the local reference; (3) at half of that reference bone begins; (4) bright voxels without a first pass give the
-level of CSF, and with it the signal of a voxel with just enough tissue; a voxel that is little brighter stays if it has
-a first pass, which may be as much weaker as that of the tissue around; (5) at the rim, where CSF and bone mix to the
-brightness of tissue, a voxel needs signal loss to be tissue; (6) a voxel that loses far more than grey matter is a
-venous sinus, unless it belongs to a region wider and deeper than these, such as a tumour. Below the rim no voxel of the
-brightness of tissue is left out because it has no first pass: an infarct may have none. Around a wide region of the
-brightness of tissue that has none, the rim and bright voxels need none either.
+Steps: (1) a rough mask by Otsu's threshold gives the mean curve, and that the frames; where it is a thin shell it is
+scalp brighter than brain, and what is darker is split once more; (2) tissue with a first pass gives the local
+reference; (3) at half of that reference bone begins, and thin pieces without the first pass of brain are scalp; (4)
+bright voxels without a first pass give the level of CSF, and with it the signal of a voxel with just enough tissue; a
+voxel that is little brighter stays if it has a first pass, which may be as much weaker as that of the tissue around;
+(5) at the rim, where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be tissue; (6) a voxel
+that loses far more than grey matter is a venous sinus, unless it belongs to a region wider and deeper than these, such
+as a tumour. Below the rim no voxel of the brightness of tissue is left out because it has no first pass: an infarct may
+have none. Around a wide region of the brightness of tissue that has none, the rim and bright voxels need none either.
 
 A head that moves between baseline and first pass mimics signal loss at every edge: realign the series first.
 """
@@ -62,7 +63,10 @@ MIN_CONTRAST = 2.0  # object over background: air gives noise only, and tissue f
 MIN_BRAIN_MM = 30.0  # diameter of the widest slice: half of a newborn's brain is wider
 MIN_SHARE_OF_LARGEST = 0.01  # a smaller piece beside the largest is no lobe
 SCALP_MM = 8.0  # half thickness of the scalp and the muscles at the temples; brain is thicker
-SCALP_LOSS = 0.5  # of the signal loss of tissue: skin and muscle hold less blood, and leak
+SCALP_LOSS = 0.5  # of the first pass of tissue: skin and muscle hold less blood, and leak
+SCALP_LOSS_APART = 0.8  # the same beyond bone: scalp has up to 0.65 where white matter has little blood, and brain 0.9
+BRIDGED = 0.02  # of a piece's voxels touch thick tissue: a gyrus does with its base, scalp only at a bridge
+MIN_THICK_SHARE = 0.2  # deeper than half a scalp: 0.4-0.8 of a head or brain, 0.03 of scalp alone
 SMALLEST_SCALP_MM2 = 400.0  # 5 cm of it; smaller pieces may be the tips of gyri
 CLIP_PERCENT = 99.0  # of the values above zero: vessels with inflow would stretch the histogram
 IN_SLICE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])  # neighbours of a voxel
@@ -188,12 +192,16 @@ def _rough_mask(mean: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     if not lit.size or np.ptp(mean) == 0:
         raise InputError("no brain found: the signal is the same everywhere; check the series.")
     clipped = np.minimum(mean, np.percentile(lit, CLIP_PERCENT))
-    bright = clipped > otsu_threshold(clipped)
+    threshold = otsu_threshold(clipped)
+    rough = _largest(opened(clipped > threshold, BRIDGE_MM, voxel_mm))
+    if _eroded(rough, SCALP_MM, voxel_mm).sum() < MIN_THICK_SHARE * rough.sum():
+        threshold = otsu_threshold(clipped[clipped <= threshold])  # of what the bright shell encloses
+        rough = _largest(opened(clipped > threshold, BRIDGE_MM, voxel_mm))
+    bright = clipped > threshold
     if not bright.any() or np.median(clipped[bright]) < MIN_CONTRAST * np.median(clipped[~bright]):
         raise InputError(
             "no brain found: no object stands out from the background; check that the series shows a head."
         )
-    rough = _largest(opened(bright, BRIDGE_MM, voxel_mm))
     widest = rough.sum(axis=(0, 1)).max() * voxel_mm[0] * voxel_mm[1]
     if widest < np.pi / 4 * MIN_BRAIN_MM**2:
         raise InputError(
@@ -223,7 +231,9 @@ def _tissue(baseline: np.ndarray, first_pass: np.ndarray, rough: np.ndarray, vox
     some_loss = loss > TISSUE_SHARE * typical
 
     parts = _parts_of_brain(opened(relative > BONE_BORDER, BRIDGE_MM, voxel_mm), some_loss)
-    inside = _filled(_without_scalp(parts, loss > SCALP_LOSS * typical, voxel_mm))
+    # Brightness adds no blood: bright fat would seem to lose as much signal as tissue. Dark rims hold less tissue.
+    lost = first_pass * np.minimum(relative, 1.0) / typical
+    inside = _filled(_without_scalp(parts, lost, voxel_mm))
     deep = depth_mm(inside, voxel_mm) > RIM_MM
     solid = inside & (relative > BONE_BORDER)
     no_brighter = solid & (relative < BRIGHT_AS_TISSUE)
@@ -318,18 +328,30 @@ def _parts_of_brain(head: np.ndarray, passed: np.ndarray) -> np.ndarray:
     return keep[labels]
 
 
-def _without_scalp(parts: np.ndarray, passed: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
-    """Without long thin pieces that the bolus hardly passes: scalp that is as bright as brain.
+def _without_scalp(parts: np.ndarray, lost: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Without long thin pieces that the bolus hardly passes: scalp that is as bright as brain, or brighter.
 
-    Voxels as large as the skull is thick link scalp to the brain, and so do thick slices where the head narrows.
+    Scalp may hold as much blood as white matter, but bone lies between it and the brain: a piece that bone parts from
+    all thick tissue of its slice must have the first pass of brain. Voxels as large as the skull is thick link scalp to
+    the brain, and so do thick slices where the head narrows.
+
+    Args:
+      parts: (x, y, z) bool, brain, and what is as bright.
+      lost: (x, y, z) first pass over that of tissue, less where a voxel is darker.
+      voxel_mm: (3,) edge lengths.
     """
     thick = _dilated(_eroded(parts, SCALP_MM, voxel_mm), SCALP_MM + BRIDGE_MM, voxel_mm)
     labels, n_labels = ndimage.label(parts & ~thick, IN_SLICE)
     if not n_labels:
         return parts
-    sizes = np.bincount(labels.ravel(), minlength=n_labels + 1)
-    scalp = np.bincount(labels[passed], minlength=n_labels + 1) < 0.5 * sizes
-    scalp &= sizes * voxel_mm[0] * voxel_mm[1] >= SMALLEST_SCALP_MM2
+
+    def count(chosen: np.ndarray) -> np.ndarray:
+        return np.bincount(labels[chosen], minlength=n_labels + 1)
+
+    sizes = count(parts)
+    apart = count(ndimage.binary_dilation(thick & parts, IN_SLICE)) < BRIDGED * sizes
+    passed = np.where(apart, count(lost > SCALP_LOSS_APART), count(lost > SCALP_LOSS))
+    scalp = (passed < 0.5 * sizes) & (sizes * voxel_mm[0] * voxel_mm[1] >= SMALLEST_SCALP_MM2)
     scalp[0] = False
     return parts & ~scalp[labels]
 

@@ -1,5 +1,7 @@
 """The masks of heads whose tissue we know: drawn phantoms, a head of circles, and a real exam."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -8,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from dscgan_jax.data.exams import load_exam
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion.brain import brain_mask, otsu_threshold
+from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom.exam import draw_phantom
 
 AFFINE = np.diag([3.0, 3.0, 5.0, 1.0])
@@ -123,6 +126,15 @@ def test_a_stripped_skull_changes_nothing_inside(acute):
     assert _dice(found.tissue, acute.mask) > 0.99 and not (found.tissue & ~acute.mask).any()
 
 
+@pytest.mark.parametrize("brightness", [1.3, 2.0, 3.0])
+def test_scalp_brighter_than_a_phantoms_brain_changes_hardly_anything(acute_mask, brightness):
+    with mock.patch.dict(acquisition.SIGNAL_OF, scalp=brightness):
+        bright = draw_phantom("acute", 3, size=64, slices=8)
+    found = brain_mask(bright.series, bright.affine)
+    assert _dice(found.brain, acute_mask.brain) > 0.98 and _dice(found.tissue, acute_mask.tissue) > 0.98
+    assert (found.tissue & bright.mask).sum() > 0.98 * bright.mask.sum()
+
+
 def test_a_head_may_touch_the_border(acute):
     columns, rows = np.flatnonzero(acute.mask.any((1, 2))), np.flatnonzero(acute.mask.any((0, 2)))
     part = np.s_[columns[0] + 4 :, : rows[-1] - 3]
@@ -193,6 +205,23 @@ def test_bright_scalp_is_no_brain():
     ring = PARTS["scalp"][0] & ~PARTS["skull"][0]
     series, part = _head((ring, 950, 0.05))
     np.testing.assert_array_equal(brain_mask(series, AFFINE).tissue, np.isin(part, [4, 5]))
+
+
+@pytest.mark.parametrize(
+    ("brightness", "blood"), [(1300, 0.12), (2000, 0.12), (3000, 0.12), (1000, 0.16), (1600, 0.16)]
+)
+def test_brighter_scalp_is_no_brain_though_it_has_as_much_blood_as_poor_white_matter(brightness, blood):
+    ring = PARTS["scalp"][0] & ~PARTS["skull"][0]
+    series, part = _head((ring, brightness, blood))
+    np.testing.assert_array_equal(brain_mask(series, AFFINE).tissue, np.isin(part, [4, 5]))
+
+
+def test_a_strip_of_brain_beyond_bone_stays():
+    everything, lobe = np.ones((SIZE, SIZE, SLICES), bool), _disc(-30, 0, 40)
+    across = (np.arange(SIZE) - 0.5 * (SIZE - 1)) * 3.0
+    strip = everything & (np.abs(across - 40) < 7)[:, None, None] & (np.abs(across) < 30)[None, :, None]
+    series, _ = _head((everything, 0, 0.0), (lobe, 950, 0.3), (strip, 950, 0.28))
+    np.testing.assert_array_equal(brain_mask(series, AFFINE).tissue, lobe | strip)
 
 
 def test_bright_scalp_is_no_brain_where_it_hangs_on_it_by_a_bridge_through_the_skull():
