@@ -98,7 +98,7 @@ NAMES = {
     "no_first_pass": "tissue without a first pass, as the core of an infarct: its times are those of tissue near it",
     "tmax_negative": "tissue that fills before the AIF",
     "leakage": "tissue that leaks contrast agent, not corrected",
-    "leakage_absent": "correction of leakage in an exam in which no tissue leaks",
+    "leakage_absent": "correction of leakage asked for, and not made, since no tissue leaks",
     "normalised_cbv_missing": "no white matter of the other hemisphere to normalise CBV with",
     "tmax_raw_svd": "Tmax of an SVD method, later than the truth",
 }

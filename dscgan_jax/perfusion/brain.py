@@ -10,15 +10,18 @@ scalp brighter than brain, and what is darker is split once more; (2) tissue wit
 reference; (3) at half of that reference bone begins, and thin pieces without the first pass of brain are scalp; (4)
 bright voxels without a first pass give the level of CSF, and with it the signal of a voxel with just enough tissue; a
 voxel that is little brighter stays if it has a first pass, which may be as much weaker as that of the tissue around;
-(5) at the rim, where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be tissue; (6) a voxel
-that loses far more than grey matter is a venous sinus, unless it belongs to a region wider and deeper than these, such
-as a tumour. Below the rim no voxel of the brightness of tissue is left out because it has no first pass: an infarct may
-have none. Around a wide region of the brightness of tissue that has none, the rim and bright voxels need none either.
+where that one fills late, as in an infarct and its penumbra, it stays if its signal falls as late, however bright it
+is; (5) at the rim, where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be tissue; (6) a
+voxel that loses far more than grey matter is a venous sinus, unless it belongs to a region wider and deeper than these,
+such as a tumour. Below the rim no voxel of the brightness of tissue is left out because it has no first pass: an
+infarct may have none. Around a wide region of the brightness of tissue that has none, the rim and bright voxels need
+none either.
 
 A head that moves between baseline and first pass mimics signal loss at every edge: realign the series first.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -54,6 +57,10 @@ MIN_PARENCHYMA = 0.5  # of a neighbourhood; cisterns at the base of the skull ha
 FLOW_MM = 5.0  # standard deviation of the place whose first pass tells what a voxel's tissue would lose
 LEAST_FLOW = 0.2  # of the brain's first pass: with less, loss is in the noise
 LITTLE_FLOW = 0.4  # first pass of a neighbourhood over that of the brain: white matter has 0.55
+# Where the tissue around fills late: first pass until the brain's peak and after it, each over the brain's.
+EARLY_OVER_LATE = 0.4  # healthy tissue has 0.6 to 1.1, cores at most 0.35
+LATE_SHARE = 0.2  # of the loss around: a quarter as elsewhere, less what noise takes from a loss so small
+FLUID_ERROR = 0.25  # how far fluid scatters around its level: there, loss tells a quarter of tissue
 NEAR_MM = 2.5  # standard deviation of a neighbourhood: averages the noise of single voxels, not gyri
 INFARCT_MM = 6.0  # half width; rims of fluid are thinner
 INFARCT_REACH_MM = 12.0  # from its wide part into the next gyrus, beyond a sulcus
@@ -99,8 +106,8 @@ def brain_mask(series: np.ndarray, affine: np.ndarray) -> BrainMask:
     voxel_mm = voxel_sizes(np.asarray(affine, dtype=np.float64))
     rough = _rough_mask(series.mean(axis=-1, dtype=np.float32), voxel_mm)
     timing = signal.find_bolus(series[rough].mean(axis=0, dtype=np.float64))
-    baseline, first_pass = _baseline_and_first_pass(series, timing)
-    tissue = _tissue(baseline, first_pass, rough, voxel_mm)
+    baseline, passes = _baseline_and_passes(series, timing)
+    tissue = _tissue(baseline, passes, rough, voxel_mm)
     if not tissue.any():
         raise InputError(
             "no brain found: no tissue that the bolus passes; check that this is a DSC-MRI series of a head."
@@ -211,22 +218,36 @@ def _rough_mask(mean: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     return rough
 
 
-def _baseline_and_first_pass(series: np.ndarray, timing: signal.BolusTiming) -> tuple[np.ndarray, np.ndarray]:
-    """Baseline signal and first pass, (x, y, z) float32 each."""
-    begin, peak = timing.baseline_end, timing.peak_frame
-    end = peak + 2 * (peak - begin) + 1  # the way down, and twice as long for tissue that is late
+class _Passes(NamedTuple):
+    """First pass of each voxel, (x, y, z) float32: over all of its frames, those until the brain's peak, later ones."""
+
+    whole: np.ndarray
+    early: np.ndarray
+    late: np.ndarray
+
+
+def _baseline_and_passes(series: np.ndarray, timing: signal.BolusTiming) -> tuple[np.ndarray, _Passes]:
+    """Baseline signal, (x, y, z) float32, and the first pass."""
+    begin, middle = timing.baseline_end, timing.peak_frame + 1
+    end = middle + 2 * (timing.peak_frame - begin)  # the way down, and twice as long for tissue that is late
     baseline = series[..., timing.baseline_begin : begin].mean(axis=-1, dtype=np.float32)
-    after = series[..., begin:end].mean(axis=-1, dtype=np.float32, keepdims=True)
-    return baseline, signal.delta_r2star(after, baseline, 1.0)[..., 0]
+
+    def first_pass(begin: int, end: int) -> np.ndarray:
+        after = series[..., begin:end].mean(axis=-1, dtype=np.float32, keepdims=True)
+        return signal.delta_r2star(after, baseline, 1.0)[..., 0]
+
+    return baseline, _Passes(first_pass(begin, end), first_pass(begin, middle), first_pass(middle, end))
 
 
-def _tissue(baseline: np.ndarray, first_pass: np.ndarray, rough: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+def _tissue(baseline: np.ndarray, passes: _Passes, rough: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     """Voxels of grey and white matter, (x, y, z) bool."""
+    first_pass = passes.whole
     healthy = rough & (first_pass > HEALTHY_FIRST_PASS * max(float(np.median(first_pass[rough])), 0.0))
     if not healthy.any():
         return healthy
     relative = baseline / _tissue_signal(baseline, healthy, voxel_mm)
-    typical = float(np.median(first_pass[healthy & (relative < BRIGHT_AS_TISSUE)]))
+    usual = healthy & (relative < BRIGHT_AS_TISSUE)
+    typical = float(np.median(first_pass[usual]))
     loss = first_pass * relative
     some_loss = loss > TISSUE_SHARE * typical
 
@@ -249,7 +270,11 @@ def _tissue(baseline: np.ndarray, first_pass: np.ndarray, rough: np.ndarray, vox
     flow = np.clip(_flow_around(first_pass, alike, voxel_mm) / typical, LEAST_FLOW, 1.0)
     enough_loss = infarcted | (loss > TISSUE_SHARE * grey_first_pass * grey_signal * flow)
     in_doubt = (relative < border + SIGNAL_ERROR) & enough_loss
-    tissue = solid & ((relative < border) | in_doubt) & (deep | some_loss | infarcted)
+    late = _late_around(passes, usual, alike, voxel_mm) & (
+        passes.late * relative > LATE_SHARE * grey_signal * _flow_around(passes.late, alike, voxel_mm)
+    )
+    in_doubt |= (relative < border + FLUID_ERROR) & late
+    tissue = solid & ((relative < border) | in_doubt) & (deep | some_loss | infarcted | late)
     tissue &= ~_sinuses(
         no_brighter & (first_pass > SINUS_OVER_GREY * grey_first_pass),
         first_pass > grey_first_pass,
@@ -257,6 +282,22 @@ def _tissue(baseline: np.ndarray, first_pass: np.ndarray, rough: np.ndarray, vox
         voxel_mm,
     )
     return _at_least(tissue, SMALLEST_ISLAND_ML, voxel_mm, IN_SLICE)  # specks where CSF, bone and sinus meet
+
+
+def _late_around(passes: _Passes, usual: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Where the tissue around fills late, (x, y, z) bool: an infarct or its penumbra, whatever little blood it gets.
+
+    Args:
+      passes: the first pass.
+      usual: (x, y, z) bool, tissue that has one.
+      alike: (x, y, z) bool, voxels as bright as grey or white matter.
+      voxel_mm: (3,) edge lengths.
+    """
+    early, late = (
+        _flow_around(one, alike, voxel_mm) / max(float(np.median(one[usual])), 1e-6)
+        for one in (passes.early, passes.late)
+    )
+    return (late > LEAST_FLOW) & (early < EARLY_OVER_LATE * late)
 
 
 def _tissue_signal(baseline: np.ndarray, healthy: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:

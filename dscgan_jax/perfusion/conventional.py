@@ -189,7 +189,7 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
     corrected = leakage.corrected(measured, settings.leakage)
     found.extend(corrected.findings)
     measured = corrected.measured
-    result, ttp, shape = _inverted(measured, settings)
+    result, ttp, shape = _inverted(measured, settings, corrected.applied)
     result, ttp = result._replace(tmax=_seen(result.tmax, measured)), _seen(ttp, measured)
     healthy = _mode(result.tmax)
     if settings.method == "parametric" and healthy < LEAST_USUAL_TMAX_SECONDS:
@@ -239,7 +239,9 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
     )
 
 
-def _inverted(measured: Measured, settings: Settings) -> tuple[Deconvolved, np.ndarray, float | None]:
+def _inverted(
+    measured: Measured, settings: Settings, leakage_removed: bool
+) -> tuple[Deconvolved, np.ndarray, float | None]:
     """Maps without scale, TTP (voxel,) in s, and the shape of the transit times (None for the SVD methods)."""
     curves, arterial_mm, tr = measured.curves, measured.arterial_mm, measured.frame_seconds
     if settings.method == "parametric":
@@ -260,7 +262,7 @@ def _inverted(measured: Measured, settings: Settings) -> tuple[Deconvolved, np.n
         curves, arterial_mm, tr, settings.method, settings.truncation_threshold or None, settings.oscillation_index
     )
     cbv = result.cbv
-    if settings.leakage == leakage.NONE:  # its correction takes out what a wrong baseline or motion adds, too
+    if not leakage_removed:  # its correction takes out what a wrong baseline or motion adds, too
         cbv = deconvolution.response_cbv(curves, arterial_mm, tr, measured.nuisance_regressors())
     cbv = np.maximum(cbv, 0.0)
     result = result._replace(cbv=cbv, mtt=deconvolution.transit_seconds(result.cbf, cbv))

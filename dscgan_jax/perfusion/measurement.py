@@ -10,7 +10,7 @@ from nibabel.affines import voxel_sizes
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings
-from dscgan_jax.perfusion import arterial, brain, kinetics, motion, parametric, signal
+from dscgan_jax.perfusion import arterial, brain, dictionary, kinetics, motion, signal
 from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.perfusion.signal import BolusTiming
 
@@ -263,7 +263,7 @@ def _first_pass(
     shifts = range(-1, int(LATEST_SECONDS / frame_seconds) + 1)
     used = slice(timing.baseline_begin, None)
     shifted = np.stack([np.interp(np.arange(len(mean)) - shift, np.arange(len(mean)), mean)[used] for shift in shifts])
-    shifted = shifted @ parametric.free_of_line(
+    shifted = shifted @ dictionary.free_of_line(
         np.arange(shifted.shape[1], dtype=np.float64),
         None if nuisance_regressors is None else nuisance_regressors[used],
     )

@@ -10,12 +10,11 @@ look like a longer or later first pass; further nuisance regressors, if given, t
 in a realigned series. Delay, ln MTT and ln dispersion have normal priors, so that noise does not look like physiology.
 The answer is the maximum of the posterior.
 
-How it is found: the curves of a grid of parameters, freed of offset and slope, span a space of few dimensions. Data and
-grid are projected into it once. Between the nodes of the grid a curve is a polynomial of second order, whose error is
-far below the noise. Levenberg-Marquardt steps go uphill in the posterior from two starts, the best nodes of a coarse
-grid: a bolus may have been widened by its way through the tissue or by its way there, and both can be maxima. The
-shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one for which its voxels
-are the best evidence.
+How it is found: the curves of a grid of parameters span a space of few dimensions, into which data and grid are
+projected once (`dictionary.py`). Levenberg-Marquardt steps go uphill in the posterior from two starts, the best nodes
+of a coarse grid: a bolus may have been widened by its way through the tissue or by its way there, and both can be
+maxima. The shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one for which
+its voxels are the best evidence.
 
 With `neighbourhood_mm`, neighbours are expected to share an artery (`neighbours.py`): the mean curve around a voxel,
 which has less noise, is fitted first, and its dispersion, and more loosely its MTT, are what the voxel's own are pulled
@@ -32,18 +31,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import interpolate
 
 from dscgan_jax.perfusion import kinetics, neighbours
 from dscgan_jax.perfusion.deconvolution import Deconvolved, by_chunks, in_blocks
-from dscgan_jax.perfusion.kinetics import Perfusion
+from dscgan_jax.perfusion.dictionary import DISPERSIONS, MTTS, Dictionary, build_dictionary
 
-DIMENSIONS = 20  # of the projection; what it leaves out of the grid's curves is far below any noise
-ARRIVAL_STEP = 0.25  # s
-MTTS = np.geomspace(0.8, 40.0, 33)  # s
-# s, scale of the vascular transport function; its square widens curves, so nodes are dense where it is large
-DISPERSIONS = np.linspace(0.05**0.5, 2.5**0.5, 13) ** 2
-THIN = 0.01  # s, scale of a vascular transport function that hardly disperses
 SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # of the transit times: exponential residue to nearly a box
 SHAPE_VOXELS = 2048  # decide which of them, and whether neighbours share an artery; whole chunks
 USUAL_DISPERSION = 0.25  # s
@@ -61,7 +53,6 @@ WIDENED = 0.4
 STEPS = 8  # Levenberg-Marquardt steps
 LARGEST_STEP = np.float32([[1.0, 0.5, 1.0]])  # of delay, s, ln MTT and ln dispersion
 FIRST_DAMPING, LESS_DAMPING, MORE_DAMPING = 1e-2, 0.2, 8.0  # of the curvature; after a better place, after a worse one
-LARGEST_TTP_SLOPE = 3.0  # s per node: between nodes whose peaks belong to different passes there is no slope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,30 +114,6 @@ class Fitted(NamedTuple):
         return Deconvolved(self.cbf, self.cbf * self.mtt / 60.0, self.mtt, self.tmax)
 
 
-class Dictionary(NamedTuple):
-    """Curves of unit flow on a grid of arrival x ln MTT x root of the dispersion, projected.
-
-    The arrival is delay and mean travelling time together: beside it the dispersion changes a curve little, and few
-    nodes will do. Terms count in nodes from the node.
-
-    Attributes:
-      origin, spacing: (3,) of the grid, in s, ln s and root s.
-      curves: (arrival, MTT, dispersion, 10, dimension): terms 1, x, y, z, xx / 2, yy / 2, zz / 2, xy, xz, yz.
-      times: (arrival, MTT, dispersion, 4, 2): terms 1, x, y, z of Tmax and TTP in s.
-      basis: (time, dimension), from a curve in mM into the space.
-      delays: (2,) first and last delay, s.
-      residue_seconds: mean of the time under the residue function, in units of the MTT.
-    """
-
-    origin: np.ndarray
-    spacing: np.ndarray
-    curves: np.ndarray
-    times: np.ndarray
-    basis: np.ndarray
-    delays: np.ndarray
-    residue_seconds: np.ndarray
-
-
 class Maximum(NamedTuple):
     """Where the posterior of each voxel is largest.
 
@@ -205,8 +172,15 @@ def fit(
 
     @functools.cache
     def tables_of(shape: float) -> Dictionary:
-        tried = dataclasses.replace(settings, transit_shape=shape)
-        built = build_dictionary(arterial, frame_seconds, first_frame, tried, nuisance_regressors)
+        built = build_dictionary(
+            arterial,
+            frame_seconds,
+            first_frame,
+            shape,
+            settings.delay_range,
+            settings.dispersion,
+            nuisance_regressors,
+        )
         return jax.tree.map(jnp.asarray, built)
 
     shape = settings.transit_shape or _likeliest_shape(tissue[some], noise[some], tables_of, settings)
@@ -351,99 +325,6 @@ def _fit(data: jax.Array, *, tables: Dictionary, mean: np.ndarray, spread: np.nd
     starts = _starts(data, tables, mean, spread)
     means = jnp.broadcast_to(mean[None], starts[0].shape)
     return functools.reduce(_better, (_refine(data, start, means, tables, spread) for start in starts))
-
-
-def continuous_curve(arterial: np.ndarray, frame_seconds: float) -> Callable[[np.ndarray], np.ndarray]:
-    """The AIF between its frames by a cubic spline; 0 before the first, its last value after the last."""
-    end = (len(arterial) - 1) * frame_seconds
-    spline = interpolate.CubicSpline(np.linspace(0.0, end, len(arterial)), arterial, bc_type="natural")
-    return lambda seconds: np.where(np.asarray(seconds) >= 0, spline(np.clip(seconds, 0.0, end)), 0.0)
-
-
-def build_dictionary(
-    arterial: np.ndarray,
-    frame_seconds: float,
-    first_frame: int,
-    settings: FitSettings,
-    nuisance_regressors: np.ndarray | None = None,
-) -> Dictionary:
-    """Tables of the fit for one AIF; arguments as in `fit`."""
-    seconds = np.arange(len(arterial)) * frame_seconds
-    roots = np.sqrt(DISPERSIONS if settings.dispersion else [THIN])
-    first, last = settings.delay_range + kinetics.DISPERSION_SHAPE * roots[[0, -1]] ** 2
-    arrivals = np.linspace(first, last, 2 * int(np.ceil((last - first) / (2 * ARRIVAL_STEP))) + 1)
-    axes = (arrivals, np.log(MTTS), roots)
-    arrival, log_mtt, root = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
-    # Negative delays: the AIF is read earlier by the earliest one, and everything comes later by as much.
-    delay = arrival - kinetics.DISPERSION_SHAPE * root**2
-    earliest = delay.min()
-    curve = continuous_curve(np.asarray(arterial, np.float64), frame_seconds)
-    unit = Perfusion(
-        np.ones((len(delay), 1)), np.exp(log_mtt)[:, None], delay - earliest, root**2, settings.transit_shape
-    )
-    curves, ttp = kinetics.tissue_concentration_and_ttp(lambda t: curve(np.asarray(t) - earliest), unit, seconds)
-    tmax = kinetics.residue_peak_seconds(unit) + earliest
-
-    free = free_of_line(
-        seconds[first_frame:], None if nuisance_regressors is None else nuisance_regressors[first_frame:]
-    )
-    curves = curves[:, first_frame:]
-    strength, directions = np.linalg.eigh(free @ (curves.T @ curves).astype(np.float64) @ free)
-    directions = directions[:, np.argsort(strength)[::-1][:DIMENSIONS]]
-    basis = np.zeros((len(arterial), DIMENSIONS))
-    basis[first_frame:, : directions.shape[1]] = free @ directions
-
-    shape = tuple(len(axis) for axis in axes)
-    curves = (curves @ basis[first_frame:]).reshape(*shape, DIMENSIONS)
-    tmax, ttp = tmax.reshape(shape), ttp.reshape(shape)
-    ttp_slopes = (np.clip(slope, -LARGEST_TTP_SLOPE, LARGEST_TTP_SLOPE) for slope in _slopes(ttp))
-    times = np.stack([np.stack([tmax, *_slopes(tmax)], axis=-1), np.stack([ttp, *ttp_slopes], axis=-1)], axis=-1)
-    return Dictionary(
-        origin=np.float32([axis[0] for axis in axes]),
-        spacing=np.float32([axis[1] - axis[0] if len(axis) > 1 else 1.0 for axis in axes]),
-        curves=_second_order(curves.astype(np.float32)),
-        times=times.astype(np.float32),
-        basis=basis.astype(np.float32),
-        delays=np.float32(settings.delay_range),
-        residue_seconds=np.float32(0.5 + 0.5 / settings.transit_shape),
-    )
-
-
-def free_of_line(seconds: np.ndarray, nuisance_regressors: np.ndarray | None = None) -> np.ndarray:
-    """(time, time) projection that takes a constant, a line and nuisance regressors out of a curve.
-
-    Args:
-      seconds: (time,).
-      nuisance_regressors: (time, regressor); None: no others.
-    """
-    columns = np.stack([np.ones_like(seconds), seconds - seconds.mean()], axis=1)
-    if nuisance_regressors is not None:
-        columns = np.concatenate([columns, nuisance_regressors], axis=1)
-    left, strength, _ = np.linalg.svd(columns / np.linalg.norm(columns, axis=0).clip(1e-12), full_matrices=False)
-    basis = left[:, strength > 1e-6 * strength[0]]
-    return np.eye(len(seconds)) - basis @ basis.T
-
-
-def _slopes(values: np.ndarray) -> list[np.ndarray]:
-    """Slopes along the first three axes, per node."""
-    return [
-        np.gradient(values, axis=axis, edge_order=2) if values.shape[axis] > 2 else np.zeros_like(values)
-        for axis in range(3)
-    ]
-
-
-def _second_order(values: np.ndarray) -> np.ndarray:
-    """(arrival, MTT, dispersion, dimension) to the terms of `Dictionary.curves`, by central differences."""
-    slopes = _slopes(values)
-    bends = []
-    for axis in range(3):
-        bend = np.zeros_like(values)
-        if values.shape[axis] > 2:
-            inner = np.moveaxis(np.diff(values, 2, axis=axis), axis, 0)
-            np.moveaxis(bend, axis, 0)[:] = np.concatenate([inner[:1], inner, inner[-1:]])
-        bends.append(bend)
-    (_, xy, xz), (_, _, yz) = _slopes(slopes[0]), _slopes(slopes[1])
-    return np.stack([values, *slopes, *bends, xy, xz, yz], axis=3)
 
 
 @jax.jit

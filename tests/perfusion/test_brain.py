@@ -15,7 +15,11 @@ from dscgan_jax.phantom.exam import draw_phantom
 
 AFFINE = np.diag([3.0, 3.0, 5.0, 1.0])
 SIZE, SLICES, FRAMES = 64, 3, 40
-COURSE = np.exp(-0.5 * ((np.arange(FRAMES) - 16) / 2.5) ** 2)  # of the bolus, 1 at the peak
+
+
+def _course(frames):
+    """Of the bolus, 1 at the peak."""
+    return np.exp(-0.5 * ((frames - 16) / 2.5) ** 2)
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +49,17 @@ PARTS = {  # of the head of circles, drawn one over the other: place, signal, de
 
 
 def _head(*more, noise=8.0):
-    """(x, y, z, time) of the head of circles with further parts, and which part each voxel is."""
+    """(x, y, z, time) of the head of circles with further parts, and which part each voxel is.
+
+    A part may have a fourth value: how many frames its blood is late.
+    """
     parts = list(PARTS.values()) + list(more)
-    signal, depth, part = np.zeros((3, SIZE, SIZE, SLICES))
-    for number, (place, level, drop) in enumerate(parts, start=1):
-        signal[place], depth[place], part[place] = level, drop, number
+    signal, depth, late, part = np.zeros((4, SIZE, SIZE, SLICES))
+    for number, (place, level, drop, *frames) in enumerate(parts, start=1):
+        signal[place], depth[place], late[place], part[place] = level, drop, sum(frames), number
     rng = np.random.default_rng(0)
-    series = signal[..., None] * np.exp(-depth[..., None] * COURSE) + noise * rng.standard_normal(
+    course = _course(np.arange(FRAMES) - late[..., None])
+    series = signal[..., None] * np.exp(-depth[..., None] * course) + noise * rng.standard_normal(
         (*signal.shape, FRAMES)
     )
     return np.abs(series).astype(np.float32), part.astype(int)
@@ -194,6 +202,15 @@ def test_a_sulcus_amid_tissue_with_little_flow_needs_as_little_first_pass():
     series, part = _head(core, (_disc(-25, -20, 8), 1500, 0.05), (_disc(25, -20, 8), 1500, 0.05), noise=4.0)
     tissue = brain_mask(series, AFFINE).tissue
     assert tissue[part == 8].mean() > 0.9 and not tissue[part == 9].any()
+
+
+def test_a_sulcus_amid_late_tissue_is_tissue_if_its_signal_falls_as_late_however_bright_it_is():
+    core, sulci = (_disc(-25, -15, 22), 950, 0.12, 5), [_disc(x, -15, 5) for x in (-33, -17, 25)]
+    drops = [(0.04, 5), (0.0, 0), (0.04, 5)]
+    series, part = _head(core, *((place, 1720, *drop) for place, drop in zip(sulci, drops, strict=True)), noise=4.0)
+    tissue = brain_mask(series, AFFINE).tissue
+    assert tissue[part == 7].all() and tissue[part == 8].mean() > 0.9
+    assert not tissue[part == 9].any() and not tissue[part == 10].any()  # no loss; no late tissue around
 
 
 def test_a_vessel_bright_with_inflow_does_not_hide_the_brain():

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dscgan_jax.maps import MAPS
 from dscgan_jax.perfusion import conventional, deconvolution, kinetics, leakage
 from dscgan_jax.perfusion.arterial import arterial_input_from_curve
 from dscgan_jax.perfusion.conventional import Settings
@@ -123,17 +124,27 @@ def test_blood_that_is_late_is_no_leakage():
 def test_leakage_is_told_with_what_corrects_it():
     measured, _ = world(0.02, noise=0.01)
     corrected = leakage.corrected(measured, "none")
-    assert corrected.measured is measured and corrected.maps == {}
+    assert corrected.measured is measured and not corrected.applied and corrected.maps == {}
     [finding] = corrected.findings
     assert finding.name == "leakage" and finding.severity == "warning" and finding.flag == "--leakage=bidirectional"
     assert leakage.corrected(measured, "bsw").findings == ()
 
 
-def test_a_correction_without_leakage_is_told():
-    measured, _ = world(0.0, noise=0.01)
+@pytest.mark.parametrize("model", ["bsw", "bidirectional"])
+@pytest.mark.parametrize("delay", [0.0, 5.0])
+def test_without_leakage_no_curve_is_touched_and_a_note_says_so(model, delay):
+    measured, _ = world(0.0, noise=0.01, delay=delay)
     assert leakage.corrected(measured, "none").findings == ()
-    [finding] = leakage.corrected(measured, "bsw").findings
-    assert finding.name == "leakage_absent"
+    corrected = leakage.corrected(measured, model)
+    assert corrected.measured is measured and not corrected.applied and set(corrected.maps) == {"k1", "k2"}
+    [finding] = corrected.findings
+    assert finding.name == "leakage_absent" and finding.severity == "note"
+
+
+def test_agent_that_returns_until_nothing_is_brighter_than_at_first_is_found():
+    measured, _ = world(0.03, kep=0.03, noise=0.01)
+    assert measured.curves[LEAKS.ravel(), -10:].mean() > -0.01  # no voxel ends brighter than it began
+    assert leakage.fit(measured, "bsw").tissue(measured)[LEAKS].mean() > 0.8
 
 
 # ------------------------------------------------------------------------------------------------ whole exams
@@ -147,6 +158,13 @@ def tumour() -> tuple[Phantom, Measured]:
     given = Given(arterial_seconds=exam.arterial_seconds, arterial_mm=exam.arterial_mm)
     series = exam.series.astype(np.float32)
     return exam, measure(series, exam.affine, exam.frame_seconds, exam.echo_seconds, "none", given)
+
+
+@pytest.fixture(scope="module")
+def without_leakage() -> Measured:
+    exam = draw_phantom("acute", 10, size=64, slices=6, imperfections=STILL)
+    given = Given(arterial_seconds=exam.arterial_seconds, arterial_mm=exam.arterial_mm)
+    return measure(exam.series.astype(np.float32), exam.affine, exam.frame_seconds, exam.echo_seconds, "none", given)
 
 
 def ratio_to_white(exam: Phantom, measured: Measured, cbv: np.ndarray) -> float:
@@ -183,14 +201,18 @@ def test_maps_k1_k2_and_ncbv_come_besides(tumour):
     assert set(maps) == {"cbf", "cbv", "mtt", "tmax", "ttp", "k1", "k2", "ncbv"}
 
 
-def test_without_leakage_nothing_is_told_and_no_hemisphere_is_the_ill_one():
-    exam = draw_phantom("acute", 10, size=64, slices=6, imperfections=STILL)
-    given = Given(arterial_seconds=exam.arterial_seconds, arterial_mm=exam.arterial_mm)
-    measured = measure(
-        exam.series.astype(np.float32), exam.affine, exam.frame_seconds, exam.echo_seconds, "none", given
-    )
-    names = {finding.name for finding in conventional.invert(measured, Settings("csvd")).findings}
+def test_without_leakage_nothing_is_told_and_no_hemisphere_is_the_ill_one(without_leakage):
+    names = {finding.name for finding in conventional.invert(without_leakage, Settings("csvd")).findings}
     assert not names & {"leakage", "leakage_absent", "normalised_cbv_missing"}
-    corrected = conventional.invert(measured, Settings("csvd", leakage="bsw"))
+    corrected = conventional.invert(without_leakage, Settings("csvd", leakage="bsw"))
     assert {"leakage_absent", "normalised_cbv_missing"} <= {finding.name for finding in corrected.findings}
     assert "ncbv" not in corrected.maps and "k2" in corrected.maps
+
+
+@pytest.mark.parametrize("method", ["parametric", "osvd"])
+def test_the_correction_changes_no_bit_of_the_maps_of_an_exam_without_leakage(tumour, without_leakage, method):
+    for measured, leaks in ((without_leakage, False), (tumour[1], True)):
+        off, *on = (conventional.invert(measured, Settings(method, leakage=one)).maps for one in leakage.MODELS)
+        for maps in on:
+            same = [name for name in off if np.array_equal(off[name], maps[name])]
+            assert same == ([] if leaks else list(MAPS))

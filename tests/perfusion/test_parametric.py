@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from dscgan_jax.perfusion import deconvolution, kinetics, parametric, signal
+from dscgan_jax.perfusion import deconvolution, dictionary, kinetics, parametric, signal
 from dscgan_jax.perfusion.kinetics import ArterialCurve, Perfusion
 from dscgan_jax.perfusion.parametric import FitSettings
 
@@ -223,7 +223,7 @@ class ExactModel:
         return (supplied @ self.basis).real * kinetics.DENSITY_OVER_HAEMATOCRIT_FACTOR / 6000
 
 
-MODEL = ExactModel(parametric.continuous_curve(ARTERY(FRAMES), TR))
+MODEL = ExactModel(dictionary.continuous_curve(ARTERY(FRAMES), TR))
 MEAN = np.array([GAMMA.delay_seconds, np.log(GAMMA.mtt_seconds), np.log(GAMMA.dispersion_seconds)])
 SPREAD = np.array([GAMMA.delay_spread, GAMMA.mtt_spread, GAMMA.dispersion_spread])
 LINE = np.stack([np.ones(len(FRAMES)), (FRAMES - FRAMES.mean()) / FRAMES.std()], axis=1)
@@ -256,7 +256,7 @@ def misfit_slopes(parameters, curve, noise) -> np.ndarray:
 def test_the_reference_model_is_the_equation_of_kinetics():
     tissue = dispersed(50, delay=(0.0, 8.0))
     unit = dataclasses.replace(tissue, cbf=np.ones((50, 1)))
-    expected = kinetics.tissue_concentration(parametric.continuous_curve(ARTERY(FRAMES), TR), unit, FRAMES)
+    expected = kinetics.tissue_concentration(dictionary.continuous_curve(ARTERY(FRAMES), TR), unit, FRAMES)
     given = MODEL(tissue.delay, np.log(tissue.mtt[:, 0]), np.log(tissue.dispersion))
     assert (np.abs(given - expected).max(axis=1) < 1e-3 * expected.max(axis=1)).all()
 
@@ -265,7 +265,7 @@ def test_curves_between_the_nodes_are_those_of_the_exact_model():
     """Without noise and prior, the log posterior of a curve is 0 at its own place."""
     tissue = dispersed(300, seed=6)
     place = np.stack([tissue.delay, np.log(tissue.mtt[:, 0]), np.log(tissue.dispersion)], axis=1)
-    tables = parametric.build_dictionary(ARTERY(FRAMES), TR, 0, GAMMA)
+    tables = dictionary.build_dictionary(ARTERY(FRAMES), TR, 0, GAMMA.transit_shape, GAMMA.delay_range)
     data = np.float32(MODEL(*place.T) @ tables.basis)
     data *= 1000.0 / np.linalg.norm(data, axis=1, keepdims=True)  # far more than contrast over noise of 200
     rows = np.minimum(np.arange(1024), 299)
@@ -284,7 +284,7 @@ def test_started_at_the_truth_or_from_the_grid_the_same_maximum_is_reached(snr):
     tissue = dispersed(1024, seed=8)
     curves, noise = measured(curves_and_ttp(tissue)[0], snr=snr)
     tables, (mean, spread) = (
-        parametric.build_dictionary(ARTERY(FRAMES), TR, 0, GAMMA),
+        dictionary.build_dictionary(ARTERY(FRAMES), TR, 0, GAMMA.transit_shape, GAMMA.delay_range),
         parametric._prior(GAMMA),
     )
     data = parametric._projected(curves, noise, tables.basis)
@@ -443,7 +443,7 @@ def test_settings_stay_where_they_are_put(patient):
     late = fit(curves, noise, dataclasses.replace(GAMMA, delay_range=(0.0, 16.0)))
     assert late.delay.min() >= 0.0
     thin = fit(curves, noise, dataclasses.replace(GAMMA, dispersion=False))
-    np.testing.assert_allclose(thin.dispersion, parametric.THIN, rtol=1e-5)
+    np.testing.assert_allclose(thin.dispersion, dictionary.THIN, rtol=1e-5)
     firm = fit(curves, noise, dataclasses.replace(GAMMA, mtt_seconds=6.0, mtt_spread=1e-3))
     np.testing.assert_allclose(firm.mtt, 6.0, rtol=0.02)
 
@@ -527,7 +527,7 @@ def test_neighbours_that_share_nothing_are_left_alone():
 
 
 def test_the_aif_between_its_frames():
-    curve = parametric.continuous_curve(ARTERY(FRAMES), TR)
+    curve = dictionary.continuous_curve(ARTERY(FRAMES), TR)
     np.testing.assert_allclose(curve(FRAMES), ARTERY(FRAMES), atol=1e-12)
     between = FRAMES[:-1] + TR / 2
     np.testing.assert_allclose(
@@ -538,7 +538,7 @@ def test_the_aif_between_its_frames():
 
 
 def test_the_projection_takes_a_line_and_nothing_else():
-    free = parametric.free_of_line(FRAMES[3:])
+    free = dictionary.free_of_line(FRAMES[3:])
     np.testing.assert_allclose(free @ free, free, atol=1e-12)
     np.testing.assert_allclose(free @ np.stack([np.ones(77), FRAMES[3:]], axis=1), 0, atol=1e-9)
     assert np.trace(free) == pytest.approx(75)
