@@ -51,6 +51,7 @@ COARSE = (4, 4, 4)  # a start is looked for on every so many-th node of arrival,
 # transit does, and the two maxima of the posterior lie on different sides (0.25 to 0.5 for shapes of 1 to 5).
 WIDENED = 0.4
 STEPS = 8  # Levenberg-Marquardt steps
+PULLED_STEPS = 5  # of voxels that start where their neighbours are, or where they were themselves
 LARGEST_STEP = np.float32([[1.0, 0.5, 1.0]])  # of delay, s, ln MTT and ln dispersion
 FIRST_DAMPING, LESS_DAMPING, MORE_DAMPING = 1e-2, 0.2, 8.0  # of the curvature; after a better place, after a worse one
 
@@ -223,7 +224,8 @@ def _with_neighbours(
 
     def pulled(start: np.ndarray, means: np.ndarray, delay_spread: float) -> Maximum:
         spread = [delay_spread, settings.neighbour_mtt_spread, settings.neighbour_dispersion_spread]
-        return in_blocks(functools.partial(_refine, tables=tables, spread=np.float32(spread)), data, start, means)
+        refine = functools.partial(_refine, tables=tables, spread=np.float32(spread), steps=PULLED_STEPS)
+        return in_blocks(refine, data, start, means)
 
     own = pulled(means, means, settings.delay_spread)
     means = neighbours.with_mean_arrival(means, own.place, own.gain, around)
@@ -382,8 +384,10 @@ class _Best(NamedTuple):
     gradient: jax.Array
 
 
-@jax.jit
-def _refine(data: jax.Array, place: jax.Array, means: jax.Array, tables: Dictionary, spread: jax.Array) -> Maximum:
+@functools.partial(jax.jit, static_argnames="steps")
+def _refine(
+    data: jax.Array, place: jax.Array, means: jax.Array, tables: Dictionary, spread: jax.Array, steps: int = STEPS
+) -> Maximum:
     """Maximum of the posterior from a start.
 
     Args:
@@ -392,6 +396,7 @@ def _refine(data: jax.Array, place: jax.Array, means: jax.Array, tables: Diction
       means: (voxel, 3) prior means.
       tables: a `Dictionary`.
       spread: (3,) prior standard deviations.
+      steps: of Levenberg and Marquardt.
     """
     count = tables.curves.shape[:3]
     last = np.array([count]) - 1
@@ -466,7 +471,7 @@ def _refine(data: jax.Array, place: jax.Array, means: jax.Array, tables: Diction
 
         n, nothing = len(place), jnp.zeros(len(place))
         best = _Best(nothing - jnp.inf, place, nothing, nothing, jnp.zeros((n, 3, 3)), jnp.zeros((n, 3)))
-        best = jax.lax.fori_loop(0, STEPS + 1, step, (place, best, jnp.full(n, FIRST_DAMPING)))[1]
+        best = jax.lax.fori_loop(0, steps + 1, step, (place, best, jnp.full(n, FIRST_DAMPING)))[1]
         node, within, _ = near(best.place)
         peaks = times[node]
         peaks = peaks[:, 0] + (within[:, :, None] * peaks[:, 1:]).sum(axis=1)

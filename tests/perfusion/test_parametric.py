@@ -269,12 +269,8 @@ def test_curves_between_the_nodes_are_those_of_the_exact_model():
     data = np.float32(MODEL(*place.T) @ tables.basis)
     data *= 1000.0 / np.linalg.norm(data, axis=1, keepdims=True)  # far more than contrast over noise of 200
     rows = np.minimum(np.arange(1024), 299)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parametric, "STEPS", 0)
-        parametric._refine.clear_cache()
-        spread = np.full(3, 1e6, np.float32)
-        found = parametric._refine(data[rows], np.float32(place)[rows], np.float32(place)[rows], tables, spread)
-    parametric._refine.clear_cache()
+    place = np.float32(place)[rows]
+    found = parametric._refine(data[rows], place, place, tables, np.full(3, 1e6, np.float32), steps=0)
     away = np.sqrt(-2.0 * np.asarray(found.value)[:300])  # in units of the noise
     assert np.quantile(away, 0.9) < 0.5 and away.max() < 1.0
 
