@@ -1,13 +1,9 @@
 """The network `physics`: five maps, learned from simulated exams as varied as the world's alone.
 
-What ships was trained by two commands, the first on a GPU (two minutes of steps), the second on two CPU cores (half an
-hour), which gives the network looks and MTT and Tmax more weight:
-
-python -m dscgan_jax.main --config=configs/physics.py:gpu --workdir=runs/physics-gpu
-python -m dscgan_jax.main --config=configs/physics.py:looks --config.train.start_from=runs/physics-gpu
-
-Others: no variant trains a smaller network on two CPU cores, in hours; `wide` one twice as wide, with looks from the
-beginning, on a GPU; `demo` takes minutes, to try it.
+python -m dscgan_jax.main --config=configs/physics.py:gpu       (what ships; minutes on a GPU)
+python -m dscgan_jax.main --config=configs/physics.py:wide      (twice as wide, with looks; minutes on a GPU)
+python -m dscgan_jax.main --config=configs/physics.py           (smaller; hours on two CPU cores)
+python -m dscgan_jax.main --config=configs/physics.py:demo      (minutes; to try it)
 
 Exams drawn beside the run stay in config.data.cache_dir, 3.4 MB each. With config.data.root the exams are
 those of that folder. docs/shipped_network_tried.md says what was tried before, docs/phantom.md what is drawn.
@@ -17,9 +13,8 @@ import ml_collections
 
 from dscgan_jax.configs import default
 from dscgan_jax.maps import MAP_NAMES
-from dscgan_jax.shipped import PHYSICS
 
-VARIANTS = ("gpu", "looks", "wide", "demo")
+VARIANTS = ("gpu", "wide", "demo")
 
 
 def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
@@ -66,26 +61,16 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.train.sample_every_epochs = 300.0
     config.evaluate.baselines = ("parametric", "osvd")
 
-    if variant in ("gpu", "looks", "wide"):
+    if variant in ("gpu", "wide"):
         config.phantom.drawn_beside = 1396
         config.model.width = 96 if variant == "wide" else 48
         config.train.batch_size = 32
         config.train.steps = 9_800
         config.train.checkpoint_every_epochs = 300.0  # of 5 steps
         config.train.sample_every_epochs = 2000.0
-    if variant in ("looks", "wide"):
+    if variant == "wide":
         config.model.looks = 8
         config.loss.map_weights = (1.0, 1.0, 4.0, 4.0, 2.0)  # the ranges of MTT, Tmax and TTP are wide
-    if variant == "looks":
-        config.phantom.seed = 1
-        config.phantom.subjects = 40
-        config.phantom.drawn_beside = 900
-        config.train.start_from = PHYSICS  # or what the variant gpu left
-        config.train.batch_size = 8
-        config.train.learning_rate = 3e-4
-        config.train.steps = 3000
-        config.train.checkpoint_every_epochs = 50.0  # of 10 steps
-        config.train.sample_every_epochs = 1000.0
     if variant == "demo":
         config.phantom.subjects = 12
         config.phantom.drawn_beside = 64
