@@ -92,6 +92,7 @@ NAMES = {
     "arterial_flattened": "arterial signal down in the noise",
     "arterial_outside": "arterial mask partly outside the brain",
     "arterial_incomplete": "exam that ends before the arterial first pass does",
+    "arterial_early": "most of the tissue far later than the AIF, which may be cut short",
     "arterial_late": "AIF as late as the tissue, or that of a distant artery",
     "arterial_quality": "doubtful AIF",
     "white_matter_missing": "no healthy white matter to scale CBF and CBV with",

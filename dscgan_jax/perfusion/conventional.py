@@ -25,6 +25,7 @@ WHITE_MATTER_CBF = 22.0  # mL/100 g/min, healthy; the usual reference value (Ost
 # Median Tmax of healthy tissue without regularisation, s: the peak of h (*) R follows the first blood by 1 to 3 s.
 HEALTHY_TMAX_SECONDS = 2.0
 LEAST_USUAL_TMAX_SECONDS = 0.75  # blood needs time from an artery into the tissue
+MOST_USUAL_TMAX_SECONDS = 4.0  # from here on tissue counts as hypoperfused, and not most of a brain can be
 MIN_WHITE_VOXELS = 50
 SCALE_VOXELS = deconvolution.BLOCK  # fewer cost as much, and give the most frequent flow less surely
 # s; voxels fitted alone have about the flow of the fit with neighbours if a little more dispersion is expected of them.
@@ -197,6 +198,14 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
             "arterial_late",
             f"most of the tissue has a Tmax of {healthy:.1f} s: the AIF comes as late as the tissue's own curve, as "
             "that of a distant artery, of a vein or of tissue does, so times and flow are doubtful",
+            round(healthy, 2),
+            "--aif=FILE",
+        )
+    if settings.method == "parametric" and healthy > MOST_USUAL_TMAX_SECONDS:
+        found.warning(
+            "arterial_early",
+            f"most of the tissue has a Tmax of {healthy:.1f} s, where 1 to 3 s are usual: the AIF is cut short or too "
+            "early, or the whole brain fills late; times and flow are doubtful, look at the AIF",
             round(healthy, 2),
             "--aif=FILE",
         )

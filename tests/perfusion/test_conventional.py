@@ -232,6 +232,8 @@ def test_a_curve_that_is_late_or_tissues_own_is_told(exam, measured):
     assert seconds is not None and curve is not None
     late = dataclasses.replace(true, arterial_mm=np.interp(seconds - 2.0, seconds, curve))
     assert "arterial_late" in doubts(late)
+    early = dataclasses.replace(true, arterial_mm=np.interp(seconds + 3.0, seconds, curve))
+    assert "arterial_early" in doubts(early) and "arterial_early" not in doubts(true)
     grey = (exam.shares["grey"] > 0.9) & (exam.maps["tmax"] < 3)
     assert {"arterial_late", "arterial_low"} <= doubts(Given(tissue=true.tissue, arterial_mask=grey))
 
