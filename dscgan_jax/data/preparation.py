@@ -191,7 +191,7 @@ def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool 
     if settings.non_steady_state == "hold" and exam.timing.non_steady_frames:
         found.note(
             "transients_held",
-            f"{exam.timing.non_steady_frames} frames before the steady state were replaced by the first steady one",
+            f"frames before the steady state, replaced by the first steady one: {exam.timing.non_steady_frames}",
             exam.timing.non_steady_frames,
         )
     seen = _seen(mask, inside, grid)

@@ -75,7 +75,7 @@ def _brief(maps: ExamMaps) -> list[str]:
 def _provenance(maps: ExamMaps) -> list[tuple[str, str]]:
     """What the sidecars hold: (name, text)."""
     return [
-        (name, ", ".join(f"{key} = {value}" for key, value in values.items()))
+        (name, ", ".join(f"{key} = {value}" for key, value in values.items() if value is not None))
         if isinstance(values, dict)
         else (name, json.dumps(values))
         for name, values in maps.provenance.items()
