@@ -13,7 +13,7 @@ from dscgan_jax.app.prepare import prepare
 from dscgan_jax.data import batches
 from dscgan_jax.maps import MAPS
 from dscgan_jax.methods.conventional import check_baselines
-from dscgan_jax.training import distributed, loop, sharding
+from dscgan_jax.training import distributed, fine_tuning, loop, sharding
 from dscgan_jax.training.workdir import check_workdir, only_run
 
 LONG_RUN_HOURS = 1.0
@@ -27,6 +27,8 @@ def run(
     settings.check(config)
     check_baselines(config)
     check_workdir(workdir, config)  # another config is refused before anything long starts
+    if not (workdir / "checkpoints").is_dir():
+        fine_tuning.beginning(config)  # likewise a network that does not fit
     mesh = sharding.data_mesh()
     batches.check_batch_size(config.train.batch_size, mesh.size, config.train.accumulate)
     distributed.check_devices_reduce(mesh, wait_seconds)

@@ -107,11 +107,15 @@ def _set_up(
     total = settings.total_steps(config, n_slices)
     mesh = sharding.data_mesh()
     batches.check_batch_size(config.train.batch_size, mesh.size, config.train.accumulate)
-    begun = fine_tuning.beginning(config)
-    scaling = Scaling.from_ranges(data.ranges, config.data.signal, tuple(config.target), config.data.ranges)
-    scaling = begun.record.scaling if begun else scaling  # its numbers mean nothing else
     _claim(workdir, config)
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    start = checkpoints.latest_step() or 0
+    before = checkpoints.record(start) if start else None
+    begun = None if start else fine_tuning.beginning(config)  # a run that goes on does not need it any more
+    begun_with = before.begun_with if before else begun.in_words if begun else ""
+    scaling = Scaling.from_ranges(data.ranges, config.data.signal, tuple(config.target), config.data.ranges)
+    if begun_with:  # its numbers mean nothing in other ranges
+        scaling = (before or begun.record).scaling
     networks, optimisers, current = state.create(
         config.model,
         config.train,
@@ -124,9 +128,8 @@ def _set_up(
         current = fine_tuning.begun_with(current, begun)
         tell(f"begins with the network {begun.in_words}")
     current = sharding.place_state(current, mesh)
-    start = checkpoints.latest_step() or 0
-    if start:
-        check_same_data(checkpoints.record(start).data, data, workdir)
+    if before:
+        check_same_data(before.data, data, workdir)
         current = checkpoints.restore(start, current)
         tell(f"resuming {workdir} from step {start} of {total}")
     write_config(workdir, config)
@@ -142,7 +145,7 @@ def _set_up(
         feed = data_feed(config, builder, mesh, start, analysis.temp_size_in_bytes if analysis else 0, tell)
     return _Run(
         config,
-        CheckpointRecord(config, scaling, data, provenance.software_versions(), begun.in_words if begun else ""),
+        CheckpointRecord(config, scaling, data, provenance.software_versions(), begun_with),
         checkpoints,
         Validation(config, builder, networks, scaling, mesh),
         one_step,

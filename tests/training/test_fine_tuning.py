@@ -65,7 +65,10 @@ def test_a_run_begins_with_the_numbers_and_keeps_the_ranges(begun, tmp_path):
     assert data.ranges != first.record.data.ranges, "other exams would have had other ranges"
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-9), tuned.variables, first.variables)
     config.train.steps = 3
+    file.rename(begun / "moved.safetensors")  # a run that goes on does not need it
     loop.train(config, tmp_path / "tuned", builder, data)
+    (begun / "moved.safetensors").rename(file)
+    assert checkpoints.load_record(tmp_path / "tuned", 3).begun_with == first.in_words
     assert checkpoints.load_record(tmp_path / "tuned", 3).scaling == first.record.scaling
 
 
