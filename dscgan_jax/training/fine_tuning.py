@@ -1,5 +1,7 @@
 """Training that goes on from a network that is there: from a file of weights, another run, or the shipped network."""
 
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -25,8 +27,8 @@ def beginning(config: ml_collections.ConfigDict) -> Weights | None:
     if not config.train.start_from:
         return None
     begun = weights.load(config.train.start_from)
-    if differing := list(_differences(begun.record.config, config)):
-        path, theirs, ours = differing[0]
+    if differing := next(_differences(begun.record.config, config), None):
+        path, theirs, ours = differing
         raise InputError(
             f"config.train.start_from={config.train.start_from}: that network has {path} {theirs}, this config has "
             f"{ours}; set --config.{path}={theirs}."
@@ -47,7 +49,7 @@ def _laid_over(drawn: Any, given: Any) -> Any:
     return {name: _laid_over(value, given[name]) if name in given else value for name, value in drawn.items()}
 
 
-def _differences(theirs: ml_collections.ConfigDict, ours: ml_collections.ConfigDict) -> Any:
+def _differences(theirs: ml_collections.ConfigDict, ours: ml_collections.ConfigDict) -> Iterator[tuple[str, Any, Any]]:
     """(field, value there, value here) of whatever decides the generator's layers and what it is shown."""
     for name in theirs.model:
         if name in IDLE or name.startswith("discriminator"):
@@ -56,7 +58,7 @@ def _differences(theirs: ml_collections.ConfigDict, ours: ml_collections.ConfigD
             yield f"model.{name}", theirs.model[name], ours.model[name]
     if tuple(theirs.target) != tuple(ours.target):
         yield "target", ",".join(theirs.target), ",".join(ours.target)
-    there, here = (PreparationSettings.from_config(config.data).__dict__ for config in (theirs, ours))
+    there, here = (dataclasses.asdict(PreparationSettings.from_config(config.data)) for config in (theirs, ours))
     yield from ((f"data.{name}", there[name], here[name]) for name in there if there[name] != here[name])
     if theirs.data.signal != ours.data.signal:
         yield "data.signal", theirs.data.signal, ours.data.signal
