@@ -1,8 +1,10 @@
-"""The two halves of the brain, and CBV over that of white matter in the other one: nCBV, as tumours are judged by.
+"""The two halves of the brain, and what is read against the other one: nCBV of tumours, the core of an infarct.
 
 Absolute CBV depends on the AIF and on a scale; its ratio to normal-appearing white matter does not, which is why it is
 how CBV of tumours is reported (Wetzel et al., Radiology 2002;224:797). White matter of the tumour's own half may be
 infiltrated or swollen.
+
+CBF has no fixed scale either: the core of an infarct is where it is below a share of that of the other half.
 """
 
 import numpy as np
@@ -16,6 +18,9 @@ LATE_SECONDS = 2.0  # tissue that is later than most is not normal
 WHITE_DEPTH_MM = 4.0  # below the surface of the tissue: the cortex is 2-4 mm thick
 FROM_MIDDLE_MM = 8.0  # beside the middle lie thalami and corpus callosum
 MIN_WHITE_VOXELS = 50
+MIN_NORMAL_VOXELS = 50  # whose mean CBF stands for a half
+# Of the mean CBF of the other hemisphere: Campbell et al., Stroke 2011;42:3435, who chose 31 % against diffusion.
+CORE_FLOW_SHARE = 0.30
 WIDE_ROW = 0.5  # of the widest row of the brain: narrower ones, at the poles, do not show the middle well
 
 
@@ -83,3 +88,31 @@ def white_matter_opposite(
     if white.sum() < MIN_WHITE_VOXELS:
         return missing(f"only {white.sum()} voxels of the other hemisphere could be normal white matter")
     return white
+
+
+def low_flow_core(cbf: np.ndarray, late: np.ndarray, tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray | None:
+    """Late tissue whose CBF is below 30 % of that of the other half, (x, y, z) bool; None where that is not known.
+
+    That of the other half is the mean over its tissue that is not late, grey and white matter together. Only what is
+    late can be core (as in Chen et al., Front Neurol 2021;11:590766): white matter, and voxels with fluid in them, have
+    a low CBF in health too. Within late white matter the core is still too large for that reason (Campbell et al.
+    2011). This is how CT reads a core; in MR it is read from diffusion.
+
+    Args:
+      cbf: (x, y, z), of any scale.
+      late: (x, y, z) bool, such as Tmax > 6 s.
+      tissue: (x, y, z) bool, RAS; what lies outside is never read.
+      voxel_mm: (3,) edge lengths.
+    """
+    core = np.zeros(tissue.shape, bool)
+    if not (late & tissue).any():
+        return core
+    right = signed_distance_mm(tissue, voxel_mm) > 0
+    for half in (right, ~right):
+        ill, normal = tissue & late & half, tissue & ~late & ~half
+        if not ill.any():
+            continue
+        if normal.sum() < MIN_NORMAL_VOXELS:
+            return None
+        core |= ill & (cbf < CORE_FLOW_SHARE * cbf[normal].mean(dtype=np.float64))
+    return core

@@ -1,4 +1,4 @@
-"""The plane between the hemispheres, and white matter of the half that does not leak."""
+"""The plane between the hemispheres, white matter of the half that does not leak, and flow against the other half."""
 
 import numpy as np
 import pytest
@@ -51,3 +51,37 @@ def test_where_the_ill_half_is_not_known_the_reason_is_told(where, why):
     found = Findings()
     white = hemispheres.white_matter_opposite(flow(tissue, across), tissue, tissue & where(across), MM, 2.0, found)
     assert white is None and why in found.listed()[0].text
+
+
+def ill_head(scale: float = 1.0) -> tuple[np.ndarray, ...]:
+    """CBF of 50, on the right a late region of 20 with a core of 14: below 15, which is 30 % of 50; and air around."""
+    tissue, across = head(turned=6.0)
+    late, core = tissue & (np.abs(across - 36) < 12), tissue & (np.abs(across - 36) < 5)
+    cbf = np.where(core, 14.0, np.where(late, 20.0, 50.0)) * scale
+    return np.where(tissue, cbf, np.nan).astype(np.float32), late, tissue, core
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.02])
+def test_the_core_is_late_tissue_with_less_than_30_percent_of_the_flow_of_the_other_half(scale):
+    cbf, late, tissue, core = ill_head(scale)
+    normal_right = tissue & ~late & (np.indices(tissue.shape)[0] > 45)
+    cbf[normal_right] = 300.0 * scale  # the own half is not what it is compared with
+    cbf[normal_right & (np.indices(tissue.shape)[1] < 30)] = 1.0 * scale  # and what is not late is no core
+    np.testing.assert_array_equal(hemispheres.low_flow_core(cbf, late, tissue, MM), core)
+    cbf[core] = 16.0 * scale
+    assert not hemispheres.low_flow_core(cbf, late, tissue, MM).any()
+
+
+def test_lesions_of_both_halves_are_each_compared_with_the_other():
+    cbf, late, tissue, core = ill_head()
+    _, across = head(turned=6.0)
+    left = tissue & (np.abs(across + 36) < 5)
+    cbf[left] = 14.0
+    np.testing.assert_array_equal(hemispheres.low_flow_core(cbf, late | left, tissue, MM), core | left)
+
+
+def test_without_normal_tissue_opposite_there_is_no_core_to_tell_and_without_late_tissue_it_is_empty():
+    cbf, late, tissue, _ = ill_head()
+    _, across = head(turned=6.0)
+    assert hemispheres.low_flow_core(cbf, late | (across < 8), tissue, MM) is None
+    assert not hemispheres.low_flow_core(cbf, np.zeros_like(late), tissue, MM).any()
