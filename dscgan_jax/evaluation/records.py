@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dscgan_jax.errors import InputError
+from dscgan_jax.evaluation import agreement
 from dscgan_jax.files import write_whole
 from dscgan_jax.maps import MAP_NAMES, MAPS
 
@@ -55,6 +56,7 @@ COLUMNS = (
     *BRAIN_COLUMNS,
     "clipped_fraction",
     *(column for threshold in THRESHOLDS for column in overlap_columns(threshold).values()),
+    "core_ml",  # of the reference, in rows of Tmax: the same for every source
     *_FLAGS,
     "seconds_predict",
 )
@@ -95,7 +97,7 @@ def summarise(rows: Sequence[Row], run: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
       The record; `results[source][map]` holds the statistics over subjects, `results[source]["hypoperfusion"]` the
-      agreement of Tmax > 4, 6, 8, 10 s where the source has Tmax.
+      agreement of Tmax > 4, 6, 8, 10 s where the source has Tmax, that of 6 s with `eligibility` for two trials.
     """
     results: dict[str, Any] = {}
     for source in unique(row["source"] for row in rows):
@@ -110,6 +112,8 @@ def summarise(rows: Sequence[Row], run: Mapping[str, Any]) -> dict[str, Any]:
             results[source]["hypoperfusion"] = {
                 f"tmax_over_{threshold:g}s": _overlap_summary(tmax, threshold) for threshold in THRESHOLDS
             }
+            decided = results[source]["hypoperfusion"][f"tmax_over_{agreement.HYPOPERFUSED_SECONDS:g}s"]
+            decided["eligibility"] = _eligibility_summary(tmax)
     masks = "+".join(sorted(unique(row["mask_source"] for row in rows)))
     head = {
         "schema_version": SCHEMA_VERSION,
@@ -156,7 +160,8 @@ def _overlap_summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
     """Agreement over subjects. Volumes are means over subjects; percentages leave out empty references.
 
     `dice_pooled` takes all voxels of all subjects as one: the overlap of a subject is dice (V_p + V_r) / 2, so that
-    pooled Dice = sum(dice (V_p + V_r)) / sum(V_p + V_r).
+    pooled Dice = sum(dice (V_p + V_r)) / sum(V_p + V_r). `intervals` holds the 95 % interval over subjects of those
+    statistics of volumes that have one, by their names.
     """
     columns = overlap_columns(threshold)
     dice = [row[columns["dice"]] for row in rows]
@@ -167,6 +172,13 @@ def _overlap_summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
     weighted = sum(value * volume for value, volume in zip(dice, both, strict=True) if value is not None)
     some = reference > 0
     percent = 100 * np.abs(predicted - reference)[some] / reference[some]
+    apart = agreement.bland_altman(predicted, reference)
+    estimates = {
+        "volume_bias_ml": apart.bias,
+        "volume_pearson_r": agreement.pearson_r(predicted, reference),
+        "volume_icc": agreement.intraclass_correlation(predicted, reference),
+        "volume_concordance": agreement.concordance(predicted, reference),
+    }
     return {
         "dice_mean": of_subjects["mean"],
         "dice_sd": of_subjects["sd"],
@@ -176,16 +188,39 @@ def _overlap_summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
         "n_both_empty": int((both == 0).sum()),
         "volume_predicted_ml": float(predicted.mean()),
         "volume_reference_ml": float(reference.mean()),
-        "volume_bias_ml": float((predicted - reference).mean()),
+        "volume_bias_ml": apart.bias.value,
         "volume_abs_error_percent_median": float(np.median(percent)) if percent.size else None,
-        "volume_pearson_r": _correlation(predicted, reference),
+        "volume_pearson_r": estimates["volume_pearson_r"].value,
+        "volume_abs_error_ml": float(np.abs(predicted - reference).mean()),
+        "volume_limits_ml": _listed(apart.limits),
+        "volume_icc": estimates["volume_icc"].value,
+        "volume_concordance": estimates["volume_concordance"].value,
+        "intervals": {name: _listed(estimate.interval) for name, estimate in estimates.items()},
     }
 
 
-def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
-    if first.size < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return None
-    return float(np.corrcoef(first, second)[0, 1])
+def _eligibility_summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """By trial: who is eligible by the predicted and by the reference's volume, of the `n` subjects with a core."""
+    columns = overlap_columns(agreement.HYPOPERFUSED_SECONDS)
+    core = [row["core_ml"] for row in rows]
+    predicted, reference = ([row[columns[f"volume_{side}_ml"]] for row in rows] for side in ("predicted", "reference"))
+    found = {trial: agreement.eligibility(trial, core, predicted, reference) for trial in agreement.TRIALS}
+    return {
+        trial: {
+            "n": of_trial.kappa.n,
+            "n_predicted": of_trial.n_first,
+            "n_reference": of_trial.n_second,
+            "n_both": of_trial.n_both,
+            "kappa": of_trial.kappa.value,
+            "kappa_interval": _listed(of_trial.kappa.interval),
+        }
+        for trial, of_trial in found.items()
+    }
+
+
+def _listed(interval: tuple[float, float] | None) -> list[float] | None:
+    """As JSON has it."""
+    return None if interval is None else list(interval)
 
 
 def write_summary(path: pathlib.Path, summary: Mapping[str, Any]) -> None:

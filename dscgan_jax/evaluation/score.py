@@ -15,6 +15,7 @@ import numpy as np
 import tqdm
 
 from dscgan_jax import provenance
+from dscgan_jax.data.checks import same_grid
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam, SubjectFiles, load_exam, with_motion_finding
 from dscgan_jax.data.geometry import voxel_ml
@@ -23,9 +24,12 @@ from dscgan_jax.data.preparation import PreparationSettings, count_ttp_from
 from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import metrics, records
+from dscgan_jax.evaluation.agreement import HYPOPERFUSED_SECONDS
 from dscgan_jax.evaluation.sources import MapSource, Nulls, check_names
 from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES, MAPS
+from dscgan_jax.perfusion import hemispheres
+from dscgan_jax.phantom.exam import CORE_LABEL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +236,7 @@ def _score_exam(
         "mask_source": exam.mask_source,
         **{name: bool(truth[name]) if name in truth else None for name in ("moved", "truncated")},
     }
+    core_ml = _core_ml(files, exam, "phantom_version" in truth)
     rows = []
     for source, maps in offered.items():
         names = [name for name in MAP_NAMES if name in maps.volumes and name in exam.maps]
@@ -248,8 +253,25 @@ def _score_exam(
             if name in reference:
                 by_paper = metrics.scaled_record(scaled[name], reference[name])
                 row |= {f"scaled_{metric}": value for metric, value in by_paper.items()}
-            rows.append(row | _inside(name, maps[name], measured, exam.mask, exam.voxel_ml))
+            row |= _inside(name, maps[name], measured, exam.mask, exam.voxel_ml)
+            rows.append(row | {"core_ml": core_ml} if name == "tmax" else row)
     return rows
+
+
+def _core_ml(files: SubjectFiles, exam: Exam, is_phantom: bool) -> float | None:
+    """Volume of the reference's ischaemic core inside the brain, mL; None where nothing tells it.
+
+    It is the true one of a phantom, else late tissue with a low CBF in the reference maps. A lesion that somebody has
+    drawn is no core: data sets have the final infarct there.
+    """
+    if is_phantom and files.lesion is not None:
+        core = same_grid.on_grid(files.lesion, exam.stored) == CORE_LABEL
+    elif {"cbf", "tmax"} <= set(exam.maps):
+        late = exam.maps["tmax"] > HYPOPERFUSED_SECONDS
+        core = hemispheres.low_flow_core(exam.maps["cbf"], late, exam.mask, exam.voxel_mm)
+    else:
+        return None
+    return None if core is None else float((core & exam.mask).sum() * exam.voxel_ml)
 
 
 def _scaled(volumes: Mapping[str, np.ndarray], exam: Exam, protocol: Protocol) -> dict[str, np.ndarray]:

@@ -89,6 +89,18 @@ reference best: the scale of CBF and CBV is not fixed in real exams.</dd>
 <dt>÷ null</dt><dd>MAE divided by the MAE of the training median; 1 means no better than one number for all.</dd>
 <dt>Dice</dt><dd>2 · overlap / (predicted + reference); 1 = identical. Undefined where both are empty; these subjects
 are counted under “both empty”. “All voxels” pools the subjects, so that large lesions weigh more.</dd>
+<dt>Limits of agreement</dt><dd>Mean error of a volume ± 1.96 SD over subjects (Bland and Altman 1986): 95 % of errors
+lie between them, if they are normal.</dd>
+<dt>r, ICC, concordance</dt><dd>Of volumes, over subjects. Pearson's r overlooks a bias and a wrong scale; the
+intraclass correlation (two-way random effects, absolute agreement, single measurement; Shrout and Fleiss 1979) and
+Lin's concordance correlation (1989) do not. 1 = identical.</dd>
+<dt>Eligible</dt><dd>Volumes meet the imaging criteria of DEFUSE 3 (core &lt; 70 mL, Tmax &gt; 6 s at least 1.8 times
+the core and at least 15 mL more) or EXTEND (core &lt; 70 mL, more than 1.2 times, more than 10 mL more); the other
+criteria of the trials are not looked at. The core is that of the reference for every source: the true one of phantoms,
+else Tmax &gt; 6 s with a CBF below 30 % of that of the other hemisphere. In MR the trials took it from diffusion.</dd>
+<dt>Kappa</dt><dd>Cohen's kappa of the decisions by predicted and by reference volume: 1 = always the same, 0 = no more
+often than by chance; undefined where both decide the same for everybody.</dd>
+<dt>Intervals</dt><dd>In brackets: 95 %, by a bootstrap over the scored subjects; from five subjects on.</dd>
 <dt>NRMSE, PSNR, SSIM of slices</dt><dd>Per slice on the network grid in [-1, 1], averaged over the slices of a subject,
 then over subjects, as in the paper.</dd>
 </dl>
@@ -117,6 +129,11 @@ def page(title: str, subtitle: str, created: str, sections: Iterable[str]) -> st
 def number(value: float | None, form: str = ".2f") -> str:
     """A number, or the sign for undefined."""
     return UNDEFINED if value is None else format(value, form)
+
+
+def ranged(value: float | None, interval: Sequence[float] | None, form: str = "z.2f") -> str:
+    """A number with its interval in brackets, where it has one; what rounds to 0 has no sign (`z`)."""
+    return number(value, form) + ("" if interval is None else f" ({interval[0]:{form}} to {interval[1]:{form}})")
 
 
 def spread(stat: Mapping[str, float | None], digits: int = 2, sign: str = "") -> str:

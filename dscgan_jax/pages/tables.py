@@ -6,7 +6,7 @@ from typing import Any
 from dscgan_jax.evaluation import records
 from dscgan_jax.figures.ink import CONTOUR_SECONDS
 from dscgan_jax.maps import MAPS
-from dscgan_jax.pages.parts import UNDEFINED, details, dice_spread, number, spread, table
+from dscgan_jax.pages.parts import UNDEFINED, details, dice_spread, number, ranged, spread, table
 from dscgan_jax.pages.sentences import Summary, aif_source, map_names
 
 FREE_SCALE = ("cbf", "cbv")  # real exams do not fix the scale of these
@@ -33,6 +33,18 @@ OVERLAP_HEAD = (
     "|error| median",
     "r",
 )
+AGREEMENT_HEAD = (
+    "source",
+    "subjects",
+    "mean |error| [mL]",
+    "bias [mL]",
+    "limits of agreement [mL]",
+    "r",
+    "ICC(2,1)",
+    "concordance",
+)
+TRIAL_TITLES = {"defuse3": "DEFUSE 3", "extend": "EXTEND"}
+TRIAL_HEAD = ("subjects", "predicted", "reference", "both", "kappa")
 
 Result = Mapping[str, Any]  # of one source: its maps, and `hypoperfusion`
 
@@ -148,11 +160,15 @@ def overlap_tables(summary: Summary) -> list[str]:
     with_tmax = _with_tmax(summary)
     groups = [("", 1), ("overlap", 4), ("volume, mean over subjects", 5)]
     tables = []
-    for threshold in sorted(records.THRESHOLDS, key=lambda threshold: threshold != CONTOUR_SECONDS):
+    for threshold in _clinical_first():
         lines = [(source, _overlap_cells(_overlap(result, threshold))) for source, result in with_tmax.items()]
         shown = table(OVERLAP_HEAD, lines, groups)
         tables.append(details(f"Tmax > {threshold:g} s", shown, is_open=threshold == CONTOUR_SECONDS))
     return tables if with_tmax else []
+
+
+def _clinical_first() -> list[float]:
+    return sorted(records.THRESHOLDS, key=lambda threshold: threshold != CONTOUR_SECONDS)
 
 
 def _overlap_cells(overlap: Mapping[str, Any]) -> list[str]:
@@ -168,6 +184,57 @@ def _overlap_cells(overlap: Mapping[str, Any]) -> list[str]:
         UNDEFINED if percent is None else f"{percent:.0f} %",
         number(overlap["volume_pearson_r"]),
     ]
+
+
+def agreement_tables(summary: Summary) -> list[str]:
+    """Agreement of volumes over subjects by threshold, the clinical one first and open.
+
+    None without Tmax, or for records of older versions, which do not have it.
+    """
+    with_agreement = _with_agreement(summary)
+    tables = []
+    for threshold in _clinical_first():
+        lines = [(source, _agreement_cells(_overlap(result, threshold))) for source, result in with_agreement.items()]
+        shown = table(AGREEMENT_HEAD, lines)
+        tables.append(details(f"Volume of Tmax > {threshold:g} s", shown, is_open=threshold == CONTOUR_SECONDS))
+    return tables if with_agreement else []
+
+
+def _with_agreement(summary: Summary) -> dict[str, Result]:
+    with_tmax = _with_tmax(summary).items()
+    return {source: result for source, result in with_tmax if "volume_icc" in _overlap(result, CONTOUR_SECONDS)}
+
+
+def _agreement_cells(overlap: Mapping[str, Any]) -> list[str]:
+    limits, intervals = overlap["volume_limits_ml"], overlap["intervals"]
+    return [
+        str(overlap["n_dice"] + overlap["n_both_empty"]),
+        number(overlap["volume_abs_error_ml"], ".1f"),
+        ranged(overlap["volume_bias_ml"], intervals["volume_bias_ml"], "+z.1f"),
+        UNDEFINED if limits is None else f"{limits[0]:+.1f} to {limits[1]:+.1f}",
+        *(ranged(overlap[name], intervals[name]) for name in ("volume_pearson_r", "volume_icc", "volume_concordance")),
+    ]
+
+
+def eligibility_table(summary: Summary) -> str:
+    """Who would be eligible for two trials, by predicted and by reference volume; empty where no core is known."""
+    decided = {
+        source: _overlap(result, CONTOUR_SECONDS)["eligibility"] for source, result in _with_agreement(summary).items()
+    }
+    if not any(of_trial["n"] for trials in decided.values() for of_trial in trials.values()):
+        return ""
+    head = ["source", *(column for _ in TRIAL_TITLES for column in TRIAL_HEAD)]
+    groups = [("", 1), *((title, len(TRIAL_HEAD)) for title in TRIAL_TITLES.values())]
+    lines = [
+        (source, [cell for trial in TRIAL_TITLES for cell in _trial_cells(trials[trial])])
+        for source, trials in decided.items()
+    ]
+    return table(head, lines, groups)
+
+
+def _trial_cells(of_trial: Mapping[str, Any]) -> list[str]:
+    counts = [str(of_trial[name]) for name in ("n", "n_predicted", "n_reference", "n_both")]
+    return [*counts, ranged(of_trial["kappa"], of_trial["kappa_interval"])]
 
 
 def subject_table(rows: Sequence[records.Row], source: str) -> str:

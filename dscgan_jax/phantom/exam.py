@@ -41,6 +41,7 @@ PHANTOM_VERSION = "1.1"  # part of every fingerprint: raise it when the same see
 MASK_TISSUE_SHARE = 0.25  # grey and white matter of a voxel of the mask
 MASK_SINUS_SHARE = 0.1  # more venous sinus than this is no tissue
 LESION_TMAX_SECONDS = 6.0
+CORE_LABEL = 2  # in the volume of the lesion, whose other voxels are 1
 CORE_FLOW_SHARE = 0.30  # of the healthy flow of the same voxel
 BLOOD_CURVATURE = 0.02  # 1/mM: ΔR2* of blood is k C (1 + 0.02 C); van Osch et al. 2003 found such a rise
 SCALP_BLOOD_SHARE = 0.012
@@ -236,7 +237,7 @@ def draw_phantom(
 
     mask = body.volume(body.in_brain, tissue.in_mask, bool)
     maps = {name: body.volume(body.in_brain, np.where(tissue.in_mask, value, 0)) for name, value in tissue.maps.items()}
-    labels = np.where(tissue.in_core, 2, tissue.in_lesion)
+    labels = np.where(tissue.in_core, CORE_LABEL, tissue.in_lesion)
     lesion = body.volume(body.in_brain, labels, np.uint8)
     bias = acquisition.grid_bias(subject.scanner, body.grid) if imperfections.bias else np.ones_like(steady)
     brain_signal = float((steady * bias)[mask].mean()) if mask.any() else subject.scanner.gain
@@ -588,7 +589,7 @@ def _lesion_record(tmax: np.ndarray, lesion: np.ndarray, mask: np.ndarray, grid:
     edge = float((mask & (tmax > 5.0) & (tmax < 7.0)).sum() * ml)
     return {
         "tmax_over_6s_ml": total,
-        "core_ml": float((lesion == 2).sum() * ml),
+        "core_ml": float((lesion == CORE_LABEL).sum() * ml),
         "tmax_5_to_7s_ml": edge,
         "tmax_6_to_7s_ml": float(((lesion > 0) & (tmax < 7.0)).sum() * ml),
         "brain_ml": float(mask.sum() * ml),

@@ -14,7 +14,7 @@ from dscgan_jax.data.exams import SubjectFiles, load_exam
 from dscgan_jax.data.preparation import PreparationSettings
 from dscgan_jax.data.scaling import Limits, Scaling
 from dscgan_jax.errors import InputError
-from dscgan_jax.evaluation import records, sources
+from dscgan_jax.evaluation import agreement, records, sources
 from dscgan_jax.evaluation import score as scoring
 from dscgan_jax.evaluation.sources import FolderSource
 from dscgan_jax.maps import MAPS
@@ -129,7 +129,7 @@ def test_there_is_a_row_for_each_subject_source_and_map(scored):
         "brain_ssim,brain_scale,brain_mae_after_scale,clipped_fraction,dice_over_4s,"
         "volume_predicted_over_4s_ml,volume_reference_over_4s_ml,dice_over_6s,"
     )
-    assert header.endswith("volume_reference_over_10s_ml,moved,truncated,seconds_predict")
+    assert header.endswith("volume_reference_over_10s_ml,core_ml,moved,truncated,seconds_predict")
 
 
 def test_ttp_counts_from_the_first_network_frame_in_the_protocol_that_is_scaled(tmp_path):
@@ -414,6 +414,74 @@ def test_maps_and_truth_in_memory_agree_as_their_records(exams, scored):
         scoring.agreement(smaller, exam)
     with pytest.raises(InputError, match="nothing to compare"):
         scoring.agreement(ExamMaps("sub-1", {"cbf": late["tmax"]}, {"cbf": ""}, exam.stored), exam)
+
+
+def core_of(files, tmp_path, **changes):
+    """`core_ml` of all rows of Tmax, of a source that has CBF too."""
+    files = dataclasses.replace(files, **changes)
+    values = {(files.subject, name): tmax_map() for name in files.maps}
+    mine = write_maps(tmp_path / f"maps-{len(list(tmp_path.iterdir()))}", values)
+    score([files], [mine], tmp_path / "out")
+    assert all(row["core_ml"] is None for row in rows_of(tmp_path / "out") if row["map"] != "tmax")
+    cores = {row["core_ml"] for row in rows_of(tmp_path / "out", map="tmax")}
+    assert len(cores) == 1  # the same for every source
+    return cores.pop()
+
+
+def test_the_core_is_a_phantoms_true_one_else_that_of_low_flow_in_the_reference(tmp_path):
+    starved = LESION & (np.arange(20) < 7)[:, None]  # 8 of the 32 late voxels
+    cbf = np.where(BRAIN, np.where(starved, 10.0, 40.0), 0.0)
+    maps = {"tmax": tmax_map(), "cbf": cbf}
+    phantom = write_exam(tmp_path, "sub-1", maps, {"phantom_version": "1.1"})
+    lesion = tmp_path / "sub-1" / "sub-1_lesion.nii.gz"
+    labels = np.where(LESION & (np.arange(20) < 6)[:, None], 2, LESION)  # 4 of them; and labels outside the brain
+    labels[0, 0] = 2
+    nifti.write_volume(lesion, labels, AFFINE, dtype=np.uint8)
+    assert core_of(phantom, tmp_path, lesion=lesion) == pytest.approx(4 * 0.02)
+    assert core_of(phantom, tmp_path) == pytest.approx(8 * 0.02)
+    assert core_of(phantom, tmp_path, lesion=lesion, truth=None) == pytest.approx(8 * 0.02)  # drawn by somebody
+    late_alone = {"tmax": phantom.maps["tmax"]}
+    assert core_of(phantom, tmp_path, maps=late_alone) is None
+
+
+def rows_of_volumes(core, predicted, reference):
+    """Rows of Tmax of one source, with the same volumes at every threshold."""
+    head = {"source": "a", "map": "tmax", "unit": "s", "mask_source": "file"}
+    rows = []
+    for number, (core_ml, vp, vr) in enumerate(zip(core, predicted, reference, strict=True)):
+        row = dict.fromkeys(records.COLUMNS) | head | {"subject": str(number), "core_ml": core_ml}
+        for threshold in records.THRESHOLDS:
+            columns = records.overlap_columns(threshold)
+            row |= {columns["volume_predicted_ml"]: vp, columns["volume_reference_ml"]: vr}
+        rows.append(row)
+    return rows
+
+
+def test_the_summary_tells_agreement_of_volumes_and_of_decisions():
+    predicted, reference = [50.0, 8.0, 90.0, 0.0, 200.0, 33.0], [40.0, 30.0, 100.0, 0.0, 180.0, 30.0]
+    core = [10.0, 2.0, 20.0, 0.0, 90.0, None]
+    run = dict.fromkeys(("created", "software", "split", "checkpoint", "config_sha256", "data", "wall_seconds"))
+    summary = records.summarise(rows_of_volumes(core, predicted, reference), {**run, "excluded": [], "protocol": {}})
+    hypo = summary["results"]["a"]["hypoperfusion"]
+    six = hypo["tmax_over_6s"]
+    errors = np.subtract(predicted, reference)
+    assert six["volume_abs_error_ml"] == pytest.approx(np.abs(errors).mean())
+    half = 1.96 * errors.std(ddof=1)
+    assert six["volume_limits_ml"] == pytest.approx([errors.mean() - half, errors.mean() + half])
+    assert six["volume_icc"] == agreement.intraclass_correlation(predicted, reference).value
+    assert six["volume_concordance"] == agreement.concordance(predicted, reference).value
+    assert set(six["intervals"]) == {"volume_bias_ml", "volume_pearson_r", "volume_icc", "volume_concordance"}
+    for name, (low, high) in six["intervals"].items():
+        assert low <= six[name] <= high
+    decided = six["eligibility"]["defuse3"]  # 50, 8, 90, 0 and 200 mL against 40, 30, 100, 0 and 180
+    assert {name: decided[name] for name in ("n", "n_predicted", "n_reference", "n_both")} == {
+        "n": 5,
+        "n_predicted": 2,
+        "n_reference": 3,
+        "n_both": 2,
+    }
+    assert decided["kappa"] == pytest.approx((0.8 - 0.48) / 0.52) and set(six["eligibility"]) == {"defuse3", "extend"}
+    assert all("eligibility" not in hypo[f"tmax_over_{threshold}s"] for threshold in (4, 8, 10))
 
 
 def test_what_the_range_cuts_off_is_recorded(exams, tmp_path):

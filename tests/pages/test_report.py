@@ -238,6 +238,59 @@ def test_a_page_without_training_or_pictures_leaves_those_sections_out(tmp_path)
     ]
 
 
+def made_of_six(core_ml):
+    """Six subjects with 20, 40, ... mL, a network that misses the first and a null that finds none."""
+    columns = records.overlap_columns(6.0)
+    made = []
+    for number in range(1, 7):
+        for source, predicted in (("network_per_slice", 21.0 * number * (number > 1)), ("blank", 0.0)):
+            row = record(f"sub-{number}", source, 0.5, predicted, 0.5, core_ml=core_ml)
+            made.append(row | {columns["volume_reference_ml"]: 20.0 * number})
+    return made
+
+
+def section_of(page, title):
+    return page.split(f"<h2>{title}</h2>")[1].split("</section>")[0]
+
+
+def test_agreement_of_volumes_is_told_beside_that_of_others(tmp_path):
+    write_run(tmp_path, made_of_six(core_ml=5.0))
+    shown = section_of(report.write(tmp_path).read_text(), "Agreement of volumes")
+    text = " ".join(Reader(shown).texts)
+    for words in ("limits of agreement", "ICC(2,1)", "concordance", "DEFUSE 3", "EXTEND", "Meier", "0.88", "20.5 mL"):
+        assert words in text
+    network, blank = re.findall("<tr[^>]*><th>(?:network|null: blank).*?</tr>", shown.split("EXTEND")[1])
+    assert re.findall("<td>([^<]*)</td>", network)[:4] == ["6", "5", "6", "5"]
+    assert re.findall("<td>([^<]*)</td>", blank)[:5] == ["6", "0", "6", "0", "0.00 (0.00 to 0.00)"]
+    assert text.index("other data") < text.index("Meier")
+
+
+def test_without_a_core_nothing_is_said_of_eligibility(tmp_path):
+    write_run(tmp_path, made_of_six(core_ml=None))
+    shown = section_of(report.write(tmp_path).read_text(), "Agreement of volumes")
+    assert "ICC(2,1)" in shown and "<h3>Eligibility" not in shown
+
+
+def test_records_from_before_agreement_was_told_have_a_page(tmp_path):
+    folder = write_run(tmp_path, made_of_six(core_ml=5.0))
+    summary = json.loads((folder / "summary.json").read_text())
+    younger = (
+        "volume_abs_error_ml",
+        "volume_limits_ml",
+        "volume_icc",
+        "volume_concordance",
+        "intervals",
+        "eligibility",
+    )
+    for result in summary["results"].values():
+        for overlap in result["hypoperfusion"].values():
+            for name in younger:
+                overlap.pop(name, None)
+    records.write_summary(folder / "summary.json", summary)
+    shown = section_of(report.write(tmp_path).read_text(), "Agreement of volumes")
+    assert "data:image/png" in shown and "ICC(2,1)" not in shown
+
+
 def test_maps_that_nothing_was_trained_for_have_a_page_without_the_papers_protocol(tmp_path):
     blank = dict.fromkeys(records.SCALED_COLUMNS) | {"clipped_fraction": None}
     made = [row | blank for row in rows()]
