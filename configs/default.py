@@ -6,6 +6,8 @@ Values are those of the paper (Kossen et al. 2023) unless a comment says otherwi
 
 import ml_collections
 
+from dscgan_jax.maps import MAP_NAMES
+
 VARIANTS = ("paper", "demo", "published")
 
 
@@ -88,8 +90,13 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     config.train = train = ml_collections.ConfigDict()
     train.batch_size = 4  # slices, over all devices
-    # A file of weights, a run, or physics, whose numbers and ranges the generator begins with; empty = as drawn.
+    # A file of weights, a run, or physics, whose numbers the generator begins with; empty = as drawn. Steps and the
+    # optimisers' states begin anew, and so does the discriminator, unless it is wanted too.
     train.start_from = ""
+    # Ranges of series and maps: start_from = those of that network; own = those of this run's exams. The
+    # numbers are taken over as they are, mean something else in other ranges, and learn the new scale.
+    train.start_ranges = "start_from"
+    train.start_discriminator = False  # True: the discriminator begins with that of start_from, which is a run then
     train.augment = False  # mirrored, noisier, earlier, later, shorter: changes that leave the physics true
     train.crop = 0  # rows and columns around the brain that an augmented slice keeps; 0 = all
     train.accumulate = 1  # parts that a batch is taken in, to save memory; batch norms see one part at a time
@@ -149,25 +156,43 @@ def demo(config: ml_collections.ConfigDict) -> None:
     config.phantom.slices = 8
     config.data.size = 64
     config.data.slices = 0
+    recommended(config)
+    config.conventional.aif = "files"  # such coarse voxels hold no whole artery to find
+    config.model.width = 8
+    config.model.depth = 4  # 64 pixels halved four times: the bottleneck is 4 x 4
+    config.model.discriminator_width = 16
+    config.train.batch_size = 2  # more, smaller steps; and closer to the single slices of batch norm at test
+    config.train.steps = 800
+    config.train.log_every_steps = 20
+    config.train.checkpoint_every_epochs = 1.0
+    config.train.sample_every_epochs = 1.0
+
+
+def recommended(config: ml_collections.ConfigDict) -> None:
+    """What the demo and configs/recommended_*.py, which have the paper's sizes and epochs, set instead of the paper."""
     config.data.frames = 64
     config.data.time_mode = "seconds"  # Tmax in seconds then means the same on every exam
     config.data.frame_seconds = 1.25  # 64 frames cover 80 s
     config.data.lead_seconds = 12.0  # few exams teach it little about boluses that come early or late
     config.data.non_steady_state = "hold"
     config.data.signal = "relative"  # scanner units differ between exams, S/S0 does not
-    config.conventional.aif = "files"  # such coarse voxels hold no whole artery to find
-    config.model.width = 8
-    config.model.depth = 4  # 64 pixels halved four times: the bottleneck is 4 x 4
-    config.model.discriminator_width = 16
     config.loss.l1_weight = 10.0
-    config.train.batch_size = 2  # more, smaller steps; and closer to the single slices of batch norm at test
     config.train.learning_rate = 1e-3
     config.train.discriminator_learning_rate = 2e-4
     config.train.decay = "cosine"
-    config.train.steps = 800
-    config.train.log_every_steps = 20
-    config.train.checkpoint_every_epochs = 1.0
-    config.train.sample_every_epochs = 1.0
+
+
+def recommended_for(variant: str | None) -> ml_collections.ConfigDict:
+    """The recommended settings at the paper's size, for the map that the variant names, or all (none = tmax)."""
+    variant = variant or "tmax"
+    if variant not in (*MAP_NAMES, "all"):
+        raise ValueError(
+            f"--config=...:{variant}: unknown variant; known are {', '.join(MAP_NAMES)}, all (none = tmax)."
+        )
+    config = get_config()
+    config.target = MAP_NAMES if variant == "all" else (variant,)
+    recommended(config)
+    return config
 
 
 def published(config: ml_collections.ConfigDict) -> None:

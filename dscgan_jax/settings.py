@@ -63,6 +63,7 @@ CHOICES = {
     "model.discriminator": ("patch", "whole"),
     "model.compute": ("float32", "bfloat16"),
     "loss.objective": ("logits", "published", "l1"),
+    "train.start_ranges": ("start_from", "own"),
     "train.decay": ("constant", "cosine"),
     "train.learning_rate_scaling": ("none", "linear", "sqrt"),
     "evaluate.norm_at_test": ("per_slice", "running"),
@@ -132,6 +133,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     check_fields(config, (*CHOICES, *_AT_LEAST, *_ABOVE_ZERO, *_BELOW_ONE))
     _check_time(config)
     _check_training_slices(config)
+    _check_beginning(config)
     if config.model.lean and config.model.generator != "temporal":
         raise InputError(
             "config.model.lean is True, which is for the temporal stack; set it to False, or "
@@ -196,6 +198,26 @@ def _check_training_slices(config: ml_collections.ConfigDict) -> None:
         raise InputError(
             f"config.train.crop is {config.train.crop}; it must be 0 or between 8 and config.data.size "
             f"({config.data.size})."
+        )
+
+
+def _check_beginning(config: ml_collections.ConfigDict) -> None:
+    """Refuses what is to be taken from a network to begin with where there is none, or nobody to take it."""
+    train = config.train
+    if not train.start_from and train.start_ranges != "start_from":
+        raise InputError(
+            f"config.train.start_ranges is {train.start_ranges}, which needs a network to begin with; set "
+            "config.train.start_from, or this to start_from (without a network, ranges are the run's own)."
+        )
+    if train.start_discriminator and not train.start_from:
+        raise InputError(
+            "config.train.start_discriminator is True, which needs a run to begin with; set config.train.start_from, "
+            "or this to False."
+        )
+    if train.start_discriminator and config.loss.objective == "l1":
+        raise InputError(
+            "config.train.start_discriminator is True, but config.loss.objective is l1, which has no discriminator; "
+            "set it to False."
         )
 
 

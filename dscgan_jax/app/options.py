@@ -74,7 +74,7 @@ FIELDS = {
     "model.": _NETWORK,
     "loss.": _NETWORK,
     "train.": _NETWORK,
-    "train.start_from": (TRAIN,),
+    **dict.fromkeys(("train.start_from", "train.start_ranges", "train.start_discriminator"), (TRAIN,)),
     **dict.fromkeys(
         (
             f"train.{name}"

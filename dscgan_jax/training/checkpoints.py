@@ -143,12 +143,19 @@ def load_generator(workdir: pathlib.Path | str, step: int, like: Any) -> Any:
     Raises:
       InputError: the checkpoint is damaged.
     """
+    return _load_item(workdir, step, "generator", like)
+
+
+def load_discriminator(workdir: pathlib.Path | str, step: int, like: Any) -> Any:
+    """As `load_generator`, the discriminator's variables."""
+    return _load_item(workdir, step, "discriminator", like)
+
+
+def _load_item(workdir: pathlib.Path | str, step: int, name: str, like: Any) -> Any:
     folder = (pathlib.Path(workdir) / "checkpoints").absolute()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=_this_process())
     with _readable(folder, step), ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as reader:
-        return reader.restore(
-            folder / str(step) / "generator", args=ocp.args.StandardRestore(jax.tree.map(_abstract, like))
-        )
+        return reader.restore(folder / str(step) / name, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
 
 
 def load_record(workdir: pathlib.Path | str, step: int) -> CheckpointRecord:

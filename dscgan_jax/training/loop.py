@@ -27,6 +27,7 @@ from dscgan_jax.training.feed import data_feed
 from dscgan_jax.training.memory import compiled_within_memory, out_of_memory_named
 from dscgan_jax.training.tracking import Silent, Tracker, check_finite, is_due
 from dscgan_jax.training.validation import Validation
+from dscgan_jax.training.weights import Weights
 from dscgan_jax.training.workdir import CONFIG_FILE, check_same_data, check_workdir, only_run, write_config
 
 
@@ -113,9 +114,7 @@ def _set_up(
     before = checkpoints.record(start) if start else None
     begun = None if start else fine_tuning.beginning(config)  # a run that goes on does not need it any more
     begun_with = before.begun_with if before else begun.in_words if begun else ""
-    scaling = Scaling.from_ranges(data.ranges, config.data.signal, tuple(config.target), config.data.ranges)
-    if begun_with:  # its numbers mean nothing in other ranges
-        scaling = (before or begun.record).scaling
+    scaling = _scaling(config, data, before, begun)
     networks, optimisers, current = state.create(
         config.model,
         config.train,
@@ -126,7 +125,10 @@ def _set_up(
     )
     if begun:
         current = fine_tuning.begun_with(current, begun)
-        tell(f"begins with the network {begun.in_words}")
+        if config.train.start_discriminator:
+            current = fine_tuning.discriminator_begun_with(current, begun, config.train.start_from)
+        ranges = "its ranges" if scaling == begun.record.scaling else "the ranges of these exams"
+        tell(f"begins with the network {begun.in_words}, in {ranges}")
     current = sharding.place_state(current, mesh)
     if before:
         check_same_data(before.data, data, workdir)
@@ -155,6 +157,16 @@ def _set_up(
         total,
         current,
     )
+
+
+def _scaling(
+    config: ml_collections.ConfigDict, data: DataRecord, before: CheckpointRecord | None, begun: Weights | None
+) -> Scaling:
+    """The ranges that a run has had so far, those of the network that it begins with, or those of its own exams."""
+    own = Scaling.from_ranges(data.ranges, config.data.signal, tuple(config.target), config.data.ranges)
+    if before:
+        return before.scaling
+    return own if config.train.start_ranges == "own" or begun is None else begun.record.scaling
 
 
 def _claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
