@@ -3,6 +3,7 @@
 python launch/slurm.py --config=configs/temp_tmax.py --nodes=2 --gpus_per_node=4 --time=12:00:00 [--dry_run] -- [flags]
 
 python launch/slurm.py --array=paper --time=24:00:00      # the ten models of the paper, one GPU each
+python launch/slurm.py --array=finetune                   # when these are done: further on chronic exams
 
 What follows `--` goes to `python -m dscgan_jax.main` unchanged, for example `-- --config.train.batch_size=16`.
 The folder from which the job is submitted, the work directory and config.data.cache_dir must be visible on all nodes.
@@ -20,7 +21,18 @@ import sys
 import shared
 from absl import app, flags
 
-PAPER = [f"{generator}_{name}" for generator in ("temp", "pix2pix") for name in ("cbf", "cbv", "mtt", "tmax", "ttp")]
+MODELS = [(generator, name) for generator in ("temp", "pix2pix") for name in ("cbf", "cbv", "mtt", "tmax", "ttp")]
+PAPER = [f"configs/{generator}_{name}.py" for generator, name in MODELS]
+RECOMMENDED = [f"configs/recommended_{generator}.py:{name}" for generator, name in MODELS]
+FINE_TUNING = "finetune_"  # what the name of a config that goes on from another one begins with
+GROUPS = {
+    "paper": PAPER,
+    "finetune": [config.replace("/", f"/{FINE_TUNING}") for config in PAPER],
+    "recommended": RECOMMENDED,
+    "finetune_recommended": [config.replace("/", f"/{FINE_TUNING}") for config in RECOMMENDED],
+}
+# The task's own flag, and no argument where it has none.
+ONE_BEGINNING = '${beginnings[$SLURM_ARRAY_TASK_ID]:+"${beginnings[$SLURM_ARRAY_TASK_ID]}"}'
 
 NODES = flags.DEFINE_integer("nodes", 1, "Nodes of a run.", lower_bound=1)
 GPUS_PER_NODE = flags.DEFINE_integer("gpus_per_node", 1, "GPUs on each of them.", lower_bound=1)
@@ -32,8 +44,10 @@ ACCOUNT = flags.DEFINE_string("account", None, "Account; default: the user's.")
 ARRAY = flags.DEFINE_list(
     "array",
     [],
-    "Configs to train in an array job, one task each, instead of --config; paper[:variant] "
-    "stands for the paper's ten models. Each gets its own folder below --workdir (default runs).",
+    "Configs to train in an array job, one task each, instead of --config; paper[:variant] stands for the paper's ten "
+    "models, recommended for ten with the recommended settings, finetune[:variant] and finetune_recommended for the "
+    "same trained further on chronic exams. Each gets its own folder below --workdir (default runs), where models "
+    "to be trained further are looked for as well.",
 )
 ENVIRONMENT = flags.DEFINE_multi_string(
     "environment",
@@ -45,11 +59,15 @@ shared.define_gpu_flags()
 
 
 def configs_of_array() -> list[str]:
-    """The configs of --array, `paper` spelt out."""
+    """The configs of --array, `paper` and its like spelt out."""
     configs = []
     for item in ARRAY.value:
         name, colon, variant = item.partition(":")
-        configs += [f"configs/{model}.py{colon}{variant}" for model in PAPER] if name == "paper" else [item]
+        if variant and name.endswith("recommended"):
+            shared.refuse(
+                f"--array={item}: {name} stands for the variants of its configs already; leave :{variant} out."
+            )
+        configs += [f"{config}{colon}{variant}" for config in GROUPS[name]] if name in GROUPS else [item]
     return configs
 
 
@@ -57,6 +75,14 @@ def run_name(config: str) -> str:
     """temp_tmax-demo for configs/temp_tmax.py:demo, as dscgan_jax.main names runs."""
     path, _, variant = config.partition(":")
     return pathlib.Path(path).stem + (f"-{variant}" if variant else "")
+
+
+def beginning(config: str) -> str:
+    """Where the run lies that a config goes on from, as a flag; empty where the config itself is right."""
+    name = run_name(config)
+    if not name.startswith(FINE_TUNING) or not shared.WORKDIR.value:
+        return ""
+    return f"--config.train.start_from={shared.WORKDIR.value}/{name.removeprefix(FINE_TUNING)}"
 
 
 def script(more: list[str]) -> str:
@@ -83,6 +109,7 @@ def script(more: list[str]) -> str:
         # Without it jax.distributed takes one GPU for each task.
         variables["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(GPUS_PER_NODE.value)))
         together = ["--distributed=auto"]
+    beginnings = [beginning(config) for config in configs]
     python = "python" if ENVIRONMENT.value else sys.executable
     if configs:
         folder = shlex.quote(shared.WORKDIR.value or "runs")
@@ -92,6 +119,7 @@ def script(more: list[str]) -> str:
             "dscgan_jax.main",
             '"--config=${configs[$SLURM_ARRAY_TASK_ID]}"',
             f'--workdir={folder}/"${{names[$SLURM_ARRAY_TASK_ID]}}"',
+            *([ONE_BEGINNING] if any(beginnings) else []),
             *map(shlex.quote, [*together, *more]),
         ]
     else:
@@ -106,6 +134,8 @@ def script(more: list[str]) -> str:
     ]
     if configs:
         lines += [f"configs=({shlex.join(configs)})", f"names=({shlex.join(map(run_name, configs))})"]
+    if any(beginnings):
+        lines += [f"beginnings=({shlex.join(beginnings)})"]
     # srun does not inherit the cores of a task. Where one process fails, the others shall not wait for it.
     return "\n".join([*lines, " ".join(['srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1', *run]), ""])
 

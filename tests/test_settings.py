@@ -1,22 +1,42 @@
 """A config is checked once, before anything long starts."""
 
+import collections
 import pathlib
 
 import config_reads
 import pytest
+from command_line import parsed
 
-from dscgan_jax import settings
+from dscgan_jax import main, settings
 from dscgan_jax.app import options
-from dscgan_jax.configs import default, physics, temp_all, temp_tmax
+from dscgan_jax.configs import ablations, chronic, default, physics, recommended_temp, temp_all, temp_tmax
 from dscgan_jax.data import layouts
 from dscgan_jax.errors import InputError
+from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.models import networks
 from dscgan_jax.perfusion import conventional, motion
+from dscgan_jax.phantom import cohort
 from dscgan_jax.phantom import exam as phantom
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
 # The method stands in the settings of deconvolution, and config.evaluate.baselines in its place.
 FILLED_IN = {options.TRAIN: {"conventional.method"}}
-CONFIGS = sorted(path.stem for path in (PACKAGE.parent / "configs").glob("*_*.py") if path.stem != "__init__")
+FOLDER = PACKAGE.parent / "configs"
+CONFIGS = sorted(path.stem for path in FOLDER.glob("*.py") if "def get_config(" in path.read_text(encoding="utf-8"))
+OF_SIZE = (None, "demo", "published")
+OF_MAP = (None, *MAP_NAMES, "all")
+SMALL_ABLATIONS = [f"{name}{ablations.SMALL}" for name in ablations.CHANGES]
+VARIANTS = {"physics": (None, *physics.VARIANTS), "ablations": (*ablations.CHANGES, *SMALL_ABLATIONS)}
+
+
+def variants_of(name):
+    """All that a shipped config may be called with."""
+    return VARIANTS.get(name, OF_MAP if "recommended" in name else OF_SIZE)
+
+
+def config_of(name, variant=None):
+    module = __import__(f"dscgan_jax.configs.{name}", fromlist=["get_config"])
+    return module.get_config(variant)
 
 
 @pytest.mark.parametrize("variant", [None, "demo", "published"])
@@ -26,11 +46,81 @@ def test_every_variant_is_accepted(variant):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_shipped_config_is_accepted_and_names_its_map(name):
-    module = __import__(f"dscgan_jax.configs.{name}", fromlist=["get_config"])
-    config = module.get_config()
-    settings.check(config)
-    assert name.endswith("all") or config.target == (name.split("_")[1],)
+def test_every_shipped_config_is_accepted_and_its_networks_exist_in_all_variants(name):
+    shapes = {}
+    for variant in variants_of(name):
+        config = config_of(name, variant)
+        settings.check(config)
+        model, frames, n_maps = config.model, config.data.frames, len(config.target)
+        key = (str(model), frames, n_maps)
+        if key not in shapes:
+            shapes[key] = networks.parameter_count(networks.abstract_generator(model, frames, n_maps)[1])
+        assert shapes[key] > 0
+    with pytest.raises(ValueError, match=r"known are|one of the variants"):
+        config_of(name, "nonsense")
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.rpartition("_")[2] in MAP_NAMES])
+def test_a_config_predicts_the_map_that_it_is_named_after(name):
+    config, generator = config_of(name), {"temp": "temporal", "pix2pix": "unet"}
+    assert config.target == (name.rpartition("_")[2],)
+    assert config.model.generator == generator[name.removeprefix("finetune_").partition("_")[0]]
+
+
+def counts(config):
+    split_of = cohort.split_subjects(config.phantom.subjects, config.data.split_fractions, config.phantom.seed)
+    return tuple(collections.Counter(split_of.values())[split] for split in layouts.SPLITS)
+
+
+def test_the_cohorts_have_the_papers_numbers_of_patients():
+    assert counts(config_of("temp_tmax")) == (142, 20, 41)
+    for name in (name for name in CONFIGS if name.startswith("finetune_")):
+        for variant in variants_of(name):
+            assert counts(config_of(name, variant)) == (50, 8, 12)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("finetune_")])
+def test_fine_tuning_is_its_acute_model_going_on_with_chronic_exams(name):
+    acute_name = name.removeprefix("finetune_")
+    for variant in variants_of(name):
+        acute, tuned = config_of(acute_name, variant), config_of(name, variant)
+        before, after = (dict(leaves(config)) for config in (acute, tuned))
+        changed = {field for field, value in after.items() if before[field] != value}
+        assert changed <= {
+            "phantom.preset",
+            "phantom.subjects",
+            "data.split_fractions",
+            "train.epochs",
+            "train.steps",
+            "train.start_from",
+            "train.start_ranges",
+            "train.start_discriminator",
+        }
+        with parsed(f"--config=configs/{acute_name}.py" + (f":{variant}" if variant else "")):
+            assert tuned.train.start_from == str(main.default_workdir())
+        assert tuned.phantom.preset == "chronic" and tuned.train.epochs == chronic.EPOCHS == 50
+        assert (tuned.train.start_ranges == "own") == (tuned.data.signal == "raw")
+        assert tuned.train.steps == acute.train.steps // 3
+    assert config_of("finetune_temp_tmax", "demo").train.steps == 266
+
+
+@pytest.mark.parametrize("name", ablations.CHANGES)
+def test_an_ablation_changes_what_it_says_and_nothing_else(name):
+    change = ablations.CHANGES[name]
+    assert change.why and change.why != name
+    for variant, base in ((name, recommended_temp.get_config("tmax")), (f"{name}-demo", temp_tmax.get_config("demo"))):
+        before, after = (dict(leaves(config)) for config in (base, ablations.get_config(variant)))
+        assert {field: value for field, value in after.items() if before[field] != value} == change.fields
+
+
+def test_the_recommended_settings_are_the_demos_at_the_papers_size():
+    paper, demo, recommended = (
+        dict(leaves(config))
+        for config in (temp_tmax.get_config(), temp_tmax.get_config("demo"), recommended_temp.get_config("tmax"))
+    )
+    changed = {field for field, value in recommended.items() if paper[field] != value}
+    assert len(changed) == 10 and all(recommended[field] == demo[field] for field in changed)
+    assert config_of("recommended_pix2pix", "all").target == MAP_NAMES
 
 
 def test_the_default_is_the_papers_setting():
@@ -64,6 +154,9 @@ def test_the_default_is_the_papers_setting():
         ("train.learning_rate_scaling", "log", "none, linear, sqrt"),
         ("train.learning_rate_batch", 0, "at least 1"),
         ("data.lead_seconds", 5.0, "time_mode=seconds"),
+        ("train.start_ranges", "donor", "start_from, own"),
+        ("train.start_ranges", "own", "needs a network to begin with"),
+        ("train.start_discriminator", True, "needs a run to begin with"),
         ("train.batch_size", 10**9, "lower it"),
     ],
 )
@@ -92,6 +185,10 @@ def test_ttp_is_learned_with_a_lead_too():
         ({"loss.objective": "l1", "loss.map_weights": (1.0, 2.0)}, "a number of at least 0 for each of tmax"),
         ({"train.augment": True}, "set config.data.time_mode to seconds"),
         ({"train.crop": 64}, "needs config.train.augment"),
+        (
+            {"train.start_from": "x", "train.start_discriminator": True, "loss.objective": "l1"},
+            "l1, which has no discriminator",
+        ),
         ({"train.augment": True, "data.time_mode": "seconds", "train.crop": 256}, "config.data.size"),
     ],
 )
@@ -177,9 +274,13 @@ def reads(tmp_path_factory):
         return config_reads.of_every_mode(tmp_path_factory.mktemp("reads"), patched)
 
 
-def leaf_names(config, path=""):
+def leaves(config, path=""):
     for name, value in config.items():
-        yield from leaf_names(value, f"{path}{name}.") if hasattr(value, "items") else [path + name]
+        yield from leaves(value, f"{path}{name}.") if hasattr(value, "items") else [(path + name, value)]
+
+
+def leaf_names(config):
+    return [name for name, _ in leaves(config)]
 
 
 def test_every_config_field_is_read_by_a_mode(reads):

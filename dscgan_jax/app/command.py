@@ -154,7 +154,8 @@ def resolve_config(argument: str) -> str:
 
         shipped = pathlib.Path(str(configs.__file__)).parent / pathlib.Path(path).name
         if not shipped.is_file() or str(pathlib.Path(path).parent) not in (".", "configs"):
-            known = ", ".join(sorted(file.name for file in shipped.parent.glob("*_*.py")))
+            makers = (file for file in shipped.parent.glob("*.py") if "def get_config(" in file.read_text("utf-8"))
+            known = ", ".join(sorted(file.name for file in makers))
             raise InputError(f"--config={path}: there is no such file; shipped configs are {known}.")
         path = str(shipped)
     return f"{name}={path}{colon}{variant}"

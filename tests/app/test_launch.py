@@ -8,6 +8,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAPER = [f"{generator}_{name}" for generator in ("temp", "pix2pix") for name in ("cbf", "cbv", "mtt", "tmax", "ttp")]
+SRUN = ["--cpus-per-task=8", "--kill-on-bad-exit=1", "python", "-m", "dscgan_jax.main"]
 
 
 def launch(script, *arguments):
@@ -112,31 +113,53 @@ def test_slurm_launch_of_the_papers_ten_models_prints_an_array_job():
     )
 
 
-def test_the_last_task_of_the_array_runs_the_last_model(tmp_path):
-    """Bash reads the script, with an srun that says what it was given."""
+def array(arguments, task, tmp_path):
+    """What bash, reading the script, gives to the task's srun."""
     (tmp_path / "srun").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     (tmp_path / "srun").chmod(0o755)
-    script = dry_run("slurm.py", "--array=paper:demo", "--workdir=my runs")
     done = subprocess.run(
-        ["bash", "-c", script],
+        ["bash", "-c", dry_run("slurm.py", *arguments)],
         check=True,
         capture_output=True,
         text=True,
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "9", "SLURM_CPUS_PER_TASK": "8"},
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": str(task), "SLURM_CPUS_PER_TASK": "8"},
     )
-    assert done.stdout.splitlines() == [
-        "--cpus-per-task=8",
-        "--kill-on-bad-exit=1",
-        "python",
-        "-m",
-        "dscgan_jax.main",
+    return done.stdout.splitlines()
+
+
+def test_the_last_task_of_the_array_runs_the_last_model(tmp_path):
+    assert array(["--array=paper:demo", "--workdir=my runs"], 9, tmp_path) == [
+        *SRUN,
         "--config=configs/pix2pix_ttp.py:demo",
         "--workdir=my runs/pix2pix_ttp-demo",
     ]
 
 
-def test_the_papers_ten_models_are_shipped():
-    assert {path.stem for path in (ROOT / "configs").glob("*_*.py")} >= set(PAPER)
+def test_an_array_of_fine_tuning_goes_on_from_the_runs_beside_its_own(tmp_path):
+    assert array(["--array=finetune:demo"], 3, tmp_path) == [
+        *SRUN,
+        "--config=configs/finetune_temp_tmax.py:demo",
+        "--workdir=runs/finetune_temp_tmax-demo",
+    ]
+    both = ["--array=recommended,finetune_recommended", "--workdir=my runs", "--", "--config.seed=1"]
+    assert array(both, 0, tmp_path) == [
+        *SRUN,
+        "--config=configs/recommended_temp.py:cbf",
+        "--workdir=my runs/recommended_temp-cbf",
+        "--config.seed=1",
+    ]
+    assert array(both, 19, tmp_path) == [
+        *SRUN,
+        "--config=configs/finetune_recommended_pix2pix.py:ttp",
+        "--workdir=my runs/finetune_recommended_pix2pix-ttp",
+        "--config.train.start_from=my runs/recommended_pix2pix-ttp",
+        "--config.seed=1",
+    ]
+
+
+def test_the_papers_ten_models_and_their_fine_tuning_are_shipped():
+    shipped = {path.stem for path in (ROOT / "configs").glob("*_*.py")}
+    assert shipped >= {*PAPER, *(f"finetune_{name}" for name in PAPER)}
 
 
 def test_tpu_launch_prints_the_command_of_a_slice():
@@ -171,6 +194,7 @@ def test_tpu_launch_prints_the_command_of_one_machine():
         (["slurm.py"], "there is no sbatch here"),
         (["slurm.py", "--array=paper", "--config=configs/temp_all.py"], "leave --config out"),
         (["slurm.py", "--array=paper,configs/temp_cbf.py"], "names temp_cbf twice"),
+        (["slurm.py", "--array=recommended:demo"], "leave :demo out"),
         (["tpu.py", "--name=a", "--zone=b", "--workdir=/mnt/c"], "there is no gcloud here"),
         (["tpu.py", "--name=a", "--zone=b"], "needs --name, --zone and --workdir"),
         (["tpu.py"], "give either --local"),
