@@ -25,3 +25,23 @@ def disk_is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def one_line(error: BaseException) -> str:
+    """An error as the one line that a user reads."""
+    if isinstance(error, KeyboardInterrupt):
+        return "\ninterrupted; a run resumes from its last checkpoint when its command is given again."
+    text = " ".join(str(error).split())
+    if not isinstance(error, InputError) and disk_is_full(error):
+        return (
+            "error: the disk is full; free some space or give another folder. A run resumes from its last whole "
+            "checkpoint when its command is given again."
+        )
+    if isinstance(error, (InputError, FloatingPointError, OSError)):
+        return f"error: {text}"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return (
+            "error: out of memory; lower config.train.batch_size, config.model.width or config.data.size, or take the "
+            "batch in parts (config.train.accumulate)."
+        )
+    return f"error: {type(error).__name__}: {text} (this is a defect of dscgan_jax; --debug shows where)"

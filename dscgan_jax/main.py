@@ -21,7 +21,7 @@ from ml_collections import config_flags
 
 from dscgan_jax import settings, shipped
 from dscgan_jax.app import command, options
-from dscgan_jax.errors import InputError, disk_is_full
+from dscgan_jax.errors import InputError, one_line
 from dscgan_jax.files import expanded
 from dscgan_jax.findings import check_names
 
@@ -354,26 +354,6 @@ def command_line() -> str:
     """The command as it may be given again anywhere; `parse_flags` has put in where the shipped configs lie here."""
     arguments = [re.sub(r"^(--?config=).*/(?=[^/]+\.py)", r"\1configs/", argument) for argument in sys.argv[1:]]
     return " ".join(["python -m dscgan_jax.main", *arguments])
-
-
-def one_line(error: BaseException) -> str:
-    """An error as the one line that a user reads."""
-    if isinstance(error, KeyboardInterrupt):
-        return "\ninterrupted; a run resumes from its last checkpoint when its command is given again."
-    text = " ".join(str(error).split())
-    if not isinstance(error, InputError) and disk_is_full(error):
-        return (
-            "error: the disk is full; free some space or give another folder. A run resumes from its last whole "
-            "checkpoint when its command is given again."
-        )
-    if isinstance(error, (InputError, FloatingPointError, OSError)):
-        return f"error: {text}"
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
-        return (
-            "error: out of memory; lower config.train.batch_size, config.model.width or config.data.size, or take the "
-            "batch in parts (config.train.accumulate)."
-        )
-    return f"error: {type(error).__name__}: {text} (this is a defect of dscgan_jax; --debug shows where)"
 
 
 def _path(flag: flags.FlagHolder) -> pathlib.Path:
