@@ -50,7 +50,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     config.phantom = phantom = ml_collections.ConfigDict()
     # acute (stroke) or chronic (steno-occlusive), after the paper's two cohorts; tumour: gliomas that leak; varied: as
-    # different as the world's, each exam with a protocol of its own.
+    # different as the world's, each exam with a protocol of its own; difficult: acute, and nobody can process them.
     phantom.preset = "acute"
     phantom.subjects = 203  # simulated where data.root is empty, split by data.split_fractions
     phantom.size = 128  # rows and columns; 0 = the preset's own number

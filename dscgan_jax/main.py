@@ -100,8 +100,8 @@ _PRESET = flags.DEFINE_enum(
     "preset",
     "acute",
     list(settings.CHOICES["phantom.preset"]),
-    "Patients: one of the paper's cohorts, tumour (a leaking glioma) or varied (each exam with a protocol and a "
-    "disease of its own); default acute.",
+    "Patients: one of the paper's cohorts, tumour (a leaking glioma), varied (each exam with a protocol and a "
+    "disease of its own) or difficult (acute exams that nobody can post-process); default acute.",
 )
 _SUBJECTS = flags.DEFINE_integer("subjects", 40, "Number of subjects; default 40.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("size", 0, "Rows and columns; 0 = the preset's own number (default).", lower_bound=0)

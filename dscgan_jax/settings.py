@@ -55,7 +55,7 @@ CHOICES = {
     "data.signal": SIGNALS,
     "data.ranges": ("percentile", "published"),
     "data.on_device": ("auto", "always", "never"),
-    "phantom.preset": ("acute", "chronic", "tumour", "varied"),
+    "phantom.preset": ("acute", "chronic", "tumour", "varied", "difficult"),
     "model.generator": ("temporal", "unet", "light"),
     "model.norm": ("batch", "instance"),
     "model.upsample": ("transposed", "resize"),

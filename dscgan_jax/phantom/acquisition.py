@@ -17,6 +17,8 @@ TRANSIENT_OF = {"grey": 1.0, "white": 0.75, "csf": 2.4, "sinus": 0.5, "skull": 0
 # share of the signal that is lost.
 AIR_CAVITIES = (((0.0, 42.0, -34.0), 17.0, 0.85), ((46.0, -20.0, -40.0), 11.0, 0.7))
 LARGEST_SIGNAL = 32767
+# Standard deviations along and about x, y, z of a movement: the head nods and slides along the bed.
+SHIFT_MM, TURN_DEGREES = (0.9, 0.9, 1.6), (1.8, 0.7, 1.2)
 _NOT_DRAWN = ("scalp_signal", "air_loss", "air_reach")  # by a `Scanner`; a preset may change them
 _THREADS = 2
 _CHUNK = 2048
@@ -199,7 +201,7 @@ def draw_motion(rng: np.random.Generator, frames: int, moves: bool | None, proba
     millimetres, degrees = np.zeros((frames, 3)), np.zeros((frames, 3))
     begin = int(rng.uniform(0.2, 0.8) * frames)
     ramp = int(rng.integers(1, 4))
-    shift, turn = rng.normal(0, (0.9, 0.9, 1.6)), rng.normal(0, (1.8, 0.7, 1.2))
+    shift, turn = rng.normal(0, SHIFT_MM), rng.normal(0, TURN_DEGREES)
     shift *= max(1.0, 1.2 / np.linalg.norm(shift))  # smaller ones are not events
     turn *= max(1.0, 1.0 / np.linalg.norm(turn))
     back = begin + ramp + int(rng.integers(3, 15)) if rng.random() < 0.4 else 10 * frames

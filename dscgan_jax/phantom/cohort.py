@@ -37,7 +37,7 @@ def write_cohort(
 
     Args:
       root: must not exist or be empty; its parents are made.
-      preset: `acute`, `chronic`, `tumour` or `varied`.
+      preset: `acute`, `chronic`, `tumour`, `varied` or `difficult`.
       subjects: number of exams; exam i is the same whatever their number.
       seed: of the cohort.
       size: rows and columns; 0 = the preset's own number.

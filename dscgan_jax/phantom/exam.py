@@ -22,6 +22,7 @@ from dscgan_jax.perfusion.kinetics import ArterialCurve, Perfusion
 from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom.acquisition import Imperfections, Motion, Scanner
 from dscgan_jax.phantom.anatomy import Grid, Head, Tissues, hull_depth, tissues_of
+from dscgan_jax.phantom.difficult import STACK_MM, Difficulty
 from dscgan_jax.phantom.physiology import (
     DISEASES,
     TERRITORY_OF,
@@ -67,6 +68,11 @@ class Preset:
       matrix: rows and columns.
       field_tesla: of the scanner.
       varied: whether each exam draws its own protocol (`varied.py`); the others here are then nominal.
+      difficult: whether something is wrong with each exam (`difficult.py`).
+      lowest_mm: lower edge of the slices, head coordinates; None: as `_grid` places them.
+      artery_scale: radius of the arteries, of the usual one.
+      ends_after_peak_seconds: the scan ends so long after the peak of healthy grey matter; None: as `frames` says.
+      contrast_to_noise: largest signal change of healthy grey matter over the noise; None: as `grey_drop` says.
     """
 
     frame_seconds: float
@@ -83,6 +89,11 @@ class Preset:
     matrix: int = 128
     field_tesla: float = 3.0
     varied: bool = False
+    difficult: bool = False
+    lowest_mm: float | None = None
+    artery_scale: float = 1.0
+    ends_after_peak_seconds: float | None = None
+    contrast_to_noise: float | None = None
 
 
 PRESETS: dict[str, Preset] = {
@@ -136,6 +147,7 @@ PRESETS: dict[str, Preset] = {
         varied=True,
     ),
 }
+PRESETS["difficult"] = dataclasses.replace(PRESETS["acute"], difficult=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,11 +211,13 @@ def draw_phantom(
     """Draws one exam.
 
     Args:
-      preset: `acute`, `chronic`, `tumour` or `varied`.
-      seed: of everything; a cohort gives (cohort's seed, subject's number).
+      preset: `acute`, `chronic`, `tumour`, `varied` or `difficult`.
+      seed: of everything; a cohort gives (cohort's seed, subject's number). The last number, modulo 4, decides which
+        kind (`difficult.KINDS`) an exam of `difficult` is.
       size: rows and columns; 0: the preset's own number. The field of view stays the preset's.
       slices: 0 or None: the preset's own number. Fewer slices become thicker, up to 8 mm, and are placed between the
-        basal ganglia and the centrum semiovale; those of `varied` keep their thickness, and lie anywhere in the brain.
+        basal ganglia and the centrum semiovale; those of `varied` keep their thickness, and lie anywhere in the brain,
+        those of `difficult` without arteries above the basal ganglia.
       imperfections: which of them the exam has; `acquisition.IDEAL` is pure kinetics.
       bolus: width and tail of the first pass; None: as the preset draws them.
 
@@ -227,13 +241,18 @@ def draw_phantom(
     if variation is not None:
         protocol = dataclasses.replace(protocol, **variation.protocol())
         bolus = bolus or Bolus(variation.drawn["arterial_width_seconds"], variation.drawn["arterial_tail"])
+    difficulty = None
+    if protocol.difficult:
+        difficulty = Difficulty(np.random.default_rng(streams[9]), int(np.atleast_1d(seed)[-1]))
+        protocol = dataclasses.replace(protocol, **difficulty.protocol())
     size = size or protocol.matrix
-    subject = _draw_subject(protocol, streams, imperfections, bolus, variation)
+    subject = _draw_subject(protocol, streams, imperfections, bolus, variation, difficulty)
     body = _draw_body(subject, _grid(protocol, subject.own_slices, size, slices, variation))
     tissue = _perfuse(subject, body, protocol.echo_seconds)
     series, steady = _draw_signal(subject, body, tissue, protocol.echo_seconds, imperfections)
     if subject.motion.moved:
-        acquisition.move_frames(series, body.grid.affine(), subject.motion.transforms(), repeat_ends=protocol.varied)
+        repeat_ends = protocol.varied or protocol.difficult
+        acquisition.move_frames(series, body.grid.affine(), subject.motion.transforms(), repeat_ends)
 
     mask = body.volume(body.in_brain, tissue.in_mask, bool)
     maps = {name: body.volume(body.in_brain, np.where(tissue.in_mask, value, 0)) for name, value in tissue.maps.items()}
@@ -275,6 +294,9 @@ def draw_phantom(
     if variation is not None:
         truth["more_diseases"] = [disease.parameters() for disease in subject.diseases[1:]]
         truth["varied"] = variation.parameters()
+    if difficulty is not None:
+        truth["difficulty"] = difficulty.kind
+        truth["difficult"] = difficulty.parameters()
     leakage = None
     if subject.tumour is not None:
         leakage = body.volume(body.in_brain, np.where(tissue.in_mask, tissue.leakage, 0), np.uint8)
@@ -317,6 +339,7 @@ class _Subject:
     seconds: np.ndarray  # (time,) acquired times
     truncated: bool
     own_slices: int
+    artery_scale: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -363,6 +386,7 @@ def _draw_subject(
     imperfections: Imperfections,
     bolus: Bolus | None,
     variation: Variation | None,
+    difficulty: Difficulty | None,
 ) -> _Subject:
     """One person and one acquisition from streams of random numbers; the eighth is that of the noise."""
     rng = [np.random.default_rng(stream) for stream in streams]  # one each: a change in one leaves the others alone
@@ -372,7 +396,11 @@ def _draw_subject(
         variation.alter(head, healthy, scanner)
         diseases += variation.more_diseases(diseases[0], rng[10])
         hole, draw_motion = variation.hole, variation.motion
-    seconds, arterial, truncated = _draw_timing(rng[4], protocol, healthy, bolus)
+    seconds, arterial, truncated = _draw_timing(rng[4], protocol, healthy, bolus, scanner.signal_to_noise)
+    if difficulty is not None:
+        motion = difficulty.motion(rng[6], seconds, arterial.arrival_seconds, imperfections.motion)
+    else:
+        motion = draw_motion(rng[6], len(seconds), imperfections.motion)
     return _Subject(
         head=head,
         healthy=healthy,
@@ -381,11 +409,12 @@ def _draw_subject(
         hole=hole,
         tumour=Tumour(rng[8], protocol.tumour) if protocol.tumour else None,
         scanner=scanner,
-        motion=draw_motion(rng[6], len(seconds), imperfections.motion),
+        motion=motion,
         arterial=arterial,
         seconds=seconds,
         truncated=truncated or (variation is not None and variation.truncated),
         own_slices=int(rng[0].integers(protocol.slices[0], protocol.slices[1] + 1)),
+        artery_scale=protocol.artery_scale,
     )
 
 
@@ -397,7 +426,7 @@ def _draw_body(subject: _Subject, grid: Grid) -> _Body:
     tissues = tissues_of(subject.head, everywhere[in_head], grid.blur_mm())
     if subject.hole is not None:
         tissues = tissues.with_fluid(subject.hole.share(everywhere[in_head], grid.blur_mm()))
-    arteries = arteries_of(subject.head)
+    arteries = arteries_of(subject.head, subject.artery_scale)
     return _Body(
         grid=grid,
         world=world[in_head],
@@ -449,7 +478,7 @@ def _perfuse(subject: _Subject, body: _Body, echo_seconds: float) -> _Tissue:
 
 
 def _draw_timing(
-    rng: np.random.Generator, protocol: Preset, healthy: Healthy, bolus: Bolus | None
+    rng: np.random.Generator, protocol: Preset, healthy: Healthy, bolus: Bolus | None, signal_to_noise: float
 ) -> tuple[np.ndarray, ArterialCurve, bool]:
     """Acquired times, the AIF and whether the exam ends too early."""
     tr = protocol.frame_seconds
@@ -462,13 +491,14 @@ def _draw_timing(
         slower = bolus.width_seconds / (rise * kinetics.gamma_variate_width(shape))
         rise, again, plateau = slower * rise, slower * again, bolus.tail
     drop = rng.uniform(*protocol.grey_drop)
+    if protocol.contrast_to_noise is not None:
+        drop = protocol.contrast_to_noise / signal_to_noise
     truncated, late, after = rng.random() < protocol.truncated_share, rng.random() < 0.5, rng.uniform(34.0, 45.0)
     if truncated and late:  # the bolus came late
         frames = protocol.frames[0]
         arrival = max(arrival, (frames - 1) * tr - after)
     elif truncated:  # the scan was stopped
         frames = min(frames, int((arrival + after) / tr) + 1)
-    seconds = np.arange(frames) * tr
 
     def arterial_of(peak: float) -> ArterialCurve:
         return ArterialCurve(arrival, peak, rise, shape, recirculation, again, plateau, washout)
@@ -482,9 +512,11 @@ def _draw_timing(
         healthy.transit_shape,
     )
     fine = np.arange(0.0, arrival + 40.0, 0.5)
-    peak = kinetics.tissue_concentration(arterial_of(1.0), grey, fine).max()
-    height = kinetics.concentration_of(-np.log(1.0 - drop) / protocol.echo_seconds) / float(peak)
-    return seconds, arterial_of(height), bool(truncated)
+    curve = kinetics.tissue_concentration(arterial_of(1.0), grey, fine)[0]
+    height = kinetics.concentration_of(-np.log(1.0 - drop) / protocol.echo_seconds) / float(curve.max())
+    if protocol.ends_after_peak_seconds is not None:
+        truncated, frames = True, int((fine[curve.argmax()] + protocol.ends_after_peak_seconds) / tr) + 1
+    return np.arange(frames) * tr, arterial_of(height), bool(truncated)
 
 
 def _grid(protocol: Preset, own_slices: int, size: int, slices: int | None, variation: Variation | None) -> Grid:
@@ -493,6 +525,11 @@ def _grid(protocol: Preset, own_slices: int, size: int, slices: int | None, vari
     if variation is not None:
         pixel = protocol.field_of_view_mm / size
         return Grid((size, size, count), (pixel, pixel, protocol.slice_mm), variation.centre_mm(count))
+    if protocol.lowest_mm is not None:
+        pixel, thickness = protocol.field_of_view_mm / size, min(protocol.slice_mm, STACK_MM / count)
+        return Grid(
+            (size, size, count), (pixel, pixel, thickness), (0.0, -17.0, protocol.lowest_mm + 0.5 * count * thickness)
+        )
     thickness = float(np.clip(80.0 / count, protocol.slice_mm, 8.0))
     height = min(13.0 + 0.25 * (125.0 - count * thickness), 22.0)  # fewer slices: from the basal ganglia upwards
     pixel = protocol.field_of_view_mm / size

@@ -28,13 +28,14 @@ def simulate(preset: str = "acute", seed: int = 0, *, size: int = 0, slices: int
 
     Args:
       preset: `acute` (stroke) or `chronic` (steno-occlusive disease), after the paper's cohorts, `tumour` (a
-        glioma whose vessels leak), or `varied` (each exam with a protocol and a disease of its own).
+        glioma whose vessels leak), `varied` (each exam with a protocol and a disease of its own), or `difficult` (acute
+        exams that nobody can post-process, of the kind `seed` mod 4).
       seed: of everything that differs between subjects.
       size: rows and columns; 0 = the preset's own number.
       slices: None = the preset's own number.
 
     Raises:
-      InputError: there is no such preset.
+      InputError: there is no such preset; or the exam is one that the program rejects, as many of `difficult` are.
     """
     phantom = draw_phantom(preset, seed, size=size, slices=slices)
     exam = Exam.from_arrays(

@@ -249,10 +249,10 @@ def _chosen(rng: np.random.Generator, shares: dict[Any, float]) -> Any:
     return names[rng.choice(len(names), p=shares_of / shares_of.sum())]
 
 
-def range_table() -> str:
+def range_table(ranges: dict[str, Range] = RANGES) -> str:
     """Markdown rows: what is drawn, between what, and after whom (docs/phantom.md holds them)."""
     rows = ["| drawn | from – to (centre) | unit | source |", "|---|---|---|---|"]
-    for name, one in RANGES.items():
+    for name, one in ranges.items():
         centre = "" if one.centre is None else f" ({one.centre:g})"
         rows.append(f"| `{name}` | {one.low:g} – {one.high:g}{centre} | {one.unit} | {one.source} |")
     return "\n".join(rows)

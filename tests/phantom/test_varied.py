@@ -42,9 +42,14 @@ def rounded(value):
 
 @pytest.mark.parametrize(
     ("preset", "digest"),
-    [("acute", "dd81456af1bab108"), ("chronic", "43f14ae531b1d33d"), ("tumour", "6b486ffde71c60ee")],
+    [
+        ("acute", "dd81456af1bab108"),
+        ("chronic", "43f14ae531b1d33d"),
+        ("tumour", "6b486ffde71c60ee"),
+        ("varied", "d5c63f8830c05752"),
+    ],
 )
-def test_the_fixed_presets_draw_what_they_drew_before_there_was_this_one(preset, digest):
+def test_presets_draw_what_they_drew_before_there_were_others(preset, digest):
     truth = draw_phantom(preset, 3, size=32, slices=2).truth
     drawn = {name: truth[name] for name in ("arterial", "disease", "healthy", "anatomy", "scanner", "motion", "frames")}
     assert hashlib.sha256(json.dumps(rounded(drawn), sort_keys=True).encode()).hexdigest()[:16] == digest
