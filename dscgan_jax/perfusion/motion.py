@@ -26,6 +26,9 @@ STILL_DEGREES = 0.2
 STILL_IN_PLANE = 2.5  # times as much where slices are too few: the bolus of a single slice mimics as much
 SUSPECT = 1.0  # mm or degrees at the coarse resolution: still heads of a few slices reach 0.9 mm and 1.7 degrees there
 MUCH = 1.0  # mm or degrees: half a voxel, which costs a third of the Dice of Tmax > 6 s
+# mm or degrees: from here on frames that were brought back lack too much. Up to 2 mm and 3 degrees Dice of Tmax > 6 s
+# is that of a still head (docs/validation.md); jerks of 5-8 mm double to quadruple the error (docs/phantom.md).
+BEYOND_REPAIR = 5.0
 FEWER_POINTS = 8192  # where nothing is realigned: within 0.05 mm of the pose from all points, in half the time
 
 
@@ -171,14 +174,17 @@ def _has_moved(millimetres: np.ndarray, transforms: np.ndarray, in_plane: bool) 
 
 
 def findings_of(realignment: Realignment) -> tuple[Finding, ...]:
-    """That frames were realigned, and by how much; nothing where the head lay still."""
+    """That frames were realigned, and by how much; a warning where too far; nothing where the head lay still."""
     if not realignment.moved:
         return ()
     text = (
         f"{int(realignment.resampled.sum())} of {len(realignment.resampled)} frames were realigned: the head moved by "
         f"up to {realignment.largest_mm:.1f} mm and {realignment.largest_degrees:.1f} degrees"
     )
-    return (Finding("motion_corrected", "note", text, round(realignment.largest_mm, 2), "--motion=none"),)
+    severity = "note"
+    if max(realignment.largest_mm, realignment.largest_degrees) >= BEYOND_REPAIR:
+        severity, text = "warning", f"{text}, further than realigning makes up for, so the maps may be wrong"
+    return (Finding("motion_corrected", severity, text, round(realignment.largest_mm, 2), "--motion=none"),)
 
 
 def _bring_back(series: np.ndarray, affine: np.ndarray, transforms: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -119,6 +119,20 @@ def test_what_comes_from_outside_the_volume_is_tissue_and_not_zero(jerks):
         assert 0.9 < np.median(ratio) < 1.1 and ratio.min() > 0.3
 
 
+@pytest.mark.parametrize(
+    ("mm", "degrees", "severity"), [(3.0, 3.0, "note"), (6.0, 0.0, "warning"), (0.0, 6.0, "warning")]
+)
+def test_frames_that_were_far_away_are_a_warning_though_they_were_brought_back(mm, degrees, severity):
+    shift, angles = np.zeros((4, 3)), np.zeros((4, 3))
+    shift[2:, 2], angles[2:, 0] = mm, degrees
+    series = np.ones((2, 2, 2, 4), np.float32)
+    poses = registration.pose_matrices(shift, angles)
+    moved = motion.Realignment(series, poses, shift, angles, np.zeros(3), np.arange(4) >= 2, False)
+    [told] = motion.findings_of(moved)
+    assert (told.name, told.severity, told.value) == ("motion_corrected", severity, mm)
+    assert ("may be wrong" in told.text) == (severity == "warning")
+
+
 def test_a_still_head_with_a_bolus_is_the_same_array():
     drawn, found = _phantom(False), _realigned(False)
     assert drawn.series[drawn.mask].mean(axis=0).min() < 0.9 * drawn.series[drawn.mask].mean(axis=0)[1]
