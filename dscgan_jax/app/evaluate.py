@@ -55,7 +55,7 @@ def of_run(
     training.
 
     Exams that the run has not seen are scored too, under the name of their folder: their split column decides, and
-    without one all of them count.
+    without one all of them count. One of them that cannot be used is named, with the reason, and stops nothing.
     """
     workdir = pathlib.Path(workdir)
     predictor = Predictor.from_run(workdir, which)
@@ -84,7 +84,7 @@ def of_run(
     sources = [network, conventional] if baselines else [network]
     protocol = score.Protocol(split, predictor.preparation, predictor.scaling, data.medians)
     collected = _Collected(sources)
-    scores = score.score(subjects, sources, protocol, look_for_motion=False, each=collected.add)
+    scores = score.score(subjects, sources, protocol, look_for_motion=False, stop_at_rejected=same, each=collected.add)
     # The run's own exams were compared when they were prepared.
     compared = {} if same else _together(collected.compared(subjects), _seen(subjects, data))
     scores = dataclasses.replace(scores, findings=_together(scores.findings, compared))
@@ -93,6 +93,8 @@ def of_run(
     if given is None:  # after training: the findings of the exams were printed when they were prepared
         of_network = {who: tuple(one for one in found if one.name in OF_NETWORK) for who, found in of_network.items()}
     print_folder_findings(of_network, options.EVALUATE)
+    for subject, reason in scores.rejected.items():
+        print(f"no maps of {subject}: {reason}")
     for subject, reason in conventional.refused.items():
         print(f"no conventional maps of {subject}: {reason}")
     print_folder_findings(conventional.findings, options.EVALUATE, "conventional maps of ")
@@ -110,7 +112,7 @@ def of_run(
             "selected_by": predictor.selected_by,
             "sha256": predictor.sha256,
         },
-        excluded=data.excluded if same else [],
+        excluded=data.excluded if same else [{"subject": one, "reason": why} for one, why in scores.rejected.items()],
         config_sha256=settings.sha256(trained),
     )
     _report(scores, protocol, about, collected, workdir, name)

@@ -92,11 +92,13 @@ class Scores:
       rows: of `subjects.csv`.
       findings: by subject, of the exam and of its maps.
       seconds: how long it took.
+      rejected: by subject, why its exam could not be used by any source; it has no rows.
     """
 
     rows: list[records.Row]
     findings: dict[str, tuple[Finding, ...]]
     seconds: float
+    rejected: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def score(
@@ -106,6 +108,7 @@ def score(
     *,
     known: Mapping[str, Sequence[Finding]] | None = None,
     look_for_motion: bool = True,
+    stop_at_rejected: bool = True,
     each: Callable[[Exam, Mapping[str, ExamMaps]], None] | None = None,
     progress: bool = True,
 ) -> Scores:
@@ -117,20 +120,28 @@ def score(
       protocol: how.
       known: findings that are known already, by subject: they are kept with what is found here.
       look_for_motion: whether nobody else looks for head motion.
+      stop_at_rejected: whether an exam that cannot be used stops everything; else it is noted.
       each: called with each exam and its maps by the names of their sources, while they are in memory.
       progress: whether to show a progress bar.
 
     Raises:
-      InputError: a source lacks a subject's map, or has it on another grid or with values that are not finite; or there
-        is nothing to score.
+      InputError: a source lacks a subject's map, or has it on another grid or with values that are not finite; an exam
+        cannot be used, unless it need not stop; or there is nothing to score.
     """
     begun = time.perf_counter()
     sources = [*sources, Nulls.beside(sources, protocol.medians)]
     check_names(sources)
     rows: list[records.Row] = []
     findings: dict[str, tuple[Finding, ...]] = {}
+    rejected: dict[str, str] = {}
     for files in tqdm.tqdm(subjects, unit="exam", desc="scoring", dynamic_ncols=True, disable=not progress):
-        exam = load_exam(files)
+        try:
+            exam = load_exam(files)
+        except InputError as error:
+            if stop_at_rejected:
+                raise
+            rejected[files.subject] = str(error)
+            continue
         if look_for_motion:
             exam = with_motion_finding(exam)
         offered = {name: maps for source in sources for name, maps in source.maps_of(exam).items()}
@@ -139,12 +150,17 @@ def score(
         rows += _score_exam(files, exam, offered, protocol)
         if each is not None:
             each(exam, offered)
+    if len(rejected) == len(subjects) > 0:
+        raise InputError(
+            f"nothing to score: none of the {len(subjects)} exams can be used; the first: "
+            f"{next(iter(rejected.values()))}"
+        )
     if not rows:
         raise InputError(
             f"nothing to score: none of the {len(subjects)} subjects of the {protocol.split} split has a "
             "reference map that a source offers; add reference maps to the exams."
         )
-    return Scores(rows, findings, time.perf_counter() - begun)
+    return Scores(rows, findings, time.perf_counter() - begun, rejected)
 
 
 def write(scores: Scores, protocol: Protocol, about: About, out: pathlib.Path | str) -> dict[str, Any]:

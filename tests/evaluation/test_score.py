@@ -402,6 +402,20 @@ def test_each_exam_is_read_once_and_shown_with_all_its_maps(exams, tmp_path, mon
     assert shown == {who: ["mine", "network_per_slice", "blank", "null_median"] for who in ("sub-1", "sub-2")}
 
 
+def test_an_exam_that_cannot_be_used_stops_the_scoring_or_is_noted(exams, tmp_path):
+    spoiled = write_exam(tmp_path / "spoiled", "sub-0", {"tmax": tmax_map()})
+    nifti.write_volume(spoiled.series, np.full((*SHAPE, 20), 500.0, np.float32), AFFINE, frame_seconds=1.5)
+    protocol = scoring.Protocol("test", SETTINGS, SCALING, MEDIANS)
+    with pytest.raises(InputError, match=r"sub-0.*no bolus"):
+        scoring.score([spoiled, *exams], [Network()], protocol, progress=False)
+    scores = scoring.score([spoiled, *exams], [Network()], protocol, stop_at_rejected=False, progress=False)
+    assert {row["subject"] for row in scores.rows} == {"sub-1", "sub-2"}
+    [(subject, reason)] = scores.rejected.items()
+    assert subject == "sub-0" and "no bolus" in reason
+    with pytest.raises(InputError, match="none of the 1 exams can be used"):
+        scoring.score([spoiled], [Network()], protocol, stop_at_rejected=False, progress=False)
+
+
 def test_maps_and_truth_in_memory_agree_as_their_records(exams, scored):
     exam = load_exam(exams[0])
     late = ExamMaps("sub-1", {"tmax": (tmax_map() + BRAIN).astype(np.float32)}, {"tmax": "s"}, exam.stored)
