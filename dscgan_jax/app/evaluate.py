@@ -3,7 +3,8 @@
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import ml_collections
 
@@ -137,38 +138,121 @@ def of_maps(
         raise InputError(f"--maps={maps}: there is no such folder; it should hold <subject>_<map>.nii.gz files.")
     if not config.data.root:
         raise InputError("--maps needs the exams that the maps belong to: give --config.data.root=DIR.")
-    known: dict[str, tuple[Finding, ...]] = {}
     of_run = workdir is not None and (workdir / "checkpoints").is_dir()
-    if of_run:
-        record = checkpoints.load_record(workdir, checkpoints.choose_step(workdir))
-        config, data = overruled(record.config, config, given), record.data
-    else:
-        builder, data = prepare(config, for_training=False)  # which prints the findings
-        for subject, stored in builder.info.metadata["findings"].items():
-            known[subject] = tuple(map(Finding.from_json, stored))
-    trained = places.with_root(config)
+    cohort = _as_of_run(config, workdir, split, given) if of_run else cohort_of(config, split, for_training=False)
     name = maps.resolve().name
-    found = places.find_subjects(trained)
-    splits = places.splits_of_run(found, data) if of_run else None
-    subjects = places.subjects_of(found, split, splits, trained.data.root)
-    protocol = score.Protocol(
-        split, PreparationSettings.from_config(config.data), _scaling_of(config, data), data.medians
-    )
-    sources = [FolderSource(name, maps, [files.subject for files in subjects])]
-    collected = _Collected(sources)
-    scores = score.score(subjects, sources, protocol, known=known, look_for_motion=of_run, each=collected.add)
-    if of_run:
-        seen = _seen(subjects, data) if splits is None else {}
-        scores = dataclasses.replace(
-            scores, findings=_together(_together(scores.findings, collected.compared(subjects)), seen)
-        )
-    about = score.About(
-        data=data.summary | {"scored_source": trained.data.root},
-        config_sha256=settings.sha256(config),
-    )
-    _report(scores, protocol, about, collected, workdir or pathlib.Path("runs") / f"maps-{name}", f"{name}-{split}")
+    source = FolderSource(name, maps, [files.subject for files in cohort.subjects])
+    scores = of_sources(cohort, [source], workdir or pathlib.Path("runs") / f"maps-{name}", f"{name}-{split}")
     if of_run:
         print_folder_findings(scores.findings, options.MAPS_OF_RUN)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cohort:
+    """Exams that are scored, and how: the same for every source of maps.
+
+    Attributes:
+      config: as it was given, or a run's.
+      root: folder of the exams; of a phantom cohort the one in the cache.
+      subjects: of the split.
+      protocol: grid, signal, ranges and medians.
+      data: record of the exams that ranges and medians come from.
+      builder: the prepared data set of these very exams; None where ranges and medians are a run's.
+      known: what its preparation found, by subject.
+      seen: what says of exams that are not the run's that it may have been trained on some of them.
+      excluded: `subject, reason` of who was left out.
+    """
+
+    config: ml_collections.ConfigDict
+    root: str
+    subjects: list[exams.SubjectFiles]
+    protocol: score.Protocol
+    data: DataRecord
+    builder: Any = None
+    known: Mapping[str, tuple[Finding, ...]] = dataclasses.field(default_factory=dict)
+    seen: Mapping[str, tuple[Finding, ...]] = dataclasses.field(default_factory=dict)
+    excluded: Sequence[Mapping[str, str]] = ()
+
+
+def cohort_of(config: ml_collections.ConfigDict, split: str, *, for_training: bool = True) -> Cohort:
+    """The exams of a config, in its folder or phantom ones, which are prepared if they are not yet.
+
+    Args:
+      config: the whole config.
+      split: whom to score.
+      for_training: whether splits are those of a network that the config trains, drawn where the folder gives none, and
+        somebody must be there to train on. Otherwise the folder's split column decides, and without one all exams are
+        scored; without a training split, the protocol in [-1, 1] and the training median are left out.
+
+    Raises:
+      InputError: as `prepare`, or nobody is in the split.
+    """
+    builder, data = prepare(config, for_training=for_training)  # which prints the findings
+    root = places.with_root(config).data.root
+    found = places.find_subjects(places.with_root(config))
+    return Cohort(
+        config,
+        root,
+        places.subjects_of(found, split, data.splits if for_training else None, root),
+        _protocol(config, data, split),
+        data,
+        builder,
+        {who: tuple(map(Finding.from_json, stored)) for who, stored in builder.info.metadata["findings"].items()},
+        excluded=data.excluded if for_training else (),
+    )
+
+
+def _as_of_run(config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str, given: Collection[str]) -> Cohort:
+    """The exams of a config, scored as those of the run in `workdir`, whose weights stay closed."""
+    record = checkpoints.load_record(workdir, checkpoints.choose_step(workdir))
+    config, data = overruled(record.config, config, given), record.data
+    trained = places.with_root(config)
+    found = places.find_subjects(trained)
+    splits = places.splits_of_run(found, data)
+    subjects = places.subjects_of(found, split, splits, trained.data.root)
+    seen = _seen(subjects, data) if splits is None else {}
+    return Cohort(config, trained.data.root, subjects, _protocol(config, data, split), data, seen=seen)
+
+
+def _protocol(config: ml_collections.ConfigDict, data: DataRecord, split: str) -> score.Protocol:
+    preparation = PreparationSettings.from_config(config.data)
+    return score.Protocol(split, preparation, _scaling_of(config, data), data.medians)
+
+
+def of_sources(
+    cohort: Cohort,
+    sources: Sequence[MapSource],
+    workdir: pathlib.Path,
+    name: str,
+    facts: Mapping[str, Any] | None = None,
+) -> score.Scores:
+    """Scores any sources of maps on a cohort, in this process, beside the same nulls.
+
+    Args:
+      cohort: from `cohort_of`.
+      sources: in the order of the tables.
+      workdir: receives `evaluation/<name>/{subjects.csv,summary.json,*_subject.png}` and the page.
+      name: of the evaluation; `test` makes `report.html`.
+      facts: what the summary holds of the data besides, such as `arterial_input`.
+
+    Raises:
+      InputError: as `score.score`.
+    """
+    of_run = cohort.builder is None
+    collected = _Collected(list(sources))
+    scores = score.score(
+        cohort.subjects, sources, cohort.protocol, known=cohort.known, look_for_motion=of_run, each=collected.add
+    )
+    if of_run:
+        compared = _together(scores.findings, collected.compared(cohort.subjects))
+        scores = dataclasses.replace(scores, findings=_together(compared, cohort.seen))
+    about = score.About(
+        data=cohort.data.summary | {"scored_source": cohort.root} | dict(facts or {}),
+        excluded=cohort.excluded,
+        config_sha256=settings.sha256(cohort.config),
+    )
+    _report(scores, cohort.protocol, about, collected, workdir, name)
+    return scores
 
 
 def overruled(

@@ -6,13 +6,14 @@ training, in evaluation and of a lone file, and air, scalp, noise and a stripped
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.exams import Exam, with_motion_finding
-from dscgan_jax.data.grid import NetworkGrid, maps_on_network, nearest_on_network, series_on_network
+from dscgan_jax.data.grid import NetworkGrid, maps_on_network, nearest_on_network, restore, series_on_network
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import TTP
@@ -157,6 +158,24 @@ class PreparedExam:
             brain_signal=same(self.brain_signal, np.float32),
             echo_seconds=same(self.echo_seconds, np.float32),
         )
+
+    def restored(self, maps: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Maps that were made on the network grid, back on the exam's.
+
+        Args:
+          maps: (slice, row, col, map), physical; TTP from the first network frame.
+          names: of the last axis.
+
+        Returns:
+          {map: (x, y, z)} float32, RAS, 0 outside `brain`; TTP from the first acquired frame.
+        """
+        volumes = restore(maps, self.grid)
+        if "ttp" in names:
+            channel = list(names).index("ttp")
+            volumes[..., channel] = np.maximum(volumes[..., channel] + np.float32(self.first_seconds), 0)
+        if self.brain is not None:
+            volumes = np.where(self.brain[..., None], volumes, np.float32(0))
+        return {name: volumes[..., channel] for channel, name in enumerate(names)}
 
 
 def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool = True) -> PreparedExam:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from dscgan_jax import provenance
-from dscgan_jax.data import exams, features, grid, preparation
+from dscgan_jax.data import exams, features, preparation
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
 from dscgan_jax.errors import InputError
@@ -190,13 +190,7 @@ class Predictor:
 
     def _volumes(self, scaled: ScaledMaps, prepared: preparation.PreparedExam) -> dict[str, np.ndarray]:
         """{map: (x, y, z)} in physical units."""
-        restored = grid.restore(np.asarray(self.scaling.physical_maps(scaled.values)), prepared.grid)
-        if "ttp" in self.scaling.targets:  # from the network's first frame -> from the first acquired one
-            channel = self.scaling.targets.index("ttp")
-            restored[..., channel] = np.maximum(restored[..., channel] + np.float32(prepared.first_seconds), 0)
-        if prepared.brain is not None:
-            restored = np.where(prepared.brain[..., None], restored, np.float32(0))
-        return {name: restored[..., channel] for channel, name in enumerate(self.scaling.targets)}
+        return prepared.restored(np.asarray(self.scaling.physical_maps(scaled.values)), self.scaling.targets)
 
     def compile(self) -> None:
         """What the first `predict` would do, for those who have something else to do meanwhile."""
