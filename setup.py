@@ -37,6 +37,7 @@ TEST = [
     "pytest-xdist>=3.5",  # ... in as many processes as there are cores
     "scikit-image>=0.22",  # the reference for SSIM and its neighbours
     "hypothesis>=6.100",  # properties over many drawn inputs
+    "scikit-learn>=1.4",  # as in `study`
 ]
 
 EXTRAS = {
@@ -47,6 +48,7 @@ EXTRAS = {
         "pyright>=1.1.400",  # types of the ground, data, evaluation and methods
         "pre-commit>=3.7",  # runs both before each commit
     ],
+    "study": ["scikit-learn>=1.4"],  # the trees that a study compares networks with (methods/trees.py)
     "bench": ["torch>=2.6"],  # what benchmarks/versus_torch.py compares with
     "cuda": ["jax[cuda12]>=0.10,<0.11"],  # NVIDIA GPUs
     "tpu": ["jax[tpu]>=0.10,<0.11"],  # Google TPUs

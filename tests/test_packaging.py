@@ -20,6 +20,7 @@ IMPORTED_AS = {
     "orbax-checkpoint": "orbax",
     "absl-py": "absl",
     "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
     "tensorflow-datasets": "tensorflow_datasets",
 }
 FOR_OTHERS = {"importlib_resources", "array_record", "pytest-xdist"}

@@ -25,6 +25,7 @@ NULL_TITLES = {"blank": "null: blank", "null_median": "null: training median"}
 _SOURCE_TITLES = {
     "network_per_slice": "network, per-slice statistics",
     "network_running": "network, running statistics",
+    "trees": "trees on curves",
     **NULL_TITLES,
     **METHOD_TITLES,
 }
