@@ -62,11 +62,12 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     config.model = model = ml_collections.ConfigDict()
     # temporal (temp-pix2pix), unet (pix2pix: frames as channels), or light (small matrices on each pixel's frames and a
-    # U-Net of full resolution without norms, for a CPU)
+    # U-Net of full resolution without norms, for a CPU); comparators after other papers, without norms: voxel (each
+    # curve alone), patch (5 x 5 curves), stunet (a U-Net in space and time)
     model.generator = "temporal"
-    model.width = 128  # channels after the first layer of the temporal stack, or of the other U-Nets
+    model.width = 128  # channels after the first layer of the temporal stack, or of the other generators
     model.unet_width = 16  # width of the U-Net behind the temporal stack (16 in the published code)
-    model.depth = 6  # down- and up-sampling levels of the U-Net
+    model.depth = 6  # down- and up-sampling levels of the U-Net; none in voxel and patch
     model.looks = 0  # of the light generator: how often it weighs a slice's pixels to see what they have in common
     model.norm = "batch"  # batch or instance
     model.upsample = "transposed"  # transposed convolution, or resize = nearest neighbour and a 3x3 convolution

@@ -45,6 +45,9 @@ FORMER_FIELDS = {
 }
 FORMER_VALUES = {"evaluate.norm_at_test": {"batch": "per_slice"}}
 
+WITHOUT_LEVELS = ("voxel", "patch")  # generators of full resolution throughout
+COMPARATORS = (*WITHOUT_LEVELS, "stunet")  # generators after networks that others published
+WITHOUT_NORMS = ("light", *COMPARATORS)  # generators that have neither norms nor a choice of upsampling
 SIGNALS = ("raw", "relative", "delta_r2star")  # what the network's input may be
 CHOICES = {
     "data.layout": ("bids", "isles2017"),
@@ -56,7 +59,7 @@ CHOICES = {
     "data.ranges": ("percentile", "published"),
     "data.on_device": ("auto", "always", "never"),
     "phantom.preset": ("acute", "chronic", "tumour", "varied", "difficult"),
-    "model.generator": ("temporal", "unet", "light"),
+    "model.generator": ("temporal", "unet", *WITHOUT_NORMS),
     "model.norm": ("batch", "instance"),
     "model.upsample": ("transposed", "resize"),
     "model.init": ("pix2pix", "published"),
@@ -167,6 +170,11 @@ def _check_time(config: ml_collections.ConfigDict) -> None:
         raise InputError(
             f"config.data.frames is {config.data.frames}; the temporal stack halves time six times and "
             "takes 64 to 127 frames."
+        )
+    if config.model.generator == "stunet" and config.data.frames < 2 ** (config.model.depth + 1):
+        raise InputError(
+            f"config.data.frames is {config.data.frames}; the stU-Net halves time once more than config.model.depth "
+            f"({config.model.depth}) says and needs at least {2 ** (config.model.depth + 1)} frames: lower that depth."
         )
     if config.data.lead_seconds and config.data.time_mode != "seconds":
         raise InputError(

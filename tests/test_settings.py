@@ -9,7 +9,7 @@ from command_line import parsed
 
 from dscgan_jax import main, settings
 from dscgan_jax.app import options
-from dscgan_jax.configs import ablations, chronic, default, physics, recommended_temp, temp_all, temp_tmax
+from dscgan_jax.configs import ablations, chronic, comparators, default, physics, recommended_temp, temp_all, temp_tmax
 from dscgan_jax.data import layouts
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
@@ -181,6 +181,7 @@ def test_ttp_is_learned_with_a_lead_too():
         ({"phantom.size": 16}, "at least 32, or 0"),
         ({"model.generator": "light", "model.width": 30}, "multiple of 4"),
         ({"model.generator": "unet", "model.looks": 2}, "looks is 2, which is for the light generator"),
+        ({"model.generator": "stunet"}, "needs at least 128 frames: lower that depth"),
         ({"loss.map_weights": (1.0,)}, "which is for config.loss.objective=l1"),
         ({"loss.objective": "l1", "loss.map_weights": (1.0, 2.0)}, "a number of at least 0 for each of tmax"),
         ({"train.augment": True}, "set config.data.time_mode to seconds"),
@@ -204,6 +205,13 @@ def test_the_shipped_networks_config_is_in_order_in_all_its_variants():
         settings.check(physics.get_config(variant))
     with pytest.raises(ValueError, match="unknown variant"):
         physics.get_config("tpu")
+
+
+@pytest.mark.parametrize("variant", [None, *comparators.VARIANTS])
+def test_a_comparators_config_is_in_order(variant):
+    settings.check(comparators.get_config(variant))
+    with pytest.raises(ValueError, match="unknown variant"):
+        comparators.get_config("svm")
 
 
 def test_the_plain_unet_takes_any_number_of_frames():

@@ -11,6 +11,7 @@ from typing import Any
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding
+from dscgan_jax.settings import WITHOUT_LEVELS, WITHOUT_NORMS
 
 # Who reads: a mode, or a way of using it, as it is written on the command line after --mode=.
 TRAIN, PREPARE, CHECK, PREDICT, PHANTOM, BENCHMARK = "train", "prepare", "check", "predict", "phantom", "benchmark"
@@ -149,12 +150,17 @@ _UNREAD: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
         "model.unet_width",
         lambda config: config.model.generator != "temporal",
-        "config.model.generator is unet or light, whose width is config.model.width; give that",
+        "config.model.generator is unet or another whose only width is config.model.width; give that",
     ),
     (
         "model.upsample",
-        lambda config: config.model.generator == "light",
-        "config.model.generator is light, which has one way; leave it out",
+        lambda config: config.model.generator in WITHOUT_NORMS,
+        f"config.model.generator is one of {', '.join(WITHOUT_NORMS)}, which have one way; leave it out",
+    ),
+    (
+        "model.depth",
+        lambda config: config.model.generator in WITHOUT_LEVELS,
+        f"config.model.generator is {' or '.join(WITHOUT_LEVELS)}, which has no levels; leave it out",
     ),
     (
         "loss.l1_weight",
@@ -174,10 +180,13 @@ _UNREAD: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
             "train.discriminator_learning_rate",
         )
     ),
-    (
-        "model.norm",
-        lambda config: config.model.generator == "light" and config.loss.objective == "l1",
-        "config.model.generator is light, which has no norms; leave it out",
+    *(
+        (
+            name,
+            lambda config: config.model.generator in WITHOUT_NORMS and config.loss.objective == "l1",
+            f"config.model.generator is one of {', '.join(WITHOUT_NORMS)}, which have no norms; leave it out",
+        )
+        for name in ("model.norm", "model.bias_before_norm")
     ),
     (
         "loss.outside_weight",
@@ -191,8 +200,9 @@ _UNREAD: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     (
         "evaluate.norm_at_test",
-        lambda config: config.model.norm == "instance" or config.model.generator == "light",
-        "the generator has no batch norm (config.model.norm is instance, or the generator light); leave it out",
+        lambda config: config.model.norm == "instance" or config.model.generator in WITHOUT_NORMS,
+        "the generator has no batch norm (config.model.norm is instance, or config.model.generator one of "
+        f"{', '.join(WITHOUT_NORMS)}); leave it out",
     ),
     (
         "train.learning_rate_batch",

@@ -11,7 +11,8 @@ from typing import Any
 
 import jax
 
-from dscgan_jax.models import light, temporal, unet
+from dscgan_jax.models import comparators, light, temporal, unet
+from dscgan_jax.settings import WITHOUT_LEVELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +76,17 @@ def counted_flops(model: Any, frames: int, size: int, n_targets: int) -> Count:
 
 
 def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tuple[list[Layer], list[Layer]]:
-    """Layers of the temporal stack (in a light one: of the pixels; none in a plain U-Net) and of the U-Net."""
+    """Layers of the temporal stack (in a light one: of the pixels; none in a plain U-Net) and of the U-Net.
+
+    Of `voxel` and `patch`: layers over time, and those behind them. A stU-Net is one list.
+    """
+    if model.generator in WITHOUT_LEVELS:
+        return curve_layers(model.generator, frames, n_targets, model.width, size)
     side = size + -size % 2**model.depth
     if model.generator == "light":
         return light_layers(frames, n_targets, model.width, model.depth, model.looks, side)
+    if model.generator == "stunet":
+        return [], stunet_layers(frames, n_targets, model.width, model.depth, side)
     if model.generator == "unet":
         return [], unet_layers(frames, n_targets, model.width, model.depth, model.upsample, side)
     stack, n_in = [], 1
@@ -119,6 +127,35 @@ def light_layers(
         if level < depth:
             image.append(Layer(f"up{level}", 9, n_channels, n_channels, positions))
     return alone, [*image, Layer("last", 1, channels[0], n_out, pixels)]
+
+
+def curve_layers(generator: str, frames: int, n_out: int, width: int, size: int) -> tuple[list[Layer], list[Layer]]:
+    """Layers of `voxel` or `patch` on `size` x `size` pixels: those over time, and those behind them."""
+    pixels, features = size**2, comparators.curve_features(frames, width)
+    between, wide = comparators.JOINED_WIDENING * width, comparators.DENSE_WIDENING * width
+    alone = [
+        Layer(f"time{index + 1}", 4, n_in, n_time, left * pixels)
+        for index, (n_in, n_time, left) in enumerate(comparators.time_layers(frames, width))
+    ]
+    last = Layer("last", 1, wide, n_out, pixels)
+    if generator == "voxel":
+        return alone, [Layer("dense", 1, features, wide, pixels), last]
+    return alone, [Layer("space1", 9, features, between, pixels), Layer("space2", 9, between, wide, pixels), last]
+
+
+def stunet_layers(frames: int, n_out: int, width: int, depth: int, side: int) -> list[Layer]:
+    """Layers of `stunet` on `side` x `side` pixels."""
+    channels, layers, up = comparators.level_channels(width, depth), [], []
+    for level, (inside, projected) in enumerate(channels):
+        frames, pixels = frames // 2, side**2 // 4**level
+        layers += [
+            Layer(f"time{level}", 4, channels[level - 1][0] if level else 1, inside, frames * pixels),
+            Layer(f"space{level}", 9, inside, inside, frames * pixels),
+            Layer(f"skip{level}", 1, frames * inside + (level == 0), projected, pixels),
+        ]
+        if level < depth:
+            up.insert(0, Layer(f"up{level}", 9, projected + channels[level + 1][1], projected, pixels))
+    return [*layers, *up, Layer("last", 1, channels[0][1], n_out, side**2)]
 
 
 def unet_layers(n_in: int, n_out: int, width: int, depth: int, upsample: str, side: int) -> list[Layer]:

@@ -100,11 +100,11 @@ class LightGenerator(nnx.Module):
         x = blocks.leaky_relu(mixed + self._looked(x, frames, seen) if self.n_looks else mixed)
         skips = []
         for stage in range(self.depth + 1):
-            x = blocks.leaky_relu(getattr(self, f"down{stage}")(_halved(x) if stage else x))
+            x = blocks.leaky_relu(getattr(self, f"down{stage}")(halved(x) if stage else x))
             skips.append(x)
         x = skips.pop()
         for stage in reversed(range(self.depth)):
-            x = _sum(skips.pop(), _doubled(getattr(self, f"narrow{stage + 1}")(x)))
+            x = _sum(skips.pop(), doubled(getattr(self, f"narrow{stage + 1}")(x)))
             x = _sum(x, blocks.leaky_relu(getattr(self, f"up{stage}")(x)))
         maps = crop(self.last(blocks.exact(x)))
         return maps if mode == "train" else jnp.clip(maps, -1.0, 1.0)
@@ -136,11 +136,11 @@ def _sum(x: Array, y: Array) -> Array:
     return float(np.sqrt(0.5)) * (x + y)
 
 
-def _halved(x: Array) -> Array:
-    """Means of 2 x 2 pixels; as a sum of four parts it is faster on a CPU than a pooling window."""
-    return 0.25 * (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2])
+def halved(x: Array) -> Array:
+    """(..., row, col, channel): means of 2 x 2 pixels; as a sum of four parts faster on a CPU than a pooling window."""
+    return 0.25 * (x[..., ::2, ::2, :] + x[..., 1::2, ::2, :] + x[..., ::2, 1::2, :] + x[..., 1::2, 1::2, :])
 
 
-def _doubled(x: Array) -> Array:
+def doubled(x: Array) -> Array:
     """Each pixel becomes 2 x 2."""
     return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)

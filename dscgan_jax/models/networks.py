@@ -14,7 +14,8 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from dscgan_jax.models import discriminator, generators, light
+from dscgan_jax.models import comparators, discriminator, generators, light
+from dscgan_jax.settings import COMPARATORS, WITHOUT_NORMS
 
 Array = jax.Array
 Variables = dict[str, Any]
@@ -63,6 +64,8 @@ def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Gene
         return light.LightGenerator(
             frames, n_targets, width=model.width, depth=model.depth, looks=looks, scheme=model.init, rng=rng
         )
+    if model.generator in COMPARATORS:
+        return _comparator(model, frames, n_targets, rng)
     common = {
         "depth": model.depth,
         "norm": model.norm,
@@ -76,6 +79,14 @@ def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Gene
             n_targets, width=model.width, unet_width=model.unet_width, lean=model.lean, **common
         )
     return generators.UNetGenerator(frames, n_targets, width=model.width, **common)
+
+
+def _comparator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
+    common = {"width": model.width, "scheme": model.init, "rng": rng}
+    if model.generator == "stunet":
+        return comparators.SpatioTemporalUNet(frames, n_targets, depth=model.depth, **common)
+    make = comparators.VoxelGenerator if model.generator == "voxel" else comparators.PatchGenerator
+    return make(frames, n_targets, **common)
 
 
 def build_discriminator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
@@ -129,4 +140,4 @@ def parameter_count(variables: Variables) -> int:
 
 def has_batch_norm(model: ml_collections.ConfigDict) -> bool:
     """Whether a generator has batch norm, which can use each slice's statistics or those of training."""
-    return model.norm == "batch" and model.generator != "light"
+    return model.norm == "batch" and model.generator not in WITHOUT_NORMS

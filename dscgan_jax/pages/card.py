@@ -7,6 +7,7 @@ from dscgan_jax.maps import MAPS
 from dscgan_jax.models import networks
 from dscgan_jax.pages import parts, tables
 from dscgan_jax.pages.sentences import PHANTOM_LIMIT, Summary
+from dscgan_jax.settings import WITHOUT_LEVELS
 from dscgan_jax.training.record import SIMULATED
 from dscgan_jax.training.weights import Weights
 
@@ -55,6 +56,7 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
     config = weights.record.config
     model, data = config.model, config.data
     looks = f", {model.looks} looks" if model.looks else ""
+    depth = "" if model.generator in WITHOUT_LEVELS else f", depth {model.depth}"
     lead = f", from {data.lead_seconds:g} s before the bolus arrives" if data.lead_seconds else ""
     seconds = f"{data.frames} frames of {data.frame_seconds:g} s{lead}"
     outside = "0 outside the brain" if data.outside_brain == "zero" else "with what is outside the brain"
@@ -63,7 +65,7 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
         ("checkpoint", f"step {weights.step}, {weights.selected_by}"),
         ("digest of its numbers (SHA-256)", f"`{weights.sha256}`"),
         ("began with", weights.record.begun_with),
-        ("generator", f"{model.generator}, width {model.width}, depth {model.depth}{looks}"),
+        ("generator", f"{model.generator}, width {model.width}{depth}{looks}"),
         ("learned values", f"{networks.parameter_count(weights.variables):,} ({n_bytes / 1e6:.1f} MB)"),
         ("input", f"{data.size} x {data.size} pixels, {data.signal} signal, {outside}"),
         ("time", seconds if data.time_mode == "seconds" else f"the whole series as {data.frames} frames"),

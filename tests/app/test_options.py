@@ -105,6 +105,11 @@ def fields_of(config, path=""):
         (["--config.data.root=x", "--config.phantom.subjects=9"], "the exams come from config.data.root"),
         (["--config.data.on_device=always", "--config.data.memory_mib=9"], "config.data.on_device is always"),
         (["--config=configs/pix2pix_tmax.py", "--config.model.unet_width=4"], "config.model.generator is unet"),
+        (["--config=configs/comparators.py:patch", "--config.model.depth=3"], "which has no levels"),
+        (["--config=configs/comparators.py:stunet", "--config.model.norm=batch"], "which have no norms"),
+        (["--config=configs/comparators.py:stunet", "--noconfig.model.bias_before_norm"], "which have no norms"),
+        (["--config=configs/comparators.py:voxel", "--config.model.upsample=resize"], "which have one way"),
+        (["--config=configs/comparators.py:voxel", "--config.evaluate.norm_at_test=running"], "has no batch norm"),
         (
             ["--config.model.discriminator=whole", "--config.model.discriminator_layers=3"],
             "config.model.discriminator is whole",

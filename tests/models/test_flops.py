@@ -36,6 +36,9 @@ def test_positions_are_those_of_the_published_tables():
         {"model.generator": "unet"},
         {"model.generator": "light", "model.width": 24},
         {"model.generator": "light", "model.width": 24, "model.looks": 3},
+        {"model.generator": "voxel"},
+        {"model.generator": "patch"},
+        {"model.generator": "stunet", "model.depth": 4},
         {"model.upsample": "resize"},
         {"model.depth": 3},
         {"model.discriminator_layers": 3},
@@ -47,7 +50,9 @@ def test_each_counted_layer_is_a_kernel_of_the_network(fields):
     built = jax.eval_shape(lambda: networks.build(model, 80, 5, None)[1:])
     generator, discriminator = (variables["params"] for variables in built)
     stack, image = flops.generator_layers(model, 80, 128, 5)
-    of_stack, of_image = ((), ()) if model.generator == "light" else (("temporal",), ("unet",))
+    plain = ((), ())  # layers that are no part of a part
+    places = {"light": plain, "stunet": plain, "voxel": (("curves",), ()), "patch": (("curves",), ())}
+    of_stack, of_image = places.get(model.generator, (("temporal",), ("unet",)))
     counted = {(*of_stack, layer.name): layer for layer in stack} | {(*of_image, layer.name): layer for layer in image}
     counted |= {(layer.name,): layer for layer in flops.discriminator_layers(model, 80, 128, 5)}
     kernels = {}
