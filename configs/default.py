@@ -68,6 +68,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     model.width = 128  # channels after the first layer of the temporal stack, or of the other generators
     model.unet_width = 16  # width of the U-Net behind the temporal stack (16 in the published code)
     model.depth = 6  # down- and up-sampling levels of the U-Net; none in voxel and patch
+    # Slices on each side that the U-Net's first convolution sees beside each one (2.5-D). Above 0, batches hold whole
+    # exams, data.slices of each in order: train.batch_size is a multiple of data.slices.
+    model.neighbours = 0
+    # 3: all convolutions of the U-Net see them: kernels are 2 neighbours + 1 slices deep, no pooling there.
+    model.unet_dims = 2
     model.looks = 0  # of the light generator: how often it weighs a slice's pixels to see what they have in common
     model.norm = "batch"  # batch or instance
     model.upsample = "transposed"  # transposed convolution, or resize = nearest neighbour and a 3x3 convolution

@@ -61,6 +61,7 @@ CHOICES = {
     "phantom.preset": ("acute", "chronic", "tumour", "varied", "difficult"),
     "model.generator": ("temporal", "unet", *WITHOUT_NORMS),
     "model.norm": ("batch", "instance"),
+    "model.unet_dims": (2, 3),
     "model.upsample": ("transposed", "resize"),
     "model.init": ("pix2pix", "published"),
     "model.discriminator": ("patch", "whole"),
@@ -102,6 +103,7 @@ _AT_LEAST = {
     "loss.outside_weight": 0,
     "train.crop": 0,
     "model.looks": 0,
+    "model.neighbours": 0,
     "train.batch_size": 1,
     "train.learning_rate_batch": 1,
     "train.steps": 0,
@@ -137,6 +139,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_time(config)
     _check_training_slices(config)
     _check_beginning(config)
+    _check_whole_exams(config)
     if config.model.lean and config.model.generator != "temporal":
         raise InputError(
             "config.model.lean is True, which is for the temporal stack; set it to False, or "
@@ -240,6 +243,35 @@ def _check_map_weights(config: ml_collections.ConfigDict) -> None:
         )
 
 
+def _check_whole_exams(config: ml_collections.ConfigDict) -> None:
+    """Refuses a network that sees neighbours where batches cannot hold whole exams, slices in order."""
+    neighbours, slices = config.model.neighbours, config.data.slices
+    if not neighbours:
+        if config.model.unet_dims == 3:
+            raise InputError(
+                "config.model.unet_dims is 3, and config.model.neighbours 0: give the slices that its kernels see on "
+                "each side, for example --config.model.neighbours=1, or set unet_dims to 2."
+            )
+        return
+    so = f"config.model.neighbours is {neighbours}"
+    if config.model.generator == "light":
+        raise InputError(f"{so}, which is for the generators temporal and unet; set it to 0, or the generator to one.")
+    if not slices:
+        raise InputError(f"{so}, for which all exams have equally many slices; set config.data.slices above 0.")
+    if config.train.batch_size % (slices * config.train.accumulate):
+        raise InputError(
+            f"{so}, so that a batch holds whole exams: config.train.batch_size ({config.train.batch_size}) must be a "
+            f"multiple of config.data.slices ({slices}) times config.train.accumulate ({config.train.accumulate})."
+        )
+    if config.phantom.drawn_beside and not config.data.root:
+        raise InputError(f"{so}, and exams that are drawn beside a run come as single slices; set drawn_beside to 0.")
+
+
+def exam_slices(config: ml_collections.ConfigDict) -> int:
+    """How many slices in a row of every batch are one exam: all where the network sees neighbours, otherwise 1."""
+    return config.data.slices if config.model.neighbours else 1
+
+
 def check_former_names(paths: Iterable[str]) -> None:
     """Refuses names that fields had in older versions.
 
@@ -267,7 +299,7 @@ def check_fields(config: ml_collections.ConfigDict, paths: Iterable[str]) -> Non
                 f"config.{path} is {value!r}, which is now called {FORMER_VALUES[path][value]}; give that."
             )
         if path in CHOICES and value not in CHOICES[path]:
-            raise InputError(f"config.{path} is {value!r}; it must be one of {', '.join(CHOICES[path])}.")
+            raise InputError(f"config.{path} is {value!r}; it must be one of {', '.join(map(str, CHOICES[path]))}.")
         if path in _AT_LEAST and not value >= _AT_LEAST[path]:
             raise InputError(f"config.{path} is {value}; it must be at least {_AT_LEAST[path]}.")
         if path in _ABOVE_ZERO and not value > 0:

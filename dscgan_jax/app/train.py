@@ -30,7 +30,7 @@ def run(
     if not (workdir / "checkpoints").is_dir():
         fine_tuning.beginning(config)  # likewise a network that does not fit
     mesh = sharding.data_mesh()
-    batches.check_batch_size(config.train.batch_size, mesh.size, config.train.accumulate)
+    batches.check_batch_size(config.train.batch_size, mesh.size, config.train.accumulate, settings.exam_slices(config))
     distributed.check_devices_reduce(mesh, wait_seconds)
     same = f"{settings.to_json(config)} {workdir.absolute()} {provenance.software_versions()}"
     distributed.check_same_everywhere(same)

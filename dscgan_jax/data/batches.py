@@ -14,6 +14,7 @@ from typing import Any
 
 import grain.python as grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 
@@ -50,8 +51,19 @@ class EvaluationBatch:
     is_padding: np.ndarray
 
 
-def check_batch_size(batch_size: int, device_count: int, accumulate: int = 1) -> None:
-    """Raises `InputError` unless the batch, and each part it is taken in, divides over the devices."""
+def check_batch_size(batch_size: int, device_count: int, accumulate: int = 1, exam_slices: int = 1) -> None:
+    """Raises `InputError` unless the batch, and each part it is taken in, divides over the devices.
+
+    Of a network that sees whole exams (`exam_slices` above 1) no exam is split over devices or parts.
+    """
+    if exam_slices > 1:
+        least = exam_slices * accumulate * device_count
+        if batch_size < 1 or batch_size % least:
+            raise InputError(
+                f"config.train.batch_size is {batch_size}; with config.model.neighbours a batch holds whole exams of "
+                f"{exam_slices} slices (config.data.slices), on {device_count} devices in {accumulate} parts: it must "
+                f"be a multiple of {least}."
+            )
     if accumulate > 1 and batch_size % (accumulate * device_count):
         raise InputError(
             f"config.train.accumulate is {accumulate}; on {device_count} devices config.train.batch_size "
@@ -65,10 +77,16 @@ def check_batch_size(batch_size: int, device_count: int, accumulate: int = 1) ->
         )
 
 
-def epoch_order(seed: int, epoch: int | jax.Array, n_slices: int) -> jax.Array:
-    """The order of an epoch, (n_slices,) int32: the same on every kind of device, under `jit` or not."""
+def epoch_order(seed: int, epoch: int | jax.Array, n_slices: int, exam_slices: int = 1) -> jax.Array:
+    """The order of an epoch, (n_slices,) int32: the same on every kind of device, under `jit` or not.
+
+    So many slices in a row as `exam_slices` stay together, in their order: with those of an exam, exams are shuffled.
+    """
     key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), epoch)
-    return jax.random.permutation(key, n_slices)
+    order = jax.random.permutation(key, n_slices // exam_slices)
+    if exam_slices == 1:
+        return order
+    return (order[:, None] * exam_slices + jnp.arange(exam_slices)[None]).reshape(-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +98,7 @@ class BatchOrder:
     batch_size: int
     process_index: int = 0
     process_count: int = 1
+    exam_slices: int = 1  # that stay together, as in `epoch_order`
 
     def __call__(self, step: int) -> np.ndarray:
         """(slice,) indices. Batches straddle epochs, so no slice is left out."""
@@ -88,7 +107,7 @@ class BatchOrder:
         epochs, places = np.divmod(np.arange(first, first + local), self.n_slices)
         return np.array(
             [
-                _host_order(self.seed, int(epoch), self.n_slices)[place]
+                _host_order(self.seed, int(epoch), self.n_slices, self.exam_slices)[place]
                 for epoch, place in zip(epochs, places, strict=True)
             ]
         )
@@ -100,6 +119,7 @@ def train_batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
+    exam_slices: int = 1,
     memory_mib: float = 0,
     read_threads: int = 4,
     process_index: int = 0,
@@ -115,6 +135,7 @@ def train_batches(
       batch_size: slices over all processes.
       seed: of the order.
       start_step: how many batches were consumed before.
+      exam_slices: slices that stay together and in order: all of an exam where the network sees neighbours.
       memory_mib: a split that needs no more is read into memory once; 0 = always from disk.
       read_threads: threads that read from disk, each holding one batch ahead.
       process_index: this process, which yields its share of each batch, a run of its rows.
@@ -124,7 +145,7 @@ def train_batches(
       InputError: the training split is empty.
     """
     slices = training_slices(builder)
-    order = BatchOrder(seed, len(slices), batch_size, process_index, process_count)
+    order = BatchOrder(seed, len(slices), batch_size, process_index, process_count, exam_slices)
     if fits_in_memory(builder, memory_mib):
         whole = _in_memory(slices, read_threads, progress=process_index == 0)
         for step in itertools.count(start_step):
@@ -202,16 +223,19 @@ def evaluation_batches(
 ) -> Iterator[EvaluationBatch]:
     """Each slice of a split exactly once, in the order of the data set.
 
-    The last batch is filled up with repeats that `is_padding` marks, so that all batches have one shape.
+    The last batch is filled up with repeats that `is_padding` marks, so that all batches have one shape. A process
+    takes a run of each batch's rows, as in training.
     """
     slices = Slices.of(builder, split, (*FIELDS, "subject", "slice_index"))
     local = _share(batch_size, process_count)
     n_slices = len(slices)
     n_padded = -(-n_slices // batch_size) * batch_size
-    own = grain.MapDataset.range(n_padded)[process_index::process_count]
-    batches = own.map(
-        lambda index: {**slices(min(index, n_slices - 1)), "is_padding": np.bool_(index >= n_slices)}
-    ).batch(local)
+
+    def padded(place: int) -> Example:
+        index = place // local * batch_size + process_index * local + place % local
+        return {**slices(min(index, n_slices - 1)), "is_padding": np.bool_(index >= n_slices)}
+
+    batches = grain.MapDataset.range(n_padded // process_count).map(padded).batch(local)
     options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=read_threads)
     for stored in batches.to_iter_dataset(options):
         yield EvaluationBatch(
@@ -231,12 +255,13 @@ def _share(batch_size: int, process_count: int) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _host_order(seed: int, epoch: int, n_slices: int) -> np.ndarray:
+def _host_order(seed: int, epoch: int, n_slices: int, exam_slices: int) -> np.ndarray:
     """`epoch_order`, drawn beside the accelerator so as not to wait for its queue."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(RuntimeError):  # JAX_PLATFORMS may leave the CPU out
             stack.enter_context(jax.default_device(jax.local_devices(backend="cpu")[0]))
-        return np.asarray(jax.jit(epoch_order, static_argnames="n_slices")(seed, epoch, n_slices))
+        draw = jax.jit(epoch_order, static_argnames=("n_slices", "exam_slices"))
+        return np.asarray(draw(seed, epoch, n_slices, exam_slices))
 
 
 @dataclasses.dataclass(frozen=True)

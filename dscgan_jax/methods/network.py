@@ -79,6 +79,8 @@ class Predictor:
             self._networks = dataclasses.replace(self._networks, compute="float32")
         self._variables = jax.device_put(weights.variables)
         self._steps: dict[str, Any] = {}
+        # A network that sees neighbours takes an exam in one call: all of its slices on the network grid.
+        self._per_call = self._networks.exam_slices if self.config.model.neighbours else _slices_per_call()
 
     @classmethod
     def load(
@@ -181,7 +183,7 @@ class Predictor:
 
     def _scaled(self, prepared: preparation.PreparedExam, norm: str) -> ScaledMaps:
         step, sent = self._compiled(norm), []
-        for n, batch in _calls(prepared):
+        for n, batch in _calls(prepared, self._per_call):
             # An accelerator has a queue, a CPU would start them all.
             if len(sent) > 1 and jax.default_backend() == "cpu":
                 jax.block_until_ready(sent[-1][1])
@@ -200,7 +202,7 @@ class Predictor:
         if norm not in self._steps:
             step = functools.partial(predict_step, networks=self._networks, scaling=self.scaling, mode=norm)
             jitted = jax.jit(step, compiler_options=compiler_options())
-            self._steps[norm] = jitted.lower(self._variables, _one_call(self.preparation)).compile()
+            self._steps[norm] = jitted.lower(self._variables, _one_call(self.preparation, self._per_call)).compile()
         return self._steps[norm]
 
     def _untrained_for(self, exam: exams.Exam) -> tuple[Finding, ...]:
@@ -261,9 +263,9 @@ def _inside(maps: ExamMaps, exam: exams.Exam) -> ExamMaps:
     return dataclasses.replace(maps, volumes=volumes, mask=inside, findings=findings)
 
 
-def _calls(prepared: preparation.PreparedExam) -> Iterable[tuple[int, Batch]]:
+def _calls(prepared: preparation.PreparedExam, per_call: int) -> Iterable[tuple[int, Batch]]:
     """Batches of equally many slices with the number of them that count."""
-    n_slices, per_call = prepared.dsc.shape[0], _slices_per_call()
+    n_slices = prepared.dsc.shape[0]
     for first in range(0, n_slices, per_call):
         slices = np.minimum(np.arange(first, first + per_call), n_slices - 1)
         yield min(per_call, n_slices - first), prepared.inputs(slices)
@@ -273,9 +275,8 @@ def _slices_per_call() -> int:
     return SLICES_PER_CALL_ON_CPU if jax.default_backend() == "cpu" else SLICES_PER_CALL
 
 
-def _one_call(settings: preparation.PreparationSettings) -> Batch:
+def _one_call(settings: preparation.PreparationSettings, n: int) -> Batch:
     """A batch of `_calls` as shapes: they are the same of every exam."""
-    n = _slices_per_call()
 
     def numbers(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct((n, *shape), dtype)

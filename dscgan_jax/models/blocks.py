@@ -4,7 +4,8 @@ Words: images are (slice, row, col, channel); kernels are (row, col, in, out), a
 *mode*:
 
 - `train`: statistics of the whole batch, over all devices; the running ones are updated.
-- `per_slice`: each slice's own statistics, which is what the published code does at test (batches of one slice).
+- `per_slice`: each slice's own statistics, which is what the published code does at test (batches of one slice). A
+  network that sees neighbours hands a norm each exam as one image: they are then each exam's own.
 - `running`: the statistics gathered in training.
 """
 

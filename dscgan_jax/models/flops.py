@@ -88,13 +88,13 @@ def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tupl
     if model.generator == "stunet":
         return [], stunet_layers(frames, n_targets, model.width, model.depth, side)
     if model.generator == "unet":
-        return [], unet_layers(frames, n_targets, model.width, model.depth, model.upsample, side)
+        return [], unet_layers(frames, n_targets, model.width, model, side)
     stack, n_in = [], 1
     for index, factor in enumerate(temporal.WIDENING):
         frames, n_out = frames // 2, factor * model.width
         stack.append(Layer(f"block{index + 1}", 4, n_in, n_out, frames * side**2))
         n_in = n_out
-    return stack, unet_layers(n_in, n_targets, model.unet_width, model.depth, model.upsample, side)
+    return stack, unet_layers(n_in, n_targets, model.unet_width, model, side)
 
 
 def light_layers(
@@ -158,15 +158,18 @@ def stunet_layers(frames: int, n_out: int, width: int, depth: int, side: int) ->
     return [*layers, *up, Layer("last", 1, channels[0][1], n_out, side**2)]
 
 
-def unet_layers(n_in: int, n_out: int, width: int, depth: int, upsample: str, side: int) -> list[Layer]:
-    """Layers of a U-Net on `side` x `side` pixels, in the order in which they are computed."""
+def unet_layers(n_in: int, n_out: int, width: int, model: Any, side: int) -> list[Layer]:
+    """Layers of the U-Net of `config.model` on `side` x `side` pixels, in the order in which they are computed."""
+    depth, upsample = model.depth, model.upsample
     channels = unet.level_channels(width, depth)
+    around = 1 + 2 * model.neighbours  # slices that the first convolution sees, and in 3-D every one
+    inside = around if model.unet_dims == 3 else 1
     down, up = [], []
     for level in range(depth):
         small = (side // 2 ** (level + 1)) ** 2  # pixels on the inner side of this level
-        source = channels[level - 1] if level else n_in
+        source = channels[level - 1] * inside if level else n_in * around
         target = channels[level - 1] if level else n_out
-        joined = channels[level] * (1 if level == depth - 1 else 2)
+        joined = channels[level] * inside * (1 if level == depth - 1 else 2)
         down.append(Layer(f"down{level}", 16, source, channels[level], small))
         # Transposed: each input pixel meets all 16 taps. Resized: 3 x 3 on the enlarged image.
         taps, positions = (9, 4 * small) if upsample == "resize" else (16, small)

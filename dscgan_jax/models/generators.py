@@ -30,6 +30,8 @@ class TemporalGenerator(nnx.Module):
         scheme: str,
         rng: np.random.Generator | None,
         lean: bool = False,
+        neighbours: int = 0,
+        dims: int = 2,
     ):
         self.temporal = temporal.TemporalStack(
             width, norm=norm, bias=bias_before_norm, scheme=scheme, rng=rng, lean=lean
@@ -44,15 +46,26 @@ class TemporalGenerator(nnx.Module):
             bias_before_norm=bias_before_norm,
             scheme=scheme,
             rng=rng,
+            neighbours=neighbours,
+            dims=dims,
         )
 
-    def __call__(self, series: Array, mode: str, dtype: Any = None) -> Array:
+    def __call__(self, series: Array, mode: str, dtype: Any = None, exam_slices: int = 1) -> Array:
         """(slice, time, row, col) -> (slice, row, col, map) in (-1, 1); `InputError` unless 64 <= time <= 127.
 
-        `dtype` is that of the layers inside (default: the series').
+        `dtype` is that of the layers inside (default: the series'); `exam_slices` as in `UNet`.
         """
         padded, crop = pad_to_depth(series, self.unet.depth)
-        return jnp.tanh(crop(self.unet(self.temporal(padded, mode, dtype), mode)))
+        features = self._features(padded, mode, dtype, exam_slices)
+        return jnp.tanh(crop(self.unet(features, mode, exam_slices)))
+
+    def _features(self, padded: Array, mode: str, dtype: Any, exam_slices: int) -> Array:
+        """The temporal stack's; pixels never mix in it, so that an exam is one image of many rows."""
+        if exam_slices == 1:
+            return self.temporal(padded, mode, dtype)
+        exams = rearrange(padded, "(exam slice) time row col -> exam time (slice row) col", slice=exam_slices)
+        features = self.temporal(exams, mode, dtype)
+        return rearrange(features, "exam (slice row) col channel -> (exam slice) row col channel", slice=exam_slices)
 
 
 class UNetGenerator(nnx.Module):
@@ -70,6 +83,8 @@ class UNetGenerator(nnx.Module):
         bias_before_norm: bool,
         scheme: str,
         rng: np.random.Generator | None,
+        neighbours: int = 0,
+        dims: int = 2,
     ):
         self.unet = unet.UNet(
             frames,
@@ -81,10 +96,12 @@ class UNetGenerator(nnx.Module):
             bias_before_norm=bias_before_norm,
             scheme=scheme,
             rng=rng,
+            neighbours=neighbours,
+            dims=dims,
         )
 
-    def __call__(self, series: Array, mode: str, dtype: Any = None) -> Array:
-        """(slice, time, row, col) -> (slice, row, col, map) in (-1, 1); `dtype` as in `TemporalGenerator`."""
+    def __call__(self, series: Array, mode: str, dtype: Any = None, exam_slices: int = 1) -> Array:
+        """(slice, time, row, col) -> (slice, row, col, map) in (-1, 1); the rest as in `TemporalGenerator`."""
         padded, crop = pad_to_depth(series.astype(dtype or series.dtype), self.unet.depth)
         frames_last = rearrange(padded, "slice time row col -> slice row col time")
-        return jnp.tanh(crop(self.unet(frames_last, mode)))
+        return jnp.tanh(crop(self.unet(frames_last, mode, exam_slices)))

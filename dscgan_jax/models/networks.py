@@ -28,18 +28,26 @@ class Networks:
 
     With `compute` = `bfloat16` the layers compute in it; parameters, statistics, the temporal stack's first
     convolution, the generator's last one, outputs and losses stay as they are.
+
+    `exam_slices` says how many slices in a row of every batch are one exam: 1 for a network that sees each slice alone,
+    for one that sees neighbours all of an exam, in order; 0 = not said, and it then refuses to work.
     """
 
     generator: nnx.GraphDef
     discriminator: nnx.GraphDef
     compute: str = "float32"
+    exam_slices: int = 1
 
     def generate(self, variables: Variables, series: Array, mode: str) -> tuple[Array, Variables]:
         """(slice, time, row, col) scaled -> (slice, row, col, map) in (-1, 1), and the statistics afterwards.
 
-        `mode` is one of `blocks.MODES`; the statistics change in `train` alone.
+        `mode` is one of `blocks.MODES`; the statistics change in `train` alone. `per_slice` means each exam's own
+        statistics where a network sees whole exams: they are its input, as a slice is of the others.
         """
-        return _apply(self.generator, variables, series, mode, self._dtype(series))
+        if not self.exam_slices:
+            raise ValueError("a network that sees neighbours is built with the number of slices of an exam")
+        together = () if self.exam_slices == 1 else (self.exam_slices,)
+        return _apply(self.generator, variables, series, mode, self._dtype(series), *together)
 
     def discriminate(self, variables: Variables, series: Array, maps: Array, mode: str) -> tuple[Array, Variables]:
         """Series (slice, time, row, col), maps (slice, row, col, map) -> logits (slice, row', col', 1), statistics."""
@@ -73,6 +81,8 @@ def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Gene
         "scheme": model.init,
         "rng": rng,
         "bias_before_norm": model.bias_before_norm,
+        "neighbours": model.neighbours,
+        "dims": model.unet_dims,
     }
     if model.generator == "temporal":
         return generators.TemporalGenerator(
@@ -99,7 +109,9 @@ def build_discriminator(model: Any, frames: int, n_targets: int, rng: np.random.
     )
 
 
-def build(model: Any, frames: int, n_targets: int, seed: int | None) -> tuple[Networks, Variables, Variables]:
+def build(
+    model: Any, frames: int, n_targets: int, seed: int | None, exam_slices: int = 0
+) -> tuple[Networks, Variables, Variables]:
     """Builds both networks.
 
     Args:
@@ -107,6 +119,7 @@ def build(model: Any, frames: int, n_targets: int, seed: int | None) -> tuple[Ne
       frames: time points of the input.
       n_targets: maps of the output.
       seed: of the initial weights; None makes them zeros, which under `jax.eval_shape` costs nothing.
+      exam_slices: of an exam on the network grid, for a generator that sees neighbours (`settings.exam_slices`).
 
     Returns:
       the structure, the generator's variables, the discriminator's.
@@ -114,7 +127,8 @@ def build(model: Any, frames: int, n_targets: int, seed: int | None) -> tuple[Ne
     rng_g, rng_d = (None if seed is None else np.random.default_rng((seed, network)) for network in range(2))
     graphdef_g, variables_g = _split(build_generator(model, frames, n_targets, rng_g))
     graphdef_d, variables_d = _split(build_discriminator(model, frames, n_targets, rng_d))
-    return Networks(graphdef_g, graphdef_d, model.compute), variables_g, variables_d
+    together = exam_slices if model.neighbours else 1
+    return Networks(graphdef_g, graphdef_d, model.compute, together), variables_g, variables_d
 
 
 def _split(network: nnx.Module) -> tuple[nnx.GraphDef, Variables]:
@@ -123,13 +137,13 @@ def _split(network: nnx.Module) -> tuple[nnx.GraphDef, Variables]:
     return graphdef, jax.tree.map(jnp.asarray, variables)
 
 
-def abstract_generator(model: Any, frames: int, n_targets: int) -> tuple[Networks, Variables]:
+def abstract_generator(model: Any, frames: int, n_targets: int, exam_slices: int = 0) -> tuple[Networks, Variables]:
     """As `build`, without weights.
 
     Returns:
       the structure, and shapes and types of the generator's variables.
     """
-    networks, variables, _ = jax.eval_shape(lambda: build(model, frames, n_targets, None))
+    networks, variables, _ = jax.eval_shape(lambda: build(model, frames, n_targets, None, exam_slices))
     return networks, variables
 
 

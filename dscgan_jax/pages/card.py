@@ -57,6 +57,8 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
     model, data = config.model, config.data
     looks = f", {model.looks} looks" if model.looks else ""
     depth = "" if model.generator in WITHOUT_LEVELS else f", depth {model.depth}"
+    neighbours = f", {parts.counted(model.neighbours, 'slice')} on each side, {model.unet_dims}-D U-Net"
+    beside = neighbours if model.neighbours else ""
     lead = f", from {data.lead_seconds:g} s before the bolus arrives" if data.lead_seconds else ""
     seconds = f"{data.frames} frames of {data.frame_seconds:g} s{lead}"
     outside = "0 outside the brain" if data.outside_brain == "zero" else "with what is outside the brain"
@@ -65,7 +67,7 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
         ("checkpoint", f"step {weights.step}, {weights.selected_by}"),
         ("digest of its numbers (SHA-256)", f"`{weights.sha256}`"),
         ("began with", weights.record.begun_with),
-        ("generator", f"{model.generator}, width {model.width}{depth}{looks}"),
+        ("generator", f"{model.generator}, width {model.width}{depth}{looks}{beside}"),
         ("learned values", f"{networks.parameter_count(weights.variables):,} ({n_bytes / 1e6:.1f} MB)"),
         ("input", f"{data.size} x {data.size} pixels, {data.signal} signal, {outside}"),
         ("time", seconds if data.time_mode == "seconds" else f"the whole series as {data.frames} frames"),

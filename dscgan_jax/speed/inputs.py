@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from dscgan_jax import provenance
+from dscgan_jax import provenance, settings
 from dscgan_jax.data import exams, layouts
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.record import DataRecord
@@ -34,6 +34,11 @@ def with_fields(config: ml_collections.ConfigDict, **fields: Any) -> ml_collecti
         section, field = path.split(".")
         copy[section][field] = value
     return copy
+
+
+def own_slices(config: ml_collections.ConfigDict) -> int:
+    """`data.slices` that leaves exams theirs: 0, unless the network sees whole exams of a number of its own."""
+    return config.data.slices if config.model.neighbours else 0
 
 
 def count(config: ml_collections.ConfigDict) -> flops.Count:
@@ -78,6 +83,7 @@ def untrained(config: ml_collections.ConfigDict) -> tuple[networks.Networks, sta
         n_targets=len(config.target),
         seed=0,
         total_steps=TOTAL_STEPS,
+        exam_slices=settings.exam_slices(config),
     )
 
 
@@ -89,8 +95,8 @@ def training_step(config: ml_collections.ConfigDict, nets: networks.Networks, op
 def predictor_of(
     config: ml_collections.ConfigDict, targets: Sequence[str], folder: pathlib.Path
 ) -> tuple[Predictor, pathlib.Path]:
-    """An untrained predictor of these maps for exams with any number of slices, and its work directory."""
-    config = with_fields(config, **{"data.slices": 0})
+    """An untrained predictor of these maps for exams on their own slices (`own_slices`), and its work directory."""
+    config = with_fields(config, **{"data.slices": own_slices(config)})
     config.target = tuple(targets)
     workdir = folder / "-".join(targets)
     if not workdir.exists():

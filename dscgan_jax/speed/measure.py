@@ -48,7 +48,9 @@ def run(
     known = (*PARTS, *OPTIONAL_PARTS)
     if unknown := set(parts) - set(known):
         raise InputError(f"--parts={','.join(sorted(unknown))}: unknown; known are {', '.join(known)}.")
-    batches.check_batch_size(config.train.batch_size, jax.device_count(), config.train.accumulate)
+    batches.check_batch_size(
+        config.train.batch_size, jax.device_count(), config.train.accumulate, settings.exam_slices(config)
+    )
     record = {
         "schema": BENCHMARK,
         "command": command,

@@ -123,7 +123,7 @@ def measure_pipeline(config: ml_collections.ConfigDict, folder: pathlib.Path, n_
         config,
         **{
             "data.cache_dir": str(folder / "cache"),
-            "data.slices": 0,
+            "data.slices": inputs.own_slices(config),
             "data.layout": "bids",
             "phantom.preset": "acute",
             "phantom.subjects": PIPELINE_SUBJECTS,

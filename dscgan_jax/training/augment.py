@@ -2,7 +2,8 @@
 
 A mirrored head, noise of the receiver, a bolus that was found a frame earlier or later, a frame that was spoilt and
 repaired, a scan that was stopped, a part of the picture. A gain is not among them: networks see signal over baseline.
-Functions take one slice with what is done to it; `augmented` draws that, for each slice of a batch, from one key.
+Functions take one slice with what is done to it; `augmented` draws that, for each slice of a batch, from one key. The
+slices of an exam that a network sees together are changed alike, but for the noise.
 """
 
 import dataclasses
@@ -68,33 +69,39 @@ def cropped(one: Batch, row: Array, col: Array, size: int) -> Batch:
     return dataclasses.replace(one, dsc=cut(one.dsc, 1), maps=cut(one.maps, 0), mask=cut(one.mask, 0))
 
 
-def augmented(batch: Batch, key: Array, *, frame_seconds: float, crop: int) -> Batch:
-    """Each slice with changes of its own.
+def augmented(batch: Batch, key: Array, *, frame_seconds: float, crop: int, exam_slices: int = 1) -> Batch:
+    """Each slice, or each exam, with changes of its own.
 
     Args:
       batch: of the training.
       key: of this step.
       frame_seconds: length of a network frame.
       crop: rows and columns that are left, around the brain; 0 = all.
+      exam_slices: slices in a row that are one exam to the network.
 
     Returns:
       a batch whose `dsc` is float32.
     """
-    keys = jax.random.split(key, batch.dsc.shape[0])
+    n_slices = batch.dsc.shape[0]
+    keys, brains, numbers = jax.random.split(key, n_slices // exam_slices), batch.mask, None
+    if exam_slices > 1:
+        exam = jnp.arange(n_slices) // exam_slices
+        seen = brains.reshape(-1, exam_slices, *brains.shape[1:]).any(axis=1)
+        keys, brains, numbers = keys[exam], seen[exam], jnp.arange(n_slices) % exam_slices
     change = functools.partial(_changed, frame_seconds=frame_seconds, crop=crop)
-    return jax.vmap(change)(dataclasses.replace(batch, dsc=batch.dsc.astype(jnp.float32)), keys)
+    return jax.vmap(change)(dataclasses.replace(batch, dsc=batch.dsc.astype(jnp.float32)), keys, brains, numbers)
 
 
-def _changed(one: Batch, key: Array, *, frame_seconds: float, crop: int) -> Batch:
-    """One slice."""
+def _changed(one: Batch, key: Array, brain: Array, number: Array | None, *, frame_seconds: float, crop: int) -> Batch:
+    """One slice; `brain` is what a crop is laid around, `number` that of a slice that shares its key with others."""
     chance = functools.partial(_chance, iter(jax.random.split(key, 10)))
     keys = jax.random.split(jax.random.fold_in(key, 1), 6)
     n_frames = one.dsc.shape[0]
     if crop and crop < one.dsc.shape[1]:
-        one = cropped(one, *_corner(one.mask, keys[0], crop), crop)
+        one = cropped(one, *_corner(brain, keys[0], crop), crop)
     one = _where(chance(MIRRORED), mirrored(one), one)
     sd = jax.random.uniform(keys[1], maxval=MOST_NOISE) * chance(NOISY)
-    one = with_noise(one, keys[2], sd)
+    one = with_noise(one, keys[2] if number is None else jax.random.fold_in(keys[2], number), sd)
     one = _where(chance(SPOILT), with_spoilt_frame(one, jax.random.randint(keys[3], (), 1, n_frames - 1)), one)
     first = jnp.minimum(one.baseline_end + round(KEPT_SECONDS / frame_seconds), n_frames - 1)
     last = jax.random.randint(keys[4], (), first, n_frames)

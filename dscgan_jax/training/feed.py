@@ -46,7 +46,12 @@ def data_feed(
     """
     if config.phantom.drawn_beside and not config.data.root:  # with it the exams are those of that folder
         return _drawn_feed(config, builder, mesh, start, step_bytes, tell)
-    order = {"batch_size": config.train.batch_size, "seed": config.seed, "start_step": start}
+    order = {
+        "batch_size": config.train.batch_size,
+        "seed": config.seed,
+        "start_step": start,
+        "exam_slices": settings.exam_slices(config),
+    }
     if fits_on_device(config, batches.training_bytes(builder), mesh, step_bytes):
         where = _on_device(mesh)
         arrays = resident.load(batches.training_slices(builder), mesh, read_threads=config.data.read_threads)

@@ -107,7 +107,7 @@ def _set_up(
     n_slices = builder.info.splits["train"].num_examples
     total = settings.total_steps(config, n_slices)
     mesh = sharding.data_mesh()
-    batches.check_batch_size(config.train.batch_size, mesh.size, config.train.accumulate)
+    batches.check_batch_size(config.train.batch_size, mesh.size, config.train.accumulate, settings.exam_slices(config))
     _claim(workdir, config)
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
     start = checkpoints.latest_step() or 0
@@ -122,6 +122,7 @@ def _set_up(
         n_targets=len(config.target),
         seed=config.seed,
         total_steps=total,
+        exam_slices=settings.exam_slices(config),
     )
     if begun:
         current = fine_tuning.begun_with(current, begun)

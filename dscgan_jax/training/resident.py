@@ -123,7 +123,9 @@ def fill_block(whole: Batch, block: Batch, first: jax.Array) -> Batch:
     return jax.tree.map(lambda into, part: jax.lax.dynamic_update_slice_in_dim(into, part, first, 0), whole, block)
 
 
-def batches(whole: Batch, mesh: Mesh, *, batch_size: int, seed: int, start_step: int = 0) -> Iterator[Batch]:
+def batches(
+    whole: Batch, mesh: Mesh, *, batch_size: int, seed: int, start_step: int = 0, exam_slices: int = 1
+) -> Iterator[Batch]:
     """What `data.batches.train_batches` yields, split over the mesh; the host waits for nothing.
 
     Args:
@@ -132,9 +134,10 @@ def batches(whole: Batch, mesh: Mesh, *, batch_size: int, seed: int, start_step:
       batch_size: slices over all devices.
       seed: of the order.
       start_step: how many batches were consumed before.
+      exam_slices: slices that stay together and in order.
     """
     n_slices = whole.dsc.shape[0]
-    draw, gather = compiled(mesh, batch_size=batch_size, seed=seed, n_slices=n_slices)
+    draw, gather = compiled(mesh, batch_size=batch_size, seed=seed, n_slices=n_slices, exam_slices=exam_slices)
     drawn = None
     for step in itertools.count(start_step):
         epoch, first = divmod(step * batch_size, n_slices)
@@ -144,7 +147,7 @@ def batches(whole: Batch, mesh: Mesh, *, batch_size: int, seed: int, start_step:
 
 
 def compiled(
-    mesh: Mesh, *, batch_size: int, seed: int, n_slices: int
+    mesh: Mesh, *, batch_size: int, seed: int, n_slices: int, exam_slices: int = 1
 ) -> tuple[Callable[..., jax.Array], Callable[..., Batch]]:
     """The two programs behind `batches`, jitted.
 
@@ -154,7 +157,7 @@ def compiled(
     n_epochs = (n_slices + batch_size - 2) // n_slices + 1
 
     def draw(epoch: jax.Array) -> jax.Array:
-        return jnp.concatenate([epoch_order(seed, epoch + later, n_slices) for later in range(n_epochs)])
+        return jnp.concatenate([epoch_order(seed, epoch + later, n_slices, exam_slices) for later in range(n_epochs)])
 
     def gather(whole: Batch, order: jax.Array, first: jax.Array) -> Batch:  # each device gathers its own rows
         return _rows(whole, jax.lax.dynamic_slice_in_dim(order, first, batch_size))

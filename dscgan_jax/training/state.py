@@ -44,7 +44,7 @@ def make_optimisers(train: Any, total_steps: int) -> Optimisers:
 
 
 def create(
-    model: Any, train: Any, *, frames: int, n_targets: int, seed: int, total_steps: int
+    model: Any, train: Any, *, frames: int, n_targets: int, seed: int, total_steps: int, exam_slices: int = 0
 ) -> tuple[Networks, Optimisers, GanState]:
     """Networks, optimisers and the state before the first step.
 
@@ -55,8 +55,9 @@ def create(
       n_targets: maps of the output.
       seed: of the initial weights.
       total_steps: length of the learning-rate schedule.
+      exam_slices: as in `networks.build`.
     """
-    networks, variables_g, variables_d = build(model, frames, n_targets, seed)
+    networks, variables_g, variables_d = build(model, frames, n_targets, seed, exam_slices)
     optimisers = make_optimisers(train, total_steps)
     state = GanState(
         step=jnp.zeros((), jnp.int32),

@@ -44,7 +44,12 @@ def jitted_step(
         step = functools.partial(l1_step, **common, **of_l1)
     else:
         step = functools.partial(train_step, **common, **of_gan)
-    changes = {"seed": config.seed, "frame_seconds": config.data.frame_seconds, "crop": train.crop}
+    changes = {
+        "seed": config.seed,
+        "frame_seconds": config.data.frame_seconds,
+        "crop": train.crop,
+        "exam_slices": networks.exam_slices,
+    }
     if train.augment:
         step = functools.partial(augmented_step, step=step, **changes)
     return jax.jit(step, donate_argnums=0, out_shardings=sharding.replicated(mesh), compiler_options=compiler_options())
@@ -86,10 +91,12 @@ def augmented_step(
     seed: int,
     frame_seconds: float,
     crop: int,
+    exam_slices: int = 1,
 ) -> tuple[GanState, Scalars]:
     """A step on an augmented batch (`augment`); what is done to it follows from the seed and the step's number."""
     key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.step)
-    return step(state, augment.augmented(batch, key, frame_seconds=frame_seconds, crop=crop))
+    changed = augment.augmented(batch, key, frame_seconds=frame_seconds, crop=crop, exam_slices=exam_slices)
+    return step(state, changed)
 
 
 def l1_step(
@@ -135,7 +142,7 @@ def l1_step(
         (value, after), gradient = jax.value_and_grad(loss, has_aux=True)(state.generator["params"])
         return after, (gradient, {"loss_g": value, "loss_l1": value})
 
-    stats, (gradient, scalars) = _over_parts(improve, state.generator["stats"], whole, accumulate)
+    stats, (gradient, scalars) = _over_parts(improve, state.generator["stats"], whole, accumulate, networks.exam_slices)
     updates, opt_g = optimisers.generator.update(gradient, state.opt_g, state.generator["params"])
     params = optax.apply_updates(state.generator["params"], updates)
     state = state.replace(step=state.step + 1, opt_g=opt_g, generator={"params": params, "stats": stats})
@@ -216,7 +223,7 @@ def gan_step_and_gradients(
         return (stats_g, stats_d), (gradient, scalars)
 
     stats = (generator["stats"], discriminator["stats"])
-    (stats_g, stats_d), (gradient_d, scalars) = _over_parts(judge, stats, batch, accumulate)
+    (stats_g, stats_d), (gradient_d, scalars) = _over_parts(judge, stats, batch, accumulate, networks.exam_slices)
     updates_d, opt_d = optimisers.discriminator.update(gradient_d, state.opt_d, discriminator["params"])
     params_d = optax.apply_updates(discriminator["params"], updates_d)
 
@@ -225,7 +232,7 @@ def gan_step_and_gradients(
         gradient_fake, stats, scalars = passes.improve({"params": params_d, "stats": stats}, part, fake)
         return stats, (pull(gradient_fake)[0], scalars)
 
-    stats_d, (gradient_g, more) = _over_parts(improve, stats_d, batch, accumulate)
+    stats_d, (gradient_g, more) = _over_parts(improve, stats_d, batch, accumulate, networks.exam_slices)
     updates_g, opt_g = optimisers.generator.update(gradient_g, state.opt_g, generator["params"])
     state = state.replace(
         step=state.step + 1,
@@ -237,22 +244,27 @@ def gan_step_and_gradients(
     return state, scalars | more, (gradient_g, gradient_d)
 
 
-def _over_parts(work: Callable[[Any, Any], tuple[Any, Any]], stats: Any, batch: Any, n_parts: int) -> tuple[Any, Any]:
+def _over_parts(
+    work: Callable[[Any, Any], tuple[Any, Any]], stats: Any, batch: Any, n_parts: int, exam_slices: int
+) -> tuple[Any, Any]:
     """`work` on one part of the batch after the other, each with the statistics that the one before it left.
+
+    Slices that the generator sees together stay in one part.
 
     Returns:
       the statistics afterwards, and the mean over the parts of what `work` gives beside them.
     """
     if n_parts == 1:
         return work(stats, batch)
-    parts = jax.tree.map(lambda array: _split(array, n_parts), batch)
+    parts = jax.tree.map(lambda array: _split(array, n_parts, exam_slices), batch)
     stats, of_parts = jax.lax.scan(work, stats, parts)
     return stats, jax.tree.map(lambda leaf: leaf.mean(0), of_parts)
 
 
-def _split(batch: Array, parts: int) -> Array:
+def _split(batch: Array, parts: int, exam_slices: int = 1) -> Array:
     """(slice, ...) -> (part, slice of the part, ...); every device keeps its share of each part."""
-    return jnp.moveaxis(batch.reshape(-1, parts, *batch.shape[1:]), 1, 0)
+    split = jnp.moveaxis(batch.reshape(-1, parts, exam_slices, *batch.shape[1:]), 1, 0)
+    return split.reshape(parts, -1, *batch.shape[1:])
 
 
 class _Passes:

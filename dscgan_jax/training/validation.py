@@ -9,6 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from dscgan_jax import settings
 from dscgan_jax.data import batches
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.batches import EvaluationBatch
@@ -48,9 +49,10 @@ class Validation:
 
     def panel(self, generator: Variables, path: pathlib.Path) -> np.ndarray:
         """As `draw_samples`, of the same slices each time; by one process."""
+        together = settings.exam_slices(self._config)
         if self._samples is None:
-            self._samples = choose_samples(self._batches(False), self._scaling)
-        return draw_samples(self._alone, sharding.own_copy(generator), self._samples, self._scaling, path)
+            self._samples = choose_samples(self._batches(False), self._scaling, together)
+        return draw_samples(self._alone, sharding.own_copy(generator), self._samples, self._scaling, path, together)
 
     def _batches(self, shared: bool) -> Iterable[EvaluationBatch]:
         """Every validation slice once: each process takes a share of them, or this one takes all."""
@@ -111,8 +113,12 @@ def _error_and_count(
     return tuple(np.array(sums, np.float64).T)
 
 
-def choose_samples(batches: Iterable[EvaluationBatch], scaling: Scaling) -> EvaluationBatch:
-    """For each of the first validation subjects, the slice where the first target sums highest: where something is."""
+def choose_samples(batches: Iterable[EvaluationBatch], scaling: Scaling, exam_slices: int = 1) -> EvaluationBatch:
+    """For each of the first validation subjects, the slice where the first target sums highest: where something is.
+
+    Where the network sees so many slices of an exam together, `batch` holds all of them, and the rest speaks of that
+    slice still.
+    """
     column = MAP_NAMES.index(scaling.targets[0])
     chosen: dict[str, tuple[float, Batch, int]] = {}
     for one in batches:
@@ -122,7 +128,8 @@ def choose_samples(batches: Iterable[EvaluationBatch], scaling: Scaling) -> Eval
             if subject not in chosen and len(chosen) == N_SAMPLES:
                 continue
             if subject not in chosen or load[i] > chosen[subject][0]:
-                chosen[subject] = (load[i], one.batch.rows(np.s_[i : i + 1]), int(one.slice_index[i]))
+                first = i // exam_slices * exam_slices
+                chosen[subject] = (load[i], one.batch.rows(np.s_[first : first + exam_slices]), int(one.slice_index[i]))
     slices = [one for _, one, _ in chosen.values()]
     numbers = np.array([number for _, _, number in chosen.values()])
     together = jax.tree.map(lambda *values: np.concatenate(values), *slices)
@@ -130,14 +137,20 @@ def choose_samples(batches: Iterable[EvaluationBatch], scaling: Scaling) -> Eval
 
 
 def draw_samples(
-    predict: Any, generator: Variables, samples: EvaluationBatch, scaling: Scaling, path: pathlib.Path
+    predict: Any,
+    generator: Variables,
+    samples: EvaluationBatch,
+    scaling: Scaling,
+    path: pathlib.Path,
+    exam_slices: int = 1,
 ) -> np.ndarray:
     """Writes a panel of the sample slices and returns it as an image (row, col, rgb)."""
-    batch = samples.batch
+    shown = np.arange(len(samples.subject)) * exam_slices + samples.slice_index % exam_slices
+    predicted, batch = predict(generator, samples.batch.inputs)[shown], samples.batch.rows(shown)
     return panels.sample_panel(
         path,
         series=batch.dsc * batch.dsc_scale[:, None, None, None],
-        predicted=np.asarray(scaling.physical_maps(predict(generator, batch.inputs))),
+        predicted=np.asarray(scaling.physical_maps(predicted)),
         reference=batch.maps[..., list(map_indices(scaling.targets))],
         targets=scaling.targets,
         titles=[f"{name}, slice {number}" for name, number in zip(samples.subject, samples.slice_index, strict=True)],

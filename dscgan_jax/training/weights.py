@@ -245,7 +245,9 @@ def _entry_digest(entry: dict[str, Any]) -> str:
 
 def _abstract(record: CheckpointRecord) -> tuple[networks.Networks, networks.Variables]:
     config = record.config
-    return networks.abstract_generator(config.model, config.data.frames, len(config.target))
+    return networks.abstract_generator(
+        config.model, config.data.frames, len(config.target), settings.exam_slices(config)
+    )
 
 
 def _check_shapes(header: dict[str, Any], like: networks.Variables, path: pathlib.Path) -> None:

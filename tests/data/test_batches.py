@@ -133,6 +133,21 @@ def test_the_order_is_fixed_for_good():
     assert batches.BatchOrder(1, 7, 4)(0).tolist() == [6, 1, 2, 4]
 
 
+@pytest.mark.parametrize("process_count", [1, 2])
+def test_exams_that_stay_together_are_shuffled_whole_and_none_is_split_over_processes(process_count):
+    orders = [batches.BatchOrder(3, 12, 8, index, process_count, exam_slices=4) for index in range(process_count)]
+    seen = np.concatenate([order(step) for step in range(6) for order in orders]).reshape(-1, 4)
+    np.testing.assert_array_equal(seen, seen[:, :1] + np.arange(4))
+    np.testing.assert_array_equal(np.sort(seen[:, 0].reshape(-1, 3)), np.tile([0, 4, 8], (4, 1)))
+    assert len({tuple(epoch) for epoch in seen[:, 0].reshape(-1, 3)}) > 1
+
+
+def test_a_batch_of_whole_exams_divides_over_devices_and_parts():
+    batches.check_batch_size(16, 2, 2, exam_slices=4)
+    with pytest.raises(InputError, match=r"batch_size is 8; .* exams of 4 slices .* a multiple of 16"):
+        batches.check_batch_size(8, 4, exam_slices=4)
+
+
 def test_evaluation_sees_each_slice_exactly_once_and_marks_the_padding(data_set):
     made = list(batches.evaluation_batches(data_set, "test", batch_size=4, read_threads=2))
     assert [len(one.batch.dsc) for one in made] == [4, 4]

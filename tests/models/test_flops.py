@@ -40,6 +40,8 @@ def test_positions_are_those_of_the_published_tables():
         {"model.generator": "patch"},
         {"model.generator": "stunet", "model.depth": 4},
         {"model.upsample": "resize"},
+        {"model.neighbours": 2},
+        {"model.neighbours": 1, "model.unet_dims": 3},
         {"model.depth": 3},
         {"model.discriminator_layers": 3},
         {"model.discriminator": "whole"},

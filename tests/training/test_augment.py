@@ -1,5 +1,8 @@
 """Augmentation: each change is one that another exam could have had, and truth changes with it."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,3 +138,20 @@ def test_whatever_is_done_the_peak_stays_where_ttp_says():
         said = np.asarray(after.maps[number, ..., TTP])[np.asarray(after.mask[number])]
         assert np.ptp(said) == 0
         assert abs(int(np.argmin(curve)) * STEP - said[0]) <= 2 * STEP
+
+
+def test_slices_of_an_exam_that_is_seen_whole_are_changed_alike_but_for_the_noise(monkeypatch):
+    alike = jax.tree.map(lambda values: jnp.asarray(values[[0, 0, 0, 1, 1, 1]]), world())
+    alike = dataclasses.replace(alike, mask=alike.mask.at[1, :6].set(False))  # a crop is laid around all slices' brain
+
+    def changed():
+        change = functools.partial(augment.augmented, frame_seconds=STEP, crop=12, exam_slices=3)
+        of_keys = jax.jit(jax.vmap(change, (None, 0)), compiler_options={"xla_backend_optimization_level": 0})
+        return np.asarray(of_keys(alike, jax.random.split(jax.random.key(0), 4)).dsc)
+
+    noisy = changed()
+    assert (noisy[:, 0] != noisy[:, 1]).any()
+    monkeypatch.setattr(augment, "MOST_NOISE", 0.0)
+    exams = changed().reshape(4, 2, 3, FRAMES, 12, 12)
+    np.testing.assert_array_equal(exams, np.broadcast_to(exams[:, :, :1], exams.shape))
+    assert len({exam.tobytes() for exam in exams[:, 0, 0]}) > 1

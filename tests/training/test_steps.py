@@ -430,6 +430,11 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole_where_no_norm_mixes_sl
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-4), gradients, gradients_of_parts)
 
 
+def test_a_part_holds_whole_exams_where_the_network_sees_them():
+    np.testing.assert_array_equal(steps._split(jnp.arange(8), 2), [[0, 2, 4, 6], [1, 3, 5, 7]])
+    np.testing.assert_array_equal(steps._split(jnp.arange(8), 2, exam_slices=2), [[0, 1, 4, 5], [2, 3, 6, 7]])
+
+
 def test_batch_norms_see_one_part_at_a_time():
     (after, _, _), _ = scaled_step(accumulate=2)
 

@@ -1,5 +1,7 @@
 """The validation error by hand, and which slices a panel shows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,15 @@ def test_a_panel_shows_the_fullest_slice_of_each_of_the_first_subjects():
     samples = validation.choose_samples(batches, SCALING)
     assert samples.subject == ["a", "b", "c"] and samples.slice_index.tolist() == [1, 1, 2]
     assert samples.batch.maps[:, 0, 0, TMAX].tolist() == [7.0, 5.0, 4.0]
+
+
+def test_a_panel_of_a_network_that_sees_whole_exams_keeps_them_whole_and_shows_one_slice_of_each(monkeypatch):
+    together = evaluation_batch([1.0, 7.0, 3.0, 2.0], ["a", "a", "b", "b"])
+    samples = validation.choose_samples([dataclasses.replace(together, slice_index=np.arange(4) % 2)], SCALING, 2)
+    assert samples.subject == ["a", "b"] and samples.slice_index.tolist() == [1, 0]
+    assert samples.batch.maps[:, 0, 0, TMAX].tolist() == [1.0, 7.0, 3.0, 2.0]
+    monkeypatch.setattr(validation.panels, "sample_panel", lambda path, **shown: shown)
+    numbered = lambda _, inputs: np.arange(len(inputs.dsc), dtype=np.float32)[:, None, None, None] / 10  # noqa: E731
+    shown = validation.draw_samples(numbered, {}, samples, SCALING, None, 2)
+    assert shown["reference"][:, 0, 0, 0].tolist() == [7.0, 3.0] and shown["titles"] == ["a, slice 1", "b, slice 0"]
+    np.testing.assert_allclose(shown["predicted"][:, 0, 0, 0], [5.5, 6.0])
