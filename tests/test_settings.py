@@ -9,7 +9,17 @@ from command_line import parsed
 
 from dscgan_jax import main, settings
 from dscgan_jax.app import options
-from dscgan_jax.configs import ablations, chronic, comparators, default, physics, recommended_temp, temp_all, temp_tmax
+from dscgan_jax.configs import (
+    ablations,
+    chronic,
+    comparators,
+    default,
+    physics,
+    recommended_temp,
+    temp_all,
+    temp_tmax,
+    volume,
+)
 from dscgan_jax.data import layouts
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
@@ -198,6 +208,38 @@ def test_what_makes_no_training_slice_is_refused(fields, words):
     config.update_from_flattened_dict(fields)
     with pytest.raises(InputError, match=words):
         settings.check(config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"model.unet_dims": 3}, "give the slices that its kernels see"),
+        ({"model.unet_dims": 4}, "one of 2, 3"),
+        ({"model.neighbours": 1}, r"batch_size \(4\) must be a multiple of config.data.slices \(21\)"),
+        ({"model.neighbours": 1, "data.slices": 0}, "set config.data.slices above 0"),
+        (
+            {"model.neighbours": 1, "train.batch_size": 21, "train.accumulate": 3},
+            r"times config.train.accumulate \(3\)",
+        ),
+        ({"model.neighbours": 1, "model.generator": "light"}, "for the generators temporal and unet"),
+        ({"model.neighbours": 1, "train.batch_size": 21, "phantom.drawn_beside": 9}, "set drawn_beside to 0"),
+    ],
+)
+def test_a_network_that_sees_neighbours_takes_whole_exams(fields, words):
+    config = default.get_config()
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(InputError, match=words):
+        settings.check(config)
+
+
+@pytest.mark.parametrize("variant", volume.VARIANTS)
+def test_networks_that_see_neighbours_have_configs_that_also_fit_small_exams(variant):
+    config = volume.get_config(variant)
+    settings.check(config)
+    assert settings.exam_slices(config) == 21 == config.train.batch_size
+    small = {"data.size": 64, "phantom.size": 64, "phantom.slices": 8, "data.slices": 8, "train.batch_size": 8}
+    config.update_from_flattened_dict({**small, "model.width": 8, "model.depth": 4, "model.discriminator_width": 16})
+    settings.check(config)
 
 
 def test_the_shipped_networks_config_is_in_order_in_all_its_variants():
