@@ -1,9 +1,9 @@
 """temp-pix2pix for Tmax with the recommended settings and one change each: what every single one is good for.
 
-python -m dscgan_jax.main --config=configs/ablations.py:lambda1          (against configs/recommended_temp.py:tmax)
-python -m dscgan_jax.main --config=configs/ablations.py:lambda1-demo     (against configs/temp_tmax.py:demo)
+python -m dscgan_jax.main --config=configs/ablations.py:adversarial     (against configs/recommended_temp.py:tmax)
 
-Batch norm by each slice's statistics or by running ones is no training of its own: every evaluation scores both.
+docs/study.md says what each gained or lost on phantom exams. Batch norm by each slice's statistics or by running
+ones is no training of its own: every evaluation scores both.
 """
 
 import dataclasses
@@ -12,9 +12,7 @@ from typing import Any
 
 import ml_collections
 
-from dscgan_jax.configs import recommended_temp, temp_tmax
-
-SMALL = "-demo"  # what a variant ends with that changes the demo, which has the same settings at a smaller size
+from dscgan_jax.configs import recommended_temp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +28,7 @@ class Change:
     why: str
 
 
+_WITH_DISCRIMINATOR = {"loss.objective": "logits"}
 CHANGES = {
     "stretch": Change(
         {"data.time_mode": "stretch", "data.lead_seconds": 0.0},
@@ -45,14 +44,18 @@ CHANGES = {
     "delta_r2star": Change(
         {"data.signal": "delta_r2star"}, "what is proportional to concentration: does it help to take the logarithm?"
     ),
+    "adversarial": Change(_WITH_DISCRIMINATOR, "with a discriminator beside L1: what does the adversarial term add?"),
     "published_loss": Change(
         {"loss.objective": "published"}, "two sigmoids, as in the released code, weaken the discriminator: by how much?"
     ),
-    "lambda1": Change({"loss.l1_weight": 1.0}, "as in the paper: maps that look real before maps that are near"),
-    "lambda100": Change({"loss.l1_weight": 100.0}, "as in pix2pix (Isola et al. 2017): maps that are near first"),
-    "l1": Change({"loss.objective": "l1"}, "no discriminator at all: what does the adversarial term add?"),
+    "lambda1": Change(
+        {**_WITH_DISCRIMINATOR, "loss.l1_weight": 1.0}, "as in the paper: maps that look real before maps that are near"
+    ),
+    "lambda100": Change(
+        {**_WITH_DISCRIMINATOR, "loss.l1_weight": 100.0}, "as in pix2pix (Isola et al. 2017): maps that are near first"
+    ),
     "paper_rates": Change(
-        {"train.learning_rate": 1e-4, "train.discriminator_learning_rate": 1e-4, "train.decay": "constant"},
+        {"train.learning_rate": 1e-4, "train.decay": "constant"},
         "as in the paper: do rates that begin high and fall get further in the same steps?",
     ),
     "resize": Change(
@@ -70,12 +73,8 @@ CHANGES = {
 
 
 def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
-    name = (variant or "").removesuffix(SMALL)
-    if name not in CHANGES:
-        raise ValueError(
-            f"--config=...:{variant or ''}: give one of the variants {', '.join(CHANGES)}, each also with {SMALL}."
-        )
-    is_small = name != variant
-    config = temp_tmax.get_config("demo") if is_small else recommended_temp.get_config("tmax")
-    config.update_from_flattened_dict(dict(CHANGES[name].fields))
+    if variant not in CHANGES:
+        raise ValueError(f"--config=...:{variant or ''}: give one of the variants {', '.join(CHANGES)}.")
+    config = recommended_temp.get_config("tmax")
+    config.update_from_flattened_dict(dict(CHANGES[variant].fields))
     return config

@@ -24,7 +24,7 @@ def fine_tune(config: ml_collections.ConfigDict, name: str, variant: str | None)
     config.train.epochs = EPOCHS
     config.train.steps //= 3  # where a variant counts in steps; 0 stays 0
     config.train.start_from = f"runs/{name}" + (f"-{variant}" if variant else "")
-    config.train.start_discriminator = True  # as the released code does
+    config.train.start_discriminator = config.loss.objective != "l1"  # where there is one, as the released code does
     # Raw signal has the units of its scanner, which the acute exams' ranges do not fit; the released code takes the
     # ranges of the exams that it trains on. S/S0 means the same everywhere, and the numbers go on meaning it.
     config.train.start_ranges = "own" if config.data.signal == "raw" else "start_from"

@@ -2,7 +2,8 @@
 
 python -m dscgan_jax.main --config=configs/recommended_temp.py:tmax --workdir=runs/recommended_temp-tmax
 
-Real seconds counted from the bolus, relative signal, a larger L1 weight, and learning rates that begin high and fall.
+Real seconds counted from the bolus, relative signal, L1 alone, and a learning rate that begins high and falls. Why:
+docs/study.md.
 """
 
 import ml_collections

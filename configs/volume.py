@@ -22,22 +22,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     variant = variant or "temp25d"
     if variant not in VARIANTS:
         raise ValueError(f"--config=...:{variant}: unknown variant; known are {', '.join(VARIANTS)} (none = temp25d).")
-    config = default.get_config()
-    config.target = ("tmax",)
+    config = default.recommended_for("tmax")
     config.model.generator = "unet" if variant == "pix2pix25d" else "temporal"
     config.model.neighbours = 1
     config.model.unet_dims = 3 if variant == "temp3d" else 2
     config.train.batch_size = config.data.slices  # one exam
-
-    # What the demo learns with, at full size.
-    config.data.frames = 64
-    config.data.time_mode = "seconds"
-    config.data.frame_seconds = 1.25
-    config.data.lead_seconds = 12.0
-    config.data.non_steady_state = "hold"
-    config.data.signal = "relative"
-    config.loss.l1_weight = 10.0
-    config.train.learning_rate = 1e-3
-    config.train.discriminator_learning_rate = 2e-4
-    config.train.decay = "cosine"
     return config

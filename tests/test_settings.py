@@ -35,8 +35,12 @@ FOLDER = PACKAGE.parent / "configs"
 CONFIGS = sorted(path.stem for path in FOLDER.glob("*.py") if "def get_config(" in path.read_text(encoding="utf-8"))
 OF_SIZE = (None, "demo", "published")
 OF_MAP = (None, *MAP_NAMES, "all")
-SMALL_ABLATIONS = [f"{name}{ablations.SMALL}" for name in ablations.CHANGES]
-VARIANTS = {"physics": (None, *physics.VARIANTS), "ablations": (*ablations.CHANGES, *SMALL_ABLATIONS)}
+VARIANTS = {
+    "physics": (None, *physics.VARIANTS),
+    "comparators": (None, *comparators.VARIANTS),
+    "volume": (None, *volume.VARIANTS),
+    "ablations": tuple(ablations.CHANGES),
+}
 
 
 def variants_of(name):
@@ -118,18 +122,20 @@ def test_fine_tuning_is_its_acute_model_going_on_with_chronic_exams(name):
 def test_an_ablation_changes_what_it_says_and_nothing_else(name):
     change = ablations.CHANGES[name]
     assert change.why and change.why != name
-    for variant, base in ((name, recommended_temp.get_config("tmax")), (f"{name}-demo", temp_tmax.get_config("demo"))):
-        before, after = (dict(leaves(config)) for config in (base, ablations.get_config(variant)))
-        assert {field: value for field, value in after.items() if before[field] != value} == change.fields
+    before, after = (
+        dict(leaves(config)) for config in (recommended_temp.get_config("tmax"), config_of("ablations", name))
+    )
+    assert {field: value for field, value in after.items() if before[field] != value} == change.fields
 
 
-def test_the_recommended_settings_are_the_demos_at_the_papers_size():
+def test_the_recommended_settings_are_the_demos_at_the_papers_size_without_a_discriminator():
     paper, demo, recommended = (
         dict(leaves(config))
         for config in (temp_tmax.get_config(), temp_tmax.get_config("demo"), recommended_temp.get_config("tmax"))
     )
     changed = {field for field, value in recommended.items() if paper[field] != value}
-    assert len(changed) == 10 and all(recommended[field] == demo[field] for field in changed)
+    assert len(changed) == 11 and recommended["loss.objective"] == "l1"
+    assert all(recommended[field] == demo[field] for field in changed - {"loss.objective"})
     assert config_of("recommended_pix2pix", "all").target == MAP_NAMES
 
 

@@ -164,7 +164,7 @@ class SpatioTemporalUNet(nnx.Module):
 
     'Going beyond voxel-wise deconvolution in perfusion MRI: learning and leveraging spatio-temporal regularities with
     the stU-Net', 2021.
-    Known of the published network, from its title and the patent application of its makers (Guerbet,
+    Known of the published network, from its title and a patent application that is probably of it (Guerbet,
     US 2024/0062061 A1): the encoder keeps space and time at several scales; each skip connection projects its level's
     features onto space alone; the decoder, in space alone, joins them from the smallest scale to the largest, from
     which the map is made. It was trained for CBV, on patches. Not known here: number of levels, layers, widths, loss
