@@ -48,7 +48,7 @@ def of_run(
     split: str,
     which: str,
     given: Collection[str] | None = None,
-) -> None:
+) -> pathlib.Path:
     """Predicts and scores a split from a checkpoint, whose config it is.
 
     Where the exams are and how their files are read may be given again; of the `given` fields, those of the cache and
@@ -118,6 +118,7 @@ def of_run(
     )
     _report(scores, protocol, about, collected, workdir, name)
     print(f"maps:        {folder}\ncheckpoints: {workdir / 'checkpoints'}")
+    return workdir / "evaluation" / name
 
 
 def of_maps(

@@ -238,7 +238,9 @@ def _icc(*methods: np.ndarray) -> np.ndarray:
     bms = _divided(k * (of_subject**2).sum(axis=(-2, -1)), n - 1)
     jms = n * (of_method**2).sum(axis=(-2, -1)) / (k - 1)
     ems = _divided((left**2).sum(axis=(-2, -1)), (n - 1) * (k - 1))
-    return _divided(np.where(constant, np.nan, bms - ems), bms + (k - 1) * ems + k * (jms - ems) / n)
+    with np.errstate(invalid="ignore"):  # of one subject the mean squares are undefined
+        of_subjects, everything = bms - ems, bms + (k - 1) * ems + k * (jms - ems) / n
+    return _divided(np.where(constant, np.nan, of_subjects), everything)
 
 
 def _kappa(first: np.ndarray, second: np.ndarray) -> np.ndarray:

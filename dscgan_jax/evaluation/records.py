@@ -156,11 +156,23 @@ def statistics(values: Sequence[float | None]) -> dict[str, float | int | None]:
     }
 
 
+def pooled_dice(dice: Sequence[float | None], volumes: np.ndarray) -> float | None:
+    """Dice of all voxels of all subjects as one; None where nobody has any.
+
+    The overlap of a subject is dice (V_p + V_r) / 2, so that pooled Dice = sum(dice (V_p + V_r)) / sum(V_p + V_r).
+
+    Args:
+      dice: (subject,), None where both volumes are 0.
+      volumes: (subject,) predicted + reference volume, in one unit.
+    """
+    weighted = sum(value * volume for value, volume in zip(dice, volumes, strict=True) if value is not None)
+    return float(weighted / volumes.sum()) if volumes.sum() > 0 else None
+
+
 def _overlap_summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
     """Agreement over subjects. Volumes are means over subjects; percentages leave out empty references.
 
-    `dice_pooled` takes all voxels of all subjects as one: the overlap of a subject is dice (V_p + V_r) / 2, so that
-    pooled Dice = sum(dice (V_p + V_r)) / sum(V_p + V_r). `intervals` holds the 95 % interval over subjects of those
+    `intervals` holds the 95 % interval over subjects of those
     statistics of volumes that have one, by their names.
     """
     columns = overlap_columns(threshold)
@@ -169,7 +181,6 @@ def _overlap_summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
     reference = np.array([row[columns["volume_reference_ml"]] for row in rows], np.float64)
     of_subjects = statistics(dice)
     both = predicted + reference
-    weighted = sum(value * volume for value, volume in zip(dice, both, strict=True) if value is not None)
     some = reference > 0
     percent = 100 * np.abs(predicted - reference)[some] / reference[some]
     apart = agreement.bland_altman(predicted, reference)
@@ -183,7 +194,7 @@ def _overlap_summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
         "dice_mean": of_subjects["mean"],
         "dice_sd": of_subjects["sd"],
         "dice_median": of_subjects["median"],
-        "dice_pooled": float(weighted / both.sum()) if both.sum() > 0 else None,
+        "dice_pooled": pooled_dice(dice, both),
         "n_dice": of_subjects["n"],
         "n_both_empty": int((both == 0).sum()),
         "volume_predicted_ml": float(predicted.mean()),
