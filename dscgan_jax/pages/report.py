@@ -23,14 +23,6 @@ from dscgan_jax.training import tracking
 EXAMPLES = ("best", "median", "worst")
 INTENDED_USE = f"<p>{parts.RESEARCH_ONLY}</p>"
 VOLUME_NOTE = "<p>One point per subject.</p>"
-# Other people's numbers, beside which ours can be read though the data are others.
-ANCHORS = (
-    "A network's Tmax against that of a commercial program, MR of 151 patients, lesions outlined by two raters: r of "
-    "the volume 0.865 to 0.914 and Dice 0.70 to 0.85, over 4, 6 and 8 s (Meier et al. 2019).",
-    "Two programs, MR of 299 patients: concordance of the hypoperfused volume 0.88, kappa of DEFUSE 3 eligibility "
-    "0.76, each with its own core (Kim et al. 2025, doi 10.3389/fnins.2025.1660870).",
-    "Two programs, MR of 81 patients: hypoperfused volumes 20.5 mL apart on average (Deutschmann et al. 2021).",
-)
 ELIGIBILITY_NOTE = (
     "<p>Subjects who meet the imaging criteria of two trials. The core is that of the reference for every source, so "
     "that the counts show what errors of Tmax do to decisions; predicted CBF is not read.</p>"
@@ -134,7 +126,7 @@ def _volumes(summary: Summary, rows: Sequence[records.Row], source: str) -> str:
         *tables.agreement_tables(summary),
         f"<h3>Eligibility for trials</h3>{ELIGIBILITY_NOTE}{eligible}" if eligible else "",
         "<h3>For comparison <small>other data, other references</small></h3>",
-        bullets(ANCHORS),
+        bullets(parts.ANCHORS),
     )
 
 
