@@ -22,7 +22,7 @@ ROOMS = (
     ("methods",),
     ("speed",),
     ("app",),
-    ("main",),
+    ("main", "study"),
 )
 TIERS = {room: tier for tier, rooms in enumerate(ROOMS) for room in rooms}
 ARITHMETIC = ("nibabel.affines", "nibabel.orientations")

@@ -1,0 +1,45 @@
+"""The command of the study: what it would run, and one line where it cannot."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def launch(*arguments):
+    line = [sys.executable, str(ROOT / "launch" / "study.py"), *arguments]
+    return subprocess.run(line, check=False, capture_output=True, text=True)
+
+
+def test_slurm_submits_a_stage_after_the_other_and_the_page_at_the_end(tmp_path):
+    done = launch(f"--workdir={tmp_path}", "--scale=tiny", "--slurm", "--dry_run", "--", "--time=1:00:00")
+    assert done.returncode == 0, done.stderr
+    scripts = done.stdout.split("sbatch --parsable")[1:]
+    assert len(scripts) == 4  # exams; acute networks and conventional maps; what waits for them; the page
+    assert "jobs=(prepare/acute-" in scripts[0] and "#SBATCH --time=1:00:00" in scripts[0]
+    assert "--dependency=afterany:<stage 1>" in scripts[1] and "acute/temp-tmax" in scripts[1]
+    assert scripts[-1].rstrip().endswith("--page")
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path):
+    folder = tmp_path / "study"
+    for arguments, words in (
+        (["--parts=paper,figures"], "figures is none of paper, recommended, comparators"),
+        (["--root_acute=/nowhere/exams"], "--root_acute=/nowhere/exams: there is no such folder."),
+        (["--job=acute/none"], "--job=acute/none: there is no such job"),
+        (["--page"], "holds no study; run one there first"),
+        (["--", "--time=1:00:00"], "unexpected argument '--time=1:00:00'; options of sbatch need --slurm."),
+    ):
+        done = launch(f"--workdir={folder}", "--scale=tiny", *arguments)
+        assert done.returncode == 1 and done.stderr.startswith("error: ") and words in done.stderr, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert not folder.exists()
+
+
+def test_folder_of_another_study_is_refused(tmp_path):
+    (tmp_path / "study.json").write_text(json.dumps({"scale": "paper", "roots": {}, "seed": 0}))
+    done = launch(f"--workdir={tmp_path}", "--scale=tiny", "--list")
+    assert done.returncode == 1
+    assert "holds a study with scale 'paper', this one has 'tiny'" in done.stderr
