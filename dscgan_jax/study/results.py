@@ -86,10 +86,10 @@ def write(record: StudyRecord, study: Study, docs: pathlib.Path | None) -> pathl
     write_whole(study.folder / "study.csv", comparison.study_csv(everything))
     write_whole(study.folder / "study_summary.csv", comparison.summary_csv(everything))
     write_whole(study.folder / "study_differences.csv", comparison.differences_csv(all_differences(record)))
-    path = study.folder / "study.html"
-    write_whole(path, page.html_page(record))
+    path, content = study.folder / "study.html", page.blocks(record)
+    write_whole(path, page.html_page(record, content))
     if docs is not None:
-        write_markdown(docs, "The paper's study", page.blocks(record))
+        write_markdown(docs, "The paper's study", content)
     return path
 
 

@@ -29,10 +29,10 @@ NOTES = {  # what a reader must know of a scale
 }
 
 
-def html_page(record: StudyRecord) -> str:
-    """The page as one HTML file."""
+def html_page(record: StudyRecord, content: Sequence[Block]) -> str:
+    """The page as one HTML file, from its blocks."""
     title = "The paper's study" + (" on phantom exams" if record.phantom else "")
-    sections = to_html(blocks(record))
+    sections = to_html(content)
     subtitle = f"scale {record.scale}, " + ", ".join(f"{n} {cohort} patients" for cohort, n in record.patients.items())
     return parts.page(
         title, subtitle, record.created, [*sections, parts.section("How to read the numbers", parts.GLOSSARY)]
