@@ -135,6 +135,7 @@ def _stopped_with_us(running: list[_Running]) -> Iterator[None]:
                 one.process.wait(max(end - time.monotonic(), 0.1))
             if one.process.poll() is None:
                 one.process.kill()
+                one.process.wait()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -91,7 +93,10 @@ def test_job_that_was_done_with_another_config_is_refused_in_one_line(tmp_path):
 def test_stopping_the_study_stops_its_jobs(tmp_path):
     """A job that waits is interrupted as by Ctrl-C, and does not outlive the study."""
     study, pid = Study(tmp_path), tmp_path / "pid"
-    code = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(60)"
+    code = (
+        "import os, pathlib, signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(300)"
+    )
 
     def stop_once_it_runs(study, jobs, running):
         @contextlib.contextmanager
@@ -110,6 +115,16 @@ def test_stopping_the_study_stops_its_jobs(tmp_path):
             run(study, [OTHER], lambda job: [sys.executable, "-S", "-c", code, str(pid)])
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+def test_job_that_does_not_listen_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, "GRACE_SECONDS", 0.2)
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(flush=True); time.sleep(300)"
+    process = subprocess.Popen([sys.executable, "-S", "-c", deaf], stdout=subprocess.PIPE)
+    process.stdout.readline()  # it is deaf now
+    with pytest.raises(KeyboardInterrupt), schedule._stopped_with_us([schedule._Running(OTHER, process, 0)]):
+        raise KeyboardInterrupt
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_stages_hold_jobs_that_may_run_at_the_same_time():
