@@ -5,6 +5,7 @@ Knows no network and no file of an exam: everything comes from rows of `subjects
 
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,6 @@ from dscgan_jax.evaluation.records import Row
 from dscgan_jax.evaluation.sources import BLANK, NULL_MEDIAN
 from dscgan_jax.maps import MAP_NAMES
 
-THRESHOLD = agreement.HYPOPERFUSED_SECONDS
 # The paper's four metrics (Kossen et al. 2023, 2.5), of whole slices in [-1, 1].
 PAPER_METRICS = {"scaled_mae": "MAE", "scaled_nrmse": "NRMSE", "scaled_ssim": "SSIM", "scaled_psnr": "PSNR [dB]"}
 # What the paper prints (results; discussion for NRMSE and CBV), acute and chronic: of other patients than ours.
@@ -74,6 +74,11 @@ class Entry:
         """{patient: value} where it is defined."""
         return {row["subject"]: row[column] for row in self.of_map(name) if row[column] is not None}
 
+    @functools.cached_property
+    def hypoperfused(self) -> "Hypoperfused | None":
+        """Agreement of its Tmax, whose intervals take a while; None where it has no Tmax."""
+        return _hypoperfused(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class Hypoperfused:
@@ -97,20 +102,18 @@ class Hypoperfused:
     extend: agreement.Eligibility | None
 
 
-def hypoperfused(entry: Entry, threshold: float = THRESHOLD) -> Hypoperfused | None:
-    """Agreement of one method's Tmax; None where it has no Tmax."""
+def _hypoperfused(entry: Entry) -> Hypoperfused | None:
     rows = entry.of_map("tmax")
     if not rows:
         return None
-    columns = records.overlap_columns(threshold)
+    columns = records.overlap_columns(agreement.HYPOPERFUSED_SECONDS)
     dice = [row[columns["dice"]] for row in rows]
     predicted = [row[columns["volume_predicted_ml"]] for row in rows]
     reference = [row[columns["volume_reference_ml"]] for row in rows]
     core = [row.get("core_ml") for row in rows]
     known = any(value is not None for value in core)
     trials = {
-        name: agreement.eligibility(name, core, predicted, reference) if known else None
-        for name in ("defuse3", "extend")
+        name: agreement.eligibility(name, core, predicted, reference) if known else None for name in agreement.TRIALS
     }
     return Hypoperfused(
         records.pooled_dice(dice, np.array(predicted, float) + np.array(reference, float)),

@@ -172,8 +172,7 @@ def pooled_dice(dice: Sequence[float | None], volumes: np.ndarray) -> float | No
 def _overlap_summary(rows: Sequence[Row], threshold: float) -> dict[str, Any]:
     """Agreement over subjects. Volumes are means over subjects; percentages leave out empty references.
 
-    `intervals` holds the 95 % interval over subjects of those
-    statistics of volumes that have one, by their names.
+    `intervals` holds the 95 % interval over subjects of those statistics of volumes that have one, by their names.
     """
     columns = overlap_columns(threshold)
     dice = [row[columns["dice"]] for row in rows]

@@ -2,16 +2,14 @@
 
 import dataclasses
 import datetime
-import functools
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from dscgan_jax import provenance
 from dscgan_jax.app import places
-from dscgan_jax.data import layouts
 from dscgan_jax.data.checks import same_grid
-from dscgan_jax.data.exams import Exam, SubjectFiles, load_exam
+from dscgan_jax.data.exams import Exam, load_exam
 from dscgan_jax.evaluation import comparison, records
 from dscgan_jax.evaluation.comparison import BRAIN_ERROR, Entry
 from dscgan_jax.figures import ink, panels
@@ -293,15 +291,7 @@ def _map_path(scored: Mapping[str, Scored], entry: Entry, name: str, who: str) -
 
 
 def _exam(study: Study, cohort: str, who: str) -> Exam:
-    return load_exam(_files(study, cohort)[who])
-
-
-@functools.lru_cache(maxsize=3)
-def _files_in(root: str, layout: str) -> Mapping[str, SubjectFiles]:
-    return {files.subject: files for files in layouts.find_subjects(pathlib.Path(root), layout)}
-
-
-def _files(study: Study, cohort: str) -> Mapping[str, SubjectFiles]:
+    """A patient's exam, found and read as the jobs read it."""
     job = next(job for job in study.jobs() if job.cohort == cohort)
-    config = places.with_root(study.config(job))
-    return _files_in(config.data.root, config.data.layout)
+    found = places.find_subjects(places.with_root(study.config(job)))
+    return load_exam(next(files for files in found if files.subject == who))

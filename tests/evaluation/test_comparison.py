@@ -48,7 +48,7 @@ def test_error_over_null_counts_the_same_patients():
 
 def test_pooled_dice_weighs_large_lesions_more():
     rows = (row("sub-1", 1.0, dice_over_6s=1.0), row("sub-2", 1.0, dice_over_6s=0.0), row("sub-3", 1.0))
-    found = comparison.hypoperfused(Entry("acute", "x", "X", "paper", rows))
+    found = Entry("acute", "x", "X", "paper", rows).hypoperfused
     assert found.dice_pooled == pytest.approx(20.0 / 60.0)
     assert found.dice_mean == pytest.approx(0.5)
     assert found.volumes.bias.value == 0.0
@@ -56,8 +56,8 @@ def test_pooled_dice_weighs_large_lesions_more():
 
 def test_eligibility_needs_a_core():
     rows = tuple(row(who, 1.0, core_ml=None) for who in REFERENCE_ML)
-    assert comparison.hypoperfused(Entry("acute", "x", "X", "paper", rows)).defuse3 is None
-    found = comparison.hypoperfused(entry("x", (1.0, 1.0, 1.0)))
+    assert Entry("acute", "x", "X", "paper", rows).hypoperfused.defuse3 is None
+    found = entry("x", (1.0, 1.0, 1.0)).hypoperfused
     # Ratio 2, 10 mL of mismatch: too little for DEFUSE 3, and not more than 10 for EXTEND; ratio 4, 30 mL: both.
     assert (found.defuse3.n_first, found.extend.n_first) == (1, 1)
 

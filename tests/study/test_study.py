@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from dscgan_jax.app import options
+from dscgan_jax.app import options, places
 from dscgan_jax.errors import InputError
 from dscgan_jax.study import jobs, plan, results
 from dscgan_jax.study.plan import ACUTE, CHRONIC, Scale, Study
@@ -93,6 +93,15 @@ def test_same_seed_gives_the_same_records(study, record, tmp_path):
         return [{name: value for name, value in row.items() if name != "seconds_predict"} for row in entry.rows]
 
     assert numbers(first) == numbers(second)
+
+
+def test_pictures_read_exams_as_the_jobs_do(study):
+    """With the frame length that the user gave, not the one in the files."""
+    job = next(job for job in study.jobs() if job.name == "acute/pix2pix-tmax")
+    root = places.with_root(study.config(job)).data.root
+    given = {"layout": "bids", "tr_seconds": 1.7, "te_seconds": 0.0, "accept": ()}
+    own = dataclasses.replace(study, roots={ACUTE: root}, exams=given)
+    assert results._exam(own, ACUTE, "sub-0001").frame_seconds == 1.7
 
 
 def test_scoring_overrules_what_is_read_and_nothing_else():

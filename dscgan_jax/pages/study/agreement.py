@@ -1,6 +1,5 @@
 """Agreement of the volumes of hypoperfused tissue, and of what follows from them."""
 
-from dscgan_jax.evaluation import comparison
 from dscgan_jax.evaluation.agreement import Eligibility, Estimate
 from dscgan_jax.evaluation.comparison import Hypoperfused
 from dscgan_jax.pages.blocks import Block, Bullets, Heading, Table, Text
@@ -25,7 +24,7 @@ def agreement_blocks(record: StudyRecord) -> list[Block]:
     """A table of each cohort, beside the numbers of other groups."""
     tables = []
     for cohort in ("acute", "chronic"):
-        found = [(one, comparison.hypoperfused(one)) for one in [*record.of(cohort), *record.nulls.get(cohort, ())]]
+        found = [(one, one.hypoperfused) for one in [*record.of(cohort), *record.nulls.get(cohort, ())]]
         lines = [_agreement_line(one.title, overlap) for one, overlap in found if overlap]
         if lines:
             tables.append(Table(TITLES[cohort], HEAD, lines))

@@ -40,7 +40,7 @@ def _add_acute(record: StudyRecord, add: Add) -> None:
         value = comparison.over_null(best, name, null) if best and name in best.maps else None
         demand = f"recommended temp-pix2pix, acute, {MAPS[name].title}: MAE over null"
         add(demand, f"≤ {most}", value, lambda x, most=most: x <= most)
-    overlap = comparison.hypoperfused(best) if best else None
+    overlap = best.hypoperfused if best else None
     if overlap:
         add("… Dice of Tmax > 6 s, all voxels", "≥ 0.93", overlap.dice_pooled, lambda x: x >= 0.93, ".3f")
         add("… volume r", "≥ 0.98", overlap.pearson_r.value, lambda x: x >= 0.98, ".3f")
@@ -62,7 +62,7 @@ def _add_chronic(record: StudyRecord, add: Add) -> None:
     tuned, null = record.entry("chronic", RECOMMENDED), record.median("chronic")
     if tuned is None or "tmax" not in tuned.maps:
         return
-    value, overlap = comparison.over_null(tuned, "tmax", null), comparison.hypoperfused(tuned)
+    value, overlap = comparison.over_null(tuned, "tmax", null), tuned.hypoperfused
     add("fine-tuned, chronic, Tmax: MAE over null", "≤ 0.5", value, lambda x: x <= 0.5)
     add(
         "… Dice of Tmax > 6 s, all voxels", "≥ 0.7", overlap.dice_pooled if overlap else None, lambda x: x >= 0.7, ".3f"

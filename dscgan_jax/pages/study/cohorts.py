@@ -75,7 +75,7 @@ def _map_line(entry: Entry, name: str, null: Entry | None) -> list[str]:
     def stat(column: str) -> dict[str, float | None]:
         return entry.statistics(name, column)
 
-    overlap = comparison.hypoperfused(entry) if name == "tmax" else None
+    overlap = entry.hypoperfused if name == "tmax" else None
     return [
         entry.title,
         f"{len(entry.of_map(name))}" + (f" ({len(entry.refused)} refused)" if entry.refused else ""),

@@ -88,7 +88,7 @@ def _best(record: StudyRecord, cohort: str) -> str:
         return one.statistics("tmax", BRAIN_ERROR)["mean"]
 
     best = min(found, key=error)
-    dice = comparison.hypoperfused(best)
+    dice = best.hypoperfused
     share = comparison.over_null(best, "tmax", record.median(cohort))
     of_how_many = f"of {len(found)} methods " if len(found) > 1 else ""
     return (
