@@ -30,6 +30,11 @@ def beginning(config: ml_collections.ConfigDict) -> Weights | None:
     start_from, both = config.train.start_from, config.train.start_discriminator
     if not start_from:
         return None
+    if start_from not in shipped.NAMES and not pathlib.Path(start_from).expanduser().exists():
+        raise InputError(
+            f"config.train.start_from={start_from}: there is no such run or file of weights; train that network first, "
+            "or give --config.train.start_from=RUN."
+        )
     begun = weights.load(start_from)
     if both and (start_from in shipped.NAMES or not pathlib.Path(start_from).is_dir()):
         raise InputError(

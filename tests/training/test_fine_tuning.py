@@ -164,5 +164,5 @@ def test_a_network_that_does_not_fit_is_refused(begun, fields, named):
 
 def test_nothing_is_begun_with_where_nothing_is_named(begun):
     assert fine_tuning.beginning(config_of(begun)) is None
-    with pytest.raises(InputError, match=r"absent\.safetensors"):
+    with pytest.raises(InputError, match=r"start_from=absent\.safetensors: there is no such run or file"):
         fine_tuning.beginning(config_of(begun, **{"train.start_from": "absent.safetensors"}))
