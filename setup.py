@@ -46,6 +46,7 @@ EXTRAS = {
         *TEST,
         "ruff>=0.17",  # one layout, and what a linter finds
         "pyright>=1.1.400",  # types of the ground, data, evaluation and methods
+        "playwright>=1.40",  # clicks through the page of an exam in a Chromium that is installed
         "pre-commit>=3.7",  # runs both before each commit
     ],
     "study": ["scikit-learn>=1.4"],  # the trees that a study compares networks with (methods/trees.py)
@@ -77,8 +78,10 @@ setup(
     # The configs live at the root of the repository and ship in the wheel as dscgan_jax.configs.
     packages=[*find_packages(include=["dscgan_jax", "dscgan_jax.*"]), "dscgan_jax.configs"],
     package_dir={"dscgan_jax.configs": "configs"},
-    # weights/ holds the shipped network and its model card.
-    package_data={"dscgan_jax": ["py.typed", "weights/*.safetensors", "weights/*.md"]},
+    # weights/ holds the shipped network and its model card, pages/viewer/ the script of an exam's page.
+    package_data={
+        "dscgan_jax": ["py.typed", "weights/*.safetensors", "weights/*.md", "pages/viewer/*.js", "pages/viewer/*.css"]
+    },
     entry_points={"console_scripts": ["dscgan-jax = dscgan_jax.main:entry"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,

@@ -215,8 +215,7 @@ class _Shown:
     has_bar: bool
 
 
-def maps_picture(
-    path: pathlib.Path,
+def maps_png(
     volumes: Mapping[str, np.ndarray],
     series: np.ndarray,
     *,
@@ -224,11 +223,10 @@ def maps_picture(
     most_slices: int = 6,
     aspect: float = 1.0,
     arrival_seconds: float | None = None,
-) -> None:
-    """Writes one exam's maps as a light box: a frame of the series and each map, slice beside slice.
+) -> bytes:
+    """One exam's maps as a light box, PNG: a frame of the series and each map, slice beside slice.
 
     Args:
-      path: PNG file.
       volumes: {map name: (x, y, z)} in RAS order, physical units.
       series: (x, y, z, time), scanner units.
       title: e.g. the file's name.
@@ -241,7 +239,7 @@ def maps_picture(
     slices = evenly_spaced(series.shape[2], most_slices)
     figure = _rows_of_slices(shown, slices, aspect) if len(slices) > 1 else _lone_slices(shown, slices[0], aspect)
     ink.add_title(figure, title)
-    ink.save_png(figure, path)
+    return ink.to_png(figure)
 
 
 def evenly_spaced(n_slices: int, most: int) -> list[int]:

@@ -21,6 +21,7 @@ from dscgan_jax.files import all_or_nothing, write_whole
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAP_NAMES, MORE_MAPS
 from dscgan_jax.methods.conventional import DEFAULTS, Deconvolved, deconvolved, plain
+from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.perfusion import kinetics
 from dscgan_jax.perfusion.conventional import Settings
@@ -122,8 +123,10 @@ def write_all(result: Deconvolved, exam: Exam, folder: pathlib.Path, stem: str) 
     if measured.arterial.mask is not None:
         arteries = measured.arterial.mask.astype(np.uint8)
         write_turned(folder / f"{stem}_aifmask.nii.gz", arteries, exam.stored, dtype=np.uint8)
-    exam_page.write(folder, stem, result.found, result.series, exam.affine, result.settings, result.maps.findings)
-    return [*paths, *(folder / f"{stem}_{name}" for name in ("maps.png", "aif.png", "qc.html"))]
+    aif_png = folder / f"{stem}_aif.png"
+    aif_png.write_bytes(conventional_page.aif_picture(result.maps, measured, result.series))
+    page = conventional_page.page_of(result.maps, result.found, result.series, result.settings)
+    return [*paths, aif_png, *exam_page.write(folder, page)]
 
 
 def _bids_name(files: SubjectFiles) -> str:

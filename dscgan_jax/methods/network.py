@@ -20,6 +20,7 @@ from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
 from dscgan_jax.models import networks
+from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages import prediction
 from dscgan_jax.shipped import PHYSICS
 from dscgan_jax.training import weights as training_weights
@@ -305,9 +306,8 @@ def predict_file(
     output = pathlib.Path(output)
     maps = predictor.predict(exam)
     with all_or_nothing(output) as folder:
-        arrival = exam.timing.arrival_seconds(exam.frame_seconds)
-        page = prediction.write(folder, maps, exam.series, predictor.weights, arrival)
-        paths = [*maps.save(folder), page]
+        page = prediction.page_of(maps, exam, predictor.weights)
+        paths = [*maps.save(folder), *exam_page.write(folder, page)]
     return [output / path.name for path in paths], maps.findings
 
 

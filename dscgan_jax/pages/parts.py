@@ -28,7 +28,7 @@ _PAGE = """<!DOCTYPE html>
 <title>{title}</title>
 <style>{style}</style>
 </head>
-<body>
+<body{kind}>
 <header>
 <p class="kicker">dscgan_jax · perfusion maps from DSC-MRI · research use only</p>
 <h1>{title}</h1>
@@ -45,6 +45,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1120px; padding: 2.2rem 1.6rem 3rem; color: var(--ink); background: white;
   font: 15px/1.5 "Source Sans 3", "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
+body.whole-width { max-width: 1500px; }
 header { border-bottom: 2px solid var(--ink); padding-bottom: .9rem; margin-bottom: 1.4rem; }
 .kicker { margin: 0; color: var(--accent); font-size: .85rem; letter-spacing: .02em; }
 h1 { margin: .2rem 0 0; font-size: 1.9rem; line-height: 1.2; }
@@ -116,7 +117,7 @@ then over subjects, as in the paper.</dd>
 """
 
 
-def page(title: str, subtitle: str, created: str, sections: Iterable[str]) -> str:
+def page(title: str, subtitle: str, created: str, sections: Iterable[str], *, wide: bool = False) -> str:
     """A whole page as one HTML file.
 
     Args:
@@ -124,9 +125,11 @@ def page(title: str, subtitle: str, created: str, sections: Iterable[str]) -> st
       subtitle: plain text.
       created: time in UTC, ISO 8601.
       sections: HTML; empty ones are left out.
+      wide: whether it holds pictures beside each other, which take the width that there is.
     """
     return _PAGE.format(
         title=html.escape(title),
+        kind=' class="whole-width"' if wide else "",
         style=_STYLE,
         subtitle=html.escape(subtitle),
         created=html.escape(created[:16].replace("T", " ")),

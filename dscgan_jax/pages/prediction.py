@@ -1,55 +1,57 @@
-"""The page of one exam's maps by a network: which network, what is doubtful, and its picture."""
+"""What the page of an exam says of a network's maps: which network, and how the maps were made."""
 
-import datetime
 import json
-import pathlib
 
 import numpy as np
-from nibabel.affines import voxel_sizes
 
 from dscgan_jax.data import geometry
 from dscgan_jax.data.derivatives import ExamMaps
-from dscgan_jax.figures import panels
-from dscgan_jax.files import write_whole
+from dscgan_jax.data.exams import Exam
 from dscgan_jax.maps import MAPS, spec_of
-from dscgan_jax.pages import parts
-from dscgan_jax.pages.parts import bullets, definitions, image, section
+from dscgan_jax.pages.exam import ExamPage
+from dscgan_jax.pages.parts import definitions, section
+from dscgan_jax.pages.viewer.view import Curves, ExamView
+from dscgan_jax.perfusion import kinetics, signal
 from dscgan_jax.training.weights import Weights
 
-OUTSIDE_NOTE = "Outside the brain all maps are 0."
-TTP_NOTE = " TTP counts from the first acquired frame."
 
-
-def write(
-    folder: pathlib.Path, maps: ExamMaps, series: np.ndarray, weights: Weights, arrival_seconds: float | None
-) -> pathlib.Path:
-    """Writes `<subject>_maps.png` and `<subject>_prediction.html`; returns the page's path.
+def page_of(maps: ExamMaps, exam: Exam, weights: Weights) -> ExamPage:
+    """The page of a network's maps.
 
     Args:
-      folder: where.
       maps: of the exam, with the mask of its brain.
-      series: (x, y, z, time), RAS, scanner units.
+      exam: with the series as it was read.
       weights: of the network that made the maps.
-      arrival_seconds: of the bolus, from which on TTP is shown; None: not known.
     """
-    voxel_mm = voxel_sizes(maps.affine)
-    picture, title = folder / f"{maps.subject}_maps.png", f"{maps.subject}, {weights.name} {weights.version}"
-    aspect = float(voxel_mm[1] / voxel_mm[0])
-    panels.maps_picture(picture, maps.volumes, series, title=title, aspect=aspect, arrival_seconds=arrival_seconds)
-    sections = [
-        section("In brief", bullets([f"Maps by the network {weights.in_words}.", *_brief(maps)]), kind="brief"),
-        *parts.of_findings(maps.findings),
-        section(
-            "Maps",
-            f"<p>{OUTSIDE_NOTE}{TTP_NOTE if 'ttp' in maps.volumes else ''}</p>",
-            image(picture.read_bytes(), "maps"),
-        ),
-        section("How the maps were made", definitions(_provenance(maps))),
-    ]
-    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
-    path = folder / f"{maps.subject}_prediction.html"
-    write_whole(path, parts.page(maps.subject, f"maps predicted by {weights.in_words}", created, sections))
-    return path
+    view = ExamView(
+        methods={f"{weights.name} {weights.version}": maps},
+        series=exam.series,
+        frame_seconds=exam.frame_seconds,
+        arrival_seconds=exam.timing.arrival_seconds(exam.frame_seconds),
+        curves=curves_of(exam, maps.mask),
+    )
+    return ExamPage(
+        maps.subject,
+        f"maps predicted by {weights.in_words}",
+        view,
+        [f"Maps by the network {weights.in_words}.", *_brief(maps)],
+        maps.findings,
+        [section("How the maps were made", definitions(_provenance(maps)))],
+    )
+
+
+def curves_of(exam: Exam, mask: np.ndarray | None) -> Curves:
+    """Concentration in the brain; a network needs no AIF and fits no curve."""
+    tissue = exam.mask if mask is None else mask
+    series, relative = exam.series[tissue], not np.isfinite(exam.echo_seconds)
+    baseline = signal.baseline_signal(series, exam.timing)
+    bright = baseline > 0
+    echo_seconds = 1.0 if relative else exam.echo_seconds
+    curves = np.zeros(series.shape, np.float32)
+    curves[bright] = kinetics.concentration_of(signal.delta_r2star(series[bright], baseline[bright], echo_seconds))
+    non_steady_frames = exam.timing.non_steady_frames
+    curves[:, :non_steady_frames] = 0.0
+    return Curves(tissue, curves, "" if relative else "mM", non_steady_frames=non_steady_frames)
 
 
 def _brief(maps: ExamMaps) -> list[str]:

@@ -16,7 +16,7 @@ from dscgan_jax.perfusion import brain, deconvolution, hemispheres, kinetics, le
 from dscgan_jax.perfusion.brain import otsu_threshold
 from dscgan_jax.perfusion.deconvolution import Deconvolved
 from dscgan_jax.perfusion.measurement import NOTHING_GIVEN, Given, Measured, measure
-from dscgan_jax.perfusion.parametric import USUAL_FIT, FitSettings
+from dscgan_jax.perfusion.parametric import USUAL_FIT, FitSettings, Fitted
 
 METHODS = ("parametric", *deconvolution.SVD_METHODS)
 SCALES = ("none", "reference_wm")
@@ -112,7 +112,7 @@ class ConventionalMaps:
       volume_factor: what CBV was multiplied with; another one where an SVD method is scaled to white matter.
       referenced: whether that factor comes from white matter.
       tmax_shift_seconds: what was added to Tmax.
-      transit_shape: of the transit times in the parametric fit, given or found; None for the SVD methods.
+      fitted: parameters of the parametric fit, CBF before scaling; None for the SVD methods.
       findings: for the reader of the maps.
     """
 
@@ -122,13 +122,32 @@ class ConventionalMaps:
     volume_factor: float
     referenced: bool
     tmax_shift_seconds: float
-    transit_shape: float | None
+    fitted: Fitted | None
     findings: tuple[Finding, ...]
+
+    @property
+    def transit_shape(self) -> float | None:
+        """Shape of the transit times in the parametric fit, given or found; None for the SVD methods."""
+        return self.fitted.transit_shape if self.fitted else None
 
     @property
     def absolute(self) -> bool:
         """Whether CBF and CBV have a unit: from the echo time, or from a reference that was found."""
         return not self.measured.relative or self.referenced
+
+    def fitted_curves(self) -> np.ndarray | None:
+        """(voxel, time) mM: what the parametric fit made of `measured.curves`; None for the SVD methods."""
+        if self.fitted is None:
+            return None
+        measured = self.measured
+        return parametric.fitted_curves(
+            self.fitted,
+            measured.curves,
+            measured.arterial_mm,
+            measured.frame_seconds,
+            first_frame=measured.timing.baseline_begin,
+            nuisance_regressors=measured.nuisance_regressors(),
+        )
 
     def record(self) -> dict[str, Any]:
         """Plain values for a sidecar: AIF, constants, scale, timing, and motion."""
@@ -190,7 +209,7 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
     corrected = leakage.corrected(measured, settings.leakage)
     found.extend(corrected.findings)
     measured = corrected.measured
-    result, ttp, shape = _inverted(measured, settings, corrected.applied)
+    result, ttp, fitted = _inverted(measured, settings, corrected.applied)
     result, ttp = result._replace(tmax=_seen(result.tmax, measured)), _seen(ttp, measured)
     healthy = _mode(result.tmax)
     if settings.method == "parametric" and healthy < LEAST_USUAL_TMAX_SECONDS:
@@ -244,14 +263,14 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
     for name, volume in maps.items():
         volume[measured.tissue] = values[name]
     return ConventionalMaps(
-        maps, measured, float(factor), float(volume_factor), referenced, float(shift), shape, found.listed()
+        maps, measured, float(factor), float(volume_factor), referenced, float(shift), fitted, found.listed()
     )
 
 
 def _inverted(
     measured: Measured, settings: Settings, leakage_removed: bool
-) -> tuple[Deconvolved, np.ndarray, float | None]:
-    """Maps without scale, TTP (voxel,) in s, and the shape of the transit times (None for the SVD methods)."""
+) -> tuple[Deconvolved, np.ndarray, Fitted | None]:
+    """Maps without scale, TTP (voxel,) in s, and the parameters of the parametric fit (None for the SVD methods)."""
     curves, arterial_mm, tr = measured.curves, measured.arterial_mm, measured.frame_seconds
     if settings.method == "parametric":
         fitted = parametric.fit(
@@ -266,7 +285,7 @@ def _inverted(
             voxel_mm=measured.voxel_mm,
             neighbourhood_mm=settings.neighbourhood_mm,
         )
-        return fitted.deconvolved(), fitted.ttp, fitted.transit_shape
+        return fitted.deconvolved(), fitted.ttp, fitted
     result = deconvolution.deconvolve_svd(
         curves, arterial_mm, tr, settings.method, settings.truncation_threshold or None, settings.oscillation_index
     )

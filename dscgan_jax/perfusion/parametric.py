@@ -34,7 +34,14 @@ import numpy as np
 
 from dscgan_jax.perfusion import kinetics, neighbours
 from dscgan_jax.perfusion.deconvolution import Deconvolved, by_chunks, in_blocks
-from dscgan_jax.perfusion.dictionary import DISPERSIONS, MTTS, Dictionary, build_dictionary
+from dscgan_jax.perfusion.dictionary import (
+    DISPERSIONS,
+    MTTS,
+    Dictionary,
+    build_dictionary,
+    continuous_curve,
+    free_of_line,
+)
 
 SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # of the transit times: exponential residue to nearly a box
 SHAPE_VOXELS = 2048  # decide which of them, and whether neighbours share an artery; whole chunks
@@ -198,6 +205,34 @@ def fit(
     delay, log_mtt, log_dispersion = found.place.T
     tmax, ttp = found.times.T
     return Fitted(found.flow * noise, delay, np.exp(log_mtt), np.exp(log_dispersion), tmax, ttp, settings.transit_shape)
+
+
+def fitted_curves(
+    fitted: Fitted,
+    tissue: np.ndarray,
+    arterial: np.ndarray,
+    frame_seconds: float,
+    *,
+    first_frame: int = 0,
+    nuisance_regressors: np.ndarray | None = None,
+) -> np.ndarray:
+    """The curve that the fit made of each voxel's, (voxel, time) mM, with its offset, slope and nuisance regressors.
+
+    Frames before `first_frame` are 0. Arguments as of `fit`.
+    """
+    seconds = np.arange(len(arterial)) * frame_seconds
+    earliest = min(float(fitted.delay.min(initial=0.0)), 0.0)  # the AIF is read earlier by it, all else comes later
+    arterial_curve = continuous_curve(np.asarray(arterial, np.float64), frame_seconds)
+    perfusion = kinetics.Perfusion(
+        fitted.cbf[:, None], fitted.mtt[:, None], fitted.delay - earliest, fitted.dispersion, fitted.transit_shape
+    )
+    curves = kinetics.tissue_concentration(lambda t: arterial_curve(np.asarray(t) - earliest), perfusion, seconds)
+    regressors = None if nuisance_regressors is None else nuisance_regressors[first_frame:]
+    free = np.float32(free_of_line(seconds[first_frame:], regressors))
+    rest = np.asarray(tissue, np.float32)[:, first_frame:] - curves[:, first_frame:]
+    curves[:, first_frame:] += rest - rest @ free
+    curves[:, :first_frame] = 0.0
+    return curves
 
 
 def _with_neighbours(

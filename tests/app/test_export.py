@@ -56,7 +56,7 @@ def test_the_file_predicts_as_the_run_does_and_says_what_it_is(world, series, tm
     assert (
         model["trained_on"] == "exams of exams" and model["sha256"] == sidecar_in(tmp_path / "run")["Model"]["sha256"]
     )
-    page = (tmp_path / "file" / "sub-0001_prediction.html").read_text()
+    page = (tmp_path / "file" / "sub-0001.html").read_text()
     assert f"small 0.1.0 (step 1, {model['sha256'][:12]}), trained on exams of exams" in page
 
 

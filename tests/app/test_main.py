@@ -474,7 +474,7 @@ def test_a_real_exam_is_deconvolved_without_any_help(real_exam, tmp_path):
     np.testing.assert_allclose(tmax.affine, nibabel.load(real_exam).affine, atol=1e-5)
     inside = tmax.get_fdata()[nibabel.load(tmp_path / "maps" / "sub-moyamoya_mask.nii.gz").get_fdata() > 0]
     assert len(inside) > 4000 and 0.5 < np.median(inside) < 4 and np.isfinite(inside).all()
-    assert "echo time is unknown" in done.stdout and "sub-moyamoya_qc.html" in done.stdout
+    assert "echo time is unknown" in done.stdout and "sub-moyamoya.html" in done.stdout
 
 
 def test_network_baselines_and_nulls_stand_in_one_table(world, tmp_path):

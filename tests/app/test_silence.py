@@ -370,7 +370,7 @@ def test_check_and_sidecar_tell_the_same(exam, tmp_path):
     _, findings = deconvolve_file(perf / "sub-1_dsc.nii", tmp_path / "out", SVD, aif=str(perf / "sub-1_aif.tsv"))
     stored = json.loads((tmp_path / "out" / "sub-1_tmax.json").read_text())["Findings"]
     assert "signal_missing" in names(row.details.findings) & names(findings) & {record["Name"] for record in stored}
-    assert "missing" in (tmp_path / "out" / "sub-1_qc.html").read_text()
+    assert "missing" in (tmp_path / "out" / "sub-1.html").read_text()
 
 
 def test_a_header_that_claims_more_than_the_file_holds_is_one_line(spoiled):

@@ -73,8 +73,8 @@ def test_a_file_becomes_five_maps_on_its_own_grid_with_everything_beside_them(ex
         stored = volume(folder, name)
         assert stored.data.shape == series.data.shape[:3]
         np.testing.assert_allclose(stored.affine, series.affine, atol=1e-5)
-    for name in ("mask.nii.gz", "aif.tsv", "aif.png", "maps.png", "qc.html"):
-        assert (folder / f"sub-0001_{name}").stat().st_size > 0
+    for name in ("_mask.nii.gz", "_aif.tsv", "_aif.png", "_maps.png", ".html"):
+        assert (folder / f"sub-0001{name}").stat().st_size > 0
     assert all(path.is_file() for path in paths)
 
 
@@ -162,7 +162,7 @@ def test_maps_of_a_correction_of_leakage_are_written_besides_and_do_not_outlive_
     assert record["Units"] == "1/s" and "T2*" in record["Description"]
     assert record["Settings"]["leakage"] == "bidirectional"
     assert "leakage_absent" in {finding["Name"] for finding in record["Findings"]}
-    assert "K2" in (tmp_path / "sub-0001_qc.html").read_text()
+    assert "K2" in (tmp_path / "sub-0001.html").read_text()
     paths, _ = deconvolve_file(series_of(exams), tmp_path, SVD, aif="files", mask=mask_of(exams))
     assert not list(tmp_path.glob("*_k[12].*")) and len(paths) == len(MAP_NAMES) + 3
 
@@ -181,7 +181,7 @@ def test_the_brain_is_looked_for_once(exams, tmp_path, monkeypatch):
 
 
 def test_the_page_tells_volumes_the_arterial_input_and_doubts(written, exams, tmp_path):
-    page = (written[0] / "sub-0001_qc.html").read_text()
+    page = (written[0] / "sub-0001.html").read_text()
     assert (
         "&gt; 6 s" in page
         and "given as a curve" in page
@@ -189,7 +189,7 @@ def test_the_page_tells_volumes_the_arterial_input_and_doubts(written, exams, tm
         and "research use only" in page.lower()
     )
     deconvolve_file(series_of(exams), tmp_path, SVD, aif=str(curve_of(exams)), mask=mask_of(exams))
-    assert "SVD methods peaks late" in (tmp_path / "sub-0001_qc.html").read_text()
+    assert "SVD methods peaks late" in (tmp_path / "sub-0001.html").read_text()
 
 
 def test_without_an_echo_time_units_are_relative_and_it_is_said(exams, tmp_path):

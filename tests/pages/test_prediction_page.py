@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from exams import exam_of
 
 from dscgan_jax.configs import temp_tmax
 from dscgan_jax.data.derivatives import ExamMaps
@@ -17,6 +18,8 @@ from dscgan_jax.figures import panels
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAPS
 from dscgan_jax.pages import prediction
+from dscgan_jax.pages.exam import write
+from dscgan_jax.perfusion.signal import BolusTiming
 from dscgan_jax.training.record import CheckpointRecord
 from dscgan_jax.training.weights import Weights
 
@@ -42,18 +45,19 @@ def maps(mask=BRAIN, values=VALUES, subject="sub-1", **more):
     return ExamMaps(subject, volumes, units, StoredGrid(SHAPE, AFFINE), mask=mask, **more)
 
 
-def page(tmp_path, exam_maps, whose=None, arrival_seconds=10.0):
+def page(tmp_path, exam_maps, whose=None):
     series = np.full((*SHAPE, FRAMES), 500.0, np.float32)
-    path = prediction.write(tmp_path, exam_maps, series, whose or weights(), arrival_seconds)
-    assert path == tmp_path / f"{exam_maps.subject}_prediction.html"
-    assert (tmp_path / f"{exam_maps.subject}_maps.png").is_file()
-    return re.sub(r"base64,[^\"]*", "", path.read_text())  # a picture may spell anything
+    exam = exam_of(series, BRAIN, AFFINE, frame_seconds=2.0, timing=BolusTiming(1, 1, 6, 8))
+    paths = write(tmp_path, prediction.page_of(exam_maps, exam, whose or weights()))
+    assert [path.name for path in paths] == [f"{exam_maps.subject}_maps.png", f"{exam_maps.subject}.html"]
+    text = re.sub(r'<script type="text/plain".*?</script>', "", paths[-1].read_text())
+    return re.sub(r"base64,[^\"]*", "", text)  # what is packed may spell anything
 
 
 def test_the_page_says_whose_maps_these_are_and_what_they_are_for(tmp_path):
     text = page(tmp_path, maps())
     assert "Maps by the network small 0.1.0 (step 7, abcdef012345), trained on simulated exams only." in text
-    assert "sub-1" in text and "Research use only" in text and "Outside the brain all maps are 0." in text
+    assert "sub-1" in text and "Research use only" in text and "Outside the tissue all maps are 0." in text
 
 
 def test_volumes_by_tmax_and_medians_are_those_of_the_brain_alone(tmp_path):
@@ -76,9 +80,14 @@ def test_without_a_brain_there_are_no_volumes_and_no_medians(tmp_path, mask):
 
 
 def test_ttp_is_explained_where_there_is_one_and_volumes_where_there_is_tmax(tmp_path):
-    assert "TTP counts from the first acquired frame." in page(tmp_path, maps())
+    assert "TTP counts from the first acquired frame" in page(tmp_path, maps())
     text = page(tmp_path, maps(values={"cbf": 40.0}))
-    assert "TTP" not in text and "Volume of the brain" not in text and "Medians in the brain: CBF 40" in text
+    assert (
+        "TTP" not in text
+        and "residue" not in text
+        and "Volume of the brain" not in text
+        and "Medians in the brain: CBF 40" in text
+    )
 
 
 def test_warnings_stand_apart_from_notes_and_are_no_markup(tmp_path):
@@ -105,10 +114,10 @@ def test_a_network_of_real_exams_is_not_called_one_of_simulated_ones(tmp_path):
 
 def test_the_picture_is_of_these_maps_and_of_the_bolus_of_this_exam(tmp_path, monkeypatch):
     asked = {}
-    draw = panels.maps_picture
+    draw = panels.maps_png
     monkeypatch.setattr(
-        panels, "maps_picture", lambda *given, **how: (asked.update(how, names=list(given[1])), draw(*given, **how))
+        panels, "maps_png", lambda *given, **how: (asked.update(how, names=list(given[0])), draw(*given, **how))[1]
     )
-    page(tmp_path, maps(), arrival_seconds=12.5)
-    assert asked["names"] == list(VALUES) and asked["arrival_seconds"] == 12.5
+    page(tmp_path, maps())
+    assert asked["names"] == list(VALUES) and asked["arrival_seconds"] == 12.0  # frame 6 of 2 s
     assert asked["title"] == "sub-1, small 0.1.0" and asked["aspect"] == pytest.approx(1.5)

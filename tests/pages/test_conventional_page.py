@@ -1,21 +1,27 @@
 """The page of one exam's conventional maps: results, and what a reader should doubt."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
+from dscgan_jax.data.derivatives import ExamMaps
+from dscgan_jax.data.geometry import StoredGrid
 from dscgan_jax.findings import Finding
-from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.maps import MAP_NAMES, MAPS
+from dscgan_jax.pages.conventional import page_of
 from dscgan_jax.pages.exam import write
 from dscgan_jax.perfusion import conventional
 from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.perfusion.conventional import ConventionalMaps, Settings
 from dscgan_jax.perfusion.measurement import Measured
 from dscgan_jax.perfusion.motion import Realignment
+from dscgan_jax.perfusion.parametric import Fitted
 from dscgan_jax.perfusion.signal import BolusTiming
 
 SHAPE, FRAMES = (8, 8, 2), 30
+AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
 PARAMETRIC = Settings()
 
 
@@ -50,23 +56,27 @@ def found(
     )
     values = {"cbf": 40.0, "cbv": 3.0, "mtt": 4.5, "tmax": tmax, "ttp": 30.0}
     maps = {name: np.where(tissue, np.float32(values[name]), np.float32(0)) for name in MAP_NAMES}
-    return ConventionalMaps(maps, measured, factor, factor, factor != 1.0, shift, 2.0, tuple(doubts))
+    times = np.full(n_voxels, np.float32(tmax))
+    fitted = Fitted(np.full(n_voxels, np.float32(40)), times, times * 0 + 4.5, times * 0 + 0.2, times, times, 2.0)
+    return ConventionalMaps(maps, measured, factor, factor, factor != 1.0, shift, fitted, tuple(doubts))
 
 
 def page(result, tmp_path, settings=PARAMETRIC, findings=()):
     series = np.full((*SHAPE, FRAMES), 500.0, np.float32)
     judged = conventional.judge(result.measured, result.maps["tmax"][result.measured.tissue], settings)
-    write(
-        tmp_path,
+    relative = ("cbf", "cbv") if not result.absolute else ()
+    maps = ExamMaps(
         "sub-1",
-        result,
-        series,
-        np.diag([2.0, 2.0, 5.0, 1.0]),
-        settings,
-        (*result.findings, *judged, *findings),
+        result.maps,
+        {name: "relative" if name in relative else MAPS[name].unit for name in result.maps},
+        StoredGrid(SHAPE, AFFINE),
+        findings=(*result.findings, *judged, *findings),
+        mask=result.measured.tissue,
     )
-    assert (tmp_path / "sub-1_maps.png").is_file() and (tmp_path / "sub-1_aif.png").is_file()
-    return (tmp_path / "sub-1_qc.html").read_text()
+    paths = write(tmp_path, page_of(maps, result, series, settings))
+    assert [path.name for path in paths] == ["sub-1_maps.png", "sub-1.html"]
+    text = re.sub(r'<script type="text/plain".*?</script>', "", paths[-1].read_text())
+    return re.sub(r"base64,[^\"]*", "", text)  # what is packed may spell anything
 
 
 def test_a_good_exam_has_volumes_and_medians_and_no_warnings(tmp_path):

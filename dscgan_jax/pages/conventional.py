@@ -1,0 +1,189 @@
+"""What the page of an exam says of conventional maps: AIF, motion, and how the maps were made."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+
+from dscgan_jax.data import geometry
+from dscgan_jax.data.derivatives import ExamMaps
+from dscgan_jax.figures import curves, ink
+from dscgan_jax.maps import MAPS, spec_of
+from dscgan_jax.pages.exam import ExamPage
+from dscgan_jax.pages.parts import counted, definitions, image, section
+from dscgan_jax.pages.viewer.view import Curves, ExamView
+from dscgan_jax.perfusion import kinetics, signal
+from dscgan_jax.perfusion.arterial import ArterialInput
+from dscgan_jax.perfusion.conventional import HEALTHY_TMAX_SECONDS, WHITE_MATTER_CBF, ConventionalMaps, Settings
+from dscgan_jax.perfusion.measurement import Measured
+from dscgan_jax.perfusion.motion import Realignment
+
+UNSCALED = ("cbf", "cbv")  # without echo time and reference they have no unit
+
+
+def page_of(maps: ExamMaps, found: ConventionalMaps, series: np.ndarray, settings: Settings) -> ExamPage:
+    """The page of an exam's conventional maps.
+
+    Args:
+      maps: for whoever uses them.
+      found: the same maps, and what was found on the way, RAS.
+      series: (x, y, z, time), RAS, as it was inverted.
+      settings: of the method.
+    """
+    measured, title = found.measured, ink.METHOD_TITLES[settings.method]
+    view = ExamView(
+        methods={title: maps},
+        series=series,
+        frame_seconds=measured.frame_seconds,
+        arrival_seconds=measured.timing.arrival_seconds(measured.frame_seconds),
+        curves=curves_of(found),
+    )
+    return ExamPage(
+        maps.subject,
+        f"conventional maps by {title}",
+        view,
+        _brief(found, geometry.voxel_ml(maps.affine), settings),
+        maps.findings,
+        sections_of(maps, found, series, settings),
+    )
+
+
+def curves_of(found: ConventionalMaps) -> Curves:
+    """Concentration in tissue and artery, with the fit where there is one."""
+    measured = found.measured
+    return Curves(
+        tissue=measured.tissue,
+        measured=measured.curves,
+        unit="" if measured.relative else "mM",
+        fitted=found.fitted_curves(),
+        arterial=measured.arterial_mm,
+        arterial_voxels=measured.arterial.mask,
+        non_steady_frames=measured.timing.non_steady_frames,
+    )
+
+
+def sections_of(maps: ExamMaps, found: ConventionalMaps, series: np.ndarray, settings: Settings) -> list[str]:
+    """HTML of the AIF, of the head's motion, and of how the maps were made."""
+    measured = found.measured
+    aif_png = aif_picture(maps, measured, series)
+    return [
+        section("Arterial input function (AIF)", _aif_note(measured.arterial), image(aif_png, "AIF")),
+        _motion(measured, measured.realignment) if measured.realignment is not None else "",
+        section("How the maps were made", definitions(_provenance(found, settings))),
+    ]
+
+
+def aif_picture(maps: ExamMaps, measured: Measured, series: np.ndarray) -> bytes:
+    """The AIF and its voxels, PNG; arguments as of `page_of`."""
+    voxel_mm = voxel_sizes(maps.affine)
+    figure = curves.aif_figure(
+        _frame_times(measured),
+        _arterial_concentration(measured),
+        measured.curves.mean(axis=0),
+        f"concentration [{'arbitrary units' if measured.relative else 'mM'}]",
+        signal.baseline_signal(series, measured.timing),
+        measured.arterial.mask,
+        non_steady_frames=measured.timing.non_steady_frames,
+        aspect=float(voxel_mm[1] / voxel_mm[0]),
+        title=f"{maps.subject}: AIF, quality {measured.arterial.quality:.2f}",
+    )
+    return ink.to_png(figure)
+
+
+def _arterial_concentration(measured: Measured) -> np.ndarray:
+    """(time,) AIF, mM."""
+    return kinetics.concentration_of(measured.arterial.delta_r2star, kinetics.BLOOD_RELAXIVITY)
+
+
+def _frame_times(measured: Measured) -> np.ndarray:
+    """(time,) s from the first frame."""
+    return np.arange(measured.curves.shape[1]) * measured.frame_seconds
+
+
+def _motion(measured: Measured, realigned: Realignment) -> str:
+    figure = curves.motion_figure(_frame_times(measured), realigned.millimetres, realigned.degrees, realigned.resampled)
+    return section("Motion", image(ink.to_png(figure), "pose of the head in every frame"))
+
+
+def _brief(found: ConventionalMaps, voxel_ml: float, settings: Settings) -> list[str]:
+    """Volumes of late tissue, medians, and what the maps were multiplied by or shifted by."""
+    lines = [_volumes(found, voxel_ml, settings), f"Medians in the tissue: {_medians(found)}."]
+    if found.scale_factor != 1.0:
+        flow = f"{WHITE_MATTER_CBF:g} {MAPS['cbf'].unit}"
+        reason = f" so that healthy white matter has {flow}" if found.referenced else ""
+        both = found.volume_factor == found.scale_factor
+        factors = f"{found.scale_factor:.3g}" if both else f"{found.scale_factor:.3g} and {found.volume_factor:.3g}"
+        lines.append(f"CBF and CBV were multiplied by {factors}{reason}.")
+    if found.tmax_shift_seconds:
+        lines.append(
+            f"Tmax was shifted by {found.tmax_shift_seconds:+.2f} s so that healthy tissue has "
+            f"{HEALTHY_TMAX_SECONDS:g} s."
+        )
+    return lines
+
+
+def _volumes(found: ConventionalMaps, voxel_ml: float, settings: Settings) -> str:
+    tmax, tissue = found.maps["tmax"], found.measured.tissue
+    late = ", ".join(
+        f"> {threshold:g} s: {(tissue & (tmax > threshold)).sum() * voxel_ml:.0f} mL"
+        for threshold in MAPS["tmax"].thresholds
+    )
+    is_raw = settings.method != "parametric" and settings.tmax_offset == "none"
+    doubt = " (raw SVD: later than the truth)" if is_raw else ""
+    return f"Volume of tissue by Tmax: {late}; in all {tissue.sum() * voxel_ml:.0f} mL{doubt}."
+
+
+def _medians(found: ConventionalMaps) -> str:
+    tissue = found.measured.tissue
+    unit = {name: spec_of(name).unit if found.absolute or name not in UNSCALED else "(relative)" for name in found.maps}
+    return ", ".join(
+        f"{spec_of(name).title} {np.median(volume[tissue]):.3g} {unit[name]}" for name, volume in found.maps.items()
+    )
+
+
+def _aif_note(aif: ArterialInput) -> str:
+    voxels = counted(aif.n_voxels, "voxel")
+    origin = {
+        "auto": f"found in {voxels}",
+        "mask": f"the mean of {voxels} that were given",
+        "curve": "given as a curve",
+    }[aif.source]
+    times = {
+        "arrival": aif.arrival_seconds,
+        "peak": aif.peak_seconds,
+        "width at half maximum": aif.width_seconds,
+    }
+    known = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in times.items() if np.isfinite(seconds))
+    return f"<p>The AIF was {origin}; {known}; quality {aif.quality:.2f} of 1.</p>"
+
+
+def _provenance(found: ConventionalMaps, settings: Settings) -> list[tuple[str, str]]:
+    """What decided the maps: (name, text); an empty text does not apply."""
+    measured = found.measured
+    timing = measured.timing
+    of_method = dataclasses.asdict(settings)
+    of_fit = of_method.pop("fit")
+    fit = of_fit if settings.method == "parametric" else {}
+    constants = {
+        name: f"{constant.value:g} {constant.unit if constant.unit != '1' else ''}".strip()
+        for name, constant in kinetics.CONSTANTS.items()
+    }
+    return [
+        ("Settings", _assigned(of_method)),
+        ("Fit", _assigned(fit)),
+        ("Transit times", f"gamma distributed, shape {found.transit_shape:g}" if found.transit_shape else ""),
+        ("Constants", _assigned(constants)),
+        (
+            "Frames, from 0",
+            f"{counted(timing.non_steady_frames, 'non-steady-state frame')}, baseline signal from "
+            f"{timing.baseline_begin} to {timing.baseline_end - 1}, lowest mean signal in {timing.peak_frame}; "
+            f"{measured.frame_seconds:g} s each",
+        ),
+        ("Baseline over noise", f"{measured.baseline_over_noise:.0f} (median over the tissue)"),
+    ]
+
+
+def _assigned(values: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name} = {value}" for name, value in values.items())
