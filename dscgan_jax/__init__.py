@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dscgan_jax.data.exams import Exam, load_exam
     from dscgan_jax.data.layouts import find_subjects
     from dscgan_jax.errors import InputError
+    from dscgan_jax.evaluation.readout import read_out
     from dscgan_jax.evaluation.score import agreement as evaluate
     from dscgan_jax.findings import Finding
     from dscgan_jax.maps import MAPS
@@ -40,6 +41,7 @@ __all__ = [
     "evaluate",
     "find_subjects",
     "load_exam",
+    "read_out",
     "simulate",
 ]
 
@@ -55,6 +57,7 @@ _PLACES = {
     "evaluate": ("evaluation.score", "agreement"),
     "find_subjects": ("data.layouts", "find_subjects"),
     "load_exam": ("data.exams", "load_exam"),
+    "read_out": ("evaluation.readout", "read_out"),
     "simulate": ("phantom.simulation", "simulate"),
 }
 

@@ -14,6 +14,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import ml_collections
 from absl import app, flags, logging
@@ -24,6 +25,9 @@ from dscgan_jax.app import command, options
 from dscgan_jax.errors import InputError, one_line
 from dscgan_jax.files import expanded
 from dscgan_jax.findings import check_names
+
+if TYPE_CHECKING:
+    from dscgan_jax.methods.asked import Asked
 
 NETWORK_MODES = ("train", "evaluate", "predict", "benchmark")
 
@@ -60,6 +64,9 @@ _SCALE = flags.DEFINE_string(
     "Scale of CBF and CBV: reference_wm (healthy white matter at 22 mL/100 g/min; default), none, or a factor.",
 )
 _MASK = flags.DEFINE_string("mask", None, "NIfTI mask of the tissue of the brain; default: found in the series.")
+_CORE = flags.DEFINE_string(
+    "core", None, "NIfTI mask of the ischaemic core (DWI or ADC) for the read-out; default: by CBF, which is research."
+)
 _MOTION = flags.DEFINE_enum(
     "motion",
     None,
@@ -214,7 +221,7 @@ def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given
         from dscgan_jax.app import predict
 
         fields, mask = given.all_fields, _optional(_MASK)
-        predict.run(config, model(), _required(_INPUT), _required(_OUTPUT), _STEP.value, mask, fields)
+        predict.run(config, model(), _required(_INPUT), _required(_OUTPUT), _STEP.value, mask, fields, asked())
     elif mode == "export":
         from dscgan_jax.app import export
 
@@ -223,7 +230,7 @@ def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given
         from dscgan_jax.app import deconvolve
 
         aif = arterial_input() or config.conventional.aif
-        deconvolve.run(config, _optional(_INPUT), _required(_OUTPUT), aif, _optional(_MASK))
+        deconvolve.run(config, _optional(_INPUT), _required(_OUTPUT), aif, _optional(_MASK), asked())
     elif mode == "benchmark":
         from dscgan_jax.app import benchmark
 
@@ -269,7 +276,7 @@ def _check_paths(mode: str, config: ml_collections.ConfigDict) -> None:
         _check_model(model())
     if mode == "export" or (mode == "evaluate" and not _MAPS.value):
         _check_run(workdir(), "workdir", needs_checkpoints=mode == "export")
-    for flag in (_INPUT, _MASK):
+    for flag in (_INPUT, _MASK, _CORE):
         if flag.value and not os.path.lexists(_path(flag)):
             raise InputError(f"{_path(flag)}: no such file.")
     if (aif := arterial_input()) not in (None, "auto", "files") and not os.path.lexists(str(aif)):
@@ -443,6 +450,13 @@ def _required(flag: flags.FlagHolder) -> pathlib.Path:
 def _optional(flag: flags.FlagHolder) -> pathlib.Path | None:
     """The path in a flag, if it is given."""
     return _path(flag) if flag.value else None
+
+
+def asked() -> "Asked":
+    """What is asked for beside the maps of one exam."""
+    from dscgan_jax.methods.asked import Asked
+
+    return Asked(_optional(_CORE))
 
 
 def entry() -> None:

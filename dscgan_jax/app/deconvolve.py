@@ -1,14 +1,17 @@
 """--mode=deconvolve: conventional maps of one file, or of a folder of exams."""
 
+import dataclasses
 import pathlib
 
 import ml_collections
 
 from dscgan_jax.app import options, places
-from dscgan_jax.app.output import print_findings, print_folder_findings, progress_bar
+from dscgan_jax.app.output import print_findings, print_folder_findings, print_read_outs, progress_bar
 from dscgan_jax.data import exams
 from dscgan_jax.errors import InputError
+from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.methods import folder
+from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
 from dscgan_jax.methods.conventional import settings_of
 
 
@@ -18,6 +21,7 @@ def run(
     output: pathlib.Path,
     aif: str,
     mask: pathlib.Path | None,
+    asked: Asked = NOTHING_ASKED,
 ) -> None:
     """Conventional maps of one file, or of the folder in config.data.root."""
     if bool(series) == bool(config.data.root):
@@ -25,8 +29,13 @@ def run(
     if series:
         overrules = exams.Overrules.from_config(config.data)
         settings = settings_of(config)
-        paths, findings = folder.deconvolve_file(series, output, settings, aif=aif, mask=mask, overrules=overrules)
+        read: list[ReadOut] = []
+        asked = dataclasses.replace(asked, on_read_out=read.append)
+        paths, findings = folder.deconvolve_file(
+            series, output, settings, aif=aif, mask=mask, overrules=overrules, asked=asked
+        )
         print(*paths, sep="\n")
+        print_read_outs(read)
         print_findings(findings, options.ONE_FILE)
     elif mask:
         raise InputError("--mask is one exam's; for a folder put <subject>_mask.nii.gz beside each series.")

@@ -40,6 +40,7 @@ FLAGS = {
     "aif": _DECONVOLVE,
     "scale": _DECONVOLVE,
     "mask": (ONE_FILE, PREDICT),
+    "core": (ONE_FILE, PREDICT),
     "motion": (*_DECONVOLVE, PREDICT),
     "leakage": _DECONVOLVE,
     "norm": (PREDICT,),

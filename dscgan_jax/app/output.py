@@ -1,12 +1,16 @@
-"""What a user reads in the terminal of findings."""
+"""What a user reads in the terminal of findings and read-outs."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import tqdm
 
 from dscgan_jax.app import options
 from dscgan_jax.findings import Finding, by_severity
+
+if TYPE_CHECKING:
+    from dscgan_jax.evaluation.readout import ReadOut
 
 NOT_AT_ONCE = 1e-6  # s; with any delay tqdm draws nothing before the first update
 
@@ -27,6 +31,12 @@ def print_findings(findings: Iterable[Finding], reader: str, where: str = "") ->
     for finding in by_severity(findings):
         line = options.offered(finding, reader).line()
         print(f"{where}: {line}" if where else line)
+
+
+def print_read_outs(found: Iterable["ReadOut"]) -> None:
+    """The read-out of each exam in three lines: late tissue, core and mismatch, criteria of trials."""
+    for one in found:
+        print("\n".join(one.lines()))
 
 
 def print_folder_findings(found: Mapping[str, Iterable[Finding]], reader: str, what: str = "") -> None:

@@ -1,6 +1,7 @@
 """--mode=predict: one 4-D file to maps."""
 
 import concurrent.futures
+import dataclasses
 import pathlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -8,8 +9,10 @@ from typing import TYPE_CHECKING
 import ml_collections
 
 from dscgan_jax.app import options
-from dscgan_jax.app.output import print_findings
+from dscgan_jax.app.output import print_findings, print_read_outs
 from dscgan_jax.data import exams
+from dscgan_jax.evaluation.readout import ReadOut
+from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
 
 if TYPE_CHECKING:
     from dscgan_jax.methods.network import Predictor
@@ -23,6 +26,7 @@ def run(
     which: str,
     mask: pathlib.Path | None = None,
     given: Collection[str] = (),
+    asked: Asked = NOTHING_ASKED,
 ) -> None:
     """How, the network says, but for the norm at test and realignment where they are `given`."""
     norm = config.evaluate.norm_at_test if "evaluate.norm_at_test" in given else None
@@ -33,8 +37,10 @@ def run(
         predictor = network.result()
     from dscgan_jax.methods.network import predict_file
 
-    paths, findings = predict_file(predictor, exam, output)
+    read: list[ReadOut] = []
+    paths, findings = predict_file(predictor, exam, output, dataclasses.replace(asked, on_read_out=read.append))
     print(*paths, sep="\n")
+    print_read_outs(read)
     print(f"network: {predictor.weights.in_words}")
     print_findings(findings, options.PREDICT)
 

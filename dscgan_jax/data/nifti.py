@@ -120,13 +120,14 @@ def read_shape(path: Path) -> tuple[int, ...]:
     return _joined(shape) if len(shape) == 5 and 1 in shape[3:] else shape
 
 
-def read_outline(path: Path) -> Volume:
-    """A 4-D series as `read_volume` gives it, but from the header alone: its data are zeros that hold no memory."""
+def read_outline(path: Path, dims: int = 4) -> Volume:
+    """What `read_volume` gives, but from the header alone: the data are zeros that hold no memory."""
     stem_of(path)
     with _opened(path) as (file, most):
         header = read_header(path, file, most)
-    data = np.broadcast_to(np.float32(0), _with_axes(path, header.shape, 4))
-    _check_time_last(path, data)
+    data = np.broadcast_to(np.float32(0), _with_axes(path, header.shape, dims))
+    if dims == 4:
+        _check_time_last(path, data)
     return _volume(header, data)
 
 

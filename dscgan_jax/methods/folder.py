@@ -20,6 +20,7 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.files import all_or_nothing, write_whole
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAP_NAMES, MORE_MAPS
+from dscgan_jax.methods.asked import NO_EXTRAS, NOTHING_ASKED, Asked, Extras
 from dscgan_jax.methods.conventional import DEFAULTS, Deconvolved, deconvolved, plain
 from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
@@ -35,22 +36,25 @@ def deconvolve_file(
     aif: pathlib.Path | str = arterial_inputs.AUTOMATIC,
     mask: pathlib.Path | str | None = None,
     overrules: Overrules = NOTHING_OVERRULED,
+    asked: Asked = NOTHING_ASKED,
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
-    """One 4-D file -> maps, AIF, pictures and page in `output`.
+    """One 4-D file -> maps, read-out, AIF, pictures and page in `output`, and what else is `asked` for.
 
     Returns:
       what was written and is worth opening, and the findings.
 
     Raises:
-      InputError: the file is not a usable series, or there is no usable AIF.
+      InputError: the file is not a usable series, there is no usable AIF, or as `Extras.of`.
     """
     series, output = pathlib.Path(series), pathlib.Path(output)
     exam = load_exam(lone_series(series, overrules, mask))
+    extras = Extras.of(asked, exam)
+    exam = extras.noted(exam)
     own_aif = series.with_name(f"{exam.subject}_aif.tsv")
     given = arterial_inputs.given_of(exam, aif, own_aif if own_aif.is_file() else None)
     result = deconvolved(exam, settings, given)
     with all_or_nothing(output) as folder:
-        paths = write_all(result, exam, folder, exam.subject)
+        paths = write_all(result, exam, folder, exam.subject, extras)
     _remove_stale(result, output, exam.subject)
     return [output / path.name for path in paths], result.maps.findings
 
@@ -111,8 +115,10 @@ def check_folder(subjects: Sequence[SubjectFiles], output: pathlib.Path, aif: st
         raise InputError(f"--output={output} holds the exams themselves; give another folder.")
 
 
-def write_all(result: Deconvolved, exam: Exam, folder: pathlib.Path, stem: str) -> list[pathlib.Path]:
-    """The maps, where they were made, the AIF and its voxels, pictures and a page."""
+def write_all(
+    result: Deconvolved, exam: Exam, folder: pathlib.Path, stem: str, extras: Extras = NO_EXTRAS
+) -> list[pathlib.Path]:
+    """The maps, their read-out, where they were made, the AIF and its voxels, pictures and a page."""
     paths = result.maps.save(folder, stem)
     measured = result.found.measured
     write_turned(folder / f"{stem}_mask.nii.gz", measured.tissue.astype(np.uint8), exam.stored, dtype=np.uint8)
@@ -123,6 +129,7 @@ def write_all(result: Deconvolved, exam: Exam, folder: pathlib.Path, stem: str) 
     if measured.arterial.mask is not None:
         arteries = measured.arterial.mask.astype(np.uint8)
         write_turned(folder / f"{stem}_aifmask.nii.gz", arteries, exam.stored, dtype=np.uint8)
+    extras.write(folder, stem, result.maps)
     aif_png = folder / f"{stem}_aif.png"
     aif_png.write_bytes(conventional_page.aif_picture(result.maps, measured, result.series))
     page = conventional_page.page_of(result.maps, result.found, result.series, result.settings)

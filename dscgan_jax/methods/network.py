@@ -19,6 +19,7 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
+from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras
 from dscgan_jax.models import networks
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages import prediction
@@ -293,21 +294,24 @@ def _one_call(settings: preparation.PreparationSettings, n: int) -> Batch:
 
 
 def predict_file(
-    predictor: Predictor, exam: exams.Exam, output: pathlib.Path | str
+    predictor: Predictor, exam: exams.Exam, output: pathlib.Path | str, asked: Asked = NOTHING_ASKED
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
-    """Maps, sidecars, a picture and a page of one exam in `output`.
+    """Maps, sidecars, read-out, a picture and a page of one exam in `output`, and what else is `asked` for.
 
     Returns:
       the paths of the maps and of the page, and the findings (also in each sidecar).
 
     Raises:
-      InputError: as `Predictor.predict` and `ExamMaps.save`.
+      InputError: as `Predictor.predict`, `ExamMaps.save` and `Extras.of`.
     """
     output = pathlib.Path(output)
+    extras = Extras.of(asked, exam)
+    exam = extras.noted(exam)
     maps = predictor.predict(exam)
     with all_or_nothing(output) as folder:
         page = prediction.page_of(maps, exam, predictor.weights)
         paths = [*maps.save(folder), *exam_page.write(folder, page)]
+        extras.write(folder, exam.subject, maps)
     return [output / path.name for path in paths], maps.findings
 
 

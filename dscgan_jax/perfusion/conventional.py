@@ -211,7 +211,7 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
     measured = corrected.measured
     result, ttp, fitted = _inverted(measured, settings, corrected.applied)
     result, ttp = result._replace(tmax=_seen(result.tmax, measured)), _seen(ttp, measured)
-    healthy = _mode(result.tmax)
+    healthy = most_frequent(result.tmax)
     if settings.method == "parametric" and healthy < LEAST_USUAL_TMAX_SECONDS:
         found.warning(
             "arterial_late",
@@ -258,7 +258,7 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
         white = hemispheres.white_matter_opposite(
             result, measured.tissue, corrected.leaking, measured.voxel_mm, healthy, found
         )
-        values |= {} if white is None else {"ncbv": result.cbv / np.float32(_mode(result.cbv[white]))}
+        values |= {} if white is None else {"ncbv": result.cbv / np.float32(most_frequent(result.cbv[white]))}
     maps = {name: np.zeros(measured.tissue.shape, np.float32) for name in values}
     for name, volume in maps.items():
         volume[measured.tissue] = values[name]
@@ -355,7 +355,7 @@ def judge(measured: Measured, tmax: np.ndarray, settings: Settings) -> tuple[Fin
     return found.listed()
 
 
-def _mode(values: np.ndarray) -> float:
+def most_frequent(values: np.ndarray) -> float:
     """The most frequent value: the peak of a histogram of 100 bins from the 1st to the 99th percentile, smoothed."""
     counts, edges = np.histogram(values, bins=100, range=tuple(np.percentile(values, (1, 99))))
     peak = int(ndimage.gaussian_filter1d(counts.astype(np.float64), 5.0).argmax())
@@ -371,7 +371,7 @@ def _white_matter_factor(result: Deconvolved, measured: Measured, found: Finding
       found: receives a warning where there is no white matter.
     """
     deep = _deep(measured)
-    factor, count = _factor_of(result.cbf[deep], result.tmax[deep], _mode(result.tmax))
+    factor, count = _factor_of(result.cbf[deep], result.tmax[deep], most_frequent(result.tmax))
     if factor is None:
         found.warning(
             "white_matter_missing",
@@ -399,7 +399,7 @@ def _unregularised_factor(measured: Measured) -> float | None:
         nuisance_regressors=measured.nuisance_regressors(),
         settings=FitSettings(dispersion_seconds=LONE_DISPERSION),
     )
-    return _factor_of(fitted.cbf, fitted.tmax, _mode(fitted.tmax))[0]
+    return _factor_of(fitted.cbf, fitted.tmax, most_frequent(fitted.tmax))[0]
 
 
 def _deep(measured: Measured) -> np.ndarray:
@@ -424,7 +424,7 @@ def _factor_of(flow: np.ndarray, tmax: np.ndarray, healthy_tmax: float) -> tuple
         return None, count
     flow = flow[flow <= np.percentile(flow, 99)]
     white = flow[flow < otsu_threshold(flow)] if np.ptp(flow) > 0 else flow
-    return WHITE_MATTER_CBF / _mode(white if len(white) else flow), count
+    return WHITE_MATTER_CBF / most_frequent(white if len(white) else flow), count
 
 
 def _rounded(value: float, digits: int = 3) -> float | None:

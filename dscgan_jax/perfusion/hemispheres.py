@@ -48,6 +48,31 @@ def signed_distance_mm(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     return (x - plane[0] - plane[1] * y - plane[2] * z) * voxel_mm[0]
 
 
+def mirrored(region: np.ndarray, from_middle: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """A region on the other side of the plane between the hemispheres, (x, y, z) bool, by nearest voxels.
+
+    What the mirror puts outside the image is left out.
+
+    Args:
+      region: (x, y, z) bool, RAS.
+      from_middle: (x, y, z) of `signed_distance_mm`, which is linear in the indices.
+      voxel_mm: (3,) edge lengths.
+    """
+    steps = np.array([float(np.diff(_edge(from_middle, axis)).sum()) for axis in range(3)]) / voxel_mm
+    index = np.argwhere(region)
+    away = 2.0 * from_middle[region][:, None] * steps / (steps**2).sum()  # twice the way to the plane, mm
+    index = np.rint(index - away / voxel_mm).astype(int)
+    index = index[((index >= 0) & (index < region.shape)).all(axis=1)]
+    other = np.zeros(region.shape, bool)
+    other[tuple(index.T)] = True
+    return other
+
+
+def _edge(values: np.ndarray, axis: int) -> np.ndarray:
+    """The first two values along one axis; one where there is no second."""
+    return np.moveaxis(values, axis, 0)[:2, 0, 0]
+
+
 def white_matter_opposite(
     result: Deconvolved,
     tissue: np.ndarray,
@@ -55,6 +80,7 @@ def white_matter_opposite(
     voxel_mm: np.ndarray,
     healthy_tmax: float,
     found: Findings,
+    from_middle: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """White matter of the half that does not leak, (voxel,) bool; None where that is not known.
 
@@ -67,6 +93,7 @@ def white_matter_opposite(
       voxel_mm: (3,) edge lengths.
       healthy_tmax: most frequent Tmax, s.
       found: receives a note that says why there is none.
+      from_middle: of `signed_distance_mm`, where it is known already.
     """
 
     def missing(reason: str) -> None:
@@ -74,7 +101,8 @@ def white_matter_opposite(
 
     if not leaking.any():
         return missing("no tissue leaks that would show which hemisphere is ill")
-    from_middle = signed_distance_mm(tissue, voxel_mm)
+    if from_middle is None:
+        from_middle = signed_distance_mm(tissue, voxel_mm)
     right = float((from_middle[leaking] > 0).mean())
     if 1.0 - ONE_SIDE < right < ONE_SIDE:
         return missing("tissue of both hemispheres leaks")
@@ -90,7 +118,13 @@ def white_matter_opposite(
     return white
 
 
-def low_flow_core(cbf: np.ndarray, late: np.ndarray, tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray | None:
+def low_flow_core(
+    cbf: np.ndarray,
+    late: np.ndarray,
+    tissue: np.ndarray,
+    voxel_mm: np.ndarray,
+    from_middle: np.ndarray | None = None,
+) -> np.ndarray | None:
     """Late tissue whose CBF is below 30 % of that of the other half, (x, y, z) bool; None where that is not known.
 
     That of the other half is the mean over its tissue that is not late, grey and white matter together. Only what is
@@ -103,11 +137,12 @@ def low_flow_core(cbf: np.ndarray, late: np.ndarray, tissue: np.ndarray, voxel_m
       late: (x, y, z) bool, such as Tmax > 6 s.
       tissue: (x, y, z) bool, RAS; what lies outside is never read.
       voxel_mm: (3,) edge lengths.
+      from_middle: of `signed_distance_mm`, where it is known already.
     """
     core = np.zeros(tissue.shape, bool)
     if not (late & tissue).any():
         return core
-    right = signed_distance_mm(tissue, voxel_mm) > 0
+    right = (signed_distance_mm(tissue, voxel_mm) if from_middle is None else from_middle) > 0
     for half in (right, ~right):
         ill, normal = tissue & late & half, tissue & ~late & ~half
         if not ill.any():

@@ -29,6 +29,19 @@ def on_grid(path: pathlib.Path, series: StoredGrid) -> np.ndarray:
       InputError: the file is unreadable, or its voxels are others than the series'.
     """
     volume = nifti.read_volume(path, dims=3)
+    return turned(path, volume, series)
+
+
+def is_same(own: StoredGrid, series: StoredGrid) -> bool:
+    """Whether two grids have the same voxels, in whatever order and direction of axes."""
+    near_mm = TOLERANCE * voxel_sizes(series.affine).min()
+    as_stored = own.shape == series.shape and _apart_mm(own.shape, own.affine, series.affine) <= near_mm
+    same_shape = own.ras_shape == series.ras_shape
+    return as_stored or (same_shape and _apart_mm(own.ras_shape, own.ras_affine, series.ras_affine) <= near_mm)
+
+
+def turned(path: pathlib.Path, volume: nifti.Volume, series: StoredGrid) -> np.ndarray:
+    """As `on_grid`, of a file that was read already."""
     own = StoredGrid.of(volume.data, volume.affine)
     near_mm = TOLERANCE * voxel_sizes(series.affine).min()
     if own.shape == series.shape and _apart_mm(own.shape, own.affine, series.affine) <= near_mm:

@@ -1,0 +1,77 @@
+"""What a user asks for beside the maps of one exam: a read-out with a given core, maps on another image's grid."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dscgan_jax.data.core import read_core
+from dscgan_jax.data.derivatives import ExamMaps
+from dscgan_jax.data.exams import Exam
+from dscgan_jax.evaluation import readout
+from dscgan_jax.evaluation.readout import ReadOut
+from dscgan_jax.findings import Finding, Findings, by_severity
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """As given on the command line; no file is opened yet.
+
+    Attributes:
+      core: NIfTI mask of the ischaemic core.
+      on_read_out: called with the read-out once it is written.
+    """
+
+    core: pathlib.Path | None = None
+    on_read_out: Callable[[ReadOut], Any] | None = None
+
+
+NOTHING_ASKED = Asked()
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """The same, read and checked against the exam before anything slow begins.
+
+    Attributes:
+      asked: what was asked for.
+      core: (x, y, z) bool on the exam's grid, RAS; None: not given.
+      findings: what is doubtful about these files.
+    """
+
+    asked: Asked = NOTHING_ASKED
+    core: np.ndarray | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def of(cls, asked: Asked, exam: Exam) -> "Extras":
+        """Reads the files.
+
+        Raises:
+          InputError: one of them is unreadable, or does not belong to the exam.
+        """
+        found, core = Findings(), None
+        if asked.core is not None:
+            core = read_core(asked.core, exam, found)
+            readout.checked_core(core, exam.mask, str(asked.core))
+        return cls(asked, core, found.listed())
+
+    def noted(self, exam: Exam) -> Exam:
+        """The exam with the findings on these files."""
+        return dataclasses.replace(exam, findings=by_severity((*exam.findings, *self.findings)))
+
+    def write(self, folder: pathlib.Path, stem: str, maps: ExamMaps) -> None:
+        """Writes the read-out of the maps, and what else was asked for.
+
+        Raises:
+          InputError: the folder cannot be written.
+        """
+        found = readout.read_out(maps, self.core)
+        readout.write(folder, stem, found)
+        if self.asked.on_read_out is not None:
+            self.asked.on_read_out(found)
+
+
+NO_EXTRAS = Extras()

@@ -1,0 +1,96 @@
+"""What is asked for beside the maps: given on the command line, checked before anything slow, written with the maps."""
+
+import json
+import os
+
+import command_line
+import numpy as np
+import pytest
+
+from dscgan_jax.data import nifti
+from dscgan_jax.phantom import cohort
+
+
+@pytest.fixture(scope="module")
+def perf(tmp_path_factory):
+    """One phantom exam of 48 x 48 x 3."""
+    root = tmp_path_factory.mktemp("asked") / "exams"
+    cohort.write_cohort(root, preset="acute", subjects=1, seed=1, size=48, slices=3)
+    return root / "sub-0001" / "perf"
+
+
+def deconvolve(perf, output, *more):
+    """By the quickest method, with the true AIF."""
+    given = (f"--aif={perf / 'sub-0001_aif.tsv'}", f"--mask={perf / 'sub-0001_mask.nii.gz'}")
+    quick = ("--method=csvd", "--scale=none", "--motion=none")
+    return command_line.program("deconvolve", perf / "sub-0001_dsc.nii.gz", output, *given, *quick, *more)
+
+
+def core_of(perf, folder, data=None, affine=None):
+    """A mask of the true core's place, or of something else, on the series' grid or another one."""
+    lesion = nifti.read_volume(perf / "sub-0001_lesion.nii.gz", dims=3)
+    data = lesion.data == lesion.data.max() if data is None else data
+    path = folder / "core mask ä.nii.gz"
+    nifti.write_volume(path, data.astype(np.uint8), lesion.affine if affine is None else affine, dtype=np.uint8)
+    return path
+
+
+def record_of(folder):
+    return json.loads((folder / "sub-0001_readout.json").read_text(encoding="utf-8"))
+
+
+def test_a_given_core_is_read_out_beside_the_maps_and_told(perf, tmp_path):
+    core = core_of(perf, tmp_path)
+    done = deconvolve(perf, tmp_path / "maps", f"--core={core}")
+    assert done.returncode == 0, done.stderr
+    record = record_of(tmp_path / "maps")
+    volume = nifti.read_volume(core, dims=3)
+    expected = volume.data.sum() * abs(np.linalg.det(volume.affine)) / 1000
+    assert record["core_source"] == "mask" and record["core_ml"] == pytest.approx(expected, abs=1e-3)
+    assert f"core {expected:.1f} mL (given mask)" in done.stdout and "research use only" in done.stdout
+    assert (tmp_path / "maps" / "sub-0001_readout.csv").read_text(encoding="utf-8").count("\n") == 2
+
+
+def test_without_a_core_it_is_research(perf, tmp_path):
+    assert deconvolve(perf, tmp_path / "maps").returncode == 0
+    assert record_of(tmp_path / "maps")["core_source"] == "research: CBF"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda data: {"data": np.ones_like(data)}, "holds 100 % of the brain"),
+        (lambda data: {"data": np.stack([data, data], axis=-1)}, "expected a 3-D map"),
+        (lambda data: {"data": data[:20]}, "covers"),
+    ],
+    ids=["all ones", "4-D", "half of the grid"],
+)
+def test_a_core_that_is_none_ends_in_one_line_before_anything_is_written(perf, tmp_path, change, says):
+    data = nifti.read_volume(perf / "sub-0001_mask.nii.gz", dims=3).data
+    done = deconvolve(perf, tmp_path / "maps", f"--core={core_of(perf, tmp_path, **change(data))}")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and says in done.stderr
+    assert not (tmp_path / "maps").exists()
+
+
+def test_a_core_that_is_not_there_and_one_for_a_whole_folder_are_refused(perf, tmp_path):
+    assert "no such file" in deconvolve(perf, tmp_path / "maps", "--core=nowhere.nii.gz").stderr
+    done = command_line.program("deconvolve", perf.parents[1], tmp_path / "maps", f"--core={core_of(perf, tmp_path)}")
+    assert done.returncode == 1 and "--core" in done.stderr and not (tmp_path / "maps").exists()
+
+
+def test_files_of_the_user_in_the_output_folder_stay(perf, tmp_path):
+    output = tmp_path / "maps"
+    output.mkdir()
+    (output / "notes.txt").write_text("mine")
+    (output / "sub-0002_readout.json").write_text("mine too")
+    assert deconvolve(perf, output).returncode == 0
+    assert (output / "notes.txt").read_text() == "mine"
+    assert (output / "sub-0002_readout.json").read_text() == "mine too"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_one_line(perf, tmp_path):
+    output = tmp_path / "maps"
+    output.mkdir(mode=0o500)
+    done = deconvolve(perf, output)
+    assert done.returncode == 1 and "cannot be written" in done.stderr and not list(output.iterdir())
