@@ -38,6 +38,8 @@ TEST = [
     "scikit-image>=0.22",  # the reference for SSIM and its neighbours
     "hypothesis>=6.100",  # properties over many drawn inputs
     "scikit-learn>=1.4",  # as in `study`
+    "SimpleITK>=2.3",  # another reader of NIfTI: where it puts our voxels
+    "bids-validator-deno>=2.0",  # what is a BIDS derivative and what is not
 ]
 
 EXTRAS = {

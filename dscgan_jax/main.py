@@ -67,6 +67,11 @@ _MASK = flags.DEFINE_string("mask", None, "NIfTI mask of the tissue of the brain
 _CORE = flags.DEFINE_string(
     "core", None, "NIfTI mask of the ischaemic core (DWI or ADC) for the read-out; default: by CBF, which is research."
 )
+_DESC = flags.DEFINE_string(
+    "desc",
+    "",
+    "Word in the names of maps, <subject>_desc-WORD_tmax.nii.gz, to keep maps of several methods in one folder.",
+)
 _MOTION = flags.DEFINE_enum(
     "motion",
     None,
@@ -456,7 +461,7 @@ def asked() -> "Asked":
     """What is asked for beside the maps of one exam."""
     from dscgan_jax.methods.asked import Asked
 
-    return Asked(_optional(_CORE))
+    return Asked(_optional(_CORE), _DESC.value)
 
 
 def entry() -> None:

@@ -40,15 +40,15 @@ def run(
     elif mask:
         raise InputError("--mask is one exam's; for a folder put <subject>_mask.nii.gz beside each series.")
     else:
-        _run_folder(config, output, aif)
+        _run_folder(config, output, aif, asked.desc)
 
 
-def _run_folder(config: ml_collections.ConfigDict, output: pathlib.Path, aif: str) -> None:
-    settings = settings_of(config)
-    subjects = places.find_subjects(places.with_root(config))
+def _run_folder(config: ml_collections.ConfigDict, output: pathlib.Path, aif: str, desc: str) -> None:
+    settings, config = settings_of(config), places.with_root(config)
+    subjects, root = places.find_subjects(config), places.exams_root(config)
     folder.check_folder(subjects, output, aif)
     with progress_bar(len(subjects), "deconvolving") as bar:
-        refused, findings = folder.deconvolve_folder(settings, subjects, output, aif, bar.update)
+        refused, findings = folder.deconvolve_folder(settings, subjects, output, aif, bar.update, desc=desc, root=root)
     print_folder_findings(findings, options.FOLDER)
     for subject, reason in refused.items():
         print(f"left out: {subject}: {reason}")

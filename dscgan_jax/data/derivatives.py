@@ -86,7 +86,8 @@ class ExamMaps:
         """What the JSON file beside one map holds."""
         description = spec_of(name).description + (f", {self.how}" if self.how else "")
         findings = [finding.to_json() for finding in self.findings]
-        head = {"Units": self.units[name], "Description": description}
+        head: dict[str, Any] = {"Units": self.units[name], "Description": description}
+        head |= {} if self.mask is None else {"SkullStripped": True}  # 0 outside it, in the word of BIDS
         return {**head, **self.provenance, "Findings": findings, "IntendedUse": "research only"}
 
     def save(self, folder: pathlib.Path | str, stem: str = "", names: Sequence[str] = ()) -> list[pathlib.Path]:

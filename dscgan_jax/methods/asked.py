@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dscgan_jax.data.bids import check_desc, stem_of
 from dscgan_jax.data.core import read_core
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
@@ -21,11 +22,20 @@ class Asked:
 
     Attributes:
       core: NIfTI mask of the ischaemic core.
+      desc: of the `desc-` entity in the names of maps; empty = none.
       on_read_out: called with the read-out once it is written.
     """
 
     core: pathlib.Path | None = None
+    desc: str = ""
     on_read_out: Callable[[ReadOut], Any] | None = None
+
+    def __post_init__(self):
+        check_desc(self.desc)
+
+    def stem(self, subject: str) -> str:
+        """How the names of an exam's files begin."""
+        return stem_of(subject, self.desc)
 
 
 NOTHING_ASKED = Asked()

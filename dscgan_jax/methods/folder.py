@@ -12,7 +12,7 @@ import numpy as np
 
 from dscgan_jax import provenance
 from dscgan_jax.data import aif as arterial_inputs
-from dscgan_jax.data import layouts, nifti
+from dscgan_jax.data import bids, layouts, nifti
 from dscgan_jax.data.derivatives import write_turned
 from dscgan_jax.data.exams import NOTHING_OVERRULED, Exam, Overrules, SubjectFiles, load_exam, lone_series
 from dscgan_jax.data.sidecars import read_sidecar
@@ -54,8 +54,8 @@ def deconvolve_file(
     given = arterial_inputs.given_of(exam, aif, own_aif if own_aif.is_file() else None)
     result = deconvolved(exam, settings, given)
     with all_or_nothing(output) as folder:
-        paths = write_all(result, exam, folder, exam.subject, extras)
-    _remove_stale(result, output, exam.subject)
+        paths = write_all(result, exam, folder, asked.stem(exam.subject), extras)
+    _remove_stale(result, output, asked.stem(exam.subject))
     return [output / path.name for path in paths], result.maps.findings
 
 
@@ -65,8 +65,11 @@ def deconvolve_folder(
     output: pathlib.Path | str,
     aif: str = arterial_inputs.AUTOMATIC,
     progress: Callable[[int], Any] | None = None,
+    *,
+    desc: str = "",
+    root: pathlib.Path | None = None,
 ) -> tuple[dict[str, str], dict[str, tuple[Finding, ...]]]:
-    """Every exam of a folder -> a `bids` folder with the same series (linked) and our maps, ready to train on.
+    """Every exam of a folder -> a BIDS derivative with the same series (linked) and our maps, ready to train on.
 
     Exams whose maps are there already, made of the same files with the same settings, are left as they are.
 
@@ -76,6 +79,8 @@ def deconvolve_folder(
       output: the new folder.
       aif: as in `data.aif.given_of`; one file cannot serve a whole folder.
       progress: called with 1 after each exam.
+      desc: of the `desc-` entity in the names of maps; empty = none.
+      root: the exams' folder, for the description of the new one.
 
     Returns:
       {subject: why it was left out}, which is excluded in the new participants.tsv, and {subject: its findings}.
@@ -89,7 +94,7 @@ def deconvolve_folder(
     findings: dict[str, tuple[Finding, ...]] = {}
     for files in subjects:
         try:
-            findings[files.subject] = _deconvolve_subject(files, settings, output, aif)
+            findings[files.subject] = _deconvolve_subject(files, settings, output, aif, desc)
         except InputError as error:
             refused[files.subject] = str(error)
         if len(refused) < len(subjects):  # after each exam: whoever is interrupted keeps the splits
@@ -99,6 +104,7 @@ def deconvolve_folder(
             progress(1)
     if len(refused) == len(subjects):
         raise InputError(f"none of the {len(subjects)} exams could be used; the first: {next(iter(refused.values()))}")
+    bids.describe(output, f"conventional maps by deconvolution ({settings.method})", root)
     return refused, findings
 
 
@@ -140,9 +146,12 @@ def _bids_name(files: SubjectFiles) -> str:
     return files.subject if files.subject.startswith("sub-") else f"sub-{files.subject}"
 
 
-def _deconvolve_subject(files: SubjectFiles, settings: Settings, output: pathlib.Path, aif: str) -> tuple[Finding, ...]:
+def _deconvolve_subject(
+    files: SubjectFiles, settings: Settings, output: pathlib.Path, aif: str, desc: str
+) -> tuple[Finding, ...]:
     """Writes one exam's files, unless they are there already, made of the same; returns its findings."""
     subject = _bids_name(files)
+    stem = bids.stem_of(subject, desc)
     perf = output / subject / "perf"
     # What decides the maps, written last: without it, or with another one, they are made again.
     made_of = {
@@ -152,14 +161,15 @@ def _deconvolve_subject(files: SubjectFiles, settings: Settings, output: pathlib
         "version": provenance.software_versions()["dscgan_jax"],
         "files": [_file_record(path) for path in (files.series, *files.sidecars, files.mask, files.aif)],
     }
-    seal = perf / f"{subject}_conventional.json"
+    seal = perf / f"{stem}_conventional.json"
     stored = read_sidecar(seal) if seal.is_file() else {}
-    if stored.get("made_of") == made_of and all((perf / f"{subject}_{name}.nii.gz").is_file() for name in MAP_NAMES):
+    expected = (*(f"{name}.nii.gz" for name in MAP_NAMES), "readout.json")
+    if stored.get("made_of") == made_of and all((perf / f"{stem}_{name}").is_file() for name in expected):
         return tuple(map(Finding.from_json, stored["findings"]))
     exam = dataclasses.replace(load_exam(dataclasses.replace(files, maps={})), subject=subject)
     result = deconvolved(exam, settings, arterial_inputs.given_of(exam, aif, files.aif))
     seal.unlink(missing_ok=True)
-    _remove_stale(result, perf, subject)
+    _remove_stale(result, perf, stem)
     with all_or_nothing(perf) as folder:
         ending = ".nii.gz" if files.series.name.lower().endswith(".gz") else ".nii"
         _link(files.series, folder / f"{subject}_dsc{ending}")
@@ -167,7 +177,7 @@ def _deconvolve_subject(files: SubjectFiles, settings: Settings, output: pathlib
         if np.isfinite(exam.echo_seconds):
             timing["EchoTime"] = exam.echo_seconds
         write_whole(folder / f"{subject}_dsc.json", json.dumps(timing, indent=1) + "\n")
-        write_all(result, exam, folder, subject)
+        write_all(result, exam, folder, stem)
     findings = [finding.to_json() for finding in result.maps.findings]
     write_whole(seal, json.dumps({"made_of": made_of, "findings": findings}, indent=1) + "\n")
     return result.maps.findings

@@ -309,9 +309,9 @@ def predict_file(
     exam = extras.noted(exam)
     maps = predictor.predict(exam)
     with all_or_nothing(output) as folder:
-        page = prediction.page_of(maps, exam, predictor.weights)
-        paths = [*maps.save(folder), *exam_page.write(folder, page)]
-        extras.write(folder, exam.subject, maps)
+        page, stem = prediction.page_of(maps, exam, predictor.weights), asked.stem(exam.subject)
+        paths = [*maps.save(folder, stem), *exam_page.write(folder, page)]
+        extras.write(folder, stem, maps)
     return [output / path.name for path in paths], maps.findings
 
 

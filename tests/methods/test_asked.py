@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 
 import command_line
 import numpy as np
@@ -94,3 +96,34 @@ def test_a_folder_that_cannot_be_written_is_one_line(perf, tmp_path):
     output.mkdir(mode=0o500)
     done = deconvolve(perf, output)
     assert done.returncode == 1 and "cannot be written" in done.stderr and not list(output.iterdir())
+
+
+def validated(folder) -> set[str]:
+    """Names of errors that the BIDS validator finds."""
+    command = shutil.which("bids-validator-deno")
+    if command is None:
+        pytest.skip("the BIDS validator is not installed (bids-validator-deno)")
+    done = subprocess.run([command, str(folder), "--format", "json"], capture_output=True, text=True, check=False)
+    return {one["code"] for one in json.loads(done.stdout)["issues"]["issues"] if one["severity"] == "error"}
+
+
+def test_a_folder_of_maps_is_a_bids_derivative(perf, tmp_path):
+    output = tmp_path / "maps"
+    done = command_line.program(
+        "deconvolve", perf.parents[1], output, "--method=csvd", "--motion=none", "--aif=files", "--desc=csvd"
+    )
+    assert done.returncode == 0, done.stderr
+    written = output / "sub-0001" / "perf"
+    for name in ("tmax.nii.gz", "tmax.json", "mask.nii.gz", "readout.json", "conventional.json"):
+        assert (written / f"sub-0001_desc-csvd_{name}").is_file()
+    assert not list(written.glob("sub-0001_tmax*"))
+    assert validated(output) == set()
+    (output / ".bidsignore").unlink()
+    assert "NOT_INCLUDED" in validated(output)  # it does look
+
+
+def test_a_desc_that_bids_does_not_have_is_refused(perf, tmp_path):
+    done = deconvolve(perf, tmp_path / "maps", "--desc=my-maps")
+    assert (
+        done.returncode == 1 and "--desc=my-maps: expected letters" in done.stderr and not (tmp_path / "maps").exists()
+    )
