@@ -77,6 +77,7 @@ NAMES = {
     "map_constant": "map with the same value everywhere",
     "map_unlike_others": "map whose values are unlike those of the other exams",
     "core_resampled": "core mask on another grid, brought onto that of the series by the affines",
+    "space_partly": "image given as --space that does not hold the whole brain",
     # preparation for a network
     "early_bolus_frames_repeated": "bolus earlier than the network's lead time: the first frame was repeated",
     "short_frames_repeated": "series shorter than the network's input: the last frame was repeated",

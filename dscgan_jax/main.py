@@ -67,6 +67,9 @@ _MASK = flags.DEFINE_string("mask", None, "NIfTI mask of the tissue of the brain
 _CORE = flags.DEFINE_string(
     "core", None, "NIfTI mask of the ischaemic core (DWI or ADC) for the read-out; default: by CBF, which is research."
 )
+_SPACE = flags.DEFINE_string(
+    "space", None, "NIfTI image of the same session, such as T1w.nii.gz, on whose grid the maps are written, too."
+)
 _DESC = flags.DEFINE_string(
     "desc",
     "",
@@ -281,7 +284,7 @@ def _check_paths(mode: str, config: ml_collections.ConfigDict) -> None:
         _check_model(model())
     if mode == "export" or (mode == "evaluate" and not _MAPS.value):
         _check_run(workdir(), "workdir", needs_checkpoints=mode == "export")
-    for flag in (_INPUT, _MASK, _CORE):
+    for flag in (_INPUT, _MASK, _CORE, _SPACE):
         if flag.value and not os.path.lexists(_path(flag)):
             raise InputError(f"{_path(flag)}: no such file.")
     if (aif := arterial_input()) not in (None, "auto", "files") and not os.path.lexists(str(aif)):
@@ -461,7 +464,7 @@ def asked() -> "Asked":
     """What is asked for beside the maps of one exam."""
     from dscgan_jax.methods.asked import Asked
 
-    return Asked(_optional(_CORE), _DESC.value)
+    return Asked(_optional(_CORE), _optional(_SPACE), _DESC.value)
 
 
 def entry() -> None:

@@ -41,6 +41,7 @@ FLAGS = {
     "scale": _DECONVOLVE,
     "mask": (ONE_FILE, PREDICT),
     "core": (ONE_FILE, PREDICT),
+    "space": (ONE_FILE, PREDICT),
     "desc": (PREDICT, *_DECONVOLVE),
     "motion": (*_DECONVOLVE, PREDICT),
     "leakage": _DECONVOLVE,

@@ -46,9 +46,10 @@ def check_desc(word: str) -> str:
     return word
 
 
-def stem_of(subject: str, desc: str) -> str:
-    """How the names of an exam's files begin: `sub-01`, or `sub-01_desc-parametric`."""
-    return f"{subject}_desc-{desc}" if desc else subject
+def stem_of(subject: str, desc: str, space: str = "") -> str:
+    """How the names of an exam's files begin: `sub-01`, or `sub-01_space-T1w_desc-parametric`."""
+    entities = (("space", space), ("desc", desc))
+    return "_".join([subject, *(f"{key}-{value}" for key, value in entities if value)])
 
 
 def describe(folder: pathlib.Path, how: str, source: pathlib.Path | None = None) -> None:

@@ -24,8 +24,18 @@ def mask_onto(mask: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], to_a
     return moved.astype(bool)
 
 
+def weights_onto(inside: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], to_affine: np.ndarray) -> np.ndarray:
+    """How much of each voxel of another grid comes from voxels with a value, 0 to 1: the same for maps of one mask."""
+    return _linear(inside, affine, shape, to_affine)
+
+
 def map_onto(
-    volume: np.ndarray, inside: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], to_affine: np.ndarray
+    volume: np.ndarray,
+    inside: np.ndarray,
+    affine: np.ndarray,
+    shape: tuple[int, ...],
+    to_affine: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """A map on another grid: the mean of the voxels with a value, weighted as linear interpolation weights them.
 
@@ -35,12 +45,13 @@ def map_onto(
       affine: (4, 4) of its grid.
       shape: of the other grid.
       to_affine: (4, 4) of the other grid.
+      weights: of `weights_onto`, where they are known already.
 
     Returns:
       float32 of `shape`, 0 where voxels without a value have more than half of the weight.
     """
     total = _linear(np.where(inside, volume, 0), affine, shape, to_affine)
-    weight = _linear(inside, affine, shape, to_affine)
+    weight = weights_onto(inside, affine, shape, to_affine) if weights is None else weights
     known = weight >= LEAST_WEIGHT
     return np.where(known, total / np.where(known, weight, 1), 0).astype(np.float32)
 

@@ -11,6 +11,7 @@ from dscgan_jax.data.bids import check_desc, stem_of
 from dscgan_jax.data.core import read_core
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
+from dscgan_jax.data.space import Reference, read_reference, write_in_space
 from dscgan_jax.evaluation import readout
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.findings import Finding, Findings, by_severity
@@ -22,20 +23,22 @@ class Asked:
 
     Attributes:
       core: NIfTI mask of the ischaemic core.
+      space: NIfTI image on whose grid the maps are wanted, too.
       desc: of the `desc-` entity in the names of maps; empty = none.
       on_read_out: called with the read-out once it is written.
     """
 
     core: pathlib.Path | None = None
+    space: pathlib.Path | None = None
     desc: str = ""
     on_read_out: Callable[[ReadOut], Any] | None = None
 
     def __post_init__(self):
         check_desc(self.desc)
 
-    def stem(self, subject: str) -> str:
+    def stem(self, subject: str, space: str = "") -> str:
         """How the names of an exam's files begin."""
-        return stem_of(subject, self.desc)
+        return stem_of(subject, self.desc, space)
 
 
 NOTHING_ASKED = Asked()
@@ -48,11 +51,13 @@ class Extras:
     Attributes:
       asked: what was asked for.
       core: (x, y, z) bool on the exam's grid, RAS; None: not given.
+      reference: the grid on which the maps are wanted, too; None: not asked for.
       findings: what is doubtful about these files.
     """
 
     asked: Asked = NOTHING_ASKED
     core: np.ndarray | None = None
+    reference: Reference | None = None
     findings: tuple[Finding, ...] = ()
 
     @classmethod
@@ -62,26 +67,31 @@ class Extras:
         Raises:
           InputError: one of them is unreadable, or does not belong to the exam.
         """
-        found, core = Findings(), None
+        found, core, reference = Findings(), None, None
         if asked.core is not None:
             core = read_core(asked.core, exam, found)
             readout.checked_core(core, exam.mask, str(asked.core))
-        return cls(asked, core, found.listed())
+        if asked.space is not None:
+            reference = read_reference(asked.space, exam, found)
+        return cls(asked, core, reference, found.listed())
 
     def noted(self, exam: Exam) -> Exam:
         """The exam with the findings on these files."""
         return dataclasses.replace(exam, findings=by_severity((*exam.findings, *self.findings)))
 
-    def write(self, folder: pathlib.Path, stem: str, maps: ExamMaps) -> None:
-        """Writes the read-out of the maps, and what else was asked for.
+    def write(self, folder: pathlib.Path, maps: ExamMaps) -> list[pathlib.Path]:
+        """Writes the read-out of the maps, and what else was asked for; returns the paths of further maps.
 
         Raises:
           InputError: the folder cannot be written.
         """
         found = readout.read_out(maps, self.core)
-        readout.write(folder, stem, found)
+        readout.write(folder, self.asked.stem(maps.subject), found)
         if self.asked.on_read_out is not None:
             self.asked.on_read_out(found)
+        if self.reference is None:
+            return []
+        return write_in_space(folder, self.asked.stem(maps.subject, self.reference.label), maps, self.reference)
 
 
 NO_EXTRAS = Extras()

@@ -54,7 +54,7 @@ def deconvolve_file(
     given = arterial_inputs.given_of(exam, aif, own_aif if own_aif.is_file() else None)
     result = deconvolved(exam, settings, given)
     with all_or_nothing(output) as folder:
-        paths = write_all(result, exam, folder, asked.stem(exam.subject), extras)
+        paths = write_all(result, exam, folder, extras)
     _remove_stale(result, output, asked.stem(exam.subject))
     return [output / path.name for path in paths], result.maps.findings
 
@@ -121,11 +121,10 @@ def check_folder(subjects: Sequence[SubjectFiles], output: pathlib.Path, aif: st
         raise InputError(f"--output={output} holds the exams themselves; give another folder.")
 
 
-def write_all(
-    result: Deconvolved, exam: Exam, folder: pathlib.Path, stem: str, extras: Extras = NO_EXTRAS
-) -> list[pathlib.Path]:
+def write_all(result: Deconvolved, exam: Exam, folder: pathlib.Path, extras: Extras = NO_EXTRAS) -> list[pathlib.Path]:
     """The maps, their read-out, where they were made, the AIF and its voxels, pictures and a page."""
-    paths = result.maps.save(folder, stem)
+    stem = extras.asked.stem(exam.subject)
+    paths = [*result.maps.save(folder, stem), *extras.write(folder, result.maps)]
     measured = result.found.measured
     write_turned(folder / f"{stem}_mask.nii.gz", measured.tissue.astype(np.uint8), exam.stored, dtype=np.uint8)
     arterial = measured.arterial.delta_r2star.astype(np.float64)
@@ -135,7 +134,6 @@ def write_all(
     if measured.arterial.mask is not None:
         arteries = measured.arterial.mask.astype(np.uint8)
         write_turned(folder / f"{stem}_aifmask.nii.gz", arteries, exam.stored, dtype=np.uint8)
-    extras.write(folder, stem, result.maps)
     aif_png = folder / f"{stem}_aif.png"
     aif_png.write_bytes(conventional_page.aif_picture(result.maps, measured, result.series))
     page = conventional_page.page_of(result.maps, result.found, result.series, result.settings)
@@ -177,7 +175,7 @@ def _deconvolve_subject(
         if np.isfinite(exam.echo_seconds):
             timing["EchoTime"] = exam.echo_seconds
         write_whole(folder / f"{subject}_dsc.json", json.dumps(timing, indent=1) + "\n")
-        write_all(result, exam, folder, stem)
+        write_all(result, exam, folder, Extras(Asked(desc=desc)))
     findings = [finding.to_json() for finding in result.maps.findings]
     write_whole(seal, json.dumps({"made_of": made_of, "findings": findings}, indent=1) + "\n")
     return result.maps.findings

@@ -309,9 +309,9 @@ def predict_file(
     exam = extras.noted(exam)
     maps = predictor.predict(exam)
     with all_or_nothing(output) as folder:
-        page, stem = prediction.page_of(maps, exam, predictor.weights), asked.stem(exam.subject)
-        paths = [*maps.save(folder, stem), *exam_page.write(folder, page)]
-        extras.write(folder, stem, maps)
+        page = prediction.page_of(maps, exam, predictor.weights)
+        paths = [*maps.save(folder, asked.stem(exam.subject)), *extras.write(folder, maps)]
+        paths += exam_page.write(folder, page)
     return [output / path.name for path in paths], maps.findings
 
 

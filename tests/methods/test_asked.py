@@ -127,3 +127,29 @@ def test_a_desc_that_bids_does_not_have_is_refused(perf, tmp_path):
     assert (
         done.returncode == 1 and "--desc=my-maps: expected letters" in done.stderr and not (tmp_path / "maps").exists()
     )
+
+
+def test_maps_come_onto_another_images_grid_beside_their_own(perf, tmp_path):
+    mask = nifti.read_volume(perf / "sub-0001_mask.nii.gz", dims=3)
+    fine = mask.affine @ np.diag([0.5, 0.5, 1, 1])
+    fine[:3, 3] = (mask.affine @ [-0.25, -0.25, 0, 1])[:3]
+    nifti.write_volume(tmp_path / "T1w.nii.gz", np.zeros((96, 96, 3), np.int16), fine, dtype=np.int16)
+    done = deconvolve(perf, tmp_path / "maps", f"--space={tmp_path / 'T1w.nii.gz'}", "--desc=csvd")
+    assert done.returncode == 0, done.stderr
+    name = "sub-0001_space-T1w_desc-csvd_tmax.nii.gz"
+    assert str(tmp_path / "maps" / name) in done.stdout
+    own, moved = (
+        nifti.read_volume(tmp_path / "maps" / one, dims=3).data for one in ("sub-0001_desc-csvd_tmax.nii.gz", name)
+    )
+    assert moved.shape == (96, 96, 3)
+    assert np.median(moved[moved != 0]) == pytest.approx(np.median(own[own != 0]), rel=0.05)
+
+
+def test_an_image_that_does_not_overlap_ends_in_one_line(perf, tmp_path):
+    mask = nifti.read_volume(perf / "sub-0001_mask.nii.gz", dims=3)
+    away = mask.affine.copy()
+    away[1, 3] += 800
+    nifti.write_volume(tmp_path / "T1w.nii.gz", mask.data, away)
+    done = deconvolve(perf, tmp_path / "maps", f"--space={tmp_path / 'T1w.nii.gz'}")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "overlaps the brain" in done.stderr
+    assert not (tmp_path / "maps").exists()
