@@ -79,13 +79,16 @@ class Extras:
         """The exam with the findings on these files."""
         return dataclasses.replace(exam, findings=by_severity((*exam.findings, *self.findings)))
 
-    def write(self, folder: pathlib.Path, maps: ExamMaps) -> list[pathlib.Path]:
+    def read_out(self, maps: ExamMaps) -> ReadOut:
+        """The read-out of the maps, with the core if one was given."""
+        return readout.read_out(maps, self.core)
+
+    def write(self, folder: pathlib.Path, maps: ExamMaps, found: ReadOut) -> list[pathlib.Path]:
         """Writes the read-out of the maps, and what else was asked for; returns the paths of further maps.
 
         Raises:
           InputError: the folder cannot be written.
         """
-        found = readout.read_out(maps, self.core)
         readout.write(folder, self.asked.stem(maps.subject), found)
         if self.asked.on_read_out is not None:
             self.asked.on_read_out(found)

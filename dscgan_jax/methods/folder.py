@@ -124,7 +124,8 @@ def check_folder(subjects: Sequence[SubjectFiles], output: pathlib.Path, aif: st
 def write_all(result: Deconvolved, exam: Exam, folder: pathlib.Path, extras: Extras = NO_EXTRAS) -> list[pathlib.Path]:
     """The maps, their read-out, where they were made, the AIF and its voxels, pictures and a page."""
     stem = extras.asked.stem(exam.subject)
-    paths = [*result.maps.save(folder, stem), *extras.write(folder, result.maps)]
+    read_out = extras.read_out(result.maps)
+    paths = [*result.maps.save(folder, stem), *extras.write(folder, result.maps, read_out)]
     measured = result.found.measured
     write_turned(folder / f"{stem}_mask.nii.gz", measured.tissue.astype(np.uint8), exam.stored, dtype=np.uint8)
     arterial = measured.arterial.delta_r2star.astype(np.float64)
@@ -136,7 +137,7 @@ def write_all(result: Deconvolved, exam: Exam, folder: pathlib.Path, extras: Ext
         write_turned(folder / f"{stem}_aifmask.nii.gz", arteries, exam.stored, dtype=np.uint8)
     aif_png = folder / f"{stem}_aif.png"
     aif_png.write_bytes(conventional_page.aif_picture(result.maps, measured, result.series))
-    page = conventional_page.page_of(result.maps, result.found, result.series, result.settings)
+    page = conventional_page.page_of(result.maps, result.found, result.series, result.settings, read_out)
     return [*paths, aif_png, *exam_page.write(folder, page)]
 
 

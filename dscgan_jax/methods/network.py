@@ -308,9 +308,10 @@ def predict_file(
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
     maps = predictor.predict(exam)
+    read_out = extras.read_out(maps)
     with all_or_nothing(output) as folder:
-        page = prediction.page_of(maps, exam, predictor.weights)
-        paths = [*maps.save(folder, asked.stem(exam.subject)), *extras.write(folder, maps)]
+        page = prediction.page_of(maps, exam, predictor.weights, read_out)
+        paths = [*maps.save(folder, asked.stem(exam.subject)), *extras.write(folder, maps, read_out)]
         paths += exam_page.write(folder, page)
     return [output / path.name for path in paths], maps.findings
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from dscgan_jax.data import geometry
 from dscgan_jax.data.derivatives import ExamMaps
+from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import curves, ink
 from dscgan_jax.maps import MAPS, spec_of
 from dscgan_jax.pages.exam import ExamPage
 from dscgan_jax.pages.parts import counted, definitions, image, section
+from dscgan_jax.pages.readout import sentences
 from dscgan_jax.pages.viewer.view import Curves, ExamView
 from dscgan_jax.perfusion import kinetics, signal
 from dscgan_jax.perfusion.arterial import ArterialInput
@@ -23,7 +24,9 @@ from dscgan_jax.perfusion.motion import Realignment
 UNSCALED = ("cbf", "cbv")  # without echo time and reference they have no unit
 
 
-def page_of(maps: ExamMaps, found: ConventionalMaps, series: np.ndarray, settings: Settings) -> ExamPage:
+def page_of(
+    maps: ExamMaps, found: ConventionalMaps, series: np.ndarray, settings: Settings, read_out: ReadOut
+) -> ExamPage:
     """The page of an exam's conventional maps.
 
     Args:
@@ -31,6 +34,7 @@ def page_of(maps: ExamMaps, found: ConventionalMaps, series: np.ndarray, setting
       found: the same maps, and what was found on the way, RAS.
       series: (x, y, z, time), RAS, as it was inverted.
       settings: of the method.
+      read_out: what is read from the maps.
     """
     measured, title = found.measured, ink.METHOD_TITLES[settings.method]
     view = ExamView(
@@ -44,7 +48,8 @@ def page_of(maps: ExamMaps, found: ConventionalMaps, series: np.ndarray, setting
         maps.subject,
         f"conventional maps by {title}",
         view,
-        _brief(found, geometry.voxel_ml(maps.affine), settings),
+        {title: read_out},
+        _brief(found, read_out),
         maps.findings,
         sections_of(maps, found, series, settings),
     )
@@ -107,9 +112,9 @@ def _motion(measured: Measured, realigned: Realignment) -> str:
     return section("Motion", image(ink.to_png(figure), "pose of the head in every frame"))
 
 
-def _brief(found: ConventionalMaps, voxel_ml: float, settings: Settings) -> list[str]:
+def _brief(found: ConventionalMaps, read_out: ReadOut) -> list[str]:
     """Volumes of late tissue, medians, and what the maps were multiplied by or shifted by."""
-    lines = [_volumes(found, voxel_ml, settings), f"Medians in the tissue: {_medians(found)}."]
+    lines = [*sentences(read_out), f"Medians in the tissue: {_medians(found)}."]
     if found.scale_factor != 1.0:
         flow = f"{WHITE_MATTER_CBF:g} {MAPS['cbf'].unit}"
         reason = f" so that healthy white matter has {flow}" if found.referenced else ""
@@ -122,17 +127,6 @@ def _brief(found: ConventionalMaps, voxel_ml: float, settings: Settings) -> list
             f"{HEALTHY_TMAX_SECONDS:g} s."
         )
     return lines
-
-
-def _volumes(found: ConventionalMaps, voxel_ml: float, settings: Settings) -> str:
-    tmax, tissue = found.maps["tmax"], found.measured.tissue
-    late = ", ".join(
-        f"> {threshold:g} s: {(tissue & (tmax > threshold)).sum() * voxel_ml:.0f} mL"
-        for threshold in MAPS["tmax"].thresholds
-    )
-    is_raw = settings.method != "parametric" and settings.tmax_offset == "none"
-    doubt = " (raw SVD: later than the truth)" if is_raw else ""
-    return f"Volume of tissue by Tmax: {late}; in all {tissue.sum() * voxel_ml:.0f} mL{doubt}."
 
 
 def _medians(found: ConventionalMaps) -> str:

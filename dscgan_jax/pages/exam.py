@@ -3,14 +3,15 @@
 import dataclasses
 import datetime
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nibabel.affines import voxel_sizes
 
+from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import panels
 from dscgan_jax.files import write_whole
 from dscgan_jax.findings import Finding
-from dscgan_jax.pages import parts
+from dscgan_jax.pages import parts, readout
 from dscgan_jax.pages.parts import bullets, image, section
 from dscgan_jax.pages.viewer.view import ExamView, viewer
 
@@ -29,6 +30,7 @@ class ExamPage:
       subject: identifier.
       subtitle: who made the maps.
       view: the maps, the series and its curves.
+      read_outs: {title of the method: what is read from its maps}.
       brief: sentences at the top.
       findings: of the exam and its maps.
       sections: HTML of what is particular to a method, after the maps.
@@ -37,6 +39,7 @@ class ExamPage:
     subject: str
     subtitle: str
     view: ExamView
+    read_outs: Mapping[str, ReadOut]
     brief: Sequence[str]
     findings: Sequence[Finding]
     sections: Sequence[str] = ()
@@ -59,7 +62,13 @@ def write(folder: pathlib.Path, page: ExamPage) -> list[pathlib.Path]:
     sections = [
         warnings,
         section("In brief", bullets(page.brief), kind="brief"),
-        section("Maps", viewer(page.view), _note(page.view), kind="maps"),
+        section(
+            "Maps",
+            viewer(page.view, readout.table(page.read_outs)),
+            _note(page.view),
+            readout.remarks(page.read_outs),
+            kind="maps",
+        ),
         *page.sections,
         notes,
         section("All slices", *(image(png, "maps, slice beside slice") for png in pictures)),

@@ -4,27 +4,30 @@ import json
 
 import numpy as np
 
-from dscgan_jax.data import geometry
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
-from dscgan_jax.maps import MAPS, spec_of
+from dscgan_jax.evaluation.readout import ReadOut
+from dscgan_jax.maps import spec_of
 from dscgan_jax.pages.exam import ExamPage
 from dscgan_jax.pages.parts import definitions, section
+from dscgan_jax.pages.readout import sentences
 from dscgan_jax.pages.viewer.view import Curves, ExamView
 from dscgan_jax.perfusion import kinetics, signal
 from dscgan_jax.training.weights import Weights
 
 
-def page_of(maps: ExamMaps, exam: Exam, weights: Weights) -> ExamPage:
+def page_of(maps: ExamMaps, exam: Exam, weights: Weights, read_out: ReadOut) -> ExamPage:
     """The page of a network's maps.
 
     Args:
       maps: of the exam, with the mask of its brain.
       exam: with the series as it was read.
       weights: of the network that made the maps.
+      read_out: what is read from them.
     """
+    title = f"{weights.name} {weights.version}"
     view = ExamView(
-        methods={f"{weights.name} {weights.version}": maps},
+        methods={title: maps},
         series=exam.series,
         frame_seconds=exam.frame_seconds,
         arrival_seconds=exam.timing.arrival_seconds(exam.frame_seconds),
@@ -34,7 +37,8 @@ def page_of(maps: ExamMaps, exam: Exam, weights: Weights) -> ExamPage:
         maps.subject,
         f"maps predicted by {weights.in_words}",
         view,
-        [f"Maps by the network {weights.in_words}.", *_brief(maps)],
+        {title: read_out},
+        [f"Maps by the network {weights.in_words}.", *_brief(maps, read_out)],
         maps.findings,
         [section("How the maps were made", definitions(_provenance(maps)))],
     )
@@ -54,24 +58,17 @@ def curves_of(exam: Exam, mask: np.ndarray | None) -> Curves:
     return Curves(tissue, curves, "" if relative else "mM", non_steady_frames=non_steady_frames)
 
 
-def _brief(maps: ExamMaps) -> list[str]:
-    """Volumes of late tissue, and medians."""
+def _brief(maps: ExamMaps, read_out: ReadOut) -> list[str]:
+    """What is read from the maps, and their medians."""
     inside = maps.mask
     if inside is None or not inside.any():
         return []
-    lines = []
-    if "tmax" in maps.volumes:
-        voxel_ml = geometry.voxel_ml(maps.affine)
-        late = ", ".join(
-            f"> {threshold:g} s: {(inside & (maps['tmax'] > threshold)).sum() * voxel_ml:.0f} mL"
-            for threshold in MAPS["tmax"].thresholds
-        )
-        lines.append(f"Volume of the brain by Tmax: {late}; in all {inside.sum() * voxel_ml:.0f} mL.")
     medians = ", ".join(
         f"{spec_of(name).title} {np.median(volume[inside]):.3g} {maps.unit(name)}"
         for name, volume in maps.volumes.items()
     )
-    return [*lines, f"Medians in the brain: {medians}."]
+    late = sentences(read_out) if "tmax" in maps.volumes else []
+    return [*late, f"Medians in the brain: {medians}."]
 
 
 def _provenance(maps: ExamMaps) -> list[tuple[str, str]]:

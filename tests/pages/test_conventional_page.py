@@ -8,6 +8,7 @@ import pytest
 
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.geometry import StoredGrid
+from dscgan_jax.evaluation.readout import read_out
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.pages.conventional import page_of
@@ -73,7 +74,7 @@ def page(result, tmp_path, settings=PARAMETRIC, findings=()):
         findings=(*result.findings, *judged, *findings),
         mask=result.measured.tissue,
     )
-    paths = write(tmp_path, page_of(maps, result, series, settings))
+    paths = write(tmp_path, page_of(maps, result, series, settings, read_out(maps)))
     assert [path.name for path in paths] == ["sub-1_maps.png", "sub-1.html"]
     text = re.sub(r'<script type="text/plain".*?</script>', "", paths[-1].read_text())
     return re.sub(r"base64,[^\"]*", "", text)  # what is packed may spell anything
@@ -82,7 +83,7 @@ def page(result, tmp_path, settings=PARAMETRIC, findings=()):
 def test_a_good_exam_has_volumes_and_medians_and_no_warnings(tmp_path):
     text = page(found(tmax=7.0), tmp_path)
     assert "<h2>Warnings</h2>" not in text and "<h2>Notes</h2>" not in text
-    assert "&gt; 4 s: 1 mL, &gt; 6 s: 1 mL, &gt; 8 s: 0 mL" in text  # 64 voxels of 20 mm3
+    assert "Tmax &gt; 4 / 6 / 8 / 10 s: 1.3 / 1.3 / 0.0 / 0.0 mL" in text  # 64 voxels of 20 mm3
     assert "CBF 40 mL/100 g/min" in text and "found in 1 voxel;" in text and "quality 0.90 of 1" in text
 
 
@@ -111,9 +112,9 @@ def test_flow_without_echo_time_and_reference_has_no_unit(tmp_path):
 
 def test_raw_svd_is_labelled_and_shifted_svd_says_by_how_much(tmp_path):
     svd = Settings(method="osvd")
-    assert "raw SVD: later than the truth" in page(found(), tmp_path, svd)
+    assert "peaks late by some seconds" in page(found(), tmp_path, svd)
     shifted = page(found(shift=-2.5), tmp_path, dataclasses.replace(svd, tmax_offset="healthy"))
-    assert "raw SVD" not in shifted and "shifted by -2.50 s" in shifted
+    assert "peaks late" not in shifted and "shifted by -2.50 s" in shifted
 
 
 def test_scale_repairs_and_motion_are_on_the_page(tmp_path):

@@ -14,6 +14,7 @@ from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.geometry import StoredGrid
 from dscgan_jax.data.record import DataRecord
 from dscgan_jax.data.scaling import Limits, Scaling
+from dscgan_jax.evaluation.readout import read_out
 from dscgan_jax.figures import panels
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAPS
@@ -48,7 +49,7 @@ def maps(mask=BRAIN, values=VALUES, subject="sub-1", **more):
 def page(tmp_path, exam_maps, whose=None):
     series = np.full((*SHAPE, FRAMES), 500.0, np.float32)
     exam = exam_of(series, BRAIN, AFFINE, frame_seconds=2.0, timing=BolusTiming(1, 1, 6, 8))
-    paths = write(tmp_path, prediction.page_of(exam_maps, exam, whose or weights()))
+    paths = write(tmp_path, prediction.page_of(exam_maps, exam, whose or weights(), read_out(exam_maps)))
     assert [path.name for path in paths] == [f"{exam_maps.subject}_maps.png", f"{exam_maps.subject}.html"]
     text = re.sub(r'<script type="text/plain".*?</script>', "", paths[-1].read_text())
     return re.sub(r"base64,[^\"]*", "", text)  # what is packed may spell anything
@@ -62,32 +63,29 @@ def test_the_page_says_whose_maps_these_are_and_what_they_are_for(tmp_path):
 
 def test_volumes_by_tmax_and_medians_are_those_of_the_brain_alone(tmp_path):
     text = page(tmp_path, maps())
-    assert "&gt; 4 s: 2 mL, &gt; 6 s: 2 mL, &gt; 8 s: 0 mL" in text and "in all 2 mL" in text  # 1.92
-    assert "CBF 40 mL/100 g/min" in text and "Tmax 7 s" in text and "MTT" not in text
+    assert "Tmax &gt; 4 / 6 / 8 / 10 s: 1.9 / 1.9 / 0.0 / 0.0 mL" in text  # 64 voxels of 30 mm3
+    assert "<th>Tissue with maps</th><td>2 mL</td>" in text
+    assert "CBF 40 mL/100 g/min" in text and "Tmax 7 s" in text and "MTT 0" not in text
 
 
 def test_tissue_beyond_the_mask_does_not_count(tmp_path):
-    half = BRAIN & (np.arange(SHAPE[1]) < 4)[:, None]
+    half = BRAIN & (np.arange(SHAPE[1]) < 5)[:, None]
     beyond = maps(half)
     beyond.volumes["tmax"][BRAIN] = 7.0
-    assert "in all 1 mL" in page(tmp_path, beyond) and "&gt; 6 s: 1 mL" in page(tmp_path, beyond)
+    assert "<th>Tmax &gt; 6 s</th><td>1.2 mL</td>" in page(tmp_path, beyond)  # 40 voxels, not 64
 
 
 @pytest.mark.parametrize("mask", [None, np.zeros(SHAPE, bool)])
 def test_without_a_brain_there_are_no_volumes_and_no_medians(tmp_path, mask):
     text = page(tmp_path, maps(mask))
-    assert "Medians" not in text and "Volume of the brain" not in text and "Maps by the network" in text
+    assert "Medians" not in text and "Tmax &gt; 4 /" not in text and "Maps by the network" in text
 
 
 def test_ttp_is_explained_where_there_is_one_and_volumes_where_there_is_tmax(tmp_path):
     assert "TTP counts from the first acquired frame" in page(tmp_path, maps())
     text = page(tmp_path, maps(values={"cbf": 40.0}))
-    assert (
-        "TTP" not in text
-        and "residue" not in text
-        and "Volume of the brain" not in text
-        and "Medians in the brain: CBF 40" in text
-    )
+    assert "TTP counts" not in text and "residue" not in text and "Tmax &gt; 4 /" not in text
+    assert "Medians in the brain: CBF 40" in text
 
 
 def test_warnings_stand_apart_from_notes_and_are_no_markup(tmp_path):

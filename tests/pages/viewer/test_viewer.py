@@ -10,6 +10,7 @@ import pytest
 
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.geometry import StoredGrid
+from dscgan_jax.evaluation.readout import read_out
 from dscgan_jax.maps import MAPS
 from dscgan_jax.pages import exam
 from dscgan_jax.pages.viewer.view import Curves, ExamView, viewer
@@ -74,7 +75,9 @@ def browser():
 @pytest.fixture
 def page(browser, tmp_path):
     """The page, open; whatever the script complains about fails the test."""
-    exam.write(tmp_path, exam.ExamPage("sub-1", "maps", view({"fit": maps(), "network": maps()}), ["brief"], ()))
+    methods = {"fit": maps(), "network": maps()}
+    read_outs = {title: read_out(made) for title, made in methods.items()}
+    exam.write(tmp_path, exam.ExamPage("sub-1", "maps", view(methods), read_outs, ["brief"], ()))
     opened = browser.new_page(viewport={"width": 1400, "height": 900})
     complaints = []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
