@@ -40,6 +40,7 @@ TEST = [
     "scikit-learn>=1.4",  # as in `study`
     "SimpleITK>=2.3",  # another reader of NIfTI: where it puts our voxels
     "bids-validator-deno>=2.0",  # what is a BIDS derivative and what is not
+    "highdicom>=0.28",  # as in `dicom`
 ]
 
 EXTRAS = {
@@ -51,6 +52,7 @@ EXTRAS = {
         "playwright>=1.40",  # clicks through the page of an exam in a Chromium that is installed
         "pre-commit>=3.7",  # runs both before each commit
     ],
+    "dicom": ["highdicom>=0.28"],  # maps as DICOM parametric maps (data/dicom_maps.py)
     "study": ["scikit-learn>=1.4"],  # the trees that a study compares networks with (methods/trees.py)
     "bench": ["torch>=2.6"],  # what benchmarks/versus_torch.py compares with
     "cuda": ["jax[cuda12]>=0.10,<0.11"],  # NVIDIA GPUs

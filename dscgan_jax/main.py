@@ -75,6 +75,7 @@ _DESC = flags.DEFINE_string(
     "",
     "Word in the names of maps, <subject>_desc-WORD_tmax.nii.gz, to keep maps of several methods in one folder.",
 )
+_DICOM = flags.DEFINE_bool("dicom", False, "Write the maps as DICOM parametric maps, too (extra `dicom`).")
 _MOTION = flags.DEFINE_enum(
     "motion",
     None,
@@ -464,7 +465,7 @@ def asked() -> "Asked":
     """What is asked for beside the maps of one exam."""
     from dscgan_jax.methods.asked import Asked
 
-    return Asked(_optional(_CORE), _optional(_SPACE), _DESC.value)
+    return Asked(_optional(_CORE), _optional(_SPACE), _DESC.value, _DICOM.value)
 
 
 def entry() -> None:

@@ -42,6 +42,7 @@ FLAGS = {
     "mask": (ONE_FILE, PREDICT),
     "core": (ONE_FILE, PREDICT),
     "space": (ONE_FILE, PREDICT),
+    "dicom": (ONE_FILE, PREDICT),
     "desc": (PREDICT, *_DECONVOLVE),
     "motion": (*_DECONVOLVE, PREDICT),
     "leakage": _DECONVOLVE,

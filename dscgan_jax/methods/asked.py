@@ -1,4 +1,4 @@
-"""What a user asks for beside the maps of one exam: a read-out with a given core, maps on another image's grid."""
+"""What a user asks for beside the maps of one exam: a given core, another image's grid, DICOM."""
 
 import dataclasses
 import pathlib
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dscgan_jax.data import dicom_maps
 from dscgan_jax.data.bids import check_desc, stem_of
 from dscgan_jax.data.core import read_core
 from dscgan_jax.data.derivatives import ExamMaps
@@ -25,16 +26,20 @@ class Asked:
       core: NIfTI mask of the ischaemic core.
       space: NIfTI image on whose grid the maps are wanted, too.
       desc: of the `desc-` entity in the names of maps; empty = none.
+      dicom: whether the maps are wanted as DICOM parametric maps, too.
       on_read_out: called with the read-out once it is written.
     """
 
     core: pathlib.Path | None = None
     space: pathlib.Path | None = None
     desc: str = ""
+    dicom: bool = False
     on_read_out: Callable[[ReadOut], Any] | None = None
 
     def __post_init__(self):
         check_desc(self.desc)
+        if self.dicom:
+            dicom_maps.check_installed()
 
     def stem(self, subject: str, space: str = "") -> str:
         """How the names of an exam's files begin."""
@@ -92,9 +97,13 @@ class Extras:
         readout.write(folder, self.asked.stem(maps.subject), found)
         if self.asked.on_read_out is not None:
             self.asked.on_read_out(found)
-        if self.reference is None:
-            return []
-        return write_in_space(folder, self.asked.stem(maps.subject, self.reference.label), maps, self.reference)
+        further: list[pathlib.Path] = []
+        if self.reference is not None:
+            stem = self.asked.stem(maps.subject, self.reference.label)
+            further += write_in_space(folder, stem, maps, self.reference)
+        if self.asked.dicom:
+            further += dicom_maps.write_dicom(folder, self.asked.stem(maps.subject), maps)
+        return further
 
 
 NO_EXTRAS = Extras()

@@ -153,3 +153,11 @@ def test_an_image_that_does_not_overlap_ends_in_one_line(perf, tmp_path):
     done = deconvolve(perf, tmp_path / "maps", f"--space={tmp_path / 'T1w.nii.gz'}")
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "overlaps the brain" in done.stderr
     assert not (tmp_path / "maps").exists()
+
+
+def test_maps_are_written_as_dicom_too(perf, tmp_path):
+    pytest.importorskip("highdicom")
+    done = deconvolve(perf, tmp_path / "maps", "--dicom")
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "maps" / "sub-0001_tmax.dcm") in done.stdout
+    assert len(list((tmp_path / "maps").glob("*.dcm"))) == 5
