@@ -391,7 +391,7 @@ def _contrast_rows(one: Contrast) -> list[tuple[str, str, str]]:
         ("Tmax", one.tmax_difference_seconds),
         ("TTP", one.ttp_difference_seconds),
     )
-    return rows + [(f"{name}, {less}", _number(value, "{:+.1f} s"), "") for name, value in times]
+    return rows + [(f"{name}, {less}", _number(value, "{:+z.1f} s"), "") for name, value in times]
 
 
 def _short(region: str) -> str:

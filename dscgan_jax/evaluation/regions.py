@@ -80,11 +80,14 @@ def clusters(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     Voxels are connected through their faces, in all three dimensions: through edges and corners, scattered late voxels
     of a noisy map would soon hang together.
     """
-    labels, _ = ndimage.label(mask)
-    least = SMALLEST_CLUSTER_ML * (1 - 1e-6) / voxel_ml(affine)  # rounding must not decide about exactly 1 mL
-    large = np.bincount(labels.ravel()) >= least
-    large[0] = False
-    return large[labels]
+    found = np.zeros(mask.shape, bool)
+    for box in ndimage.find_objects(mask.astype(np.uint8)):  # one, around all of it, or none
+        labels, _ = ndimage.label(mask[box])
+        least = SMALLEST_CLUSTER_ML * (1 - 1e-6) / voxel_ml(affine)  # rounding must not decide about exactly 1 mL
+        large = np.bincount(labels.ravel()) >= least
+        large[0] = False
+        found[box] = large[labels]
+    return found
 
 
 def late_tissue(maps: ExamMaps, tissue: np.ndarray, seconds: float) -> np.ndarray:
