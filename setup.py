@@ -77,8 +77,8 @@ setup(
     # The configs live at the root of the repository and ship in the wheel as dscgan_jax.configs.
     packages=[*find_packages(include=["dscgan_jax", "dscgan_jax.*"]), "dscgan_jax.configs"],
     package_dir={"dscgan_jax.configs": "configs"},
-    # weights/ holds the shipped network and its model card.
-    package_data={"dscgan_jax": ["py.typed", "weights/*.safetensors", "weights/*.md"]},
+    # weights/ holds the shipped network and its model card, pages/ the script of a page.
+    package_data={"dscgan_jax": ["py.typed", "weights/*.safetensors", "weights/*.md", "pages/*.js"]},
     entry_points={"console_scripts": ["dscgan-jax = dscgan_jax.main:entry"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
