@@ -35,6 +35,8 @@ def run(
     kept = sum(outcome.row.status == MADE for outcome in plan.known.values())
     if kept:
         print(f"{kept} of {len(plan.order)} exams are there already", flush=True)
+    if plan.former:
+        print(f"no longer in the folder, excluded in participants.tsv: {', '.join(plan.former)}", flush=True)
     workers = workers or default_workers()
     done = len(plan.known)
     doing = {"predict": "predicting", "deconvolve": "deconvolving"}[work.made_of()["mode"]]

@@ -65,6 +65,7 @@ class Plan:
       order: subjects, all of them, as rows are listed.
       known: outcomes there are already: exams made before of the same, and those that cannot even be begun.
       missing: the others.
+      former: exams in the output that are none of the cohort any more: nobody may train on them unawares.
     """
 
     work: Work
@@ -73,6 +74,7 @@ class Plan:
     order: tuple[str, ...]
     known: Mapping[str, Outcome]
     missing: tuple[Job, ...]
+    former: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +141,9 @@ def plan(
             known[name] = before
         else:
             missing.append(job)
-    return Plan(work, output, source, tuple(sorted({*names, *known})), known, tuple(missing))
+    order = tuple(sorted({*names, *known}))
+    there = {path.parents[1].name for path in output.glob("sub-*/perf/sub-*_outcome.json")}
+    return Plan(work, output, source, order, known, tuple(missing), tuple(sorted(there.difference(order))))
 
 
 def check_output(output: pathlib.Path, subjects: Sequence[SubjectFiles], ours: Mapping[str, str]) -> None:
@@ -218,7 +222,8 @@ def write_records(cohort: Plan, outcomes: Mapping[str, Outcome]) -> None:
     exam_rows.write(cohort.output / SUMMARY, rows)
     splits = {job.subject: job.files.split for job in cohort.missing}
     splits |= {row.subject: layouts.EXCLUDE if row.status == FAILED else row.split for row in rows}
-    layouts.write_participants(cohort.output, {name: splits[name] for name in cohort.order})
+    former = dict.fromkeys(cohort.former, layouts.EXCLUDE)
+    layouts.write_participants(cohort.output, {name: splits[name] for name in cohort.order} | former)
 
 
 def write_page(cohort: Plan, outcomes: Mapping[str, Outcome]) -> pathlib.Path:

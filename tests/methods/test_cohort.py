@@ -151,6 +151,17 @@ def test_an_exam_that_cannot_be_used_costs_itself_alone_and_is_tried_again(exams
     assert maps_in(out) == ["sub-0001_tmax.nii.gz", "sub-0002_tmax.nii.gz"]
 
 
+def test_an_exam_that_is_no_longer_in_the_folder_keeps_its_maps_and_is_not_trained_on(exams, tmp_path):
+    made(exams, tmp_path / "out")
+    shutil.rmtree(exams / "sub-0003")
+    (exams / "participants.tsv").write_text("participant_id\tsplit\nsub-0001\ttrain\nsub-0002\ttest\n")
+    plan = planned(exams, tmp_path / "out")
+    assert plan.former == ("sub-0003",)
+    cohort.run(plan)
+    assert "sub-0003\texclude" in (tmp_path / "out" / "participants.tsv").read_text()
+    assert len(maps_in(tmp_path / "out")) == 3
+
+
 def test_a_subject_without_series_fails_before_anything_begins(exams, tmp_path):
     (exams / "sub-0002" / "perf" / "sub-0002_dsc.nii.gz").unlink()
     plan = planned(exams, tmp_path / "out")
