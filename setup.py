@@ -82,9 +82,16 @@ setup(
     # The configs live at the root of the repository and ship in the wheel as dscgan_jax.configs.
     packages=[*find_packages(include=["dscgan_jax", "dscgan_jax.*"]), "dscgan_jax.configs"],
     package_dir={"dscgan_jax.configs": "configs"},
-    # weights/ holds the shipped network and its model card, pages/viewer/ the script of an exam's page.
+    # weights/ holds the shipped network and its model card, pages/ the scripts of pages.
     package_data={
-        "dscgan_jax": ["py.typed", "weights/*.safetensors", "weights/*.md", "pages/viewer/*.js", "pages/viewer/*.css"]
+        "dscgan_jax": [
+            "py.typed",
+            "weights/*.safetensors",
+            "weights/*.md",
+            "pages/*.js",
+            "pages/viewer/*.js",
+            "pages/viewer/*.css",
+        ]
     },
     entry_points={"console_scripts": ["dscgan-jax = dscgan_jax.main:entry"]},
     install_requires=REQUIREMENTS,

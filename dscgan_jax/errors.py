@@ -30,7 +30,8 @@ def disk_is_full(error: BaseException | None) -> bool:
 def one_line(error: BaseException) -> str:
     """An error as the one line that a user reads."""
     if isinstance(error, KeyboardInterrupt):
-        return "\ninterrupted; a run resumes from its last checkpoint when its command is given again."
+        said = str(error) or "interrupted; a run resumes from its last checkpoint when its command is given again."
+        return f"\n{said}"
     text = " ".join(str(error).split())
     if not isinstance(error, InputError) and disk_is_full(error):
         return (

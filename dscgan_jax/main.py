@@ -47,7 +47,7 @@ _MODEL = flags.DEFINE_string(
     "Network: physics (default; it comes with the package), a file of weights (from export), or the folder of a run, "
     "as --workdir.",
 )
-_INPUT = flags.DEFINE_string("input", None, "A 4-D NIfTI file.")
+_INPUT = flags.DEFINE_string("input", None, "A 4-D NIfTI file, or a folder of exams.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the results; export: FILE.safetensors; benchmark: JSON file.")
 _METHOD = flags.DEFINE_enum(
     "method", None, list(settings.CHOICES["conventional.method"]), "Deconvolution method; default parametric."
@@ -140,6 +140,13 @@ _WAIT_SECONDS = flags.DEFINE_float(
     "How long to wait for other processes, and for an all-reduce across all devices that is tested before training.",
     lower_bound=1.0,
 )
+_WORKERS = flags.DEFINE_integer(
+    "workers",
+    None,
+    "Exams of a folder that are made at a time, each in a process of its own; default: as many as there are cores, at "
+    "most 4, and one on a GPU or TPU.",
+    lower_bound=1,
+)
 _PARTS = flags.DEFINE_list(
     "parts", [], "Parts to measure: step, pipeline, inference, deconvolution, linear (default: these) and best_batch."
 )
@@ -229,8 +236,11 @@ def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given
     elif mode == "predict":
         from dscgan_jax.app import predict
 
-        fields, mask = given.all_fields, _optional(_MASK)
-        predict.run(config, model(), _required(_INPUT), _required(_OUTPUT), _STEP.value, mask, fields, asked())
+        fields, mask, output = given.all_fields, _optional(_MASK), _required(_OUTPUT)
+        if given.reader == options.PREDICT_FOLDER:
+            predict.run_folder(config, model(), output, _STEP.value, _WORKERS.value, fields, asked().desc)
+        else:
+            predict.run(config, model(), _required(_INPUT), output, _STEP.value, mask, fields, asked())
     elif mode == "export":
         from dscgan_jax.app import export
 
@@ -239,7 +249,8 @@ def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given
         from dscgan_jax.app import deconvolve
 
         aif = arterial_input() or config.conventional.aif
-        deconvolve.run(config, _optional(_INPUT), _required(_OUTPUT), aif, _optional(_MASK), asked())
+        series, workers = None if given.input_is_folder else _optional(_INPUT), _WORKERS.value
+        deconvolve.run(config, series, _required(_OUTPUT), aif, _optional(_MASK), asked(), workers)
     elif mode == "benchmark":
         from dscgan_jax.app import benchmark
 
@@ -281,7 +292,8 @@ def _check_paths(mode: str, config: ml_collections.ConfigDict) -> None:
     if mode in ("predict", "deconvolve", "phantom", "export"):
         _required(_OUTPUT)
     if mode == "predict":
-        _required(_INPUT)
+        if not config.data.root:
+            _required(_INPUT)
         _check_model(model())
     if mode == "export" or (mode == "evaluate" and not _MAPS.value):
         _check_run(workdir(), "workdir", needs_checkpoints=mode == "export")
@@ -328,7 +340,8 @@ def read_command(mode: str) -> options.Given:
     config = _CONFIG.value
     leaves = {leaf for path in fields for leaf in _leaves(config, path)}
     run_is_there = bool(_WORKDIR.value) and (workdir() / "checkpoints").is_dir()
-    given = options.Given(mode, frozenset(names), frozenset(leaves), run_is_there)
+    is_folder = mode in ("predict", "deconvolve") and bool(_INPUT.value) and _path(_INPUT).is_dir()
+    given = options.Given(mode, frozenset(names), frozenset(leaves), run_is_there, is_folder)
     options.check(given, _with_flags(config, given))
     return given
 
@@ -350,6 +363,8 @@ def _with_flags(config: ml_collections.ConfigDict, given: options.Given) -> ml_c
         if path and flag != "aif":  # which may be a file of this exam: nothing that a config keeps
             section, name = path.split(".")
             config[section][name] = tuple(_ACCEPT.value) if flag == "accept" else flags.FLAGS[flag].value
+    if given.input_is_folder:
+        config.data.root = str(_path(_INPUT))
     return config
 
 

@@ -28,6 +28,7 @@ from absl import app, flags, logging
 from dscgan_jax.errors import InputError, one_line
 from dscgan_jax.files import expanded, write_whole
 from dscgan_jax.findings import check_names
+from dscgan_jax.processes import usable_cores
 from dscgan_jax.study import plan
 
 STUDY_FILE = "study.json"
@@ -180,12 +181,11 @@ def gpus_here() -> list[str]:
 
 def run(study: plan.Study) -> int:
     """Does what is missing, then writes the page; the number of jobs that failed."""
-    from dscgan_jax.speed import machine
     from dscgan_jax.study import schedule
     from dscgan_jax.training.workdir import only_run
 
     gpus = gpus_here()
-    workers = _WORKERS.value or len(gpus) or min(machine.usable_cores(), MOST_WORKERS)
+    workers = _WORKERS.value or len(gpus) or min(usable_cores(), MOST_WORKERS)
     if gpus and workers > len(gpus):
         raise InputError(f"--workers={workers}: there are {len(gpus)} GPUs, and a job needs one; give at most that.")
     jobs, line = study.jobs(), command(study)

@@ -136,13 +136,23 @@ def of_every_mode(folder: pathlib.Path, monkeypatch) -> dict[str, set[str]]:
         reads.run("train", demo, f"--workdir={run}", *phantom, *given(**tiny), *cache)
         reads.run("export", "--mode=export", f"--workdir={run}", f"--output={folder / 'run.safetensors'}")
         reads.run(
-            "predict",
+            "predict --input",
             "--mode=predict",
             f"--workdir={run}",
             f"--input={series}",
             f"--output={folder / 'predicted'}",
             "--motion=none",
             *given(evaluate__norm_at_test="running"),
+            *cache,
+        )
+        reads.run(
+            "predict --config.data.root",
+            "--mode=predict",
+            f"--workdir={run}",
+            f"--output={folder / 'predicted_cohort'}",
+            "--motion=none",
+            "--workers=1",
+            *given(data__root=exams, evaluate__norm_at_test="running"),
             *cache,
         )
         reads.run(
@@ -157,6 +167,7 @@ def of_every_mode(folder: pathlib.Path, monkeypatch) -> dict[str, set[str]]:
             "deconvolve --config.data.root",
             "--mode=deconvolve",
             f"--output={folder / 'taught'}",
+            "--workers=1",
             *conventional,
             *cache,
             *given(data__root=exams),

@@ -13,7 +13,7 @@ from dscgan_jax.evaluation import score
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.methods import trees
 from dscgan_jax.methods.conventional import ConventionalSource, check_baselines, settings_of
-from dscgan_jax.speed import machine
+from dscgan_jax.processes import usable_cores
 
 WHICH = ("conventional", "trees")
 
@@ -83,5 +83,5 @@ def trees_of(
     threads = config.data.read_threads
     sample = trees.sample_of(cohort.builder, scaling, voxels=voxels, seed=config.seed, read_threads=threads)
     print(f"trees: {len(sample.features)} voxels of {data.counts['n_train']} training subjects")
-    jobs = jobs or machine.usable_cores()
+    jobs = jobs or usable_cores()
     return trees.TreesSource(sample, scaling, cohort.protocol.preparation, folder, seed=config.seed, jobs=jobs)

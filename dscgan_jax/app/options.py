@@ -14,15 +14,30 @@ from dscgan_jax.findings import Finding
 from dscgan_jax.settings import WITHOUT_LEVELS, WITHOUT_NORMS
 
 # Who reads: a mode, or a way of using it, as it is written on the command line after --mode=.
-TRAIN, PREPARE, CHECK, PREDICT, PHANTOM, BENCHMARK = "train", "prepare", "check", "predict", "phantom", "benchmark"
+TRAIN, PREPARE, CHECK, PHANTOM, BENCHMARK = "train", "prepare", "check", "phantom", "benchmark"
 EVALUATE, MAPS, MAPS_OF_RUN = "evaluate", "evaluate --maps", "evaluate --maps --workdir"
 ONE_FILE, FOLDER = "deconvolve --input", "deconvolve --config.data.root"
+PREDICT, PREDICT_FOLDER = "predict --input", "predict --config.data.root"
 EXPORT = "export"
-READERS = (TRAIN, PREPARE, CHECK, EVALUATE, MAPS, MAPS_OF_RUN, PREDICT, EXPORT, ONE_FILE, FOLDER, PHANTOM, BENCHMARK)
+READERS = (
+    TRAIN,
+    PREPARE,
+    CHECK,
+    EVALUATE,
+    MAPS,
+    MAPS_OF_RUN,
+    PREDICT,
+    PREDICT_FOLDER,
+    EXPORT,
+    ONE_FILE,
+    FOLDER,
+    PHANTOM,
+    BENCHMARK,
+)
 
-_DECONVOLVE = (ONE_FILE, FOLDER)
-_OF_A_RUN = (EVALUATE, MAPS_OF_RUN, PREDICT, EXPORT)  # they take everything else from the run's own config
-_EXAMS = (TRAIN, PREPARE, CHECK, EVALUATE, MAPS, MAPS_OF_RUN, FOLDER)  # they read a folder of exams
+_DECONVOLVE, _PREDICT = (ONE_FILE, FOLDER), (PREDICT, PREDICT_FOLDER)
+_OF_A_RUN = (EVALUATE, MAPS_OF_RUN, *_PREDICT, EXPORT)  # they take everything else from the run's own config
+_EXAMS = (TRAIN, PREPARE, CHECK, EVALUATE, MAPS, MAPS_OF_RUN, FOLDER, PREDICT_FOLDER)  # they read a folder of exams
 _SERIES = (*_EXAMS, PREDICT, ONE_FILE)
 _GRID = (TRAIN, PREPARE, MAPS, BENCHMARK)  # they bring exams onto the network grid that the config describes
 _NETWORK = (TRAIN, BENCHMARK)
@@ -32,10 +47,10 @@ FLAGS = {
     "mode": READERS,
     "config": READERS,
     "debug": READERS,
-    "workdir": (TRAIN, EVALUATE, MAPS, MAPS_OF_RUN, PREDICT, EXPORT),
-    "model": (PREDICT,),
-    "input": (PREDICT, *_DECONVOLVE),
-    "output": (PREDICT, EXPORT, *_DECONVOLVE, PHANTOM, BENCHMARK),
+    "workdir": (TRAIN, EVALUATE, MAPS, MAPS_OF_RUN, *_PREDICT, EXPORT),
+    "model": _PREDICT,
+    "input": (*_PREDICT, *_DECONVOLVE),
+    "output": (*_PREDICT, EXPORT, *_DECONVOLVE, PHANTOM, BENCHMARK),
     "method": _DECONVOLVE,
     "aif": _DECONVOLVE,
     "scale": _DECONVOLVE,
@@ -43,18 +58,19 @@ FLAGS = {
     "core": (ONE_FILE, PREDICT),
     "space": (ONE_FILE, PREDICT),
     "dicom": (ONE_FILE, PREDICT),
-    "desc": (PREDICT, *_DECONVOLVE),
-    "motion": (*_DECONVOLVE, PREDICT),
+    "desc": (*_PREDICT, *_DECONVOLVE),
+    "motion": (*_DECONVOLVE, *_PREDICT),
     "leakage": _DECONVOLVE,
-    "norm": (PREDICT,),
+    "norm": _PREDICT,
     "maps": (MAPS, MAPS_OF_RUN),
     "split": (EVALUATE, MAPS, MAPS_OF_RUN),
-    "step": (EVALUATE, PREDICT, EXPORT),
+    "step": (EVALUATE, *_PREDICT, EXPORT),
     "tr": _SERIES,
     "te": _SERIES,
     "accept": _SERIES,
     **dict.fromkeys(("preset", "subjects", "size", "slices", "seed"), (PHANTOM,)),
     **dict.fromkeys((*_TOGETHER, "wait_seconds"), (TRAIN,)),
+    "workers": (FOLDER, PREDICT_FOLDER),
     "parts": (BENCHMARK,),
     "repeats": (BENCHMARK,),
 }
@@ -70,7 +86,7 @@ FIELDS = {
     **dict.fromkeys(("data.tr_seconds", "data.te_seconds", "data.accept"), _SERIES),
     "data.split_fractions": (*_GRID, PHANTOM),
     "data.slices": (TRAIN, PREPARE, MAPS),
-    "data.motion": (*_GRID, PREDICT),
+    "data.motion": (*_GRID, *_PREDICT),
     **dict.fromkeys(("data.signal", "data.ranges"), (TRAIN, MAPS, BENCHMARK)),
     **dict.fromkeys(("data.on_device", "data.memory_mib"), (TRAIN,)),
     "data.read_threads": _NETWORK,
@@ -94,7 +110,7 @@ FIELDS = {
         ),
         (TRAIN,),
     ),
-    "evaluate.norm_at_test": (*_NETWORK, PREDICT),
+    "evaluate.norm_at_test": (*_NETWORK, *_PREDICT),
     "evaluate.baselines": (TRAIN, EVALUATE),
     "conventional.": (TRAIN, EVALUATE, *_DECONVOLVE),
     "conventional.method": _DECONVOLVE,
@@ -110,13 +126,18 @@ _BASELINES = {
     "scale": "--config.conventional.scale=",
     "leakage": "--config.conventional.leakage=",
 }
+_BESIDE_EACH = {"mask": "<subject>_mask.nii.gz beside each series"}
+_OF_CONVENTIONAL = {"config.data.motion": "--motion=", "config.evaluate.baselines": "--method="}
+_OF_PREDICT = {"config.conventional.motion": "--motion="}
 _INSTEAD = {
     PHANTOM: {**{f"config.phantom.{name}": f"--{name}=" for name in _PHANTOM_FLAGS}, "config.seed": "--seed="},
-    **{way: {"config.data.motion": "--motion=", "config.evaluate.baselines": "--method="} for way in _DECONVOLVE},
+    ONE_FILE: _OF_CONVENTIONAL,
+    FOLDER: {**_OF_CONVENTIONAL, **_BESIDE_EACH},
     EVALUATE: {**_BASELINES, "motion": "--config.conventional.motion= (of the conventional methods)"},
     TRAIN: {**_BASELINES, **_PHANTOM_FIELDS, "motion": "--config.data.motion="},
     PREPARE: {**_PHANTOM_FIELDS, "motion": "--config.data.motion="},
-    PREDICT: {"config.conventional.motion": "--motion="},
+    PREDICT: _OF_PREDICT,
+    PREDICT_FOLDER: {**_OF_PREDICT, **_BESIDE_EACH},
 }
 
 # Flags that stand for a field; --motion for one in each mode.
@@ -239,20 +260,23 @@ class Given:
       flags: names of the flags.
       fields: paths of config fields that are overridden, sections written out.
       run_is_there: whether the work directory holds the checkpoints of a run.
+      input_is_folder: whether --input names a folder of exams.
     """
 
     mode: str
     flags: frozenset[str] = frozenset()
     fields: frozenset[str] = frozenset()
     run_is_there: bool = False
+    input_is_folder: bool = False
 
     @property
     def reader(self) -> str:
         """One of `READERS`."""
         if self.mode == "evaluate" and "maps" in self.flags:
             return MAPS_OF_RUN if "workdir" in self.flags and self.run_is_there else MAPS
-        if self.mode == "deconvolve":
-            return ONE_FILE if "input" in self.flags else FOLDER
+        if self.mode in ("deconvolve", "predict"):
+            is_folder = self.input_is_folder or ("input" not in self.flags and "data.root" in self.fields)
+            return {"deconvolve": _DECONVOLVE, "predict": _PREDICT}[self.mode][is_folder]
         return self.mode
 
     @property
@@ -356,6 +380,8 @@ def _summed_up(readers: tuple[str, ...]) -> list[str]:
 
 
 def _check_given_once(given: Given) -> None:
+    if given.input_is_folder and "data.root" in given.fields:
+        raise InputError("--input and --config.data.root say the same; give one of them.")
     for flag in sorted(given.flags):
         if (field := field_of(flag, given.mode)) in given.fields:
             raise InputError(f"--{flag} and --config.{field} say the same; give one of them.")

@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 NOT_AT_ONCE = 1e-6  # s; with any delay tqdm draws nothing before the first update
 
 
-def progress_bar(total: int, what: str) -> tqdm.tqdm:
-    """A progress bar that appears with the first exam that is done: whatever is refused before shows none."""
-    return tqdm.tqdm(total=total, unit="exam", desc=what, dynamic_ncols=True, delay=NOT_AT_ONCE)
+def progress_bar(total: int, what: str, before: int = 0) -> tqdm.tqdm:
+    """A progress bar that appears with the first exam that is done: whatever is refused before shows none.
+
+    Args:
+      total: exams.
+      what: is being done.
+      before: exams that were done already; they do not make the time left look shorter.
+    """
+    return tqdm.tqdm(total=total, unit="exam", desc=what, dynamic_ncols=True, delay=NOT_AT_ONCE, initial=before)
 
 
 def print_findings(findings: Iterable[Finding], reader: str, where: str = "") -> None:

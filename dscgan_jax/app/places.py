@@ -47,6 +47,19 @@ def find_subjects(config: ml_collections.ConfigDict) -> list[exams.SubjectFiles]
     return [files for files in subjects if files.split != layouts.EXCLUDE]
 
 
+def find_cohort(config: ml_collections.ConfigDict) -> tuple[list[exams.SubjectFiles], dict[str, str]]:
+    """The subjects in `config.data.root`, usable or not: one that is not costs itself alone.
+
+    Returns:
+      the subjects, those that participants.tsv excludes left out, and {subject: why it cannot be read} of those that
+      only participants.tsv knows.
+    """
+    overrules = exams.Overrules.from_config(config.data)
+    subjects, without_folder = layouts.listed(exams_root(config), config.data.layout, overrules)
+    lost = {who: layouts.no_folder(who) for who, split in without_folder.items() if split != layouts.EXCLUDE}
+    return [files for files in subjects if files.split != layouts.EXCLUDE], lost
+
+
 def subjects_of(
     found: list[exams.SubjectFiles], split: str, splits: dict[str, str] | None, root: str
 ) -> list[exams.SubjectFiles]:

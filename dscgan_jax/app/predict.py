@@ -1,4 +1,4 @@
-"""--mode=predict: one 4-D file to maps."""
+"""--mode=predict: one 4-D file, or a folder of exams, to maps by a network."""
 
 import concurrent.futures
 import dataclasses
@@ -29,8 +29,7 @@ def run(
     asked: Asked = NOTHING_ASKED,
 ) -> None:
     """How, the network says, but for the norm at test and realignment where they are `given`."""
-    norm = config.evaluate.norm_at_test if "evaluate.norm_at_test" in given else None
-    motion = config.data.motion if "data.motion" in given else None
+    norm, motion = _norm_and_motion(config, given)
     with concurrent.futures.ThreadPoolExecutor(1) as beside:
         network = beside.submit(_network, model, which, norm, motion)
         exam = exams.load_exam(exams.lone_series(series, exams.Overrules.from_config(config.data), mask))
@@ -43,6 +42,29 @@ def run(
     print_read_outs(read)
     print(f"network: {predictor.weights.in_words}")
     print_findings(findings, options.PREDICT)
+
+
+def run_folder(
+    config: ml_collections.ConfigDict,
+    model: pathlib.Path | str,
+    output: pathlib.Path,
+    which: str,
+    workers: int | None,
+    given: Collection[str] = (),
+    desc: str = "",
+) -> None:
+    """The exams in config.data.root, in the same way."""
+    from dscgan_jax.app import cohort
+    from dscgan_jax.methods.network import PredictWork
+
+    work = PredictWork(model, which, *_norm_and_motion(config, given), desc)
+    cohort.run(config, work, output, workers, options.PREDICT_FOLDER)
+
+
+def _norm_and_motion(config: ml_collections.ConfigDict, given: Collection[str]) -> tuple[str | None, str | None]:
+    """Where they are given; None is the network's own."""
+    norm = config.evaluate.norm_at_test if "evaluate.norm_at_test" in given else None
+    return norm, config.data.motion if "data.motion" in given else None
 
 
 def _network(model: pathlib.Path | str, which: str, norm: str | None, motion: str | None) -> "Predictor":

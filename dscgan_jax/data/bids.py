@@ -21,7 +21,8 @@ GENERATOR = "dscgan_jax"
 BIDS_VERSION = "1.10.0"
 DESCRIPTION = "dataset_description.json"
 # Of files in `perf`, beside the maps.
-OTHER_SUFFIXES = ("dsc", "mask", "aif", "aifmask", "maps", "qc", "prediction", "readout", "conventional")
+OTHER_SUFFIXES = ("dsc", "mask", "aif", "aifmask", "maps", "readout", "outcome", "thumbnail")
+OF_COHORT = ("summary.csv", "cohort.html", "cohort.json", ".cohort.lock", "*.html")  # and the pages of exams
 PARTICIPANTS = {
     "split": {
         "Description": "what the exam is for in a training",
@@ -65,7 +66,7 @@ def describe(folder: pathlib.Path, how: str, source: pathlib.Path | None = None)
     """
     if _is_ours(folder / DESCRIPTION):
         write_whole(folder / DESCRIPTION, _text(_description(folder, how, source)))
-    ignored = [f"*_{suffix}.*" for suffix in (*MAPS, *MORE_MAPS, *OTHER_SUFFIXES)]
+    ignored = [*(f"*_{suffix}.*" for suffix in (*MAPS, *MORE_MAPS, *OTHER_SUFFIXES)), *OF_COHORT]
     for name, text in (("participants.json", _text(PARTICIPANTS)), (".bidsignore", "\n".join(ignored) + "\n")):
         if not os.path.lexists(folder / name):
             write_whole(folder / name, text)

@@ -1,27 +1,22 @@
-"""Conventional maps in files: of one exam, or of a folder of exams that a network can be trained on."""
+"""Conventional maps in files: of one exam, or how those of a cohort are made."""
 
 import dataclasses
-import json
-import os
 import pathlib
-import shutil
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from dscgan_jax import provenance
 from dscgan_jax.data import aif as arterial_inputs
-from dscgan_jax.data import bids, layouts, nifti
 from dscgan_jax.data.derivatives import write_turned
 from dscgan_jax.data.exams import NOTHING_OVERRULED, Exam, Overrules, SubjectFiles, load_exam, lone_series
-from dscgan_jax.data.sidecars import read_sidecar
 from dscgan_jax.errors import InputError
-from dscgan_jax.files import all_or_nothing, write_whole
+from dscgan_jax.evaluation.readout import ReadOut
+from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding
-from dscgan_jax.maps import MAP_NAMES, MORE_MAPS
-from dscgan_jax.methods.asked import NO_EXTRAS, NOTHING_ASKED, Asked, Extras
+from dscgan_jax.maps import MORE_MAPS
+from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras
 from dscgan_jax.methods.conventional import DEFAULTS, Deconvolved, deconvolved, plain
+from dscgan_jax.methods.exam_files import Maker, Result
 from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.perfusion import kinetics
@@ -53,78 +48,64 @@ def deconvolve_file(
     own_aif = series.with_name(f"{exam.subject}_aif.tsv")
     given = arterial_inputs.given_of(exam, aif, own_aif if own_aif.is_file() else None)
     result = deconvolved(exam, settings, given)
+    read_out = extras.read_out(result.maps)
     with all_or_nothing(output) as folder:
-        paths = write_all(result, exam, folder, extras)
+        paths = write_all(result, exam, folder, extras, read_out)
     _remove_stale(result, output, asked.stem(exam.subject))
     return [output / path.name for path in paths], result.maps.findings
 
 
-def deconvolve_folder(
-    settings: Settings,
-    subjects: Sequence[SubjectFiles],
-    output: pathlib.Path | str,
-    aif: str = arterial_inputs.AUTOMATIC,
-    progress: Callable[[int], Any] | None = None,
-    *,
-    desc: str = "",
-    root: pathlib.Path | None = None,
-) -> tuple[dict[str, str], dict[str, tuple[Finding, ...]]]:
-    """Every exam of a folder -> a BIDS derivative with the same series (linked) and our maps, ready to train on.
+@dataclasses.dataclass(frozen=True)
+class DeconvolveWork:
+    """Conventional maps of a cohort (`cohort.Work`).
 
-    Exams whose maps are there already, made of the same files with the same settings, are left as they are.
-
-    Args:
+    Attributes:
       settings: how the maps are made.
-      subjects: what `layouts.find_subjects` found.
-      output: the new folder.
-      aif: as in `data.aif.given_of`; one file cannot serve a whole folder.
-      progress: called with 1 after each exam.
+      aif: `auto`, or `files`: each exam's own.
       desc: of the `desc-` entity in the names of maps; empty = none.
-      root: the exams' folder, for the description of the new one.
-
-    Returns:
-      {subject: why it was left out}, which is excluded in the new participants.tsv, and {subject: its findings}.
-
-    Raises:
-      InputError: the output is the exams' own folder, or no exam could be used.
     """
-    output = pathlib.Path(output)
-    check_folder(subjects, output, aif)
-    refused: dict[str, str] = {}
-    findings: dict[str, tuple[Finding, ...]] = {}
-    for files in subjects:
-        try:
-            findings[files.subject] = _deconvolve_subject(files, settings, output, aif, desc)
-        except InputError as error:
-            refused[files.subject] = str(error)
-        if len(refused) < len(subjects):  # after each exam: whoever is interrupted keeps the splits
-            splits = {_bids_name(one): layouts.EXCLUDE if one.subject in refused else one.split for one in subjects}
-            layouts.write_participants(output, splits)
-        if progress is not None:
-            progress(1)
-    if len(refused) == len(subjects):
-        raise InputError(f"none of the {len(subjects)} exams could be used; the first: {next(iter(refused.values()))}")
-    bids.describe(output, f"conventional maps by deconvolution ({settings.method})", root)
-    return refused, findings
+
+    settings: Settings = DEFAULTS
+    aif: str = arterial_inputs.AUTOMATIC
+    desc: str = ""
+
+    def made_of(self) -> dict[str, Any]:
+        """Every setting.
+
+        Raises:
+          InputError: one file is given as the AIF of all exams.
+        """
+        if self.aif not in (arterial_inputs.AUTOMATIC, arterial_inputs.FROM_FOLDER):
+            raise InputError(
+                f"--aif={self.aif}: one file cannot serve a whole folder; give auto, or files (each "
+                "exam's own aif.tsv)."
+            )
+        return {"mode": "deconvolve", "settings": plain(self.settings), "aif": self.aif, "desc": self.desc}
+
+    def about(self) -> dict[str, str]:
+        """The method."""
+        return {"method": self.settings.method}
+
+    def maker(self) -> Maker:
+        """What deconvolves an exam."""
+        return self._make
+
+    def _make(self, exam: Exam, files: SubjectFiles) -> Result:
+        result = deconvolved(exam, self.settings, arterial_inputs.given_of(exam, self.aif, files.aif))
+        extras = Extras(Asked(desc=self.desc))
+        read_out = extras.read_out(result.maps)
+
+        def write(folder: pathlib.Path) -> str:
+            return write_all(result, exam, folder, extras, read_out)[-1].name
+
+        return Result(result.maps, read_out, write, float(result.found.measured.arterial.quality))
 
 
-def check_folder(subjects: Sequence[SubjectFiles], output: pathlib.Path, aif: str) -> None:
-    """Refuses, before anything long starts, what cannot work for a folder."""
-    if aif not in (arterial_inputs.AUTOMATIC, arterial_inputs.FROM_FOLDER):
-        raise InputError(
-            f"--aif={aif}: one file cannot serve a whole folder; give auto, or files (each exam's own aif.tsv)."
-        )
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output={output} is a file; give a folder.")
-    series = [path for files in subjects for path in (files.series.absolute(), files.series.resolve())]
-    if any(path.is_relative_to(output.resolve()) for path in series):  # links and what they lead to
-        raise InputError(f"--output={output} holds the exams themselves; give another folder.")
-
-
-def write_all(result: Deconvolved, exam: Exam, folder: pathlib.Path, extras: Extras = NO_EXTRAS) -> list[pathlib.Path]:
-    """The maps, their read-out, where they were made, the AIF and its voxels, pictures and a page."""
+def write_all(
+    result: Deconvolved, exam: Exam, folder: pathlib.Path, extras: Extras, read_out: ReadOut
+) -> list[pathlib.Path]:
+    """The maps, their read-out, where they were made, the AIF and its voxels, pictures and the page, which is last."""
     stem = extras.asked.stem(exam.subject)
-    read_out = extras.read_out(result.maps)
     paths = [*result.maps.save(folder, stem), *extras.write(folder, result.maps, read_out)]
     measured = result.found.measured
     write_turned(folder / f"{stem}_mask.nii.gz", measured.tissue.astype(np.uint8), exam.stored, dtype=np.uint8)
@@ -141,47 +122,6 @@ def write_all(result: Deconvolved, exam: Exam, folder: pathlib.Path, extras: Ext
     return [*paths, aif_png, *exam_page.write(folder, page)]
 
 
-def _bids_name(files: SubjectFiles) -> str:
-    return files.subject if files.subject.startswith("sub-") else f"sub-{files.subject}"
-
-
-def _deconvolve_subject(
-    files: SubjectFiles, settings: Settings, output: pathlib.Path, aif: str, desc: str
-) -> tuple[Finding, ...]:
-    """Writes one exam's files, unless they are there already, made of the same; returns its findings."""
-    subject = _bids_name(files)
-    stem = bids.stem_of(subject, desc)
-    perf = output / subject / "perf"
-    # What decides the maps, written last: without it, or with another one, they are made again.
-    made_of = {
-        "settings": plain(settings),
-        "aif": aif,
-        "overrules": plain(files.overrules),
-        "version": provenance.software_versions()["dscgan_jax"],
-        "files": [_file_record(path) for path in (files.series, *files.sidecars, files.mask, files.aif)],
-    }
-    seal = perf / f"{stem}_conventional.json"
-    stored = read_sidecar(seal) if seal.is_file() else {}
-    expected = (*(f"{name}.nii.gz" for name in MAP_NAMES), "readout.json")
-    if stored.get("made_of") == made_of and all((perf / f"{stem}_{name}").is_file() for name in expected):
-        return tuple(map(Finding.from_json, stored["findings"]))
-    exam = dataclasses.replace(load_exam(dataclasses.replace(files, maps={})), subject=subject)
-    result = deconvolved(exam, settings, arterial_inputs.given_of(exam, aif, files.aif))
-    seal.unlink(missing_ok=True)
-    _remove_stale(result, perf, stem)
-    with all_or_nothing(perf) as folder:
-        ending = ".nii.gz" if files.series.name.lower().endswith(".gz") else ".nii"
-        _link(files.series, folder / f"{subject}_dsc{ending}")
-        timing = {"RepetitionTime": exam.frame_seconds}
-        if np.isfinite(exam.echo_seconds):
-            timing["EchoTime"] = exam.echo_seconds
-        write_whole(folder / f"{subject}_dsc.json", json.dumps(timing, indent=1) + "\n")
-        write_all(result, exam, folder, Extras(Asked(desc=desc)))
-    findings = [finding.to_json() for finding in result.maps.findings]
-    write_whole(seal, json.dumps({"made_of": made_of, "findings": findings}, indent=1) + "\n")
-    return result.maps.findings
-
-
 def _remove_stale(result: Deconvolved, folder: pathlib.Path, stem: str) -> None:
     """What an earlier run wrote and this one does not: arterial voxels, maps of a correction of leakage."""
     for name in MORE_MAPS:
@@ -190,19 +130,3 @@ def _remove_stale(result: Deconvolved, folder: pathlib.Path, stem: str) -> None:
                 (folder / f"{stem}_{name}{ending}").unlink(missing_ok=True)
     if result.found.measured.arterial.mask is None:
         (folder / f"{stem}_aifmask.nii.gz").unlink(missing_ok=True)
-
-
-def _file_record(path: pathlib.Path | None) -> list[Any] | None:
-    """What changes when a file changes."""
-    if path is None:
-        return None
-    nifti.present(path)  # refuses a link that leads nowhere
-    state = path.stat()
-    return [str(path.resolve()), state.st_size, state.st_mtime_ns]
-
-
-def _link(source: pathlib.Path, target: pathlib.Path) -> None:
-    try:
-        os.symlink(source.resolve(), target)
-    except OSError:  # a file system without links
-        shutil.copyfile(source, target)

@@ -16,10 +16,12 @@ from dscgan_jax.data import exams, features, preparation
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
 from dscgan_jax.errors import InputError
+from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras
+from dscgan_jax.methods.exam_files import Maker, Result, write_mask
 from dscgan_jax.models import networks
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages import prediction
@@ -67,11 +69,7 @@ class Predictor:
         self.weights, self.record = weights, weights.record
         self.step, self.selected_by, self.sha256 = weights.step, weights.selected_by, weights.sha256
         self.config, self.scaling = self.record.config, self.record.scaling
-        if norm is not None and not networks.has_batch_norm(self.config.model):
-            raise InputError(
-                f"--norm={norm} is given, which has no effect: the network of {weights.name} has "
-                "no batch norm, and one way; leave it out."
-            )
+        _check_norm(weights, norm)
         self.norm = norm or self.config.evaluate.norm_at_test
         self.preparation = preparation.PreparationSettings.from_config(self.config.data)
         if motion is not None:
@@ -245,6 +243,14 @@ class Predictor:
         }
 
 
+def _check_norm(weights: Weights, norm: str | None) -> None:
+    if norm is not None and not networks.has_batch_norm(weights.record.config.model):
+        raise InputError(
+            f"--norm={norm} is given, which has no effect: the network of {weights.name} has "
+            "no batch norm, and one way; leave it out."
+        )
+
+
 def _inside(maps: ExamMaps, exam: exams.Exam) -> ExamMaps:
     """The maps, 0 outside the brain."""
     found = Findings()
@@ -310,10 +316,76 @@ def predict_file(
     maps = predictor.predict(exam)
     read_out = extras.read_out(maps)
     with all_or_nothing(output) as folder:
-        page = prediction.page_of(maps, exam, predictor.weights, read_out)
-        paths = [*maps.save(folder, asked.stem(exam.subject)), *extras.write(folder, maps, read_out)]
-        paths += exam_page.write(folder, page)
+        paths = _write_all(predictor, maps, exam, folder, extras, read_out)
     return [output / path.name for path in paths], maps.findings
+
+
+def _write_all(
+    predictor: Predictor, maps: ExamMaps, exam: exams.Exam, folder: pathlib.Path, extras: Extras, read_out: ReadOut
+) -> list[pathlib.Path]:
+    """Maps and sidecars, what is read from them, the picture and the page, which comes last."""
+    page = prediction.page_of(maps, exam, predictor.weights, read_out)
+    paths = [*maps.save(folder, extras.asked.stem(exam.subject)), *extras.write(folder, maps, read_out)]
+    return [*paths, *exam_page.write(folder, page)]
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictWork:
+    """Maps of a cohort by a network (`cohort.Work`).
+
+    Attributes:
+      model: `physics`, the path of a file of weights, or the work directory of a run.
+      which: step of a run.
+      norm, motion: as of `Predictor`.
+      desc: of the `desc-` entity in the names of maps; empty = none.
+    """
+
+    model: pathlib.Path | str = PHYSICS
+    which: str = "best"
+    norm: str | None = None
+    motion: str | None = None
+    desc: str = ""
+
+    def made_of(self) -> dict[str, Any]:
+        """The network, by its digest, and how it is used.
+
+        Raises:
+          InputError: there is no such network, it is damaged, or it has no such norm.
+        """
+        weights = _weights(self.model, self.which)
+        _check_norm(weights, self.norm)
+        network = {"name": weights.name, "version": weights.version, "step": weights.step, "sha256": weights.sha256}
+        return {"mode": "predict", "network": network, "norm": self.norm, "motion": self.motion, "desc": self.desc}
+
+    def about(self) -> dict[str, str]:
+        """The network."""
+        weights = _weights(self.model, self.which)
+        names = {"network": weights.name, "network_version": weights.version, "network_sha256": weights.sha256}
+        return {"method": "network", **names}
+
+    def maker(self) -> Maker:
+        """What predicts the maps of an exam."""
+        predictor = Predictor(_weights(self.model, self.which), norm=self.norm, motion=self.motion)
+        extras = Extras(Asked(desc=self.desc))
+
+        def make(exam: exams.Exam, files: exams.SubjectFiles) -> Result:
+            del files
+            maps = predictor.predict(exam)
+            read_out = extras.read_out(maps)
+
+            def write(folder: pathlib.Path) -> str:
+                write_mask(folder, maps)
+                return _write_all(predictor, maps, exam, folder, extras, read_out)[-1].name
+
+            return Result(maps, read_out, write)
+
+        return make
+
+
+@functools.lru_cache(maxsize=1)
+def _weights(model: pathlib.Path | str, which: str) -> Weights:
+    """A network, which is read once in a process."""
+    return training_weights.load(model, which)
 
 
 class NetworkSource:

@@ -40,11 +40,6 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def usable_cores() -> int:
-    """Cores that this process may use; where the system does not tell, all of them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def versions() -> dict[str, str | None]:
     """Versions of what computes, and the commit; None for what is not installed as a package."""
     found: dict[str, str | None] = {"python": platform.python_version(), "git": provenance.git_commit()}

@@ -15,6 +15,7 @@ from dscgan_jax.app.prepare import prepare
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import write_whole
 from dscgan_jax.phantom import cohort
+from dscgan_jax.processes import usable_cores
 from dscgan_jax.speed import machine
 from dscgan_jax.study import plan
 from dscgan_jax.study.plan import DIFFICULT, Job, Study
@@ -96,7 +97,7 @@ def run(study: Study, job: Job) -> None:
         config=settings.to_json(config),
         steps_per_second=_steps_per_second(workdir) if job.kind in plan.TRAINS and not resumed else None,
         device=str(hardware["device"]),
-        cores=machine.usable_cores(),
+        cores=usable_cores(),
     )
     write_whole(workdir / DONE_FILE, json.dumps(dataclasses.asdict(done), indent=1) + "\n")
 

@@ -9,10 +9,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import tqdm
 
+from dscgan_jax.processes import interrupted_by_signals, killed_by, on_share_of_cores
 from dscgan_jax.study.jobs import DONE_FILE, Done, progress_of
 from dscgan_jax.study.plan import Job, Study
 
@@ -92,40 +92,18 @@ def _start(study: Study, job: Job, line: list[str], slot: int, workers: int, gpu
     environment = dict(os.environ)
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    with (folder / LOG_FILE).open("ab") as log, _cores(slot, workers, bool(gpus)):
+    with (folder / LOG_FILE).open("ab") as log, on_share_of_cores(slot, 1 if gpus else workers):
         # A group of its own: Ctrl-C reaches it once, through us.
         return subprocess.Popen(line, stdout=log, stderr=log, env=environment, start_new_session=True)
 
 
 @contextlib.contextmanager
-def _cores(slot: int, workers: int, has_gpus: bool) -> Iterator[None]:
-    """Within it, processes begin on the worker's share of the cores."""
-    if has_gpus or workers < 2 or not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    share = cores[slot * len(cores) // workers : (slot + 1) * len(cores) // workers] or cores
-    os.sched_setaffinity(0, share)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-
-
-@contextlib.contextmanager
 def _stopped_with_us(running: list[_Running]) -> Iterator[None]:
     """Whatever ends us ends the jobs: as Ctrl-C would, so that each keeps what it has."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        del number, frame
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        with interrupted_by_signals():
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for one in running:
             if one.process.poll() is None:
                 one.process.send_signal(signal.SIGINT)
@@ -163,8 +141,7 @@ def _bar(study: Study, jobs: Sequence[Job], running: list[_Running]) -> Iterator
 def _reason(code: int, path: pathlib.Path) -> str:
     """Why a job failed: what killed it, or what it said last; its log has more."""
     if code < 0:
-        often = ", as the system does where memory is short" if -code == signal.SIGKILL else ""
-        return f"killed by {signal.Signals(-code).name}{often} ({path})"
+        return f"{killed_by(code)} ({path})"
     lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return f"{lines[-1].split(chr(13))[-1]} ({path})" if lines else f"it said nothing ({path})"
 

@@ -43,7 +43,7 @@ def fields_of(config, path=""):
         (["--mode=predict", "--leakage=bsw"], "is read by --mode=deconvolve)"),
         (["--mode=prepare", "--workdir=x"], "--workdir is given"),
         (["--mode=check", "--config.data.root=x", "--output=y"], "--output is given"),
-        (["--mode=evaluate", "--mask=x"], "is read by --mode=deconvolve --input, --mode=predict)"),
+        (["--mode=evaluate", "--mask=x"], "is read by --mode=deconvolve --input, --mode=predict --input)"),
         (["--mode=evaluate", "--model=x"], "is read by --mode=predict)"),
         (["--mode=export", "--input=x"], "is read by --mode=predict, --mode=deconvolve)"),
         (["--mode=export", "--config.model.width=4"], "the run's own is used"),
@@ -51,8 +51,20 @@ def fields_of(config, path=""):
         (["--mode=predict", "--maps=x"], "is read by --mode=evaluate --maps, --mode=evaluate --maps --workdir)"),
         (
             ["--mode=deconvolve", "--config.data.root=x", "--output=y", "--mask=z"],
-            "--mask is given, which --mode=deconvolve --config.data.root does not read",
+            "--mask is given, which --mode=deconvolve --config.data.root does not read; give <subject>_mask.nii.gz "
+            "beside each series",
         ),
+        (["--mode=predict", f"--input={ROOT}", "--output=y", "--mask=z"], "give <subject>_mask.nii.gz beside each"),
+        (
+            ["--mode=deconvolve", "--input=x", "--output=y", "--workers=2"],
+            "--workers is given, which --mode=deconvolve --input does not read; leave it out (--workers is read by "
+            "--mode=deconvolve --config.data.root, --mode=predict --config.data.root).",
+        ),
+        (
+            ["--mode=predict", f"--input={ROOT}", "--output=y", "--config.data.root=x"],
+            "--input and --config.data.root say the same",
+        ),
+        (["--mode=predict", "--input=x", "--output=y", "--config.data.root=z"], "--config.data.root is given"),
         (["--mode=deconvolve", "--input=x", "--output=y", "--step=3"], "--step is given"),
         (
             ["--mode=evaluate", "--maps=x", "--config.data.root=y", "--step=latest"],
@@ -207,6 +219,9 @@ def test_what_nobody_reads_is_one_line(arguments, words):
         ["--mode=predict", "--input=x", "--output=y", "--model=physics", "--mask=z"],
         ["--mode=export", "--workdir=x", "--output=y.safetensors", "--step=latest"],
         ["--mode=deconvolve", "--config.data.root=x", "--output=y", "--aif=files", "--accept=frame_order"],
+        ["--mode=deconvolve", f"--input={ROOT}", "--output=y", "--workers=3", "--config.data.layout=isles2017"],
+        ["--mode=predict", f"--input={ROOT}", "--output=y", "--workers=1", "--tr=2", "--norm=running"],
+        ["--mode=predict", "--config.data.root=x", "--output=y", "--config.data.layout=isles2017", "--model=physics"],
         ["--mode=phantom", "--output=x", "--seed=3", "--config.data.split_fractions=(0.5,0.25,0.25)"],
     ],
     ids=" ".join,
@@ -234,6 +249,12 @@ def test_maps_with_a_run_take_everything_from_the_run(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(InputError, match="evaluate --maps --workdir does not read: the run's own is used"):
         read(*arguments)
+
+
+def test_a_folder_as_input_is_the_folder_of_exams(tmp_path):
+    for mode, reader in (("deconvolve", options.FOLDER), ("predict", options.PREDICT_FOLDER)):
+        given, config = read(f"--mode={mode}", f"--input={tmp_path}", "--output=y")
+        assert given.reader == reader and config.data.root == str(tmp_path)
 
 
 def test_flags_go_into_the_fields_that_they_stand_for():
@@ -305,7 +326,8 @@ def test_help_of_a_mode_lists_its_flags_alone(arguments):
     text = help_of(*arguments)
     assert text.startswith("dscgan-jax predict EXAM.nii.gz MAPS/: maps of one 4-D file")
     listed = {line.split("=")[0].strip().removeprefix("--") for line in text.splitlines() if line.startswith("  --")}
-    assert listed == {name for name, readers in options.FLAGS.items() if options.PREDICT in readers} - {"mode"}
+    ways = {options.PREDICT, options.PREDICT_FOLDER}
+    assert listed == {name for name, readers in options.FLAGS.items() if ways & set(readers)} - {"mode"}
 
 
 @pytest.mark.parametrize(
@@ -314,6 +336,7 @@ def test_help_of_a_mode_lists_its_flags_alone(arguments):
         (["predict", "exam.nii.gz", "maps/"], ["--mode=predict", "--input=exam.nii.gz", "--output=maps/"]),
         (["predict", "--workdir", "run", "a.nii"], ["--mode=predict", "--input=a.nii", "--workdir", "run"]),
         (["deconvolve", "FOLDER", "new/"], ["--mode=deconvolve", "--config.data.root=FOLDER", "--output=new/"]),
+        (["predict", "FOLDER", "new/"], ["--mode=predict", "--config.data.root=FOLDER", "--output=new/"]),
         (["export", "runs/a", "a.safetensors"], ["--mode=export", "--workdir=runs/a", "--output=a.safetensors"]),
         (["check", "exams"], ["--mode=check", "--config.data.root=exams"]),
         (["evaluate", "runs/a", "--debug"], ["--mode=evaluate", "--workdir=runs/a", "--debug"]),

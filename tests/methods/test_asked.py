@@ -114,7 +114,7 @@ def test_a_folder_of_maps_is_a_bids_derivative(perf, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     written = output / "sub-0001" / "perf"
-    for name in ("tmax.nii.gz", "tmax.json", "mask.nii.gz", "readout.json", "conventional.json"):
+    for name in ("tmax.nii.gz", "tmax.json", "mask.nii.gz", "readout.json"):
         assert (written / f"sub-0001_desc-csvd_{name}").is_file()
     assert not list(written.glob("sub-0001_tmax*"))
     assert validated(output) == set()

@@ -1,4 +1,4 @@
-"""Conventional maps in files: grids, names, what lies beside them, whole folders, and baselines beside a network."""
+"""Conventional maps in files: grids, names, what lies beside them, and baselines beside a network."""
 
 import dataclasses
 import json
@@ -6,17 +6,16 @@ import shutil
 
 import numpy as np
 import pytest
-from exams import config_of
 
 from dscgan_jax.configs import default
-from dscgan_jax.data import aif, dataset, layouts, nifti
-from dscgan_jax.data.exams import Overrules, load_exam
+from dscgan_jax.data import aif, layouts, nifti
+from dscgan_jax.data.exams import load_exam
 from dscgan_jax.data.geometry import StoredGrid
 from dscgan_jax.data.sidecars import read_sidecar
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.methods import conventional
-from dscgan_jax.methods.folder import deconvolve_file, deconvolve_folder
+from dscgan_jax.methods.folder import deconvolve_file
 from dscgan_jax.perfusion import brain, kinetics
 from dscgan_jax.perfusion.conventional import Settings
 from dscgan_jax.perfusion.parametric import FitSettings
@@ -206,99 +205,6 @@ def test_without_an_echo_time_units_are_relative_and_it_is_said(exams, tmp_path)
     deconvolve_file(lone, tmp_path / "maps", scaled, aif=str(tmp_path / "arteries.nii.gz"), mask=mask_of(exams))
     record = json.loads((tmp_path / "maps/sub-0001_cbf.json").read_text())
     assert record["Units"] == MAPS["cbf"].unit and record["ReferenceWhiteMatterCbf"] == 22.0
-
-
-# ---------------------------------------------------------------------------------------------------- folders
-
-
-def folder_settings(**changes):
-    config = default.get_config()
-    config.conventional.update(method="csvd", **changes)
-    return conventional.settings_of(config)
-
-
-def test_a_folder_without_maps_becomes_one_that_can_be_trained_on(exams, tmp_path):
-    bare = tmp_path / "bare"
-    for subject in ("sub-0001", "sub-0002", "sub-0003"):
-        (bare / subject / "perf").mkdir(parents=True)
-        for ending in ("dsc.nii.gz", "dsc.json", "mask.nii.gz", "aif.tsv"):
-            shutil.copy(exams / subject / "perf" / f"{subject}_{ending}", bare / subject / "perf")
-    shutil.copy(exams / "participants.tsv", bare)
-    with pytest.raises(InputError, match="--mode=deconvolve"):
-        dataset.prepared(config_of(bare, tmp_path / "cache"), progress=False)
-    taught = tmp_path / "taught"
-    counted = []
-    refused, notes = deconvolve_folder(
-        folder_settings(), layouts.find_subjects(bare, "bids"), taught, "files", counted.append
-    )
-    assert refused == {} and set(notes) == {"sub-0001", "sub-0002", "sub-0003"} and counted == [1, 1, 1]
-    found = layouts.find_subjects(taught, "bids")
-    assert [set(files.maps) for files in found] == [set(MAP_NAMES)] * 3 and all(files.mask for files in found)
-    assert {files.subject: files.split for files in found} == {
-        files.subject: files.split for files in layouts.find_subjects(exams, "bids")
-    }
-    assert (
-        dataset.prepared(config_of(taught, tmp_path / "cache"), progress=False).info.splits["train"].num_examples == 3
-    )
-
-
-def test_a_folder_goes_on_where_it_was_and_whatever_decides_the_maps_makes_them_again(exams, tmp_path):
-    root = tmp_path / "exams"
-    shutil.copytree(exams, root)
-    subjects = layouts.find_subjects(root, "bids")[:1]
-    out = tmp_path / "taught"
-    cbf = out / "sub-0001/perf/sub-0001_cbf.nii.gz"
-
-    def made(**changes):
-        settings = folder_settings(scale="none", **changes.pop("conventional", {}))
-        overruled = [dataclasses.replace(files, overrules=Overrules(**changes)) for files in subjects]
-        deconvolve_folder(settings, overruled, out, "files")
-        return cbf.stat().st_mtime_ns
-
-    first = made()
-    assert made() == first
-    slower = made(echo_seconds=0.06)
-    assert slower > first and made(echo_seconds=0.06) == slower
-    other_cut = made(echo_seconds=0.06, conventional={"truncation_threshold": 0.3})
-    assert other_cut > slower
-    shutil.copy(curve_of(exams, "sub-0002"), tmp_path / "kept")
-    lines = curve_of(root).read_text().splitlines()
-    curve_of(root).write_text(
-        "\n".join([lines[0], *(f"{line.split()[0]}\t{2 * float(line.split()[1])}" for line in lines[1:])])
-    )
-    other_curve = made(echo_seconds=0.06, conventional={"truncation_threshold": 0.3})
-    assert other_curve > other_cut
-    (out / "sub-0001/perf/sub-0001_conventional.json").unlink()  # as after a kill
-    assert made(echo_seconds=0.06, conventional={"truncation_threshold": 0.3}) > other_curve
-
-
-def test_an_exam_that_cannot_be_used_is_left_out_and_excluded(exams, tmp_path):
-    root = tmp_path / "exams"
-    shutil.copytree(exams, root)
-    curve_of(root, "sub-0002").unlink()
-    refused, _ = deconvolve_folder(folder_settings(), layouts.find_subjects(root, "bids"), tmp_path / "new", "files")
-    assert set(refused) == {"sub-0002"} and "aif.tsv" in refused["sub-0002"]
-    splits = {files.subject: files.split for files in layouts.find_subjects(tmp_path / "new", "bids")}
-    assert "sub-0002" not in splits and "sub-0002\texclude" in (tmp_path / "new/participants.tsv").read_text()
-    for path in root.rglob("*_aif.tsv"):
-        path.unlink()
-    with pytest.raises(InputError, match="none of the 3 exams"):
-        deconvolve_folder(folder_settings(), layouts.find_subjects(root, "bids"), tmp_path / "none", "files")
-
-
-def test_a_folder_is_not_written_into_itself_nor_served_by_one_curve(exams, tmp_path):
-    subjects = layouts.find_subjects(exams, "bids")
-    with pytest.raises(InputError, match="another folder"):
-        deconvolve_folder(folder_settings(), subjects, exams, "files")
-    deconvolve_folder(folder_settings(), subjects, tmp_path / "once", "files")
-    again = layouts.find_subjects(tmp_path / "once", "bids")  # its series are links to elsewhere
-    with pytest.raises(InputError, match="another folder"):
-        deconvolve_folder(folder_settings(), again, tmp_path / "once", "files")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="is a file"):
-        deconvolve_folder(folder_settings(), subjects, tmp_path / "file", "files")
-    with pytest.raises(InputError, match="whole folder"):
-        deconvolve_folder(folder_settings(), subjects, tmp_path, str(curve_of(exams)))
 
 
 # ------------------------------------------------------------------------------------------------- settings

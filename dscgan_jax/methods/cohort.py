@@ -1,0 +1,278 @@
+"""Maps of a folder of exams, by any method: several exams at a time, and on from where it was stopped.
+
+The output is a folder of the layout `bids`, ready to train on: `sub-x/perf/` holds the series (linked), maps, mask and
+page of an exam (`exam_files`). Beside them are `participants.tsv`, `summary.csv`, `cohort.html` and `cohort.json`, by
+which the folder is known to be ours.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from dscgan_jax import provenance
+from dscgan_jax.data import bids, layouts
+from dscgan_jax.data.exams import SubjectFiles
+from dscgan_jax.data.sidecars import read_sidecar
+from dscgan_jax.errors import InputError, brief, disk_is_full
+from dscgan_jax.evaluation import exam_rows
+from dscgan_jax.evaluation.exam_rows import FAILED
+from dscgan_jax.files import write_whole
+from dscgan_jax.methods import workers as side_by_side
+from dscgan_jax.methods.exam_files import FORMER_SEAL, Job, Maker, Outcome, failed, job_of, kept, make
+from dscgan_jax.pages import cohort as cohort_page
+from dscgan_jax.processes import interrupted_by_signals
+
+MARK, SUMMARY, PAGE = "cohort.json", "summary.csv", "cohort.html"
+_LOCK = ".cohort.lock"
+
+
+class Work(Protocol):
+    """How maps are made: a frozen dataclass that can be pickled."""
+
+    def made_of(self) -> dict[str, Any]:
+        """What decides the maps besides the exam's files: plain JSON values, `mode` among them."""
+        ...
+
+    def about(self) -> dict[str, str]:
+        """Fields of `ExamRow` that are the same for all exams: the method, the network."""
+        ...
+
+    def maker(self) -> Maker:
+        """What makes the maps, with all that every exam needs read once."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Stopped:
+    """Why no exam can be made any more, such as a full disk."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be done for a cohort.
+
+    Attributes:
+      work: how.
+      output: the folder.
+      source: of the exams, as it is shown.
+      order: subjects, all of them, as rows are listed.
+      known: outcomes there are already: exams made before of the same, and those that cannot even be begun.
+      missing: the others.
+      former: exams in the output that are none of the cohort any more: nobody may train on them unawares.
+    """
+
+    work: Work
+    output: pathlib.Path
+    source: str
+    order: tuple[str, ...]
+    known: Mapping[str, Outcome]
+    missing: tuple[Job, ...]
+    former: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Doing:
+    """The work as `workers` takes it: what fails is an outcome too."""
+
+    work: Work
+
+    def begin(self) -> Callable[[Job], Outcome | Stopped]:
+        """What does a job; the network is read with the first one."""
+        makers: list[Maker] = []
+
+        def do(job: Job) -> Outcome | Stopped:
+            try:
+                if not makers:
+                    makers.append(self.work.maker())
+                return make(job, makers[0], self.work.about())
+            except Exception as error:
+                if disk_is_full(error):
+                    return Stopped(f"{job.folder}: the disk is full; free some space and give the command again.")
+                return failed(job.subject, job.files.split, _reason(error), getattr(error, "findings", ()))
+
+        return do
+
+
+def plan(
+    work: Work,
+    subjects: Sequence[SubjectFiles],
+    output: pathlib.Path | str,
+    source: pathlib.Path | str,
+    lost: Mapping[str, str] | None = None,
+) -> Plan:
+    """Looks at what is there already, before anything long starts.
+
+    Args:
+      work: how maps are made.
+      subjects: what `layouts.listed` found, usable or not, without those that are excluded.
+      output: the new folder.
+      source: the folder of the exams.
+      lost: {subject: why it cannot be begun}, of subjects without files.
+
+    Raises:
+      InputError: the output is a file, holds the exams, or files of somebody else, or the maps of another method or
+        other exams.
+    """
+    output = pathlib.Path(output)
+    names = {bids_name(files.subject): files for files in subjects}
+    if len(names) < len(subjects):
+        twice = next(files for files in subjects if names[bids_name(files.subject)] is not files)
+        raise InputError(f"subjects {twice.subject} and {names[bids_name(twice.subject)].subject} are one name.")
+    decides = work.made_of()
+    source = str(pathlib.Path(source).resolve())
+    check_output(output, subjects, {"mode": decides["mode"], "source": source})
+    decides |= {"version": provenance.software_versions()["dscgan_jax"]}
+    known = {bids_name(one): failed(bids_name(one), None, why) for one, why in (lost or {}).items()}
+    missing = []
+    for name, files in names.items():
+        try:
+            job = job_of(name, files, output, decides)
+        except InputError as error:
+            known[name] = failed(name, files.split, str(error))
+            continue
+        if (before := kept(job)) is not None:
+            known[name] = before
+        else:
+            missing.append(job)
+    order = tuple(sorted({*names, *known}))
+    there = {path.parents[1].name for path in output.glob("sub-*/perf/sub-*_outcome.json")}
+    return Plan(work, output, source, order, known, tuple(missing), tuple(sorted(there.difference(order))))
+
+
+def check_output(output: pathlib.Path, subjects: Sequence[SubjectFiles], ours: Mapping[str, str]) -> None:
+    """Refuses a folder in which something of the user's would be overwritten.
+
+    Args:
+      output: the folder; it need not be there.
+      subjects: of the cohort.
+      ours: what the mark of a folder for this cohort holds.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output={output} is a file; give a folder.")
+    series = [path for files in subjects for path in (files.series.absolute(), files.series.resolve())]
+    if any(path.is_relative_to(output.resolve()) for path in series):  # links and what they lead to
+        raise InputError(f"--output={output} holds the exams themselves; give another folder.")
+    if (mark := output / MARK).is_file():
+        stored = read_sidecar(mark)
+        if {name: stored.get(name) for name in ours} != dict(ours):
+            raise InputError(
+                f"--output={output} holds the maps of another cohort ({stored.get('mode')} of {stored.get('source')}); "
+                "give another folder."
+            )
+    elif not any(output.glob(f"sub-*/perf/sub-*_{FORMER_SEAL}")):
+        names = ("participants.tsv", SUMMARY, PAGE, *(bids_name(files.subject) for files in subjects))
+        if there := [name for name in names if os.path.lexists(output / name)]:
+            raise InputError(
+                f"--output={output} holds {there[0]}, which this program did not write; give another folder."
+            )
+
+
+def run(cohort: Plan, workers: int = 1, progress: Callable[[int], Any] | None = None) -> dict[str, Outcome]:
+    """Makes what is missing; whatever interrupts it, what is there is whole, and the records tell of it.
+
+    Args:
+      cohort: from `plan`.
+      workers: processes; with 1 it is this one.
+      progress: called with 1 after each exam.
+
+    Returns:
+      {subject: what became of it}.
+
+    Raises:
+      InputError: the disk is full, or another process is writing into the folder.
+    """
+    outcomes = dict(cohort.known)
+
+    def done(job: Job, outcome: Outcome | Stopped) -> None:
+        if isinstance(outcome, Stopped):
+            raise InputError(outcome.reason)
+        outcomes[job.subject] = outcome
+        write_records(cohort, outcomes)  # after each exam: whoever is killed keeps them
+        if progress is not None:
+            progress(1)
+
+    def lost(job: Job, reason: str) -> None:
+        done(job, failed(job.subject, job.files.split, reason))
+
+    with interrupted_by_signals(), _only_one(cohort.output):
+        write_mark(cohort)
+        about = cohort.work.about()
+        bids.describe(cohort.output, f"maps by {about.get('network') or about['method']}", pathlib.Path(cohort.source))
+        try:
+            write_records(cohort, outcomes)
+            if min(workers, len(cohort.missing)) > 1:
+                side_by_side.run_all(Doing(cohort.work), cohort.missing, workers, done, lost)
+            else:
+                do = Doing(cohort.work).begin()
+                for job in cohort.missing:
+                    done(job, do(job))
+        finally:
+            write_page(cohort, outcomes)
+    return outcomes
+
+
+def write_records(cohort: Plan, outcomes: Mapping[str, Outcome]) -> None:
+    """`summary.csv` of the exams there are so far, and `participants.tsv` of all."""
+    rows = [outcomes[name].row for name in cohort.order if name in outcomes]
+    exam_rows.write(cohort.output / SUMMARY, rows)
+    splits = {job.subject: job.files.split for job in cohort.missing}
+    splits |= {row.subject: layouts.EXCLUDE if row.status == FAILED else row.split for row in rows}
+    former = dict.fromkeys(cohort.former, layouts.EXCLUDE)
+    layouts.write_participants(cohort.output, {name: splits[name] for name in cohort.order} | former)
+
+
+def write_page(cohort: Plan, outcomes: Mapping[str, Outcome]) -> pathlib.Path:
+    """`cohort.html` of the exams there are so far."""
+    rows = [outcomes[name].row for name in cohort.order if name in outcomes]
+    path = cohort.output / PAGE
+    write_whole(path, cohort_page.page(rows, len(cohort.order), cohort.source, cohort.work.made_of()))
+    return path
+
+
+def write_mark(cohort: Plan) -> None:
+    """`cohort.json`: whose folder this is, and how its maps are made."""
+    record = {"source": cohort.source, **cohort.work.made_of(), "software": provenance.software_versions()}
+    cohort.output.mkdir(parents=True, exist_ok=True)
+    write_whole(cohort.output / MARK, json.dumps(record, indent=1) + "\n")
+
+
+def bids_name(subject: str) -> str:
+    """The name of an exam in the output."""
+    return subject if subject.startswith("sub-") else f"sub-{subject}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "out of memory; give fewer --workers"
+    return f"{type(error).__name__}: {brief(error)} (a defect of dscgan_jax: this exam alone with --debug shows where)"
+
+
+@contextlib.contextmanager
+def _only_one(output: pathlib.Path) -> Iterator[None]:
+    """Within it, no other process makes this cohort; the lock goes with its process, however that ends."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        lock = open(output / _LOCK, "wb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror}); give another --output.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{output}: another process is making these maps; wait for it.") from None
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (output / _LOCK).unlink()

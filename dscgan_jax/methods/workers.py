@@ -1,0 +1,156 @@
+"""Tasks in processes of their own, several at a time: a process that dies costs the task it was on, and no other.
+
+Processes are started afresh, never forked: JAX has threads. Each has its share of the cores, and a group of its own, so
+that Ctrl-C reaches it once, through us; it ends with us.
+"""
+
+import collections
+import contextlib
+import multiprocessing
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing import connection
+from typing import Any
+
+from dscgan_jax.processes import killed_by, on_share_of_cores
+
+GRACE_SECONDS = 10.0  # for a process that was told to stop: it removes what is half-written
+ACCELERATOR_SHARE = 0.8  # of its memory, for all processes together
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_ROOT = pathlib.Path(__file__).resolve().parents[2]  # where the package is imported from
+
+
+class _Worker:
+    """A process that does one task after the other.
+
+    Attributes:
+      ends: our end of the pipe.
+      number: of its share of the cores.
+      task: what it is on.
+    """
+
+    def __init__(self, work: Any, number: int, count: int):
+        self.ends, theirs = multiprocessing.Pipe()
+        self.number, self.task = number, None
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+        line = [sys.executable, "-m", "dscgan_jax.methods.worker", str(theirs.fileno())]
+        with on_share_of_cores(number, count) as cores:
+            self.process = subprocess.Popen(
+                line,
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                env=_environment(cores, count),
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        theirs.close()
+        self._send(work)
+
+    def give(self, task: Any) -> None:
+        """Hands it a task."""
+        self.task = task
+        self._send(task)
+
+    def _send(self, value: Any) -> None:
+        with contextlib.suppress(OSError):  # it is dead: whoever waits for its answer learns of it
+            self.ends.send(value)
+
+    def why_dead(self) -> str:
+        """What ended the process: a signal, or what it said last."""
+        code = self.process.wait()
+        self._log.seek(0)
+        lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        said = f" ({lines[-1][:160]})" if lines and code >= 0 else ""
+        return f"its process {'was ' if code < 0 else ''}{killed_by(code)}{said}"
+
+    def close(self) -> None:
+        """Lets go of a process that has ended."""
+        self.ends.close()
+        self._log.close()
+
+
+def run_all(
+    work: Any,
+    tasks: Sequence[Any],
+    workers: int,
+    done: Callable[[Any, Any], None],
+    lost: Callable[[Any, str], None],
+) -> None:
+    """Does all tasks, in the order in which processes become free.
+
+    Args:
+      work: `work.begin()` gives, once in each process, the function that does a task.
+      tasks: what that function takes. Work, tasks and results are pickled.
+      workers: processes at a time.
+      done: called with each task and its result.
+      lost: called with a task whose process died, and why it did.
+    """
+    waiting = collections.deque(tasks)
+    count = min(workers, len(waiting))
+    running: dict[connection.Connection, _Worker] = {}
+    try:
+        for number in range(count):
+            _begin(_Worker(work, number, count), waiting, running)
+        while running:
+            for ends in connection.wait(list(running)):
+                worker = running.pop(ends)  # pyright: ignore[reportArgumentType] - one of those that were given
+                try:
+                    result = worker.ends.recv()
+                except (EOFError, OSError):
+                    lost(worker.task, worker.why_dead())
+                    worker.close()
+                    if waiting:
+                        _begin(_Worker(work, worker.number, count), waiting, running)
+                else:
+                    running[worker.ends] = worker  # while `done` is called, which may be interrupted
+                    done(worker.task, result)
+                    _go_on(worker, waiting, running)
+    finally:
+        _stop(list(running.values()))
+
+
+def _begin(worker: _Worker, waiting: collections.deque, running: dict[connection.Connection, _Worker]) -> None:
+    running[worker.ends] = worker
+    worker.give(waiting.popleft())
+
+
+def _go_on(worker: _Worker, waiting: collections.deque, running: dict[connection.Connection, _Worker]) -> None:
+    """The next task, or the end of the process: without a task it is of no more use."""
+    if waiting:
+        worker.give(waiting.popleft())
+        return
+    del running[worker.ends]
+    _stop([worker])
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.process.terminate()
+    end = time.monotonic() + GRACE_SECONDS
+    for worker in workers:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(max(end - time.monotonic(), 0.1))
+        if worker.process.poll() is None:
+            worker.process.kill()
+            worker.process.wait()
+        worker.close()
+
+
+def _environment(cores: int, count: int) -> dict[str, str]:
+    """Of a process: as many threads as it has cores, its share of an accelerator, and our compiled programs."""
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = dict.fromkeys(_THREADS, str(cores)) | dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{ACCELERATOR_SHARE / count:.2f}")
+    if "jax" in sys.modules:
+        config = sys.modules["jax"].config
+        if config.jax_compilation_cache_dir:
+            environment["JAX_COMPILATION_CACHE_DIR"] = config.jax_compilation_cache_dir
+        least = config.jax_persistent_cache_min_compile_time_secs
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(least)
+    return environment

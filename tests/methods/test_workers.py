@@ -1,0 +1,57 @@
+"""Tasks in processes of their own, some of which die."""
+
+import os
+import pathlib
+import time
+
+import pytest
+import side_by_side
+
+from dscgan_jax.methods import workers
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(side_by_side.__file__).parent))
+    for name in workers._THREADS:
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(tasks, count):
+    done, lost = {}, {}
+    workers.run_all(side_by_side.Chores(), tasks, count, done.__setitem__, lost.__setitem__)
+    return done, lost
+
+
+def test_all_tasks_are_done_each_process_on_its_share_of_the_cores():
+    cores = sorted(os.sched_getaffinity(0))
+    done, lost = run(list(range(5)), 2)
+    assert {task: result[0] for task, result in done.items()} == {0: 0, 1: 1, 2: 4, 3: 9, 4: 16} and not lost
+    assert len({result[3] for result in done.values()}) == 2
+    for _, share, threads, _ in done.values():
+        assert set(share) <= set(cores) and threads == str(len(share))
+    assert sorted(os.sched_getaffinity(0)) == cores
+
+
+def test_a_process_that_dies_costs_the_task_it_was_on_and_the_reason_is_known():
+    done, lost = run([1, "killed", 2, "fails", 3], 2)
+    assert set(done) == {1, 2, 3}
+    assert lost == {
+        "killed": "its process was killed by SIGKILL, as the system does where memory is short",
+        "fails": "its process ended with status 1 (the last word)",
+    }
+
+
+def test_an_interrupt_ends_the_processes_at_once():
+    started = []
+
+    def interrupted(task, result):
+        started.append(result[3])
+        raise KeyboardInterrupt
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        workers.run_all(side_by_side.Chores(), ["sleeps", 1], 2, interrupted, lambda *_: None)
+    assert time.monotonic() - begun < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
