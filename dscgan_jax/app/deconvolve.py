@@ -23,11 +23,16 @@ def run(
     """Conventional maps of one file, or of the folder in config.data.root."""
     if bool(series) == bool(config.data.root):
         raise InputError("--mode=deconvolve needs either --input=FILE or --config.data.root=DIR.")
-    settings = settings_of(config)
     if series:
+        settings = settings_of(config)
         overrules = exams.Overrules.from_config(config.data)
         paths, findings = folder.deconvolve_file(series, output, settings, aif=aif, mask=mask, overrules=overrules)
         print(*paths, sep="\n")
         print_findings(findings, options.ONE_FILE)
     else:
-        cohort.run(config, folder.DeconvolveWork(settings, aif), output, workers, options.FOLDER)
+        cohort.run(config, work_of(config, aif), output, workers, options.FOLDER)
+
+
+def work_of(config: ml_collections.ConfigDict, aif: str) -> folder.DeconvolveWork:
+    """How the maps of a cohort are made."""
+    return folder.DeconvolveWork(settings_of(config), aif)

@@ -12,7 +12,7 @@ from dscgan_jax.app.output import print_findings
 from dscgan_jax.data import exams
 
 if TYPE_CHECKING:
-    from dscgan_jax.methods.network import Predictor
+    from dscgan_jax.methods.network import Predictor, PredictWork
 
 
 def run(
@@ -48,10 +48,17 @@ def run_folder(
 ) -> None:
     """The exams in config.data.root, in the same way."""
     from dscgan_jax.app import cohort
+
+    cohort.run(config, work_of(config, model, which, given), output, workers, options.PREDICT_FOLDER)
+
+
+def work_of(
+    config: ml_collections.ConfigDict, model: pathlib.Path | str, which: str, given: Collection[str] = ()
+) -> "PredictWork":
+    """How the maps of a cohort are made."""
     from dscgan_jax.methods.network import PredictWork
 
-    work = PredictWork(model, which, *_norm_and_motion(config, given))
-    cohort.run(config, work, output, workers, options.PREDICT_FOLDER)
+    return PredictWork(model, which, *_norm_and_motion(config, given))
 
 
 def _norm_and_motion(config: ml_collections.ConfigDict, given: Collection[str]) -> tuple[str | None, str | None]:
