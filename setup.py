@@ -55,6 +55,7 @@ EXTRAS = {
     "dicom": ["highdicom>=0.28"],  # maps as DICOM parametric maps (data/dicom_maps.py)
     "study": ["scikit-learn>=1.4"],  # the trees that a study compares networks with (methods/trees.py)
     "bench": ["torch>=2.6"],  # what benchmarks/versus_torch.py compares with
+    "beam": ["apache-beam>=2.70"],  # cohorts on more than one machine (launch/beam.py); it holds protobuf below 7
     "cuda": ["jax[cuda12]>=0.10,<0.11"],  # NVIDIA GPUs
     "tpu": ["jax[tpu]>=0.10,<0.11"],  # Google TPUs
 }

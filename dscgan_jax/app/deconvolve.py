@@ -27,8 +27,8 @@ def run(
     """Conventional maps of one file, or of the folder in config.data.root."""
     if bool(series) == bool(config.data.root):
         raise InputError("--mode=deconvolve needs either --input=FILE or --config.data.root=DIR.")
-    settings = settings_of(config)
     if series:
+        settings = settings_of(config)
         overrules = exams.Overrules.from_config(config.data)
         read: list[ReadOut] = []
         asked = dataclasses.replace(asked, on_read_out=read.append)
@@ -39,4 +39,9 @@ def run(
         print_read_outs(read)
         print_findings(findings, options.ONE_FILE)
     else:
-        cohort.run(config, folder.DeconvolveWork(settings, aif, asked.desc), output, workers, options.FOLDER)
+        cohort.run(config, work_of(config, aif, asked.desc), output, workers, options.FOLDER)
+
+
+def work_of(config: ml_collections.ConfigDict, aif: str, desc: str = "") -> folder.DeconvolveWork:
+    """How the maps of a cohort are made."""
+    return folder.DeconvolveWork(settings_of(config), aif, desc)

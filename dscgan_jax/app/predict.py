@@ -15,7 +15,7 @@ from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
 
 if TYPE_CHECKING:
-    from dscgan_jax.methods.network import Predictor
+    from dscgan_jax.methods.network import Predictor, PredictWork
 
 
 def run(
@@ -55,10 +55,21 @@ def run_folder(
 ) -> None:
     """The exams in config.data.root, in the same way."""
     from dscgan_jax.app import cohort
+
+    cohort.run(config, work_of(config, model, which, given, desc), output, workers, options.PREDICT_FOLDER)
+
+
+def work_of(
+    config: ml_collections.ConfigDict,
+    model: pathlib.Path | str,
+    which: str,
+    given: Collection[str] = (),
+    desc: str = "",
+) -> "PredictWork":
+    """How the maps of a cohort are made."""
     from dscgan_jax.methods.network import PredictWork
 
-    work = PredictWork(model, which, *_norm_and_motion(config, given), desc)
-    cohort.run(config, work, output, workers, options.PREDICT_FOLDER)
+    return PredictWork(model, which, *_norm_and_motion(config, given), desc)
 
 
 def _norm_and_motion(config: ml_collections.ConfigDict, given: Collection[str]) -> tuple[str | None, str | None]:

@@ -7,7 +7,7 @@ import ml_collections
 from dscgan_jax import settings
 from dscgan_jax.app import options, places
 from dscgan_jax.app.output import print_folder_findings
-from dscgan_jax.data import dataset, layouts
+from dscgan_jax.data import dataset, layouts, shards
 from dscgan_jax.data.record import DataRecord
 from dscgan_jax.evaluation import records
 from dscgan_jax.findings import Finding
@@ -18,17 +18,20 @@ def run(config: ml_collections.ConfigDict) -> None:
     prepare(config)
 
 
-def prepare(config: ml_collections.ConfigDict, for_training: bool = True) -> tuple[Any, DataRecord]:
+def prepare(
+    config: ml_collections.ConfigDict, for_training: bool = True, beam: shards.BeamRun | None = None
+) -> tuple[Any, DataRecord]:
     """The prepared data set and what a checkpoint keeps of it.
 
     `for_training=False` asks for no training subject and no target: exams that are only scored need neither.
+    `beam` prepares them on the workers of Apache Beam.
     """
     settings.check(config)
     places.cache_dir(config)  # is known, or nothing begins
     source = config.data.root or records.PHANTOM
     config = places.with_root(config)
     print(f"exams: {config.data.root}")
-    builder = dataset.prepared(config, for_training=for_training)
+    builder = dataset.prepared(config, for_training=for_training, beam=beam)
     metadata = builder.info.metadata
     data = DataRecord.of(metadata, source, places.series_bytes(places.find_subjects(config)))
     in_splits = ", ".join(

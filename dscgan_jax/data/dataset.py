@@ -20,13 +20,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from dscgan_jax.data import exams, features, layouts, nifti, preparation
+from dscgan_jax.data import exams, features, layouts, nifti, preparation, shards
 from dscgan_jax.data.checks import folder as folder_checks
 from dscgan_jax.data.ranges import RangeGatherer
 from dscgan_jax.data.scaling import SIGNALS
 from dscgan_jax.errors import InputError, brief, disk_is_full
 from dscgan_jax.files import expanded
-from dscgan_jax.findings import Finding, by_severity
+from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAP_NAMES
 
 # Raise it when the same files become other examples. 1.1.0: mask without missing values; 1.2.0: findings, repaired
@@ -47,6 +47,7 @@ class DscConfig(tfds.core.BuilderConfig):
       fingerprint: of the source files alone.
       cohort: what is odd about a subject's maps beside those of the others.
       progress: whether to draw a bar.
+      facts: folder in which subjects that are prepared elsewhere leave their facts; None: all are prepared here.
     """
 
     subjects: tuple[exams.SubjectFiles, ...] = dataclasses.field(default=(), repr=False)
@@ -56,6 +57,11 @@ class DscConfig(tfds.core.BuilderConfig):
     fingerprint: str = ""
     cohort: dict[str, tuple[Finding, ...]] = dataclasses.field(default_factory=dict, repr=False)
     progress: bool = True
+    facts: pathlib.Path | None = None
+
+    def facts_of(self, files: exams.SubjectFiles) -> pathlib.Path:
+        """Where a subject that is prepared elsewhere leaves its facts."""
+        return pathlib.Path(str(self.facts)) / f"{self.subjects.index(files):06d}.pickle"
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -72,6 +78,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
     """
 
     VERSION = VERSION
+    current: exams.SubjectFiles | None = None  # that is being prepared here
 
     def _create_builder_config(self, builder_config: DscConfig, *_: Any, **__: Any) -> DscConfig:
         """Ours is made for each data set; TFDS would warn that it is not registered."""
@@ -120,8 +127,13 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         self._features: list[features.ExamFeatures] = []
         self._mask_sources: Counter[str] = Counter()
         self._findings: dict[str, list[dict[str, Any]]] = {}
+        is_here = self.builder_config.facts is None
         self.bar = tqdm.tqdm(
-            total=len(config.subjects), unit="exam", desc="preparing", disable=not config.progress, dynamic_ncols=True
+            total=len(config.subjects),
+            unit="exam",
+            desc="preparing",
+            disable=not (config.progress and is_here),
+            dynamic_ncols=True,
         )
         if not in_split["train"]:  # exams that are only scored have no ranges of their own
             nothing = dict.fromkeys((*SIGNALS, *MAP_NAMES))
@@ -138,19 +150,45 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
             settings=config.settings.to_json(),
         )
         return {
-            split: [functools.partial(self._examples, files, split) for files in subjects]
+            split: [
+                functools.partial(self._examples, files, split) if is_here else self._shard(files, split)
+                for files in subjects
+            ]
             for split, subjects in in_split.items()
         }
+
+    def _shard(self, files: exams.SubjectFiles, split: str) -> shards.Shard:
+        """A subject that is prepared elsewhere."""
+        config = self.builder_config
+        n_train = sum(where == "train" for where in config.splits.values()) if split == "train" else 0
+        known = config.cohort.get(files.subject, ())
+        return shards.Shard(files, config.settings, known, n_train, config.facts_of(files))
+
+    def _download_and_prepare(self, *arguments: Any, **settings: Any) -> None:
+        super()._download_and_prepare(*arguments, **settings)
+        config = self.builder_config
+        if config.facts is not None:
+            for facts in shards.together([config.facts_of(files) for files in config.subjects]):
+                self._take(facts)
+            if self._features:
+                self.info.metadata.update(self._gatherer.metadata(), features=features.likeness(self._features))
+            self.info.metadata.update(mask_source=dict(self._mask_sources), findings=dict(self._findings))
+
+    def _take(self, facts: shards.Facts) -> None:
+        """What is known of a subject that was prepared elsewhere."""
+        if facts.gathered is not None:
+            self._gatherer.extend(facts.gathered)
+        if facts.likeness is not None:
+            self._features.append(facts.likeness)
+        self._mask_sources[facts.mask_source] += 1
+        if facts.findings:
+            self._findings[facts.subject] = [finding.to_json() for finding in facts.findings]
 
     def _examples(self, files: exams.SubjectFiles, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The examples of one subject; its values enter the ranges if it is in the training split."""
         config = self.builder_config
         self.current = files
-        exam = exams.load_exam(files)
-        prepared = preparation.prepare(exam, config.settings)
-        prepared = dataclasses.replace(
-            prepared, findings=by_severity((*prepared.findings, *config.cohort.get(files.subject, ())))
-        )
+        exam, prepared = shards.prepared_of(files, config.settings, config.cohort.get(files.subject, ()))
         if split == "train":
             self._gatherer.add(prepared)
             self._features.append(features.features_of(exam))
@@ -161,7 +199,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         if self._is_last(files):
             self.info.metadata.update(self._gatherer.metadata(), features=features.likeness(self._features))
         self.info.metadata.update(mask_source=dict(self._mask_sources), findings=dict(self._findings))
-        yield from examples_of(prepared)
+        yield from shards.examples_of(prepared)
         self.bar.update()
 
     def _is_last(self, files: exams.SubjectFiles) -> bool:
@@ -170,30 +208,9 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         return bool(train) and files is train[-1]
 
 
-def examples_of(prepared: preparation.PreparedExam) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One example for each slice, with its key."""
-    for index in range(prepared.dsc.shape[0]):
-        yield (
-            f"{prepared.subject}_slice-{index:03d}",
-            {
-                "dsc": prepared.dsc[index],
-                "dsc_scale": prepared.dsc_scale,
-                "maps": np.ascontiguousarray(prepared.maps[index]),
-                "has_map": prepared.has_map.astype(np.uint8),
-                "mask": np.ascontiguousarray(prepared.mask[index]).astype(np.uint8),
-                "baseline_begin": prepared.baseline_begin,
-                "baseline_end": prepared.baseline_end,
-                "brain_signal": prepared.brain_signal,
-                "echo_seconds": prepared.echo_seconds,
-                "frame_seconds": prepared.frame_seconds,
-                "subject": prepared.subject,
-                "slice_index": index,
-                "findings": " ".join(finding.short() for finding in prepared.findings),
-            },
-        )
-
-
-def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -> DscPerfusion:
+def prepared(
+    config: Any, *, progress: bool = True, for_training: bool = True, beam: shards.BeamRun | None = None
+) -> DscPerfusion:
     """The prepared data set of a run's config, built if it is not there yet.
 
     Builds of the same data set wait for one another; what a killed build left is removed by the next one.
@@ -203,6 +220,7 @@ def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -
       progress: whether to draw a bar while building.
       for_training: whether somebody must be there to train on and to choose the best checkpoint on, and each split have
         the target maps. Without training subjects all ranges and medians are None.
+      beam: who prepares the exams; None: this process.
 
     Returns:
       The builder: `info.metadata` holds ranges, medians, features, splits, excluded subjects, fingerprint and settings.
@@ -258,7 +276,8 @@ def prepared(config: Any, *, progress: bool = True, for_training: bool = True) -
                     _sweep(folder, dsc_config.name)
                 if _opened(folder, dsc_config) is None:  # nobody built it while we waited
                     _check_disk(folder, taking_part, settings)
-                    _build(DscPerfusion(config=dsc_config, data_dir=folder, file_format="array_record"))
+                    with _facts_folder(folder, dsc_config, beam):
+                        _build(DscPerfusion(config=dsc_config, data_dir=folder, file_format="array_record"), beam)
             builder = _opened(folder, dsc_config)
     _check_whole(builder)
     return builder
@@ -352,18 +371,41 @@ def _check_disk(
         )
 
 
-def _build(builder: DscPerfusion) -> None:
+@contextlib.contextmanager
+def _facts_folder(folder: pathlib.Path, dsc_config: DscConfig, beam: shards.BeamRun | None) -> Iterator[None]:
+    """Within it, there is a folder for the facts of subjects that are prepared elsewhere."""
+    if beam is None:
+        yield
+        return
+    dsc_config.facts = folder / f".{dsc_config.name}.facts"
+    shutil.rmtree(dsc_config.facts, ignore_errors=True)  # of a build that was killed
+    dsc_config.facts.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(dsc_config.facts, ignore_errors=True)
+
+
+def _build(builder: DscPerfusion, beam: shards.BeamRun | None = None) -> None:
     """Writes the data set; on failure nothing of it stays."""
     tfds.disable_progress_bar()
+    how = tfds.download.DownloadConfig(try_download_gcs=False)
+    if beam is not None:
+        from apache_beam.options.pipeline_options import (  # pyright: ignore[reportMissingImports] - an extra
+            PipelineOptions,
+        )
+
+        how.beam_runner, how.beam_options = beam.runner, PipelineOptions(list(beam.options))
     try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        builder.download_and_prepare(download_config=how)
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__cause__ or cause.__context__  # TFDS may wrap what the examples raised
         if cause is None:
             raise
-        raise InputError(f"{cause} {folder_checks.how_to_go_on(builder.current.subject)}") from error
+        where = "" if builder.current is None else f" {folder_checks.how_to_go_on(builder.current.subject)}"
+        raise InputError(f"{cause}{where}") from error
     finally:
         if builder.bar is not None:
             builder.bar.close()

@@ -60,6 +60,15 @@ class RangeGatherer:
                     self._exam_ttp.append(values.ravel()[some] + np.float32(exam.first_seconds))
                 self._widen(name, float(values.min()), float(values.max()))
 
+    def extend(self, other: "RangeGatherer") -> None:
+        """Takes what another one, of as many exams, has collected."""
+        self._without_echo |= other._without_echo
+        for name, values in other._samples.items():
+            self._samples[name] += values
+        self._exam_ttp += other._exam_ttp
+        for name, (low, high) in other._extremes.items():
+            self._widen(name, low, high)
+
     def metadata(self) -> dict[str, Any]:
         """`ranges`, `medians` and `clipped` in plain numbers, as the data set's metadata keeps them."""
         names = (*self._signals(), *(name for name in MAP_NAMES if self._samples[name]))

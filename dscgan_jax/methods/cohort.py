@@ -201,7 +201,7 @@ def run(cohort: Plan, workers: int = 1, progress: Callable[[int], Any] | None = 
     def lost(job: Job, reason: str) -> None:
         done(job, failed(job.subject, job.files.split, reason))
 
-    with interrupted_by_signals(), _only_one(cohort.output):
+    with interrupted_by_signals(), only_one(cohort.output):
         write_mark(cohort)
         about = cohort.work.about()
         bids.describe(cohort.output, f"maps by {about.get('network') or about['method']}", pathlib.Path(cohort.source))
@@ -257,7 +257,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _only_one(output: pathlib.Path) -> Iterator[None]:
+def only_one(output: pathlib.Path) -> Iterator[None]:
     """Within it, no other process makes this cohort; the lock goes with its process, however that ends."""
     try:
         output.mkdir(parents=True, exist_ok=True)

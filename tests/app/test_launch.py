@@ -205,3 +205,21 @@ def test_a_launch_that_cannot_be_says_so_in_one_line(arguments, words):
     assert done.returncode == 1 and not done.stdout
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--mode=train"], "--mode=train: a Beam job is one of deconvolve, predict, prepare."),
+        (["--mode=predict", "--mask=x", "--input=."], "give <subject>_mask.nii.gz beside each series"),
+        (["--mode=deconvolve", "--output=y"], "needs the folder of exams: give --input=FOLDER."),
+        (["--mode=predict", "--input=.", "--output=y", "--workers=2"], "the runner decides how many workers there are"),
+    ],
+)
+def test_a_beam_job_that_cannot_be_is_one_line(arguments, words):
+    if arguments != ["--mode=train"]:
+        pytest.importorskip("apache_beam", reason="Apache Beam is not installed (the extra beam)")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "launch" / "beam.py"), *arguments], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and words in done.stderr and len(done.stderr.splitlines()) == 1
