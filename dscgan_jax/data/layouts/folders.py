@@ -1,0 +1,100 @@
+"""Folders of exams -> subjects and splits. A layout is one function: folder in, subjects out."""
+
+import contextlib
+import dataclasses
+import itertools
+import pathlib
+from collections import Counter
+from collections.abc import Callable
+
+from dscgan_jax.data import nifti
+from dscgan_jax.data.exams import NOTHING_OVERRULED, Overrules, SubjectFiles
+from dscgan_jax.data.layouts import bids, isles
+from dscgan_jax.data.layouts.participants import bare, read_participants
+from dscgan_jax.data.layouts.splits import EXCLUDE
+from dscgan_jax.errors import InputError
+from dscgan_jax.files import expanded
+
+MOST_LOOKED_AT = 200  # files of a folder without exams, in which DICOM is looked for
+LEAVE_OUT = (
+    "folders of sessions (ses-*) are not read; split=exclude in participants.tsv, or removing its row and folder, "
+    "leaves it out"
+)
+LAYOUTS: dict[str, Callable[[pathlib.Path], list[SubjectFiles]]] = {
+    "bids": bids.subjects_in,
+    "isles2017": isles.subjects_of_2017,
+}
+
+
+def find_subjects(
+    root: nifti.Path, layout: str = "bids", overrules: Overrules = NOTHING_OVERRULED
+) -> list[SubjectFiles]:
+    """All subjects of a folder, sorted, with the split that `participants.tsv` gives them.
+
+    Nobody vanishes silently: a subject whose series is absent stops it, unless its split is exclude.
+
+    Raises:
+      InputError: no such folder or layout, no subject in it, a subject twice, an unknown split, a subject without
+        series, a row of participants.tsv without a folder.
+    """
+    subjects, without_folder = listed(root, layout, overrules)
+    for files in subjects:
+        if files.split != EXCLUDE:
+            check_series(files)
+    for subject, split in without_folder.items():
+        if split != EXCLUDE:
+            raise InputError(f"{expanded(root, '--config.data.root') / 'participants.tsv'}: {no_folder(subject)}")
+    return subjects
+
+
+def listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[SubjectFiles], dict[str, str | None]]:
+    """Subjects with a folder, usable or not; and the splits of those that only participants.tsv knows."""
+    root = expanded(root, "--config.data.root")
+    if layout not in LAYOUTS:
+        raise InputError(f"config.data.layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}.")
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder of exams as --config.data.root=.")
+    subjects = sorted(LAYOUTS[layout](root), key=lambda files: files.subject)
+    if not subjects:
+        other = [name for name, find in LAYOUTS.items() if name != layout and find(root)]
+        hint = f"it looks like --config.data.layout={other[0]}" if other else "check the folder"
+        expected = "sub-*/perf/sub-*_dsc.nii.gz" if layout == "bids" else "training_*/VSD.Brain.XX.O.MR_4DPWI.*/*.nii"
+        if any(_is_dicom(path) for path in itertools.islice(root.rglob("*"), MOST_LOOKED_AT)):
+            hint = "it holds DICOM files: convert them first (dcm2niix)"
+        raise InputError(f"{root}: expected exams as {expected}, found none; {hint}.")
+    twice = [subject for subject, count in Counter(files.subject for files in subjects).items() if count > 1]
+    if twice:
+        raise InputError(f"{root}: subject {twice[0]} is in two folders; keep one.")
+    table = read_participants(root / "participants.tsv")
+    folders = {bare(files.subject) for files in subjects}
+    without_folder = {subject: split for subject, split in table.items() if bare(subject) not in folders}
+    if table and len(without_folder) == len(table):
+        raise InputError(
+            f"{root / 'participants.tsv'}: no row belongs to a folder of {root}: the table has "
+            f"{next(iter(table))}, the folder has {subjects[0].subject}; correct participant_id."
+        )
+    given = {bare(subject): split for subject, split in table.items()}
+    subjects = [
+        dataclasses.replace(files, split=given.get(bare(files.subject)), overrules=overrules) for files in subjects
+    ]
+    return subjects, without_folder
+
+
+def _is_dicom(path: pathlib.Path) -> bool:
+    """Whether a file is DICOM: the letters DICM follow 128 bytes, whatever its name."""
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(132)[128:] == b"DICM"
+    return False
+
+
+def check_series(files: SubjectFiles) -> None:
+    """Raises `InputError` unless the subject has a series."""
+    if not nifti.present(files.series):
+        raise InputError(f"{files.series}: no such file, so {files.subject} has no series; {LEAVE_OUT}.")
+
+
+def no_folder(subject: str) -> str:
+    """What is wrong with a subject that only participants.tsv knows."""
+    return f"subject {subject} is listed in participants.tsv but has no folder; add it ({LEAVE_OUT})."
