@@ -59,13 +59,14 @@ class SubjectFiles:
     """The files of one subject, none of them opened yet.
 
     Attributes:
-      subject: identifier, unique in its folder.
+      subject: identifier of the exam, unique in its folder.
       series: the perfusion series.
       sidecars: JSON files that tell about it, general ones first: what a later one says counts.
       maps: path of each map present, by name in `MAP_NAMES`.
       mask, lesion, aif, truth: optional files of the layout.
       split: `train`, `validation`, `test` or `exclude` where the folder says so.
       overrules: what the user knows better than these files.
+      participant: the person in it, where several exams may be of one; empty = this exam's alone.
     """
 
     subject: str
@@ -78,6 +79,12 @@ class SubjectFiles:
     truth: pathlib.Path | None = None
     split: str | None = None
     overrules: Overrules = NOTHING_OVERRULED
+    participant: str = ""
+
+    @property
+    def person(self) -> str:
+        """Who was examined: all exams of a person are in one split."""
+        return self.participant or self.subject
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dscgan_jax.data import aif as arterial_inputs
 from dscgan_jax.data import layouts, nifti
 from dscgan_jax.data.derivatives import write_turned
 from dscgan_jax.data.exams import NOTHING_OVERRULED, Exam, Overrules, SubjectFiles, load_exam, lone_series
+from dscgan_jax.data.layouts import bids
 from dscgan_jax.data.sidecars import read_sidecar
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import all_or_nothing, write_whole
@@ -88,8 +89,8 @@ def deconvolve_folder(
         except InputError as error:
             refused[files.subject] = str(error)
         if len(refused) < len(subjects):  # after each exam: whoever is interrupted keeps the splits
-            splits = {_bids_name(one): layouts.EXCLUDE if one.subject in refused else one.split for one in subjects}
-            layouts.write_participants(output, splits)
+            splits = {one.subject: layouts.EXCLUDE if one.subject in refused else one.split for one in subjects}
+            layouts.write_participants(output, {bids.name_of(subject): split for subject, split in splits.items()})
         if progress is not None:
             progress(1)
     if len(refused) == len(subjects):
@@ -126,14 +127,9 @@ def write_all(result: Deconvolved, exam: Exam, folder: pathlib.Path, stem: str) 
     return [*paths, *(folder / f"{stem}_{name}" for name in ("maps.png", "aif.png", "qc.html"))]
 
 
-def _bids_name(files: SubjectFiles) -> str:
-    return files.subject if files.subject.startswith("sub-") else f"sub-{files.subject}"
-
-
 def _deconvolve_subject(files: SubjectFiles, settings: Settings, output: pathlib.Path, aif: str) -> tuple[Finding, ...]:
     """Writes one exam's files, unless they are there already, made of the same; returns its findings."""
-    subject = _bids_name(files)
-    perf = output / subject / "perf"
+    perf, subject = bids.place_of(output, files)
     # What decides the maps, written last: without it, or with another one, they are made again.
     made_of = {
         "settings": plain(settings),

@@ -5,21 +5,19 @@ import dataclasses
 import itertools
 import pathlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dscgan_jax.data import nifti
 from dscgan_jax.data.exams import NOTHING_OVERRULED, Overrules, SubjectFiles
 from dscgan_jax.data.layouts import bids, isles
-from dscgan_jax.data.layouts.participants import bare, read_participants
+from dscgan_jax.data.layouts.participants import read_participants
+from dscgan_jax.data.layouts.present import is_there
 from dscgan_jax.data.layouts.splits import EXCLUDE
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import expanded
 
 MOST_LOOKED_AT = 200  # files of a folder without exams, in which DICOM is looked for
-LEAVE_OUT = (
-    "folders of sessions (ses-*) are not read; split=exclude in participants.tsv, or removing its row and folder, "
-    "leaves it out"
-)
+LEAVE_OUT = "split=exclude in participants.tsv, or removing its row and folder, leaves it out"
 LAYOUTS: dict[str, Callable[[pathlib.Path], list[SubjectFiles]]] = {
     "bids": bids.subjects_in,
     "isles2017": isles.subjects_of_2017,
@@ -43,7 +41,7 @@ def find_subjects(
             check_series(files)
     for subject, split in without_folder.items():
         if split != EXCLUDE:
-            raise InputError(f"{expanded(root, '--config.data.root') / 'participants.tsv'}: {no_folder(subject)}")
+            raise InputError(f"{root}: {no_folder(subject)}")
     return subjects
 
 
@@ -65,19 +63,23 @@ def listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[Su
     twice = [subject for subject, count in Counter(files.subject for files in subjects).items() if count > 1]
     if twice:
         raise InputError(f"{root}: subject {twice[0]} is in two folders; keep one.")
-    table = read_participants(root / "participants.tsv")
-    folders = {bare(files.subject) for files in subjects}
-    without_folder = {subject: split for subject, split in table.items() if bare(subject) not in folders}
-    if table and len(without_folder) == len(table):
+    table = read_participants(_table_of(root, subjects))
+    without_folder = table.without(subjects)
+    if table.splits and len(without_folder) == len(table.splits):
         raise InputError(
-            f"{root / 'participants.tsv'}: no row belongs to a folder of {root}: the table has "
-            f"{next(iter(table))}, the folder has {subjects[0].subject}; correct participant_id."
+            f"{table.path}: no row belongs to a folder of {root}: the table has "
+            f"{next(iter(table.splits))}, the folder has {subjects[0].subject}; correct participant_id."
         )
-    given = {bare(subject): split for subject, split in table.items()}
-    subjects = [
-        dataclasses.replace(files, split=given.get(bare(files.subject)), overrules=overrules) for files in subjects
-    ]
-    return subjects, without_folder
+    return [dataclasses.replace(files, split=table.split_of(files), overrules=overrules) for files in subjects], (
+        without_folder
+    )
+
+
+def _table_of(root: pathlib.Path, subjects: Sequence[SubjectFiles]) -> pathlib.Path:
+    """`participants.tsv` of the folder, or of the one below it in which its subjects are."""
+    places = [root, *(folder for folder in subjects[0].series.parents if folder.is_relative_to(root))]
+    tables = (folder / "participants.tsv" for folder in places)
+    return next((path for path in tables if is_there(path)), root / "participants.tsv")
 
 
 def _is_dicom(path: pathlib.Path) -> bool:

@@ -1,24 +1,68 @@
 """`participants.tsv`: who is in which split, read and written."""
 
 import csv
+import dataclasses
+import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dscgan_jax.data import nifti
+from dscgan_jax.data.exams import SubjectFiles
 from dscgan_jax.data.layouts.splits import EXCLUDE, SPLITS
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import write_whole
 
 
-def bare(subject: str) -> str:
+@dataclasses.dataclass(frozen=True)
+class Participants:
+    """The rows of a table.
+
+    Attributes:
+      path: of the table.
+      splits: the split of each row by its participant_id, None where it gives none. A row is a person's, or that of one
+        exam among several of a person.
+    """
+
+    path: pathlib.Path
+    splits: dict[str, str | None]
+
+    def split_of(self, files: SubjectFiles) -> str | None:
+        """The split of an exam: its person's, unless the exam has a row of its own.
+
+        Raises:
+          InputError: the two rows put one person into two splits.
+        """
+        ours, theirs = self._by_bare_name.get(_bare(files.subject)), self._by_bare_name.get(_bare(files.person))
+        if ours not in (None, EXCLUDE) and theirs not in (None, ours):
+            raise InputError(
+                f"{self.path}: {files.subject} has split {ours}, {files.person} has {theirs}: all exams of a person "
+                "are in one split; correct one of the rows (exclude may be one exam's)."
+            )
+        return ours or theirs
+
+    @functools.cached_property
+    def _by_bare_name(self) -> dict[str, str | None]:
+        return {_bare(subject): split for subject, split in self.splits.items()}
+
+    def without(self, subjects: Iterable[SubjectFiles]) -> dict[str, str | None]:
+        """The rows that are no exam's and no person's."""
+        folders = {_bare(name) for files in subjects for name in (files.subject, files.person)}
+        return {subject: split for subject, split in self.splits.items() if _bare(subject) not in folders}
+
+
+def _bare(subject: str) -> str:
     """Tables name subjects with or without `sub-`."""
     return subject.removeprefix("sub-")
 
 
-def read_participants(path: pathlib.Path) -> dict[str, str | None]:
-    """Split of each row of participants.tsv; None where it gives none."""
+def read_participants(path: pathlib.Path) -> Participants:
+    """The table; an absent one has no rows.
+
+    Raises:
+      InputError: not a table, no column participant_id, an unknown split, or a subject in two rows.
+    """
     if not nifti.present(path):
-        return {}
+        return Participants(path, {})
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t")
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
@@ -41,11 +85,11 @@ def read_participants(path: pathlib.Path) -> dict[str, str | None]:
             raise InputError(
                 f"{path}: subject {subject} has split {split!r}; it must be train, validation, test or exclude."
             )
-        if bare(subject) in known:
-            where = " and ".join(sorted({str(known[bare(subject)]), str(split)}))
+        if _bare(subject) in known:
+            where = " and ".join(sorted({str(known[_bare(subject)]), str(split)}))
             raise InputError(f"{path}: subject {subject} is in two rows (split {where}); keep one.")
-        splits[subject] = known[bare(subject)] = split
-    return splits
+        splits[subject] = known[_bare(subject)] = split
+    return Participants(path, splits)
 
 
 def write_participants(root: pathlib.Path, splits: Mapping[str, str | None]) -> None:

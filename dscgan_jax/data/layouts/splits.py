@@ -14,10 +14,11 @@ EXCLUDE = "exclude"
 def assign_splits(
     subjects: Sequence[SubjectFiles], fractions: Sequence[float], seed: int, *, for_training: bool = True
 ) -> dict[str, str]:
-    """The split of each subject that takes part; excluded ones are left out.
+    """The split of each exam that takes part, by its identifier; excluded ones are left out.
 
-    Given splits are taken where every subject has one; otherwise they are drawn by subject, the same for the same
-    subjects, fractions and seed. No split stays empty that has a fraction and for which there is a subject.
+    Given splits are taken where every exam has one; otherwise they are drawn by person, the same for the same persons,
+    fractions and seed. All exams of a person, sessions and runs, are in one split. No split stays empty that has a
+    fraction and for which there is a person.
 
     Args:
       subjects: what `find_subjects` found.
@@ -26,7 +27,7 @@ def assign_splits(
       for_training: whether somebody must be in the training split.
 
     Raises:
-      InputError: only some subjects have a split, or nobody is left (to train on).
+      InputError: only some subjects have a split, a person is in two, or nobody is left (to train on).
     """
     taking_part = [files for files in subjects if files.split != EXCLUDE]
     given = {files.subject: files.split for files in taking_part if files.split}
@@ -37,7 +38,12 @@ def assign_splits(
             f"{', '.join(without[:3])}{' ...' if len(without) > 3 else ''}; give one for all (exclude to leave "
             "out) or for none."
         )
-    splits = given or _drawn_splits(sorted(files.subject for files in taking_part), fractions, seed)
+    _check_one_split_each(taking_part)
+    if given:
+        splits = given
+    else:
+        drawn = _drawn_splits(sorted({files.person for files in taking_part}), fractions, seed)
+        splits = {files.subject: drawn[files.person] for files in sorted(taking_part, key=lambda one: one.subject)}
     if not splits:
         raise InputError("every subject is excluded in participants.tsv; leave some in.")
     if for_training and "train" not in splits.values():
@@ -45,6 +51,18 @@ def assign_splits(
             "no subject is in the training split; correct participants.tsv or config.data.split_fractions."
         )
     return splits
+
+
+def _check_one_split_each(exams: Sequence[SubjectFiles]) -> None:
+    """Nobody may be both trained on and tested on."""
+    split_of: dict[str, SubjectFiles] = {}
+    for files in exams:
+        first = split_of.setdefault(files.person, files)
+        if first.split != files.split:
+            raise InputError(
+                f"participants.tsv gives {first.subject} the split {first.split}, and {files.subject} {files.split}: "
+                f"both are exams of {files.person}, who can be in one split alone; correct the table."
+            )
 
 
 def _drawn_splits(subjects: list[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
