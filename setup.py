@@ -38,6 +38,8 @@ TEST = [
     "scikit-image>=0.22",  # the reference for SSIM and its neighbours
     "hypothesis>=6.100",  # properties over many drawn inputs
     "scikit-learn>=1.4",  # as in `study`
+    "pydicom>=3",  # writes invented series
+    "dcm2niix>=1.0.20250506",  # ... which the package reads
 ]
 
 EXTRAS = {
@@ -47,6 +49,10 @@ EXTRAS = {
         "ruff>=0.17",  # one layout, and what a linter finds
         "pyright>=1.1.400",  # types of the ground, data, evaluation and methods
         "pre-commit>=3.7",  # runs both before each commit
+    ],
+    "dicom": [  # --input of a folder of DICOM files
+        "dcm2niix>=1.0.20250506",  # DICOM to NIfTI, as most of the field does it; the wheel holds the program
+        "pydicom>=3",  # headers: whose exam a file is, which series, whether slices are missing
     ],
     "study": ["scikit-learn>=1.4"],  # the trees that a study compares networks with (methods/trees.py)
     "bench": ["torch>=2.6"],  # what benchmarks/versus_torch.py compares with

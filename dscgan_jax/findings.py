@@ -43,6 +43,7 @@ NAMES = {
     "echo_time_unknown": "no echo time: concentrations have no unit",
     "first_pass_width": "duration of the first pass that does not fit the frame length",
     # header
+    "series_chosen": "one series of a DICOM folder taken as the perfusion series",
     "voxel_size": "voxel size that does not fit a head, or that the header contradicts itself about",
     "orientation_unknown": "no orientation in the header: left and right are not known",
     "spatial_unit": "lengths in the header in another unit than mm",

@@ -43,7 +43,14 @@ _MODEL = flags.DEFINE_string(
     "Network: physics (default; it comes with the package), a file of weights (from export), or the folder of a run, "
     "as --workdir.",
 )
-_INPUT = flags.DEFINE_string("input", None, "A 4-D NIfTI file.")
+_INPUT = flags.DEFINE_string(
+    "input",
+    None,
+    "One exam: a 4-D NIfTI file or a folder of its DICOM files; deconvolve: or a folder of exams.",
+)
+_SERIES = flags.DEFINE_integer(
+    "series", None, "Number of the DICOM series to take from --input; default: the one with at least 10 frames."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the results; export: FILE.safetensors; benchmark: JSON file.")
 _METHOD = flags.DEFINE_enum(
     "method", None, list(settings.CHOICES["conventional.method"]), "Deconvolution method; default parametric."
@@ -214,7 +221,8 @@ def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given
         from dscgan_jax.app import predict
 
         fields, mask = given.all_fields, _optional(_MASK)
-        predict.run(config, model(), _required(_INPUT), _required(_OUTPUT), _STEP.value, mask, fields)
+        series, output = _required(_INPUT), _required(_OUTPUT)
+        predict.run(config, model(), series, output, _STEP.value, mask, fields, _SERIES.value)
     elif mode == "export":
         from dscgan_jax.app import export
 
@@ -223,7 +231,8 @@ def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given
         from dscgan_jax.app import deconvolve
 
         aif = arterial_input() or config.conventional.aif
-        deconvolve.run(config, _optional(_INPUT), _required(_OUTPUT), aif, _optional(_MASK))
+        series = None if given.input_is_folder else _optional(_INPUT)
+        deconvolve.run(config, series, _required(_OUTPUT), aif, _optional(_MASK), _SERIES.value)
     elif mode == "benchmark":
         from dscgan_jax.app import benchmark
 
@@ -312,7 +321,7 @@ def read_command(mode: str) -> options.Given:
     config = _CONFIG.value
     leaves = {leaf for path in fields for leaf in _leaves(config, path)}
     run_is_there = bool(_WORKDIR.value) and (workdir() / "checkpoints").is_dir()
-    given = options.Given(mode, frozenset(names), frozenset(leaves), run_is_there)
+    given = options.Given(mode, frozenset(names), frozenset(leaves), run_is_there, _input_is_folder())
     options.check(given, _with_flags(config, given))
     return given
 
@@ -334,7 +343,20 @@ def _with_flags(config: ml_collections.ConfigDict, given: options.Given) -> ml_c
         if path and flag != "aif":  # which may be a file of this exam: nothing that a config keeps
             section, name = path.split(".")
             config[section][name] = tuple(_ACCEPT.value) if flag == "accept" else flags.FLAGS[flag].value
+    if given.reader == options.FOLDER and given.input_is_folder:
+        if config.data.root:
+            raise InputError("--input of a folder and --config.data.root say the same; give one of them.")
+        config.data.root = str(_path(_INPUT))
     return config
+
+
+def _input_is_folder() -> bool:
+    """Whether --input names a folder of exams."""
+    if not _INPUT.value or not _path(_INPUT).is_dir():
+        return False
+    from dscgan_jax.data import inputs  # files need none of what it imports
+
+    return inputs.kind_of(_path(_INPUT)) == "exams"
 
 
 def _leaves(config: ml_collections.ConfigDict, path: str) -> list[str]:

@@ -6,7 +6,7 @@ import ml_collections
 
 from dscgan_jax.app import options, places
 from dscgan_jax.app.output import print_findings, print_folder_findings, progress_bar
-from dscgan_jax.data import exams
+from dscgan_jax.data import exams, inputs
 from dscgan_jax.errors import InputError
 from dscgan_jax.methods import folder
 from dscgan_jax.methods.conventional import settings_of
@@ -18,14 +18,16 @@ def run(
     output: pathlib.Path,
     aif: str,
     mask: pathlib.Path | None,
+    number: int | None = None,
 ) -> None:
-    """Conventional maps of one file, or of the folder in config.data.root."""
+    """Conventional maps of one exam, a file or DICOM series `number`, or of a folder of exams."""
     if bool(series) == bool(config.data.root):
-        raise InputError("--mode=deconvolve needs either --input=FILE or --config.data.root=DIR.")
+        raise InputError("--mode=deconvolve needs either --input=PATH or --config.data.root=DIR.")
     if series:
         overrules = exams.Overrules.from_config(config.data)
         settings = settings_of(config)
-        paths, findings = folder.deconvolve_file(series, output, settings, aif=aif, mask=mask, overrules=overrules)
+        with inputs.lone_exam(series, overrules, mask, number) as files:
+            paths, findings = folder.deconvolve_file(files, output, settings, aif=aif)
         print(*paths, sep="\n")
         print_findings(findings, options.ONE_FILE)
     elif mask:

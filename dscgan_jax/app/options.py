@@ -40,6 +40,7 @@ FLAGS = {
     "aif": _DECONVOLVE,
     "scale": _DECONVOLVE,
     "mask": (ONE_FILE, PREDICT),
+    "series": (ONE_FILE, PREDICT),
     "motion": (*_DECONVOLVE, PREDICT),
     "leakage": _DECONVOLVE,
     "norm": (PREDICT,),
@@ -235,12 +236,14 @@ class Given:
       flags: names of the flags.
       fields: paths of config fields that are overridden, sections written out.
       run_is_there: whether the work directory holds the checkpoints of a run.
+      input_is_folder: whether --input names a folder of exams, as config.data.root does.
     """
 
     mode: str
     flags: frozenset[str] = frozenset()
     fields: frozenset[str] = frozenset()
     run_is_there: bool = False
+    input_is_folder: bool = False
 
     @property
     def reader(self) -> str:
@@ -248,7 +251,7 @@ class Given:
         if self.mode == "evaluate" and "maps" in self.flags:
             return MAPS_OF_RUN if "workdir" in self.flags and self.run_is_there else MAPS
         if self.mode == "deconvolve":
-            return ONE_FILE if "input" in self.flags else FOLDER
+            return ONE_FILE if "input" in self.flags and not self.input_is_folder else FOLDER
         return self.mode
 
     @property

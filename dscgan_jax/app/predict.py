@@ -1,4 +1,4 @@
-"""--mode=predict: one 4-D file to maps."""
+"""--mode=predict: one exam, a 4-D file or a DICOM folder, to maps."""
 
 import concurrent.futures
 import pathlib
@@ -9,7 +9,8 @@ import ml_collections
 
 from dscgan_jax.app import options
 from dscgan_jax.app.output import print_findings
-from dscgan_jax.data import exams
+from dscgan_jax.data import exams, inputs
+from dscgan_jax.errors import InputError
 
 if TYPE_CHECKING:
     from dscgan_jax.methods.network import Predictor
@@ -23,13 +24,20 @@ def run(
     which: str,
     mask: pathlib.Path | None = None,
     given: Collection[str] = (),
+    number: int | None = None,
 ) -> None:
-    """How, the network says, but for the norm at test and realignment where they are `given`."""
+    """How, the network says, but for the norm at test and realignment where they are `given`.
+
+    `number` is that of a DICOM series.
+    """
+    if inputs.kind_of(series) == "exams":
+        raise InputError(f"--input={series}: expected a NIfTI file or a folder of DICOM files; give one exam of it.")
     norm = config.evaluate.norm_at_test if "evaluate.norm_at_test" in given else None
     motion = config.data.motion if "data.motion" in given else None
     with concurrent.futures.ThreadPoolExecutor(1) as beside:
         network = beside.submit(_network, model, which, norm, motion)
-        exam = exams.load_exam(exams.lone_series(series, exams.Overrules.from_config(config.data), mask))
+        with inputs.lone_exam(series, exams.Overrules.from_config(config.data), mask, number) as files:
+            exam = exams.load_exam(files)
         predictor = network.result()
     from dscgan_jax.methods.network import predict_file
 

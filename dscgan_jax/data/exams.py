@@ -67,6 +67,7 @@ class SubjectFiles:
       split: `train`, `validation`, `test` or `exclude` where the folder says so.
       overrules: what the user knows better than these files.
       participant: the person in it, where several exams may be of one; empty = this exam's alone.
+      findings: what was doubtful before any of them was opened.
     """
 
     subject: str
@@ -80,6 +81,7 @@ class SubjectFiles:
     split: str | None = None
     overrules: Overrules = NOTHING_OVERRULED
     participant: str = ""
+    findings: tuple[Finding, ...] = ()
 
     @property
     def person(self) -> str:
@@ -223,6 +225,7 @@ def load_exam(
             "the subject's split to exclude in participants.tsv."
         )
     found = Findings(files.overrules.accept)
+    found.extend(files.findings)
     volume = nifti.read_volume(files.series, dims=4)
     found.extend(volume.findings)
     when = _timing(files, volume, found)

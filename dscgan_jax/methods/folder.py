@@ -28,7 +28,7 @@ from dscgan_jax.perfusion.conventional import Settings
 
 
 def deconvolve_file(
-    series: pathlib.Path | str,
+    series: SubjectFiles | pathlib.Path | str,
     output: pathlib.Path | str,
     settings: Settings = DEFAULTS,
     *,
@@ -36,7 +36,15 @@ def deconvolve_file(
     mask: pathlib.Path | str | None = None,
     overrules: Overrules = NOTHING_OVERRULED,
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
-    """One 4-D file -> maps, AIF, pictures and page in `output`.
+    """One exam -> maps, AIF, pictures and page in `output`.
+
+    Args:
+      series: the files of an exam, or the path of a lone series, to which `mask` and `overrules` belong.
+      output: the folder.
+      settings: how the maps are made.
+      aif: as in `data.aif.given_of`.
+      mask: NIfTI mask of the tissue of the brain.
+      overrules: what the user knows better than the files.
 
     Returns:
       what was written and is worth opening, and the findings.
@@ -44,9 +52,10 @@ def deconvolve_file(
     Raises:
       InputError: the file is not a usable series, or there is no usable AIF.
     """
-    series, output = pathlib.Path(series), pathlib.Path(output)
-    exam = load_exam(lone_series(series, overrules, mask))
-    own_aif = series.with_name(f"{exam.subject}_aif.tsv")
+    files = series if isinstance(series, SubjectFiles) else lone_series(series, overrules, mask)
+    output = pathlib.Path(output)
+    exam = load_exam(files)
+    own_aif = files.series.with_name(f"{exam.subject}_aif.tsv")
     given = arterial_inputs.given_of(exam, aif, own_aif if own_aif.is_file() else None)
     result = deconvolved(exam, settings, given)
     with all_or_nothing(output) as folder:

@@ -313,7 +313,7 @@ def test_help_of_a_mode_lists_its_flags_alone(arguments):
     [
         (["predict", "exam.nii.gz", "maps/"], ["--mode=predict", "--input=exam.nii.gz", "--output=maps/"]),
         (["predict", "--workdir", "run", "a.nii"], ["--mode=predict", "--input=a.nii", "--workdir", "run"]),
-        (["deconvolve", "FOLDER", "new/"], ["--mode=deconvolve", "--config.data.root=FOLDER", "--output=new/"]),
+        (["deconvolve", "FOLDER", "new/"], ["--mode=deconvolve", "--input=FOLDER", "--output=new/"]),
         (["export", "runs/a", "a.safetensors"], ["--mode=export", "--workdir=runs/a", "--output=a.safetensors"]),
         (["check", "exams"], ["--mode=check", "--config.data.root=exams"]),
         (["evaluate", "runs/a", "--debug"], ["--mode=evaluate", "--workdir=runs/a", "--debug"]),

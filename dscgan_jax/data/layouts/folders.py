@@ -1,6 +1,5 @@
 """Folders of exams -> subjects and splits. A layout is one function: folder in, subjects out."""
 
-import contextlib
 import dataclasses
 import itertools
 import pathlib
@@ -8,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from dscgan_jax.data import nifti
+from dscgan_jax.data.dicom import is_dicom
 from dscgan_jax.data.exams import NOTHING_OVERRULED, Overrules, SubjectFiles
 from dscgan_jax.data.layouts import bids, isles
 from dscgan_jax.data.layouts.participants import read_participants
@@ -57,8 +57,8 @@ def listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[Su
         other = [name for name, find in LAYOUTS.items() if name != layout and find(root)]
         hint = f"it looks like --config.data.layout={other[0]}" if other else "check the folder"
         expected = "sub-*/perf/sub-*_dsc.nii.gz" if layout == "bids" else "training_*/VSD.Brain.XX.O.MR_4DPWI.*/*.nii"
-        if any(_is_dicom(path) for path in itertools.islice(root.rglob("*"), MOST_LOOKED_AT)):
-            hint = "it holds DICOM files: convert them first (dcm2niix)"
+        if any(is_dicom(path) for path in itertools.islice(root.rglob("*"), MOST_LOOKED_AT)):
+            hint = "it holds DICOM files: give the folder of one exam as --input, or convert them first (dcm2niix)"
         raise InputError(f"{root}: expected exams as {expected}, found none; {hint}.")
     twice = [subject for subject, count in Counter(files.subject for files in subjects).items() if count > 1]
     if twice:
@@ -80,15 +80,6 @@ def _table_of(root: pathlib.Path, subjects: Sequence[SubjectFiles]) -> pathlib.P
     places = [root, *(folder for folder in subjects[0].series.parents if folder.is_relative_to(root))]
     tables = (folder / "participants.tsv" for folder in places)
     return next((path for path in tables if is_there(path)), root / "participants.tsv")
-
-
-def _is_dicom(path: pathlib.Path) -> bool:
-    """Whether a file is DICOM: the letters DICM follow 128 bytes, whatever its name."""
-    with contextlib.suppress(OSError):
-        if path.is_file():
-            with path.open("rb") as file:
-                return file.read(132)[128:] == b"DICM"
-    return False
 
 
 def check_series(files: SubjectFiles) -> None:
