@@ -30,9 +30,11 @@ CAN_REFUSE = (
     "map_unit",
     "map_constant",
     "map_unlike_others",
+    "modality",
 )
 # Every name that a finding can have: what it is about.
 NAMES = {
+    "modality": "CT, whose enhancement was turned into a series that falls; an error where it is the other modality",
     # time
     "frame_length": "frame length: sources that contradict each other, or a length that no perfusion series has",
     "frame_length_from_header": "frame length taken from the NIfTI header alone",

@@ -45,7 +45,8 @@ def _run_folder(config: ml_collections.ConfigDict, output: pathlib.Path, aif: st
     print_folder_findings(findings, options.FOLDER)
     for subject, reason in refused.items():
         print(f"left out: {subject}: {reason}")
+    modality = " --config.data.modality=ct" if subjects[0].overrules.modality == exams.CT else ""
     print(
         f"{len(subjects) - len(refused)} of {len(subjects)} exams: {output}\n"
-        f"to train on these maps: dscgan-jax train --config.data.root={output}"
+        f"to train on these maps: dscgan-jax train --config.data.root={output}{modality}"
     )

@@ -312,7 +312,7 @@ def _keep_times(path: pathlib.Path, series: Series, n_frames: int) -> None:
     """Replaces the sidecar, in which dcm2niix leaves names of hospitals and protocols."""
     sidecar = nifti.sidecar_path(path)
     written = read_sidecar(sidecar)
-    kept = {name: written[name] for name in ("RepetitionTime", "EchoTime") if name in written}
+    kept = {name: written[name] for name in ("Modality", "RepetitionTime", "EchoTime") if name in written}
     times = series.times() or written.get("FrameTimesStart")
     if isinstance(times, list) and len(times) == n_frames:
         kept["VolumeTiming"] = times

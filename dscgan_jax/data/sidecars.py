@@ -58,7 +58,7 @@ def sidecars_of(series: pathlib.Path) -> tuple[pathlib.Path, ...]:
     """
     own = sidecar_path(series)
     if not (levels := _levels(series.parent)):
-        return (own,) if own.is_file() or own.is_symlink() else ()
+        return own_sidecar(series)
     found = [
         path
         for folder in levels
@@ -66,6 +66,12 @@ def sidecars_of(series: pathlib.Path) -> tuple[pathlib.Path, ...]:
         if path.name == own.name or _tells_about(path, own)
     ]
     return tuple(path for path in found if path.is_file() or path.is_symlink())
+
+
+def own_sidecar(series: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """The JSON file of the same name, if there is one."""
+    own = sidecar_path(series)
+    return (own,) if own.is_file() or own.is_symlink() else ()
 
 
 def _tells_about(sidecar: pathlib.Path, own: pathlib.Path) -> bool:

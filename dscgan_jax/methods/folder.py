@@ -14,7 +14,7 @@ from dscgan_jax import provenance
 from dscgan_jax.data import aif as arterial_inputs
 from dscgan_jax.data import layouts, nifti
 from dscgan_jax.data.derivatives import write_turned
-from dscgan_jax.data.exams import NOTHING_OVERRULED, Exam, Overrules, SubjectFiles, load_exam, lone_series
+from dscgan_jax.data.exams import CT, NOTHING_OVERRULED, Exam, Overrules, SubjectFiles, load_exam, lone_series
 from dscgan_jax.data.layouts import bids
 from dscgan_jax.data.sidecars import read_sidecar
 from dscgan_jax.errors import InputError
@@ -143,7 +143,7 @@ def _deconvolve_subject(files: SubjectFiles, settings: Settings, output: pathlib
     made_of = {
         "settings": plain(settings),
         "aif": aif,
-        "overrules": plain(files.overrules),
+        "overrules": json.loads(json.dumps(files.overrules.record())),
         "version": provenance.software_versions()["dscgan_jax"],
         "files": [_file_record(path) for path in (files.series, *files.sidecars, files.mask, files.aif)],
     }
@@ -158,9 +158,11 @@ def _deconvolve_subject(files: SubjectFiles, settings: Settings, output: pathlib
     with all_or_nothing(perf) as folder:
         ending = ".nii.gz" if files.series.name.lower().endswith(".gz") else ".nii"
         _link(files.series, folder / f"{subject}_dsc{ending}")
-        timing = {"RepetitionTime": exam.frame_seconds}
+        timing: dict[str, Any] = {"RepetitionTime": exam.frame_seconds}
         if np.isfinite(exam.echo_seconds):
             timing["EchoTime"] = exam.echo_seconds
+        if exam.modality == CT:
+            timing["Modality"] = "CT"
         write_whole(folder / f"{subject}_dsc.json", json.dumps(timing, indent=1) + "\n")
         write_all(result, exam, folder, subject)
     findings = [finding.to_json() for finding in result.maps.findings]

@@ -41,6 +41,7 @@ def test_a_classic_series_has_the_voxels_place_and_times_that_were_written(tmp_p
     np.testing.assert_allclose(np.abs(volume.affine[:3, :3]), np.abs(written.affine[:3, :3]), atol=1e-4)
     assert volume.frame_seconds == FRAME_SECONDS
     assert kept == {
+        "Modality": "MR",
         "RepetitionTime": FRAME_SECONDS,
         "EchoTime": ECHO_SECONDS,
         "VolumeTiming": [FRAME_SECONDS * frame for frame in range(64)],

@@ -113,7 +113,7 @@ def test_empty_and_unknown_folders_and_layouts_are_refused(tmp_path):
 def test_a_folder_of_dicom_says_to_convert_it(tmp_path):
     (tmp_path / "series 3").mkdir()
     (tmp_path / "series 3" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(200))
-    with pytest.raises(InputError, match="it holds DICOM files: convert them first"):
+    with pytest.raises(InputError, match="it holds DICOM files: give the folder of one exam as --input"):
         layouts.find_subjects(tmp_path, "bids")
     (tmp_path / "series 3" / "IM0001").write_bytes(bytes(400))
     with pytest.raises(InputError, match="check the folder"):

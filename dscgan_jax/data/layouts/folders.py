@@ -8,19 +8,28 @@ from collections.abc import Callable, Sequence
 
 from dscgan_jax.data import nifti
 from dscgan_jax.data.dicom import is_dicom
-from dscgan_jax.data.exams import NOTHING_OVERRULED, Overrules, SubjectFiles
+from dscgan_jax.data.exams import CT, NOTHING_OVERRULED, Overrules, SubjectFiles
 from dscgan_jax.data.layouts import bids, isles
 from dscgan_jax.data.layouts.participants import read_participants
 from dscgan_jax.data.layouts.present import is_there
 from dscgan_jax.data.layouts.splits import EXCLUDE
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import expanded
+from dscgan_jax.settings import LAYOUTS_OF_CT
 
 MOST_LOOKED_AT = 200  # files of a folder without exams, in which DICOM is looked for
 LEAVE_OUT = "split=exclude in participants.tsv, or removing its row and folder, leaves it out"
 LAYOUTS: dict[str, Callable[[pathlib.Path], list[SubjectFiles]]] = {
     "bids": bids.subjects_in,
     "isles2017": isles.subjects_of_2017,
+    "isles2018": isles.subjects_of_2018,
+    "isles2024": isles.subjects_of_2024,
+}
+EXPECTED = {
+    "bids": "sub-*/[ses-*/]perf/sub-*_dsc.nii.gz",
+    "isles2017": "training_*/VSD.Brain.XX.O.MR_4DPWI.*/*.nii",
+    "isles2018": "case_*/SMIR.Brain.XX.O.CT_4DPWI.*/*.nii",
+    "isles2024": "train/raw_data/sub-stroke*/ses-01/sub-stroke*_ses-01_ctp.nii.gz",
 }
 
 
@@ -56,13 +65,14 @@ def listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[Su
     if not subjects:
         other = [name for name, find in LAYOUTS.items() if name != layout and find(root)]
         hint = f"it looks like --config.data.layout={other[0]}" if other else "check the folder"
-        expected = "sub-*/perf/sub-*_dsc.nii.gz" if layout == "bids" else "training_*/VSD.Brain.XX.O.MR_4DPWI.*/*.nii"
         if any(is_dicom(path) for path in itertools.islice(root.rglob("*"), MOST_LOOKED_AT)):
             hint = "it holds DICOM files: give the folder of one exam as --input, or convert them first (dcm2niix)"
-        raise InputError(f"{root}: expected exams as {expected}, found none; {hint}.")
+        raise InputError(f"{root}: expected exams as {EXPECTED[layout]}, found none; {hint}.")
     twice = [subject for subject, count in Counter(files.subject for files in subjects).items() if count > 1]
     if twice:
         raise InputError(f"{root}: subject {twice[0]} is in two folders; keep one.")
+    if layout in LAYOUTS_OF_CT:
+        overrules = dataclasses.replace(overrules, modality=CT)
     table = read_participants(_table_of(root, subjects))
     without_folder = table.without(subjects)
     if table.splits and len(without_folder) == len(table.splits):
