@@ -45,7 +45,7 @@ def falling(series: np.ndarray, affine: np.ndarray, found: Findings) -> np.ndarr
       (x, y, z, time), float32, scanner-like units; 0 outside the brain. The given array where the error was found.
     """
     voxel_mm = voxel_sizes(np.asarray(affine, np.float64))
-    mean = np.nan_to_num(series.mean(axis=-1, dtype=np.float32))
+    mean = _mean(series)
     inside = brain_on_ct(mean, voxel_mm)
     if not _is_attenuation(mean, inside):
         found.error("modality", WRONG[0], None, FLAG_MR)
@@ -56,9 +56,9 @@ def falling(series: np.ndarray, affine: np.ndarray, found: Findings) -> np.ndarr
         if _bolus(curves, -PER_HU) is not None:
             found.error("modality", WRONG[1], None, FLAG_MR)
             return series
-        baseline = curves.mean(axis=1)  # whoever looks for the bolus says why there is none
+        baseline = _mean(curves)  # whoever looks for the bolus says why there is none
     else:
-        baseline = curves[:, timing.baseline_begin : timing.baseline_end].mean(axis=1)
+        baseline = _mean(curves[:, timing.baseline_begin : timing.baseline_end])
     bright = TISSUE_SIGNAL * np.exp(-FLUID_PER_HU * (np.clip(baseline, *MASKED_HU) - TISSUE_HU))
     converted = np.zeros(series.shape, np.float32)
     converted[inside] = bright[:, None] * np.exp(-PER_HU * (curves - baseline[:, None]))
@@ -91,7 +91,7 @@ def refuse_ct(series: np.ndarray, found: Findings) -> None:
     """An error where a series (x, y, z, time) that was given as MRI rises as CT does, or holds air in HU."""
     step = max(1, min(series.shape[:2]) // 32)
     some = np.nan_to_num(series[::step, ::step])
-    mean = some.mean(axis=-1, dtype=np.float32)
+    mean = some.mean(axis=-1, dtype=np.float64)
     if np.percentile(mean, 1) < AIR_HU:
         text = "values of -1000 around the head, as on CT"
     elif _rises(some[mean >= 0.25 * np.percentile(mean, 99)].mean(axis=0, dtype=np.float64)):
@@ -99,6 +99,13 @@ def refuse_ct(series: np.ndarray, found: Findings) -> None:
     else:
         return
     found.error("modality", text, None, FLAG_CT)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Over the last axis, of what is finite; 0 where nothing is."""
+    finite = np.isfinite(values)
+    total = np.where(finite, values, 0.0).sum(axis=-1, dtype=np.float64)
+    return total / np.maximum(finite.sum(axis=-1), 1)
 
 
 def _rises(curve: np.ndarray) -> bool:
@@ -118,7 +125,7 @@ def _has_bolus(curve: np.ndarray) -> bool:
 
 def _bolus(curves: np.ndarray, per_hu: float) -> signal.BolusTiming | None:
     """Timing of the mean of (voxel, time) HU; None where it has no bolus."""
-    mean = np.nanmean(curves, axis=0, dtype=np.float64)
+    mean = _mean(curves.T)
     try:
         return signal.find_bolus(TISSUE_SIGNAL * np.exp(-per_hu * (mean - np.median(mean))))
     except signal.NoBolusError:

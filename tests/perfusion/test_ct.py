@@ -40,6 +40,15 @@ def test_fluid_is_brighter_than_tissue_and_skull_scalp_and_air_are_nothing():
     assert np.median(falling[inside & (hu < 12)]) > 1.3 * np.median(falling[inside & (hu > 30)])
 
 
+def test_missing_values_stay_missing_for_those_who_fill_them():
+    series, _ = ct_exams.small_ct((24, 24, 2))
+    whole, _ = _falling(series)
+    series[12, 12, :, 30] = np.nan
+    falling, _ = _falling(series)
+    np.testing.assert_array_equal(np.isnan(falling), np.isnan(series))
+    np.testing.assert_allclose(np.nan_to_num(falling), np.where(np.isnan(series), 0, whole), rtol=1e-3)
+
+
 def _falling_on(series, affine):
     found = Findings()
     return ct.falling(np.float32(series), affine, found), found.listed()
