@@ -41,6 +41,8 @@ TEST = [
     "SimpleITK>=2.3",  # another reader of NIfTI: where it puts our voxels
     "bids-validator-deno>=2.0",  # what is a BIDS derivative and what is not
     "highdicom>=0.28",  # as in `dicom`
+    "pydicom>=3",  # writes invented series
+    "dcm2niix>=1.0.20250506",  # ... which the package reads
 ]
 
 EXTRAS = {
@@ -52,7 +54,11 @@ EXTRAS = {
         "playwright>=1.40",  # clicks through the page of an exam in a Chromium that is installed
         "pre-commit>=3.7",  # runs both before each commit
     ],
-    "dicom": ["highdicom>=0.28"],  # maps as DICOM parametric maps (data/dicom_maps.py)
+    "dicom": [
+        "dcm2niix>=1.0.20250506",  # DICOM to NIfTI, as most of the field does it; the wheel holds the program
+        "pydicom>=3",  # headers: whose exam a file is, which series, whether slices are missing
+        "highdicom>=0.28",  # maps as DICOM parametric maps (data/dicom_maps.py)
+    ],
     "study": ["scikit-learn>=1.4"],  # the trees that a study compares networks with (methods/trees.py)
     "bench": ["torch>=2.6"],  # what benchmarks/versus_torch.py compares with
     "beam": ["apache-beam>=2.70"],  # cohorts on more than one machine (launch/beam.py); it holds protobuf below 7

@@ -22,8 +22,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
 
     config.data = data = ml_collections.ConfigDict()
     data.root = ""  # folder of exams; empty: phantom exams are simulated into cache_dir
-    data.layout = "bids"  # how that folder is laid out: bids or isles2017
+    data.layout = "bids"  # how that folder is laid out: bids, isles2017, isles2018 or isles2024 (CT)
     data.cache_dir = "~/.cache/dscgan_jax"  # phantom exams, prepared data and compiled programs; runs share it
+    # mr (DSC: signal falls) or ct (series in HU that rise: no echo time; the ISLES layouts of CT need no word)
+    data.modality = "mr"
     data.tr_seconds = 0.0  # repetition time; overrides the files; 0 = from the files; also --tr
     data.te_seconds = 0.0  # echo time, likewise; also --te
     data.accept = ()  # findings that would reject an exam and are accepted, by name; also --accept

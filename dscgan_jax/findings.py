@@ -30,9 +30,11 @@ CAN_REFUSE = (
     "map_unit",
     "map_constant",
     "map_unlike_others",
+    "modality",
 )
 # Every name that a finding can have: what it is about.
 NAMES = {
+    "modality": "CT, whose enhancement was turned into a series that falls; an error where it is the other modality",
     # time
     "frame_length": "frame length: sources that contradict each other, or a length that no perfusion series has",
     "frame_length_from_header": "frame length taken from the NIfTI header alone",
@@ -43,6 +45,7 @@ NAMES = {
     "echo_time_unknown": "no echo time: concentrations have no unit",
     "first_pass_width": "duration of the first pass that does not fit the frame length",
     # header
+    "series_chosen": "one series of a DICOM folder taken as the perfusion series",
     "voxel_size": "voxel size that does not fit a head, or that the header contradicts itself about",
     "orientation_unknown": "no orientation in the header: left and right are not known",
     "spatial_unit": "lengths in the header in another unit than mm",

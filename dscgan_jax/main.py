@@ -47,7 +47,12 @@ _MODEL = flags.DEFINE_string(
     "Network: physics (default; it comes with the package), a file of weights (from export), or the folder of a run, "
     "as --workdir.",
 )
-_INPUT = flags.DEFINE_string("input", None, "A 4-D NIfTI file, or a folder of exams.")
+_INPUT = flags.DEFINE_string(
+    "input", None, "One exam: a 4-D NIfTI file or a folder of its DICOM files; or a folder of exams."
+)
+_SERIES = flags.DEFINE_integer(
+    "series", None, "Number of the DICOM series to take from --input; default: the one with at least 10 frames."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the results; export: FILE.safetensors; benchmark: JSON file.")
 _METHOD = flags.DEFINE_enum(
     "method", None, list(settings.CHOICES["conventional.method"]), "Deconvolution method; default parametric."
@@ -240,7 +245,8 @@ def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given
         if given.reader == options.PREDICT_FOLDER:
             predict.run_folder(config, model(), output, _STEP.value, _WORKERS.value, fields, asked().desc)
         else:
-            predict.run(config, model(), _required(_INPUT), output, _STEP.value, mask, fields, asked())
+            series, number = _required(_INPUT), _SERIES.value
+            predict.run(config, model(), series, output, _STEP.value, mask, fields, asked(), number)
     elif mode == "export":
         from dscgan_jax.app import export
 
@@ -249,8 +255,9 @@ def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given
         from dscgan_jax.app import deconvolve
 
         aif = arterial_input() or config.conventional.aif
-        series, workers = None if given.input_is_folder else _optional(_INPUT), _WORKERS.value
-        deconvolve.run(config, series, _required(_OUTPUT), aif, _optional(_MASK), asked(), workers)
+        series = None if given.input_is_folder else _optional(_INPUT)
+        output, mask, workers = _required(_OUTPUT), _optional(_MASK), _WORKERS.value
+        deconvolve.run(config, series, output, aif, mask, asked(), workers, _SERIES.value)
     elif mode == "benchmark":
         from dscgan_jax.app import benchmark
 
@@ -340,8 +347,7 @@ def read_command(mode: str) -> options.Given:
     config = _CONFIG.value
     leaves = {leaf for path in fields for leaf in _leaves(config, path)}
     run_is_there = bool(_WORKDIR.value) and (workdir() / "checkpoints").is_dir()
-    is_folder = mode in ("predict", "deconvolve") and bool(_INPUT.value) and _path(_INPUT).is_dir()
-    given = options.Given(mode, frozenset(names), frozenset(leaves), run_is_there, is_folder)
+    given = options.Given(mode, frozenset(names), frozenset(leaves), run_is_there, _input_is_folder(mode))
     options.check(given, _with_flags(config, given))
     return given
 
@@ -364,8 +370,19 @@ def _with_flags(config: ml_collections.ConfigDict, given: options.Given) -> ml_c
             section, name = path.split(".")
             config[section][name] = tuple(_ACCEPT.value) if flag == "accept" else flags.FLAGS[flag].value
     if given.input_is_folder:
+        if config.data.root:
+            raise InputError("--input and --config.data.root say the same; give one of them.")
         config.data.root = str(_path(_INPUT))
     return config
+
+
+def _input_is_folder(mode: str) -> bool:
+    """Whether --input names a folder of exams."""
+    if mode not in ("predict", "deconvolve") or not _INPUT.value or not _path(_INPUT).is_dir():
+        return False
+    from dscgan_jax.data import inputs  # files need none of what it imports
+
+    return inputs.kind_of(_path(_INPUT)) == "exams"
 
 
 def _leaves(config: ml_collections.ConfigDict, path: str) -> list[str]:

@@ -49,8 +49,10 @@ WITHOUT_LEVELS = ("voxel", "patch")  # generators of full resolution throughout
 COMPARATORS = (*WITHOUT_LEVELS, "stunet")  # generators after networks that others published
 WITHOUT_NORMS = ("light", *COMPARATORS)  # generators that have neither norms nor a choice of upsampling
 SIGNALS = ("raw", "relative", "delta_r2star")  # what the network's input may be
+LAYOUTS_OF_CT = ("isles2018", "isles2024")  # of config.data.layout: their exams are CT, whatever the modality
 CHOICES = {
-    "data.layout": ("bids", "isles2017"),
+    "data.layout": ("bids", "isles2017", *LAYOUTS_OF_CT),
+    "data.modality": ("mr", "ct"),
     "data.time_mode": ("stretch", "seconds"),
     "data.non_steady_state": ("keep", "hold"),
     "data.motion": ("none", "rigid"),

@@ -1,6 +1,5 @@
 """The command line before it is parsed: words instead of flags, shipped configs, help by mode."""
 
-import os
 import pathlib
 import re
 import textwrap
@@ -16,9 +15,9 @@ MODES = {
     "prepare": "bring a folder of exams onto the network grid, and nothing else",
     "check": "list which exams of a folder are usable, which are not, and why",
     "evaluate": "score the maps of a trained network, or with --maps anybody's, against reference maps",
-    "predict": "maps of one 4-D file, or of a folder of exams, by a network",
+    "predict": "maps, by a network, of a 4-D file, one exam's DICOM files or a folder of exams",
     "export": "a trained network as one file that others can use, and its model card",
-    "deconvolve": "conventional maps, without a network, of one 4-D file or of a folder of exams",
+    "deconvolve": "conventional maps, without a network, of a 4-D file, one exam's DICOM files or a folder of exams",
     "phantom": "simulate exams with known truth",
     "benchmark": "measure how fast a config is on this machine",
 }
@@ -65,8 +64,6 @@ def with_flags_for_words(argv: Sequence[str], takes_value: Callable[[str], bool]
     slots = [flag for flag, _ in WORDS[mode]]
     if len(rest) > len(slots):
         raise InputError(f"unexpected argument {rest[len(slots)]!r}; expected {usage(mode)}.")
-    if mode in ("predict", "deconvolve") and rest and os.path.isdir(rest[0]):
-        slots[0] = "config.data.root"
     for flag in ("mode", *slots[: len(rest)]):
         if any(argument.lstrip("-").partition("=")[0] == flag for argument in given):
             raise InputError(f"--{flag} and a word without -- say the same; give one of them ({usage(mode)}).")

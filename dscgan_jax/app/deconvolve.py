@@ -7,7 +7,7 @@ import ml_collections
 
 from dscgan_jax.app import cohort, options
 from dscgan_jax.app.output import print_findings, print_read_outs
-from dscgan_jax.data import exams
+from dscgan_jax.data import exams, inputs
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.methods import folder
@@ -23,18 +23,18 @@ def run(
     mask: pathlib.Path | None,
     asked: Asked = NOTHING_ASKED,
     workers: int | None = None,
+    number: int | None = None,
 ) -> None:
-    """Conventional maps of one file, or of the folder in config.data.root."""
+    """Conventional maps of one exam, a file or DICOM series `number`, or of a folder of exams."""
     if bool(series) == bool(config.data.root):
-        raise InputError("--mode=deconvolve needs either --input=FILE or --config.data.root=DIR.")
+        raise InputError("--mode=deconvolve needs either --input=PATH or --config.data.root=DIR.")
     if series:
         settings = settings_of(config)
         overrules = exams.Overrules.from_config(config.data)
         read: list[ReadOut] = []
         asked = dataclasses.replace(asked, on_read_out=read.append)
-        paths, findings = folder.deconvolve_file(
-            series, output, settings, aif=aif, mask=mask, overrules=overrules, asked=asked
-        )
+        with inputs.lone_exam(series, overrules, mask, number) as files:
+            paths, findings = folder.deconvolve_file(files, output, settings, aif=aif, asked=asked)
         print(*paths, sep="\n")
         print_read_outs(read)
         print_findings(findings, options.ONE_FILE)

@@ -33,7 +33,7 @@ from dscgan_jax.training import checkpoints
 
 OF_NETWORK = ("air_reaches_network", "unlike_training")  # findings that only a trained network can have of an exam
 # Facts about the exams that the user gives; they overrule the files and a stored run.
-OF_THE_EXAMS = ("data.tr_seconds", "data.te_seconds", "data.accept")
+OF_THE_EXAMS = ("data.modality", "data.tr_seconds", "data.te_seconds", "data.accept")
 # Fields of a config that say nothing of a network: a stored run may be evaluated with others.
 BESIDE_THE_NETWORK = (
     "data.cache_dir",

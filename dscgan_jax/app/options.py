@@ -11,7 +11,7 @@ from typing import Any
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding
-from dscgan_jax.settings import WITHOUT_LEVELS, WITHOUT_NORMS
+from dscgan_jax.settings import LAYOUTS_OF_CT, WITHOUT_LEVELS, WITHOUT_NORMS
 
 # Who reads: a mode, or a way of using it, as it is written on the command line after --mode=.
 TRAIN, PREPARE, CHECK, PHANTOM, BENCHMARK = "train", "prepare", "check", "phantom", "benchmark"
@@ -58,6 +58,7 @@ FLAGS = {
     "core": (ONE_FILE, PREDICT),
     "space": (ONE_FILE, PREDICT),
     "dicom": (ONE_FILE, PREDICT),
+    "series": (ONE_FILE, PREDICT),
     "desc": (*_PREDICT, *_DECONVOLVE),
     "motion": (*_DECONVOLVE, *_PREDICT),
     "leakage": _DECONVOLVE,
@@ -83,7 +84,7 @@ FIELDS = {
     "data.root": (*_EXAMS, ONE_FILE),
     "data.layout": _EXAMS,
     "data.cache_dir": tuple(reader for reader in READERS if reader not in (CHECK, EXPORT, PHANTOM)),
-    **dict.fromkeys(("data.tr_seconds", "data.te_seconds", "data.accept"), _SERIES),
+    **dict.fromkeys(("data.modality", "data.tr_seconds", "data.te_seconds", "data.accept"), _SERIES),
     "data.split_fractions": (*_GRID, PHANTOM),
     "data.slices": (TRAIN, PREPARE, MAPS),
     "data.motion": (*_GRID, *_PREDICT),
@@ -166,6 +167,11 @@ _UNREAD: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "config.data.time_mode is stretch; set that to seconds",
     ),
     ("data.layout", lambda config: not config.data.root, "no config.data.root is given; give that folder"),
+    (
+        "data.modality",
+        lambda config: bool(config.data.root) and config.data.layout in LAYOUTS_OF_CT,
+        f"config.data.layout is one of {', '.join(LAYOUTS_OF_CT)}, which are CT; leave it out",
+    ),
     (
         "data.memory_mib",
         lambda config: config.data.on_device == "always",
@@ -260,7 +266,7 @@ class Given:
       flags: names of the flags.
       fields: paths of config fields that are overridden, sections written out.
       run_is_there: whether the work directory holds the checkpoints of a run.
-      input_is_folder: whether --input names a folder of exams.
+      input_is_folder: whether --input names a folder of exams, as config.data.root does.
     """
 
     mode: str

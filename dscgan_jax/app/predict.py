@@ -1,4 +1,4 @@
-"""--mode=predict: one 4-D file, or a folder of exams, to maps by a network."""
+"""--mode=predict: one exam, a 4-D file or a DICOM folder, or a folder of exams, to maps by a network."""
 
 import concurrent.futures
 import dataclasses
@@ -10,7 +10,7 @@ import ml_collections
 
 from dscgan_jax.app import options
 from dscgan_jax.app.output import print_findings, print_read_outs
-from dscgan_jax.data import exams
+from dscgan_jax.data import exams, inputs
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
 
@@ -27,12 +27,17 @@ def run(
     mask: pathlib.Path | None = None,
     given: Collection[str] = (),
     asked: Asked = NOTHING_ASKED,
+    number: int | None = None,
 ) -> None:
-    """How, the network says, but for the norm at test and realignment where they are `given`."""
+    """How, the network says, but for the norm at test and realignment where they are `given`.
+
+    `number` is that of a DICOM series.
+    """
     norm, motion = _norm_and_motion(config, given)
     with concurrent.futures.ThreadPoolExecutor(1) as beside:
         network = beside.submit(_network, model, which, norm, motion)
-        exam = exams.load_exam(exams.lone_series(series, exams.Overrules.from_config(config.data), mask))
+        with inputs.lone_exam(series, exams.Overrules.from_config(config.data), mask, number) as files:
+            exam = exams.load_exam(files)
         predictor = network.result()
     from dscgan_jax.methods.network import predict_file
 

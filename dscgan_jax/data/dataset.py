@@ -249,7 +249,7 @@ def prepared(
         "settings": settings.to_json(),
         "layout": str(data.layout),
         "splits": splits,
-        "overrules": dataclasses.asdict(overrules),
+        "overrules": overrules.record(),
         "excluded": excluded,
     }
     folder = expanded(data.cache_dir, "--config.data.cache_dir") / "prepared"

@@ -19,10 +19,11 @@ from dscgan_jax.data.geometry import StoredGrid, check_affine, voxel_ml
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity, check_names
 from dscgan_jax.maps import MAP_NAMES
-from dscgan_jax.perfusion import brain, motion, signal
+from dscgan_jax.perfusion import brain, ct, motion, signal
 from dscgan_jax.perfusion.checks import first_pass as first_pass_checks
 from dscgan_jax.perfusion.checks.series import repaired
 
+MR, CT = "mr", "ct"
 MIN_BRAIN_VOXELS = 20
 MAX_DARK = 0.5  # of a given mask: it belongs to another exam
 USUAL_BRAIN_MM = (
@@ -39,16 +40,27 @@ class Overrules:
       frame_seconds: frame length; 0 = from the files.
       echo_seconds: echo time; 0 = from the files.
       accept: names of findings that are errors and that the user takes all the same.
+      modality: `mr` or `ct`: whether contrast agent makes the signal fall, or the attenuation rise.
     """
 
     frame_seconds: float = 0.0
     echo_seconds: float = 0.0
     accept: tuple[str, ...] = ()
+    modality: str = MR
+
+    def __post_init__(self):
+        if self.modality == CT and self.echo_seconds:
+            raise InputError("--te is the echo time of MRI, and config.data.modality is ct; leave one of them out.")
 
     @classmethod
     def from_config(cls, data: Any) -> "Overrules":
         """From `config.data`."""
-        return cls(float(data.tr_seconds), float(data.te_seconds), tuple(data.accept))
+        return cls(float(data.tr_seconds), float(data.te_seconds), tuple(data.accept), str(data.modality))
+
+    def record(self) -> dict[str, Any]:
+        """What decides maps and prepared data; as before there was a modality where it is the usual one."""
+        record = dataclasses.asdict(self)
+        return {name: value for name, value in record.items() if name != "modality" or value != MR}
 
 
 NOTHING_OVERRULED = Overrules()
@@ -59,13 +71,16 @@ class SubjectFiles:
     """The files of one subject, none of them opened yet.
 
     Attributes:
-      subject: identifier, unique in its folder.
+      subject: identifier of the exam, unique in its folder.
       series: the perfusion series.
       sidecars: JSON files that tell about it, general ones first: what a later one says counts.
       maps: path of each map present, by name in `MAP_NAMES`.
       mask, lesion, aif, truth: optional files of the layout.
       split: `train`, `validation`, `test` or `exclude` where the folder says so.
       overrules: what the user knows better than these files.
+      participant: the person in it, where several exams may be of one; empty = this exam's alone.
+      findings: what was doubtful before any of them was opened.
+      usual_frame_seconds: frame length where no file tells one, of data sets that are known for it; 0 = none.
     """
 
     subject: str
@@ -78,6 +93,14 @@ class SubjectFiles:
     truth: pathlib.Path | None = None
     split: str | None = None
     overrules: Overrules = NOTHING_OVERRULED
+    participant: str = ""
+    findings: tuple[Finding, ...] = ()
+    usual_frame_seconds: float = 0.0
+
+    @property
+    def person(self) -> str:
+        """Who was examined: all exams of a person are in one split."""
+        return self.participant or self.subject
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +121,7 @@ class Exam:
       findings: what is doubtful, was repaired or assumed; the worst first.
       acquired_seconds: (frame,) times of the frames in the file, which may be more, or at unequal steps; None: those of
         the series.
+      modality: `mr`, or `ct`, whose series is the equivalent one that falls (`perfusion.ct`).
     """
 
     subject: str
@@ -111,6 +135,7 @@ class Exam:
     timing: signal.BolusTiming
     findings: tuple[Finding, ...]
     acquired_seconds: np.ndarray | None = None
+    modality: str = MR
 
     @classmethod
     def from_arrays(
@@ -124,6 +149,7 @@ class Exam:
         maps: Mapping[str, np.ndarray] | None = None,
         subject: str = "exam",
         accept: tuple[str, ...] = (),
+        modality: str = MR,
     ) -> "Exam":
         """An exam that is in memory, checked as one from files.
 
@@ -137,6 +163,7 @@ class Exam:
           maps: (x, y, z) by name in `MAP_NAMES`, on the axes of the series, in the units of `MAPS`.
           subject: identifier, for messages and file names.
           accept: names of findings that are errors and that are taken all the same.
+          modality: `mr`, or `ct` for a series in HU.
 
         Raises:
           InputError: as `load_exam`, for what is wrong with the arrays.
@@ -157,13 +184,22 @@ class Exam:
         found = Findings(check_names(accept))
         when = timing.given_timing(subject, series.shape[3], repetition_time, echo_time, found)
         stored = StoredGrid.of(series, affine)
-        series = timing.resampled(_checked_series(subject, series, stored, found), when)
+        series = timing.resampled(_checked_series(subject, series, stored, found, modality), when)
         turned = {name: stored.to_ras(values) for name, values in maps.items()}
         inside = None if mask is None else stored.to_ras(mask) > 0.5
         paths = {name: pathlib.Path(f"{subject}, {name} map") for name in turned}
         checked = map_checks.checked_maps(subject, paths, turned, inside, when.end_seconds, found)
         return _finished(
-            subject, series, stored, when, checked, found, where=subject, mask_file=None, mask_given=mask is not None
+            subject,
+            series,
+            stored,
+            when,
+            checked,
+            found,
+            where=subject,
+            mask_file=None,
+            mask_given=mask is not None,
+            modality=modality,
         )
 
     @property
@@ -190,6 +226,7 @@ def load_exam(
     echo_time: float = 0.0,
     mask: pathlib.Path | str | None = None,
     accept: tuple[str, ...] = (),
+    modality: str = MR,
 ) -> Exam:
     """Reads and checks one exam.
 
@@ -200,6 +237,7 @@ def load_exam(
       echo_time: in s, likewise.
       mask: NIfTI mask of the tissue of the brain.
       accept: names of findings that are errors and that are taken all the same.
+      modality: `mr`, or `ct` for a series in HU.
 
     Raises:
       InputError: a file is unreadable or damaged, a needed map is absent, a map is on another grid, the series is
@@ -207,7 +245,7 @@ def load_exam(
         has no value in more than a fifth of the brain.
     """
     if not isinstance(files, SubjectFiles):
-        overrules = Overrules(float(repetition_time), float(echo_time), check_names(accept))
+        overrules = Overrules(float(repetition_time), float(echo_time), check_names(accept), modality)
         files = lone_series(files, overrules, mask)
     missing = [name for name in need_maps if name not in files.maps]
     if missing:
@@ -216,11 +254,13 @@ def load_exam(
             "the subject's split to exclude in participants.tsv."
         )
     found = Findings(files.overrules.accept)
+    found.extend(files.findings)
     volume = nifti.read_volume(files.series, dims=4)
     found.extend(volume.findings)
     when = _timing(files, volume, found)
     stored = StoredGrid.of(volume.data, volume.affine)
-    series = timing.resampled(_checked_series(files.series, volume.data, stored, found), when)
+    modality = files.overrules.modality
+    series = timing.resampled(_checked_series(files.series, volume.data, stored, found, modality), when)
     checked = _checked_maps(files, stored, when, found)
     return _finished(
         files.subject,
@@ -232,6 +272,7 @@ def load_exam(
         where=files.series,
         mask_file=files.mask,
         mask_given=files.mask is not None,
+        modality=modality,
     )
 
 
@@ -262,6 +303,7 @@ def _finished(
     where: pathlib.Path | str,
     mask_file: pathlib.Path | None,
     mask_given: bool,
+    modality: str = MR,
 ) -> Exam:
     """The exam, once brain and bolus are found; refused where there is none of them, or for an error that was found."""
     mask_source = "file" if mask_given else "maps" if checked.maps else "threshold"
@@ -300,6 +342,7 @@ def _finished(
         bolus,
         found.listed(),
         when.acquired_seconds,
+        modality,
     )
 
 
@@ -311,6 +354,7 @@ def _timing(files: SubjectFiles, volume: nifti.Volume, found: Findings) -> timin
         fields = sidecars.read_sidecar(path, found)
         sidecar |= fields
         name = path.name if fields.keys() & {"RepetitionTime", "VolumeTiming"} else name
+    sidecar = _of_modality(sidecar, files.overrules.modality, found, name)
     try:
         when = timing.read_timing(
             volume,
@@ -321,6 +365,7 @@ def _timing(files: SubjectFiles, volume: nifti.Volume, found: Findings) -> timin
             sidecar_name=name,
             frame_seconds=files.overrules.frame_seconds,
             echo_seconds=files.overrules.echo_seconds,
+            usual_seconds=files.usual_frame_seconds,
         )
     except InputError as error:  # of a field of a sidecar, which is called by its name alone
         raise InputError(f"{files.series}: {str(error).removeprefix(f'{files.series}: ')}") from error
@@ -328,7 +373,19 @@ def _timing(files: SubjectFiles, volume: nifti.Volume, found: Findings) -> timin
     return when
 
 
-def _checked_series(where: pathlib.Path | str, data: np.ndarray, stored: StoredGrid, found: Findings) -> np.ndarray:
+def _of_modality(sidecar: dict[str, Any], modality: str, found: Findings, name: str) -> dict[str, Any]:
+    """The sidecar without what does not concern the modality, which it must not contradict (`Modality` of dcm2niix)."""
+    given = str(sidecar.get("Modality", "")).lower()
+    if given in (MR, CT) and given != modality:
+        flag = f"--config.data.modality={given}"
+        text = f"{name}: Modality is {given.upper()}, and {modality.upper()} was expected"
+        found.error("modality", text, given, flag)
+    return {field: value for field, value in sidecar.items() if modality == MR or field != "EchoTime"}
+
+
+def _checked_series(
+    where: pathlib.Path | str, data: np.ndarray, stored: StoredGrid, found: Findings, modality: str = MR
+) -> np.ndarray:
     """The series on RAS axes, finite, not negative and repaired; refused where it means nothing."""
     n_frames = data.shape[-1]
     if n_frames < signal.MIN_FRAMES:
@@ -336,8 +393,14 @@ def _checked_series(where: pathlib.Path | str, data: np.ndarray, stored: StoredG
             f"{where}: expected at least {signal.MIN_FRAMES} frames, the series has {n_frames}; "
             "give the whole perfusion series."
         )
+    turned = stored.to_ras(data)
+    if modality == CT:
+        turned = ct.falling(turned, stored.ras_affine, found)
+    else:
+        ct.refuse_ct(turned, found)
+    found.refuse_errors(where)
     try:
-        series = repaired(stored.to_ras(data), stored.slice_axis, found)
+        series = repaired(turned, stored.slice_axis, found)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     found.refuse_errors(where)

@@ -53,12 +53,37 @@ def _decoded(path: Path, content: bytes, found: Findings | None) -> str:
 def sidecars_of(series: pathlib.Path) -> tuple[pathlib.Path, ...]:
     """The JSON files that tell about a series, general ones first.
 
-    In `root/sub-*/perf` also those it inherits (BIDS).
+    In `root/sub-*/[ses-*/]perf` also those it inherits (BIDS): from the root on down, every `[entities_]dsc.json` whose
+    entities are all among those of the series. Of one folder, the one with the most entities counts most.
     """
-    name, folders = sidecar_path(series).name, [series.parent]
-    if folders[0].name == "perf" and folders[0].parent.name.startswith("sub-"):
-        folders = [folders[0].parents[1], folders[0].parent, folders[0]]
-    general = [folder / "dsc.json" for folder in folders] if len(folders) > 1 else []
-    return tuple(
-        path for path in (*general, *(folder / name for folder in folders)) if path.is_file() or path.is_symlink()
-    )
+    own = sidecar_path(series)
+    if not (levels := _levels(series.parent)):
+        return own_sidecar(series)
+    found = [
+        path
+        for folder in levels
+        for path in sorted(folder.glob("*.json"), key=lambda path: (path.name.count("_"), path.name))
+        if path.name == own.name or _tells_about(path, own)
+    ]
+    return tuple(path for path in found if path.is_file() or path.is_symlink())
+
+
+def own_sidecar(series: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """The JSON file of the same name, if there is one."""
+    own = sidecar_path(series)
+    return (own,) if own.is_file() or own.is_symlink() else ()
+
+
+def _tells_about(sidecar: pathlib.Path, own: pathlib.Path) -> bool:
+    """Whether the entities of a sidecar of series are all among those of one series, whose own sidecar is given."""
+    *entities, suffix = sidecar.stem.split("_")
+    return suffix == "dsc" and set(entities) <= set(own.stem.split("_"))
+
+
+def _levels(perf: pathlib.Path) -> list[pathlib.Path]:
+    """The folders whose sidecars a series in `perf` inherits, the root of the data set first; none outside of BIDS."""
+    person = perf.parents[1] if perf.parent.name.startswith("ses-") else perf.parent
+    if perf.name != "perf" or not person.name.startswith("sub-"):
+        return []
+    root, between = person.parent, [] if person == perf.parent else [perf.parent]
+    return [*([root.parent] if root.name == "derivatives" else []), root, person, *between, perf]

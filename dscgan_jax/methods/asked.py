@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dscgan_jax.data import dicom_maps
-from dscgan_jax.data.bids import check_desc, stem_of
+from dscgan_jax.data.bids_derivative import check_desc, stem_of
 from dscgan_jax.data.core import read_core
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam

@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from dscgan_jax import provenance
-from dscgan_jax.data import bids, layouts
+from dscgan_jax.data import bids_derivative, layouts
 from dscgan_jax.data.exams import SubjectFiles
+from dscgan_jax.data.layouts import bids
 from dscgan_jax.data.sidecars import read_sidecar
 from dscgan_jax.errors import InputError, brief, disk_is_full
 from dscgan_jax.evaluation import exam_rows
 from dscgan_jax.evaluation.exam_rows import FAILED
 from dscgan_jax.files import write_whole
 from dscgan_jax.methods import workers as side_by_side
-from dscgan_jax.methods.exam_files import FORMER_SEAL, Job, Maker, Outcome, failed, job_of, kept, make
+from dscgan_jax.methods.exam_files import FORMER_SEAL, SEAL, Job, Maker, Outcome, failed, job_of, kept, make
 from dscgan_jax.pages import cohort as cohort_page
 from dscgan_jax.processes import interrupted_by_signals
 
@@ -121,19 +122,19 @@ def plan(
         other exams.
     """
     output = pathlib.Path(output)
-    names = {bids_name(files.subject): files for files in subjects}
+    names = {bids.name_of(files.subject): files for files in subjects}
     if len(names) < len(subjects):
-        twice = next(files for files in subjects if names[bids_name(files.subject)] is not files)
-        raise InputError(f"subjects {twice.subject} and {names[bids_name(twice.subject)].subject} are one name.")
+        twice = next(files for files in subjects if names[bids.name_of(files.subject)] is not files)
+        raise InputError(f"subjects {twice.subject} and {names[bids.name_of(twice.subject)].subject} are one name.")
     decides = work.made_of()
     source = str(pathlib.Path(source).resolve())
     check_output(output, subjects, {"mode": decides["mode"], "source": source})
     decides |= {"version": provenance.software_versions()["dscgan_jax"]}
-    known = {bids_name(one): failed(bids_name(one), None, why) for one, why in (lost or {}).items()}
+    known = {bids.name_of(one): failed(bids.name_of(one), None, why) for one, why in (lost or {}).items()}
     missing = []
     for name, files in names.items():
         try:
-            job = job_of(name, files, output, decides)
+            job = job_of(files, output, decides)
         except InputError as error:
             known[name] = failed(name, files.split, str(error))
             continue
@@ -142,7 +143,7 @@ def plan(
         else:
             missing.append(job)
     order = tuple(sorted({*names, *known}))
-    there = {path.parents[1].name for path in output.glob("sub-*/perf/sub-*_outcome.json")}
+    there = {path.name.removesuffix(SEAL) for path in output.glob(f"sub-*/**/perf/sub-*{SEAL}")}
     return Plan(work, output, source, order, known, tuple(missing), tuple(sorted(there.difference(order))))
 
 
@@ -167,7 +168,7 @@ def check_output(output: pathlib.Path, subjects: Sequence[SubjectFiles], ours: M
                 "give another folder."
             )
     elif not any(output.glob(f"sub-*/perf/sub-*_{FORMER_SEAL}")):
-        names = ("participants.tsv", SUMMARY, PAGE, *(bids_name(files.subject) for files in subjects))
+        names = ("participants.tsv", SUMMARY, PAGE, *(bids.name_of(files.person) for files in subjects))
         if there := [name for name in names if os.path.lexists(output / name)]:
             raise InputError(
                 f"--output={output} holds {there[0]}, which this program did not write; give another folder."
@@ -204,7 +205,9 @@ def run(cohort: Plan, workers: int = 1, progress: Callable[[int], Any] | None = 
     with interrupted_by_signals(), only_one(cohort.output):
         write_mark(cohort)
         about = cohort.work.about()
-        bids.describe(cohort.output, f"maps by {about.get('network') or about['method']}", pathlib.Path(cohort.source))
+        bids_derivative.describe(
+            cohort.output, f"maps by {about.get('network') or about['method']}", pathlib.Path(cohort.source)
+        )
         try:
             write_records(cohort, outcomes)
             if min(workers, len(cohort.missing)) > 1:
@@ -241,11 +244,6 @@ def write_mark(cohort: Plan) -> None:
     record = {"source": cohort.source, **cohort.work.made_of(), "software": provenance.software_versions()}
     cohort.output.mkdir(parents=True, exist_ok=True)
     write_whole(cohort.output / MARK, json.dumps(record, indent=1) + "\n")
-
-
-def bids_name(subject: str) -> str:
-    """The name of an exam in the output."""
-    return subject if subject.startswith("sub-") else f"sub-{subject}"
 
 
 def _reason(error: Exception) -> str:

@@ -19,7 +19,8 @@ from nibabel.affines import voxel_sizes
 
 from dscgan_jax.data import layouts, nifti
 from dscgan_jax.data.derivatives import ExamMaps, write_turned
-from dscgan_jax.data.exams import Exam, SubjectFiles, load_exam
+from dscgan_jax.data.exams import CT, Exam, SubjectFiles, load_exam
+from dscgan_jax.data.layouts import bids
 from dscgan_jax.data.sidecars import read_sidecar
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import exam_rows
@@ -30,6 +31,7 @@ from dscgan_jax.files import all_or_nothing, write_whole
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MORE_MAPS
 
+SEAL = "_outcome.json"
 FORMER_SEAL = "conventional.json"  # of older versions
 _ALSO_FORMER = (*(f"{name}{end}" for name in MORE_MAPS for end in (".nii.gz", ".json")), "aifmask.nii.gz")
 
@@ -61,19 +63,21 @@ class Job:
     Attributes:
       files: of the exam; its maps are not read.
       subject: its name in the output, `sub-...`.
-      folder: `sub-.../perf` in the output.
+      folder: `sub-.../[ses-.../]perf` in the output.
+      within: the same, from the output on.
       made_of: what decides its maps: with another one they are made again.
     """
 
     files: SubjectFiles
     subject: str
     folder: pathlib.Path
+    within: str
     made_of: dict[str, Any]
 
     @property
     def seal(self) -> pathlib.Path:
         """Written last."""
-        return self.folder / f"{self.subject}_outcome.json"
+        return self.folder / f"{self.subject}{SEAL}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +117,8 @@ def make(job: Job, maker: Maker, about: Mapping[str, str]) -> Outcome:
         warnings=exam_rows.names_of(result.maps.findings, notes=False),
         notes=exam_rows.names_of(result.maps.findings, notes=True),
         **measured,
-        page=f"{job.subject}/perf/{page}",
-        thumbnail=f"{job.subject}/perf/{small}" if small else "",
+        page=f"{job.within}/{page}",
+        thumbnail=f"{job.within}/{small}" if small else "",
     )
     findings = [finding.to_json() for finding in result.maps.findings]
     record = {"made_of": job.made_of, "files": files, "row": row.to_json(), "findings": findings}
@@ -130,7 +134,7 @@ def failed(subject: str, split: str | None, reason: str, findings: Sequence[Find
     return Outcome(ExamRow(subject, split, FAILED, reason, warnings=warnings, notes=notes), tuple(findings))
 
 
-def job_of(name: str, files: SubjectFiles, output: pathlib.Path, decides: Mapping[str, Any]) -> Job:
+def job_of(files: SubjectFiles, output: pathlib.Path, decides: Mapping[str, Any]) -> Job:
     """The job of an exam, whose maps are not read.
 
     Raises:
@@ -139,8 +143,10 @@ def job_of(name: str, files: SubjectFiles, output: pathlib.Path, decides: Mappin
     layouts.check_series(files)
     files = dataclasses.replace(files, maps={})
     records = [_file_record(path) for path in (files.series, *files.sidecars, files.mask, files.aif)]
-    made_of = {**decides, "overrules": dataclasses.asdict(files.overrules), "files": records}
-    return Job(files, name, output / name / "perf", json.loads(json.dumps(made_of)))  # as the seal gives it back
+    made_of = {**decides, "overrules": files.overrules.record(), "files": records}
+    folder, name = bids.place_of(output, files)
+    within = folder.relative_to(output).as_posix()
+    return Job(files, name, folder, within, json.loads(json.dumps(made_of)))  # as the seal gives it back
 
 
 def kept(job: Job) -> Outcome | None:
@@ -183,9 +189,11 @@ def _write_series(job: Job, exam: Exam, folder: pathlib.Path) -> None:
         os.symlink(job.files.series.resolve(), target)
     except OSError:  # a file system without links
         shutil.copyfile(job.files.series, target)
-    timing = {"RepetitionTime": exam.frame_seconds}
+    timing: dict[str, Any] = {"RepetitionTime": exam.frame_seconds}
     if np.isfinite(exam.echo_seconds):
         timing["EchoTime"] = exam.echo_seconds
+    if exam.modality == CT:
+        timing["Modality"] = "CT"
     write_whole(folder / f"{job.subject}_dsc.json", json.dumps(timing, indent=1) + "\n")
 
 

@@ -24,7 +24,7 @@ from dscgan_jax.perfusion.conventional import Settings
 
 
 def deconvolve_file(
-    series: pathlib.Path | str,
+    series: SubjectFiles | pathlib.Path | str,
     output: pathlib.Path | str,
     settings: Settings = DEFAULTS,
     *,
@@ -33,7 +33,16 @@ def deconvolve_file(
     overrules: Overrules = NOTHING_OVERRULED,
     asked: Asked = NOTHING_ASKED,
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
-    """One 4-D file -> maps, read-out, AIF, pictures and page in `output`, and what else is `asked` for.
+    """One exam -> maps, read-out, AIF, pictures and page in `output`, and what else is `asked` for.
+
+    Args:
+      series: the files of an exam, or the path of a lone series, to which `mask` and `overrules` belong.
+      output: the folder.
+      settings: how the maps are made.
+      aif: as in `data.aif.given_of`.
+      mask: NIfTI mask of the tissue of the brain.
+      overrules: what the user knows better than the files.
+      asked: what is wanted besides.
 
     Returns:
       what was written and is worth opening, and the findings.
@@ -41,11 +50,12 @@ def deconvolve_file(
     Raises:
       InputError: the file is not a usable series, there is no usable AIF, or as `Extras.of`.
     """
-    series, output = pathlib.Path(series), pathlib.Path(output)
-    exam = load_exam(lone_series(series, overrules, mask))
+    files = series if isinstance(series, SubjectFiles) else lone_series(series, overrules, mask)
+    output = pathlib.Path(output)
+    exam = load_exam(files)
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
-    own_aif = series.with_name(f"{exam.subject}_aif.tsv")
+    own_aif = files.series.with_name(f"{exam.subject}_aif.tsv")
     given = arterial_inputs.given_of(exam, aif, own_aif if own_aif.is_file() else None)
     result = deconvolved(exam, settings, given)
     read_out = extras.read_out(result.maps)

@@ -25,6 +25,7 @@ from dscgan_jax.methods.exam_files import Maker, Result, write_mask
 from dscgan_jax.models import networks
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages import prediction
+from dscgan_jax.settings import LAYOUTS_OF_CT
 from dscgan_jax.shipped import PHYSICS
 from dscgan_jax.training import weights as training_weights
 from dscgan_jax.training.inference import compiler_options, predict_step
@@ -70,6 +71,7 @@ class Predictor:
         self.step, self.selected_by, self.sha256 = weights.step, weights.selected_by, weights.sha256
         self.config, self.scaling = self.record.config, self.record.scaling
         _check_norm(weights, norm)
+        self.modality = "ct" if self.config.data.layout in LAYOUTS_OF_CT else str(self.config.data.modality)
         self.norm = norm or self.config.evaluate.norm_at_test
         self.preparation = preparation.PreparationSettings.from_config(self.config.data)
         if motion is not None:
@@ -147,6 +149,11 @@ class Predictor:
         Of a network that sees nothing outside the brain they are 0 there, as those it learned from; of others they are
         not, and no given mask cuts them.
         """
+        if exam.modality != self.modality:
+            raise InputError(
+                f"{exam.subject}: an exam of {exam.modality.upper()}, and the network learned from "
+                f"{self.modality.upper()}; give the other --model, or conventional maps (--mode=deconvolve)."
+            )
         if self.scaling.signal == "delta_r2star" and not np.isfinite(exam.echo_seconds):
             raise InputError(
                 f"{exam.subject}: the network works on delta_r2star and needs the echo time; give --te= in seconds, or "

@@ -122,7 +122,7 @@ def with_fluid_spaces(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
       tissue: (x, y, z) bool, RAS.
       voxel_mm: (3,) edge lengths.
     """
-    return _filled(_closed(tissue, SULCUS_MM, voxel_mm))
+    return filled(_closed(tissue, SULCUS_MM, voxel_mm))
 
 
 def infarct(first_pass: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -200,10 +200,10 @@ def _rough_mask(mean: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
         raise InputError("no brain found: the signal is the same everywhere; check the series.")
     clipped = np.minimum(mean, np.percentile(lit, CLIP_PERCENT))
     threshold = otsu_threshold(clipped)
-    rough = _largest(opened(clipped > threshold, BRIDGE_MM, voxel_mm))
+    rough = largest(opened(clipped > threshold, BRIDGE_MM, voxel_mm))
     if _eroded(rough, SCALP_MM, voxel_mm).sum() < MIN_THICK_SHARE * rough.sum():
         threshold = otsu_threshold(clipped[clipped <= threshold])  # of what the bright shell encloses
-        rough = _largest(opened(clipped > threshold, BRIDGE_MM, voxel_mm))
+        rough = largest(opened(clipped > threshold, BRIDGE_MM, voxel_mm))
     bright = clipped > threshold
     if not bright.any() or np.median(clipped[bright]) < MIN_CONTRAST * np.median(clipped[~bright]):
         raise InputError(
@@ -254,7 +254,7 @@ def _tissue(baseline: np.ndarray, passes: _Passes, rough: np.ndarray, voxel_mm: 
     parts = _parts_of_brain(opened(relative > BONE_BORDER, BRIDGE_MM, voxel_mm), some_loss)
     # Brightness adds no blood: bright fat would seem to lose as much signal as tissue. Dark rims hold less tissue.
     lost = first_pass * np.minimum(relative, 1.0) / typical
-    inside = _filled(_without_scalp(parts, lost, voxel_mm))
+    inside = filled(_without_scalp(parts, lost, voxel_mm))
     deep = depth_mm(inside, voxel_mm) > RIM_MM
     solid = inside & (relative > BONE_BORDER)
     no_brighter = solid & (relative < BRIGHT_AS_TISSUE)
@@ -426,7 +426,7 @@ def _closed(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndar
     return _eroded(_dilated(mask, radius_mm, voxel_mm), radius_mm, voxel_mm)
 
 
-def _filled(mask: np.ndarray) -> np.ndarray:
+def filled(mask: np.ndarray) -> np.ndarray:
     """Holes of each slice filled."""
     return np.stack([ndimage.binary_fill_holes(mask[:, :, z]) for z in range(mask.shape[2])], axis=2)
 
@@ -439,7 +439,7 @@ def _at_least(mask: np.ndarray, volume_ml: float, voxel_mm: np.ndarray, neighbou
     return (sizes_ml >= volume_ml)[labels]
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
+def largest(mask: np.ndarray) -> np.ndarray:
     """The largest connected part."""
     labels, n_labels = ndimage.label(mask)
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if n_labels else mask

@@ -324,7 +324,7 @@ def test_help_lists_every_mode_and_flag_and_who_reads_it():
 @pytest.mark.parametrize("arguments", [("predict", "--help"), ("--help", "--mode=predict")])
 def test_help_of_a_mode_lists_its_flags_alone(arguments):
     text = help_of(*arguments)
-    assert text.startswith("dscgan-jax predict EXAM.nii.gz MAPS/: maps of one 4-D file")
+    assert text.startswith("dscgan-jax predict EXAM.nii.gz MAPS/: maps, by a network, of a 4-D file")
     listed = {line.split("=")[0].strip().removeprefix("--") for line in text.splitlines() if line.startswith("  --")}
     ways = {options.PREDICT, options.PREDICT_FOLDER}
     assert listed == {name for name, readers in options.FLAGS.items() if ways & set(readers)} - {"mode"}
@@ -335,8 +335,8 @@ def test_help_of_a_mode_lists_its_flags_alone(arguments):
     [
         (["predict", "exam.nii.gz", "maps/"], ["--mode=predict", "--input=exam.nii.gz", "--output=maps/"]),
         (["predict", "--workdir", "run", "a.nii"], ["--mode=predict", "--input=a.nii", "--workdir", "run"]),
-        (["deconvolve", "FOLDER", "new/"], ["--mode=deconvolve", "--config.data.root=FOLDER", "--output=new/"]),
-        (["predict", "FOLDER", "new/"], ["--mode=predict", "--config.data.root=FOLDER", "--output=new/"]),
+        (["deconvolve", "FOLDER", "new/"], ["--mode=deconvolve", "--input=FOLDER", "--output=new/"]),
+        (["predict", "FOLDER", "new/"], ["--mode=predict", "--input=FOLDER", "--output=new/"]),
         (["export", "runs/a", "a.safetensors"], ["--mode=export", "--workdir=runs/a", "--output=a.safetensors"]),
         (["check", "exams"], ["--mode=check", "--config.data.root=exams"]),
         (["evaluate", "runs/a", "--debug"], ["--mode=evaluate", "--workdir=runs/a", "--debug"]),

@@ -29,7 +29,7 @@ def places(phantom):
     level = phantom.truth["brain_signal"]
     edges = np.linalg.norm(phantom.affine[:3, :3], axis=0)
     whole = brain.with_fluid_spaces(phantom.mask, edges)
-    head = brain._filled(np.median(phantom.series[..., 1:8], axis=-1) > 0.2 * level)
+    head = brain.filled(np.median(phantom.series[..., 1:8], axis=-1) > 0.2 * level)
     scalp = head & (brain.depth_mm(~whole, edges) > 6.0)
     for name in ("grey", "white", "csf", "sinus"):
         scalp &= phantom.shares[name] < 0.02

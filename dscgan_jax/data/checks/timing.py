@@ -103,6 +103,7 @@ def read_timing(
     sidecar_name: str,
     frame_seconds: float = 0.0,
     echo_seconds: float = 0.0,
+    usual_seconds: float = 0.0,
 ) -> Timing:
     """Frame length and echo time of an exam.
 
@@ -113,6 +114,7 @@ def read_timing(
       n_frames: of the file.
       series, sidecar_name: where things stand, for messages.
       frame_seconds, echo_seconds: given by the user; 0 = not given.
+      usual_seconds: frame length where no source tells it; 0 = none is assumed.
 
     Raises:
       InputError: no source tells the frame length, or a field is not a number.
@@ -123,7 +125,16 @@ def read_timing(
         return Timing(length, echo, np.arange(n_frames) * length)
     times = _volume_timing(sidecar, n_frames, sidecar_name, found)
     sources = _sidecar_sources(volume, sidecar, times, found, sidecar_name)
-    length = _compared_length(sources + _header_source(volume, sources, found), volume, series, found)
+    sources += _header_source(volume, sources, found)
+    if not sources and usual_seconds:
+        found.warning(
+            FRAME.name,
+            f"no file tells the frame length; {usual_seconds:g} s was assumed, as is usual in this data set",
+            usual_seconds,
+            FRAME.flag,
+        )
+        return Timing(usual_seconds, echo, np.arange(n_frames) * usual_seconds)
+    length = _compared_length(sources, volume, series, found)
     if times is None:
         return Timing(length, echo, np.arange(n_frames) * length)
     _tell_unequal(times, length, found)
