@@ -85,3 +85,23 @@ def test_without_normal_tissue_opposite_there_is_no_core_to_tell_and_without_lat
     _, across = head(turned=6.0)
     assert hemispheres.low_flow_core(cbf, late | (across < 8), tissue, MM) is None
     assert not hemispheres.low_flow_core(cbf, np.zeros_like(late), tissue, MM).any()
+
+
+@pytest.mark.parametrize("turned", [0.0, 12.0])
+def test_the_mirror_of_a_region_is_its_place_in_the_other_half(turned):
+    tissue, across = head(turned)
+    angle = np.deg2rad(turned)
+    x, y = ((np.indices(tissue.shape)[axis] - middle) * 2.0 for axis, middle in ((0, 38.0), (1, 44.5)))
+    front = y * np.cos(angle) - x * np.sin(angle) > 15.0  # a mirror along the rows of the image would turn this
+    region, expected = (tissue & (np.abs(across - at) < 12) & front for at in (36, -36))
+    found = hemispheres.mirrored(region, hemispheres.signed_distance_mm(tissue, MM), MM)
+    dice = 2 * (found & expected).sum() / (found.sum() + expected.sum())
+    assert dice > 0.95
+
+
+def test_what_has_its_mirror_image_outside_the_picture_is_no_mirror():
+    from_middle = (np.indices((10, 4, 2))[0] - 2.0) * MM[0]
+    region = np.zeros((10, 4, 2), bool)
+    region[[3, 8]] = True
+    found = hemispheres.mirrored(region, from_middle, MM)
+    np.testing.assert_array_equal(np.flatnonzero(found.any(axis=(1, 2))), [1])
