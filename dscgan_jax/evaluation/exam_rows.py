@@ -168,7 +168,7 @@ def unlike_others(rows: Sequence[ExamRow]) -> dict[str, tuple[str, ...]]:
     usual.
 
     Returns:
-      {subject: e.g. ("brain volume 310 (median 1290)",)}; nothing where fewer than `FEWEST_TO_COMPARE` have maps.
+      {subject: e.g. ("brain volume 310 (usually 1290)",)}; nothing where fewer than `FEWEST_TO_COMPARE` have maps.
     """
     made = [row for row in rows if row.status == MADE]
     found: dict[str, list[str]] = {}
@@ -183,7 +183,7 @@ def unlike_others(rows: Sequence[ExamRow]) -> dict[str, tuple[str, ...]]:
             continue
         for (subject, value), distance in zip(known, np.abs(compared - middle) / spread, strict=True):
             if distance > FAR:
-                found.setdefault(subject, []).append(f"{words} {value:.3g} (median {np.median(values):.3g})")
+                found.setdefault(subject, []).append(f"{words} {value:.3g} (usually {np.median(values):.3g})")
     return {subject: tuple(sentences) for subject, sentences in found.items()}
 
 

@@ -101,11 +101,15 @@ def make(job: Job, maker: Maker, about: Mapping[str, str]) -> Outcome:
     job.seal.unlink(missing_ok=True)
     for debris in job.folder.glob(".partial-*"):  # of a process that was killed
         shutil.rmtree(debris, ignore_errors=True)
-    with all_or_nothing(job.folder) as folder:
-        _write_series(job, exam, folder)
-        page = result.write(folder)
-        small = _write_thumbnail(folder, result.maps)
-        files = sorted(path.name for path in folder.iterdir())
+    try:
+        with all_or_nothing(job.folder) as folder:
+            _write_series(job, exam, folder)
+            page = result.write(folder)
+            small = _write_thumbnail(folder, result.maps)
+            files = sorted(path.name for path in folder.iterdir())
+    finally:
+        with contextlib.suppress(OSError):
+            job.folder.parent.rmdir()  # only where nothing came into it
     for name in stale.difference(files):
         (job.folder / name).unlink(missing_ok=True)
     measured: dict[str, Any] = {**exam_rows.numbers_of(result.maps, result.read_out), **about}

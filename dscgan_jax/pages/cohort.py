@@ -45,6 +45,7 @@ table.cohort thead button { font: inherit; color: inherit; background: none; bor
 table.cohort thead .picture { padding: .4rem .5rem; }
 th[aria-sort=ascending] button::after { content: " \\25B2"; }
 th[aria-sort=descending] button::after { content: " \\25BC"; }
+table.cohort td.split { text-align: left; }
 table.cohort tbody th, table.cohort .words { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 table.cohort tbody th { min-width: 7rem; }
 table.cohort .words { min-width: 14rem; max-width: 26rem; }
@@ -64,7 +65,8 @@ table.cohort td.picture img { width: 72px; height: 72px; object-fit: contain; ba
   table.cohort tr[hidden] { display: none; }
   table.cohort td, table.cohort tbody th { border: 0; padding: 0; text-align: left; min-width: 0; }
   table.cohort td.picture { grid-row: span 4; padding: 0; }
-  table.cohort tbody th, table.cohort .words { grid-column: 2 / -1; max-width: none; }
+  table.cohort td.split { text-align: left; }
+table.cohort tbody th, table.cohort .words { grid-column: 2 / -1; max-width: none; }
   table.cohort td[data-name]::before { content: attr(data-name) " "; color: var(--muted); }
   table.cohort td.minor, table.cohort td.absent { display: none; } }
 """
@@ -180,11 +182,12 @@ def _heading(title: str, kind: str) -> str:
 
 def _row(row: ExamRow, far: Sequence[str]) -> str:
     late = "" if row.tmax_over_6s_ml is None else f' data-late="{row.tmax_over_6s_ml:.6g}"'
+    split = html.escape(row.split or "")
     cells = [
         _picture(row),
         f'<th scope="row">{_name(row)}</th>',
         _words(row, far),
-        f'<td class="minor" data-value="{html.escape(row.split or "")}">{html.escape(row.split or UNDEFINED)}</td>',
+        f'<td class="minor split" data-value="{split}">{split or UNDEFINED}</td>',
         *(_number(column, getattr(row, column.field)) for column in _COLUMNS),
     ]
     return f'<tr data-kind="{" ".join(_kinds(row, far))}"{late}>{"".join(cells)}</tr>'

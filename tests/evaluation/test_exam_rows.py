@@ -75,7 +75,7 @@ def test_who_is_far_from_the_others_is_named_with_the_number_and_usual_lesions_a
     rows = cohort()
     assert exam_rows.unlike_others(rows) == {}
     rows[3] = dataclasses.replace(rows[3], brain_ml=310.0)
-    assert exam_rows.unlike_others(rows) == {"sub-03": ("brain volume 310 (median 1.26e+03)",)}
+    assert exam_rows.unlike_others(rows) == {"sub-03": ("brain volume 310 (usually 1.26e+03)",)}
     assert exam_rows.unlike_others(rows[:7]) == {}  # too few to compare
 
 

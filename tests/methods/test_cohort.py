@@ -209,6 +209,21 @@ def test_an_interrupted_run_has_its_records_and_its_page(three, tmp_path):
     assert [path.name for path in out.rglob(".*")] == [".bidsignore"]
 
 
+def test_an_exam_that_is_interrupted_leaves_nothing(three, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exam_files, "_write_thumbnail", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made(three, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "cohort.json",
+        "cohort.html",
+        "summary.csv",
+        "participants.tsv",
+    }
+
+
 def test_two_processes_make_the_same_maps_and_one_that_dies_costs_its_exam(exams, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(side_by_side.__file__).parent))
     made(exams, tmp_path / "one")

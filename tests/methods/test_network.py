@@ -14,8 +14,9 @@ import runs
 from dscgan_jax import provenance
 from dscgan_jax.app.prepare import prepare
 from dscgan_jax.configs import temp_tmax
-from dscgan_jax.data import exams
+from dscgan_jax.data import exams, layouts
 from dscgan_jax.data.scaling import Limits
+from dscgan_jax.methods import cohort as cohorts
 from dscgan_jax.methods import network
 from dscgan_jax.models import networks
 from dscgan_jax.perfusion import brain
@@ -153,3 +154,27 @@ def test_a_sidecar_tells_what_trained_the_network_and_what_used_it(world, exam, 
     record = json.loads((tmp_path / "maps" / paths[0].name.replace(".nii.gz", ".json")).read_text())
     assert record["TrainingSoftware"] == trained and record["Software"] == {"dscgan_jax": "of tomorrow"}
     assert record["Settings"]["motion"] == "rigid" and record["Settings"]["outside_brain"] == "zero"
+
+
+def test_a_cohort_is_made_once_by_a_network_and_again_by_another_or_in_another_way(world, tmp_path):
+    subjects = layouts.find_subjects(world / "exams", "bids")
+    work = network.PredictWork(world / "run")
+
+    def plan(how):
+        return cohorts.plan(how, subjects, tmp_path / "out", world / "exams")
+
+    rows = [outcome.row for outcome in cohorts.run(plan(work)).values()]
+    assert [row.status for row in rows] == ["made"] * 3
+    sha256 = network.Predictor.from_run(world / "run").sha256
+    assert {(row.method, row.network, row.network_sha256) for row in rows} == {("network", "run", sha256)}
+    perf = tmp_path / "out" / "sub-0001" / "perf"
+    assert (perf / "sub-0001_mask.nii.gz").is_file() and (tmp_path / "out" / rows[0].page).is_file()
+    assert not plan(work).missing
+    assert len(plan(dataclasses.replace(work, norm="running")).missing) == 3
+    assert len(plan(dataclasses.replace(work, motion="rigid")).missing) == 3
+
+
+def test_the_seal_of_a_cohort_knows_the_network_by_its_digest(world, tmp_path):
+    work = network.PredictWork(world / "run")
+    assert work.made_of()["network"]["sha256"] == network.Predictor.from_run(world / "run").sha256
+    assert work.made_of() != network.PredictWork().made_of()

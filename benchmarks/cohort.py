@@ -1,0 +1,74 @@
+"""Seconds that a cohort of phantom exams takes with one process and with several, from start to page.
+
+python benchmarks/cohort.py --mode=deconvolve --exams=40 --workers=2 --output=cohort.json
+
+Compiled programs are there before the clock runs: the exams are made once untimed. Wants a machine without other
+work; the load before and after stands in the record.
+"""
+
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import app, flags
+
+from dscgan_jax.evaluation import exam_rows
+from dscgan_jax.phantom import cohort
+from dscgan_jax.processes import usable_cores
+
+_MODE = flags.DEFINE_enum("mode", "deconvolve", ["deconvolve", "predict"], "What is made of the exams.")
+_EXAMS = flags.DEFINE_integer("exams", 40, "Exams of the cohort.", lower_bound=2)
+_SIZE = flags.DEFINE_integer("size", 64, "Rows and columns.", lower_bound=32)
+_SLICES = flags.DEFINE_integer("slices", 8, "Slices.", lower_bound=1)
+_WORKERS = flags.DEFINE_integer("workers", 2, "Processes that are compared with one.", lower_bound=2)
+_OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: only print.")
+
+
+def made(exams: pathlib.Path, output: pathlib.Path, workers: int) -> float:
+    """Wall seconds of the program; every exam must have its maps."""
+    line = [sys.executable, "-m", "dscgan_jax.main", _MODE.value, str(exams), str(output), f"--workers={workers}"]
+    begun = time.perf_counter()
+    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - begun
+    rows = exam_rows.read(output / "summary.csv")
+    if len(rows) != _EXAMS.value or any(row.status != exam_rows.MADE for row in rows):
+        raise AssertionError(f"{len(rows)} exams instead of {_EXAMS.value}, or some failed")
+    return seconds
+
+
+def main(_) -> None:
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        size = {"size": _SIZE.value, "slices": _SLICES.value}
+        cohort.write_cohort(root / "exams", preset="acute", subjects=_EXAMS.value, seed=2024, **size)
+        made(root / "exams", root / "warm", 1)
+        one = made(root / "exams", root / "one", 1)
+        several = made(root / "exams", root / "several", _WORKERS.value)
+    record = {
+        "benchmark": "cohort",
+        "mode": _MODE.value,
+        "exams": _EXAMS.value,
+        **size,
+        "workers": _WORKERS.value,
+        "cores": usable_cores(),
+        "machine": platform.machine(),
+        "load_average_before": load,
+        "load_average_after": os.getloadavg()[0],
+        "seconds_of_one": one,
+        "seconds_of_several": several,
+        "times_as_fast": one / several,
+    }
+    text = json.dumps(record, indent=1)
+    print(text)
+    if _OUTPUT.value:
+        pathlib.Path(_OUTPUT.value).write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    app.run(main)
