@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 SECRETS = ("Mustermann", "PAT-4711", "19450823", "Klinikum Geheim", "Dr. Rätsel", "ACC-0815", "20240229")
 
@@ -83,6 +83,76 @@ def write_series(folder: pathlib.Path, series: Series, left_out: tuple[tuple[int
             image.PixelData = np.ascontiguousarray(pixels).tobytes()
             name = f"IM{series.number:03d}{frame:04d}{index:03d}{series.study[-1]}"
             image.save_as(folder / name, enforce_file_format=True)
+
+
+STACK, POSITION, TIME = 0x00209056, 0x00209057, 0x00209128
+
+
+def write_enhanced(folder: pathlib.Path, series: Series, order: tuple[int, ...] = (STACK, TIME, POSITION)) -> None:
+    """One file that holds every slice of every frame; `order` of its dimensions, the fastest last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns, rows, slices, frames = series.array.shape
+    image = _header(series, generate_uid(), generate_uid())
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    for name in ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "RepetitionTime", "EchoTime", "FlipAngle"):
+        delattr(image, name)
+    image.InstanceNumber, image.NumberOfFrames = 1, frames * slices
+    image.ContentTime, image.AcquisitionDateTime = "103000", "20240229103000.000000"
+    image.Rows, image.Columns = rows, columns
+    organisation = generate_uid()
+    image.DimensionOrganizationSequence = [_item(DimensionOrganizationUID=organisation)]
+    image.DimensionIndexSequence = [
+        _item(DimensionIndexPointer=tag, FunctionalGroupPointer=0x00209111, DimensionOrganizationUID=organisation)
+        for tag in order
+    ]
+    row, column, _ = series.cosines
+    image.SharedFunctionalGroupsSequence = [
+        _item(
+            PixelMeasuresSequence=[
+                _item(
+                    PixelSpacing=[series.voxel_mm[1], series.voxel_mm[0]],
+                    SliceThickness=series.voxel_mm[2],
+                    SpacingBetweenSlices=series.voxel_mm[2],
+                )
+            ],
+            PlaneOrientationSequence=[_item(ImageOrientationPatient=[f"{value:.8f}" for value in (*row, *column)])],
+            MRTimingAndRelatedParametersSequence=[
+                _item(RepetitionTime=1000 * series.frame_seconds, FlipAngle=90.0, EchoTrainLength=1)
+            ],
+            MREchoSequence=[_item(EffectiveEchoTime=1000 * series.echo_seconds)],
+            PixelValueTransformationSequence=[_item(RescaleIntercept=0, RescaleSlope=1, RescaleType="US")],
+        )
+    ]
+    image.PerFrameFunctionalGroupsSequence = [
+        _enhanced_frame(series, index, frame, order) for frame in range(frames) for index in range(slices)
+    ]
+    image.PixelData = np.ascontiguousarray(series.array.astype(np.uint16).transpose(3, 2, 1, 0)).tobytes()
+    image.save_as(folder / "IM0001", enforce_file_format=True)
+
+
+def _enhanced_frame(series: Series, index: int, frame: int, order: tuple[int, ...]) -> Dataset:
+    minutes, rest = divmod(30 * 60 + frame * series.frame_seconds, 60)
+    content = _item(
+        StackID="1",
+        InStackPositionNumber=index + 1,
+        TemporalPositionIndex=frame + 1,
+        DimensionIndexValues=[{STACK: 1, POSITION: index + 1, TIME: frame + 1}[one] for one in order],
+        FrameAcquisitionNumber=1,
+        FrameAcquisitionDateTime=f"2024022910{minutes:02.0f}{rest:09.6f}",
+        FrameReferenceDateTime=f"2024022910{minutes:02.0f}{rest:09.6f}",
+        FrameAcquisitionDuration=1000 * series.frame_seconds,
+    )
+    place = series.origin + series.cosines[2] * series.voxel_mm[2] * index
+    position = _item(ImagePositionPatient=[f"{value:.6f}" for value in place])
+    offset = _item(TemporalPositionTimeOffset=frame * series.frame_seconds)
+    return _item(FrameContentSequence=[content], PlanePositionSequence=[position], TemporalPositionSequence=[offset])
+
+
+def _item(**elements) -> Dataset:
+    item = Dataset()
+    for name, value in elements.items():
+        setattr(item, name, value)
+    return item
 
 
 def _header(series: Series, series_uid: str, frame_uid: str) -> FileDataset:

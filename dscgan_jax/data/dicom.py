@@ -31,6 +31,7 @@ TAGS = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
+    "InstanceNumber",
     "ImagePositionPatient",
     "EchoNumbers",
     "TriggerTime",
@@ -50,6 +51,7 @@ class Image:
       exam: patient and study, to tell exams apart; never shown.
       series: identifier of the series, never shown.
       number: of the series; -1 where it has none.
+      instance: number of the image in it, by which it is put in order.
       place: position and echo of the slice.
       frames: that the file holds, slices counted.
       seconds: times of acquisition by two clocks, NaN where unknown.
@@ -59,6 +61,7 @@ class Image:
     exam: tuple[str, str]
     series: str
     number: int
+    instance: int
     place: tuple[str, str]
     frames: int
     seconds: tuple[float, float]
@@ -99,9 +102,9 @@ class Series:
 
     def times(self) -> list[float] | None:
         """Of its frames in s, by the first clock that goes on from each to the next; None where none does."""
-        first = self.images[0].place
+        first = [image for image in self.images if image.place == self.images[0].place]
         for clock in range(2):
-            seconds = sorted(image.seconds[clock] for image in self.images if image.place == first)
+            seconds = [image.seconds[clock] for image in sorted(first, key=lambda image: image.instance)]
             if len(seconds) > 1 and np.isfinite(seconds).all() and (np.diff(seconds) > 0).all():
                 return [round(second - seconds[0], 4) for second in seconds]
         return None
@@ -186,6 +189,7 @@ def _image(path: pathlib.Path) -> Image | None:
             (str(header.get("PatientID", "")), str(header.get("StudyInstanceUID", ""))),
             str(header.get("SeriesInstanceUID", "")),
             int(header.get("SeriesNumber") or -1),
+            int(header.get("InstanceNumber") or 0),
             (str(header.get("ImagePositionPatient", "")), str(header.get("EchoNumbers", ""))),
             int(header.get("NumberOfFrames") or 1),
             (_trigger_seconds(header.get("TriggerTime")), _clock_seconds(header.get("AcquisitionTime"))),
@@ -293,7 +297,9 @@ def _convert(folder: pathlib.Path, series: Series, program: str, place: pathlib.
     for index, image in enumerate(series.images):  # links under names that say nothing
         (source / f"{index:06d}").symlink_to(image.path.absolute())
     # Sidecars without dates and names, volumes as stored, no file of defaults in the user's home.
-    options = ("-b", "y", "-ba", "y", "-f", "%s", "-z", "n", "-l", "o", "-x", "i", "-g", "i", "-o", str(target))
+    # Frames are not taken apart by their times (--ignore_trigger_times), as those of a heart would be.
+    times = "--ignore_trigger_times"
+    options = (times, "-b", "y", "-ba", "y", "-f", "%s", "-z", "n", "-l", "o", "-x", "i", "-g", "i", "-o", str(target))
     done = subprocess.run([program, *options, str(source)], capture_output=True, check=False)
     paths = sorted(target.glob("*.nii"))
     if not paths:
@@ -303,9 +309,54 @@ def _convert(folder: pathlib.Path, series: Series, program: str, place: pathlib.
         )
     shapes = {path: nifti.read_shape(path) for path in paths}
     usable = [path for path, shape in shapes.items() if len(shape) == 4 and shape[3] >= MIN_FRAMES]
+    if paths and not usable:
+        raise InputError(
+            f"{folder}: series {series.number} has enough images, and dcm2niix made no series of at least {MIN_FRAMES} "
+            f"frames of them, but {_count(len(paths), 'file')}; convert it by hand and give the NIfTI file as --input."
+        )
     for path in usable:
+        _check_order(folder, series, path)
         _keep_times(path, series, shapes[path][3])
     return usable
+
+
+def _check_order(folder: pathlib.Path, series: Series, path: pathlib.Path) -> None:
+    """Compares single slices of a multi-frame file with what dcm2niix made of it: it trusts the order of dimensions.
+
+    Files whose pixels need another library to be unpacked are not looked at.
+
+    Raises:
+      InputError: slices are elsewhere than their headers say.
+    """
+    import pydicom
+
+    image, *more = series.images
+    if more or not series.multi_frame:
+        return
+    header = pydicom.dcmread(image.path)
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    if not groups or header.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    frames_at: dict[str, list[tuple[int, int]]] = {}
+    for index, group in enumerate(groups):
+        place = str(group.PlanePositionSequence[0].ImagePositionPatient)
+        time = group.FrameContentSequence[0].get("TemporalPositionIndex") or index
+        frames_at.setdefault(place, []).append((int(time), index))
+    pixels, volume = header.pixel_array, nifti.read_volume(path, 4).data
+    for frames in list(frames_at.values())[:: max(1, len(frames_at) - 1)]:  # both ends
+        for frame in (0, volume.shape[3] - 1):
+            stored = pixels[sorted(frames)[frame][1]].T
+            if not any(_same(stored, volume[:, :, z, frame]) for z in (0, volume.shape[2] - 1)):
+                raise InputError(
+                    f"{folder}: dcm2niix put the images of series {series.number} in another order than their header "
+                    "says; export the series as classic DICOM (a file for each image), or as NIfTI."
+                )
+
+
+def _same(stored: np.ndarray, converted: np.ndarray) -> bool:
+    """Whether two images (column, row) hold the same, whatever the scale and the direction of rows."""
+    one, other = ((image - image.min()) / max(float(np.ptp(image)), 1e-9) for image in (stored, converted))
+    return one.shape == other.shape and any(np.allclose(one, flip, atol=1e-3) for flip in (other, other[:, ::-1]))
 
 
 def _keep_times(path: pathlib.Path, series: Series, n_frames: int) -> None:

@@ -48,6 +48,33 @@ def test_a_classic_series_has_the_voxels_place_and_times_that_were_written(tmp_p
     }
 
 
+def _read(folder):
+    with dicom.converted(folder) as (path, _):
+        return nifti.read_volume(path, 4)
+
+
+def test_frames_of_a_series_with_times_of_triggers_stay_together(tmp_path):
+    dicoms.write_series(tmp_path / "exam", dicoms.Series(ARRAY, vendor="Philips"))
+    volume = _read(tmp_path / "exam")
+    np.testing.assert_array_equal(volume.data, ARRAY[:, ::-1])
+
+
+def test_an_enhanced_file_of_all_frames_is_read_like_a_classic_series(tmp_path):
+    written = dicoms.Series(ARRAY, vendor="Philips")
+    dicoms.write_series(tmp_path / "classic", written)
+    dicoms.write_enhanced(tmp_path / "enhanced", written)
+    classic, enhanced = _read(tmp_path / "classic"), _read(tmp_path / "enhanced")
+    np.testing.assert_array_equal(enhanced.data, classic.data)
+    np.testing.assert_allclose(enhanced.affine, classic.affine, atol=1e-4)
+    assert enhanced.frame_seconds == FRAME_SECONDS
+
+
+def test_an_enhanced_file_whose_images_are_put_elsewhere_is_refused(tmp_path):
+    """dcm2niix sorts those of other vendors by position first, and then cuts them into frames."""
+    dicoms.write_enhanced(tmp_path / "exam", dicoms.Series(ARRAY, vendor="SIEMENS"))
+    assert "put the images of series 7 in another order than their header says" in _refused(tmp_path / "exam")
+
+
 def test_an_exam_is_called_by_its_folder_and_holds_nothing_of_the_patient(tmp_path):
     folder = _exam(tmp_path / "Prüfung 3")
     with inputs.lone_exam(folder) as files:

@@ -16,7 +16,7 @@ from exams import (
 
 from dscgan_jax.data import grid, layouts, preparation
 from dscgan_jax.data.checks import folder as folder_checks
-from dscgan_jax.data.exams import Exam, load_exam
+from dscgan_jax.data.exams import Exam, Overrules, load_exam
 from dscgan_jax.errors import InputError
 
 
@@ -265,3 +265,10 @@ def test_arrays_that_make_no_exam_are_refused_in_one_line(changes, message):
     with pytest.raises(InputError, match=message) as caught:
         Exam.from_arrays(arguments.pop("series"), arguments.pop("affine"), **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_the_record_of_what_is_overruled_is_that_of_older_versions_but_for_ct():
+    """Prepared data and conventional maps are found again by it."""
+    known = {"frame_seconds": 1.5, "echo_seconds": 0.0, "accept": ("truncated",)}
+    assert Overrules(1.5, 0.0, ("truncated",)).record() == known
+    assert Overrules(1.5, 0.0, ("truncated",), "ct").record() == known | {"modality": "ct"}
