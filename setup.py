@@ -32,7 +32,14 @@ REQUIREMENTS = [
     "tensorboardX>=2.6.2",  # TensorBoard events without TensorFlow
 ]
 
+DOCS = [
+    "sphinx>=8",  # the pages of docs/ as a site, with the Python interface from its docstrings
+    "myst-parser>=4",  # ... written in Markdown, which the repository shows as well
+    "furo>=2024.8",  # its look: light, kept, readable on a telephone
+]
+
 TEST = [
+    *DOCS,  # a test builds the site
     "pytest>=8",  # runs the tests
     "pytest-xdist>=3.5",  # ... in as many processes as there are cores
     "scikit-image>=0.22",  # the reference for SSIM and its neighbours
@@ -48,6 +55,7 @@ EXTRAS = {
         "pyright>=1.1.400",  # types of the ground, data, evaluation and methods
         "pre-commit>=3.7",  # runs both before each commit
     ],
+    "docs": DOCS,
     "study": ["scikit-learn>=1.4"],  # the trees that a study compares networks with (methods/trees.py)
     "bench": ["torch>=2.6"],  # what benchmarks/versus_torch.py compares with
     "cuda": ["jax[cuda12]>=0.10,<0.11"],  # NVIDIA GPUs
