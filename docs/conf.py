@@ -3,6 +3,12 @@
 They are plain Markdown, which reads well on the repository's pages, too.
 """
 
+import json
+
+from docutils import nodes
+from myst_parser.parsers.sphinx_ import MystParser
+from sphinx.application import Sphinx
+
 import dscgan_jax
 
 project, author = "dscgan_jax", "the dscgan_jax authors"
@@ -21,3 +27,25 @@ autodoc_typehints = "none"  # signatures have names and defaults; docstrings hav
 html_theme = "furo"
 html_title = f"dscgan_jax {version}"
 html_copy_source = False
+
+
+class Notebook(MystParser):
+    """A notebook without outputs as a page: its text, and its code in blocks.
+
+    The well-kept extensions for notebooks start kernels and bring a dozen packages; nothing has to be run here, where a
+    test runs the cells.
+    """
+
+    supported = ("notebook",)
+
+    def parse(self, inputstring: str, document: nodes.document) -> None:
+        """The document tree of a notebook's JSON."""
+        cells = ((cell["cell_type"], "".join(cell["source"])) for cell in json.loads(inputstring)["cells"])
+        pieces = [text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in cells]
+        super().parse("\n\n".join(pieces), document)
+
+
+def setup(app: Sphinx) -> None:
+    """Notebooks beside Markdown."""
+    app.add_source_suffix(".ipynb", "notebook")
+    app.add_source_parser(Notebook)
