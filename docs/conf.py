@@ -22,6 +22,7 @@ extensions = [
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath"]  # the formulas of physics.md, which the repository's page shows too
 myst_heading_anchors = 3  # links to sections, #as-the-repository-names-them
+smartquotes = False  # -- is that of a flag
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures have names and defaults; docstrings have shapes and units
 html_theme = "furo"
