@@ -32,7 +32,14 @@ REQUIREMENTS = [
     "tensorboardX>=2.6.2",  # TensorBoard events without TensorFlow
 ]
 
+DOCS = [
+    "sphinx>=8",  # the pages of docs/ as a site, with the Python interface from its docstrings
+    "myst-parser>=4",  # ... written in Markdown, which the repository shows as well
+    "furo>=2024.8",  # its look: light, kept, readable on a telephone
+]
+
 TEST = [
+    *DOCS,  # a test builds the site
     "pytest>=8",  # runs the tests
     "pytest-xdist>=3.5",  # ... in as many processes as there are cores
     "scikit-image>=0.22",  # the reference for SSIM and its neighbours
@@ -59,6 +66,7 @@ EXTRAS = {
         "pydicom>=3",  # headers: whose exam a file is, which series, whether slices are missing
         "highdicom>=0.28",  # maps as DICOM parametric maps (data/dicom_maps.py)
     ],
+    "docs": DOCS,
     "study": ["scikit-learn>=1.4"],  # the trees that a study compares networks with (methods/trees.py)
     "bench": ["torch>=2.6"],  # what benchmarks/versus_torch.py compares with
     "beam": ["apache-beam>=2.70"],  # cohorts on more than one machine (launch/beam.py); it holds protobuf below 7

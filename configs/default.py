@@ -57,7 +57,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     phantom.subjects = 203  # simulated where data.root is empty, split by data.split_fractions
     phantom.size = 128  # rows and columns; 0 = the preset's own number
     phantom.slices = 0  # 0 = the preset's own number
-    phantom.seed = 0
+    phantom.seed = 0  # of the exams that are simulated
     # So many more exams of the same preset are drawn while a run trains and take the place of the training split, from
     # which the ranges come all the same; 0 = that split is trained on.
     phantom.drawn_beside = 0
@@ -83,7 +83,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # with as much say in the discriminator as all frames. published: the released code's scheme.
     model.init = "pix2pix"
     model.discriminator = "patch"  # patch (PatchGAN) or whole (the released code's alternative, 113-128 pixels)
-    model.discriminator_width = 64
+    model.discriminator_width = 64  # channels after its first layer
     model.discriminator_layers = 2  # 2: receptive field 34 pixels, 3: 70 pixels
     # bfloat16 (GPU, TPU): layers compute in it; parameters, statistics and losses stay float32.
     model.compute = "float32"
@@ -111,7 +111,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     train.epochs = 100.0  # may be fractional; steps = ceil(epochs * slices / batch_size)
     train.steps = 0  # a fixed number of steps instead; 0 = from epochs
     train.learning_rate = 1e-4  # of the generator
-    train.discriminator_learning_rate = 1e-4
+    train.discriminator_learning_rate = 1e-4  # of the discriminator
     # Both rates times batch_size / learning_rate_batch (linear), or the root of that (sqrt, for Adam); none = as they
     # are.
     train.learning_rate_scaling = "none"

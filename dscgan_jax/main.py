@@ -297,7 +297,9 @@ def _check_paths(mode: str, config: ml_collections.ConfigDict) -> None:
       InputError: names the first path that is absent.
     """
     if mode in ("predict", "deconvolve", "phantom", "export"):
-        _required(_OUTPUT)
+        output = _required(_OUTPUT)
+        if mode != "export" and output.exists() and not output.is_dir():  # told before minutes of work
+            raise InputError(f"--output={output} is a file; give a folder.")
     if mode == "predict":
         if not config.data.root:
             _required(_INPUT)

@@ -374,12 +374,12 @@ def _unread(name: str, key: str, readers: tuple[str, ...], given: Given) -> str:
     instead = _INSTEAD.get(given.reader, {}).get(key)
     of_run = given.reader in _OF_A_RUN and name.startswith("--config.") and not instead
     why = ": the run's own is used" if of_run else ""
-    listed = ", ".join(f"--mode={reader}" for reader in _summed_up(readers))
+    listed = ", ".join(f"--mode={reader}" for reader in summed_up(readers))
     todo = f"give {instead}" if instead else "leave it out"
     return f"{name} is given, which --mode={given.reader} does not read{why}; {todo} ({name} is read by {listed})."
 
 
-def _summed_up(readers: tuple[str, ...]) -> list[str]:
+def summed_up(readers: tuple[str, ...]) -> list[str]:
     """The readers; a mode that reads in each of its ways is named once."""
     ways = {reader: {one for one in READERS if one.split()[0] == reader.split()[0]} for reader in readers}
     return list(dict.fromkeys(reader.split()[0] if ways[reader] <= set(readers) else reader for reader in readers))
