@@ -64,6 +64,8 @@ class Done:
             done = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise InputError(f"{path}: damaged ({error}); remove it, and the job is done again.") from error
+        if job.kind == plan.PREPARE:  # its name says what is prepared; its config is that of whoever needs it first
+            return done
         try:
             settings.check_same_run(done.config, study.config(job), path.parent)
         except InputError as error:

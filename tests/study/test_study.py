@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import pathlib
 
 import pytest
@@ -80,6 +81,18 @@ def test_job_that_is_done_is_not_done_again(study):
     before = {path: path.stat().st_mtime_ns for path in study.workdir(job).rglob("*")}
     jobs.run(study, job)
     assert {path: path.stat().st_mtime_ns for path in study.workdir(job).rglob("*")} == before
+
+
+def test_exams_that_are_prepared_serve_whichever_job_needs_them_first(study):
+    """Other parts of the study bring other jobs, whose configs differ in what prepares nothing."""
+    job = next(job for job in study.jobs() if job.kind == plan.PREPARE)
+    path = study.workdir(job) / jobs.DONE_FILE
+    before = path.read_text()
+    stored = json.loads(before)
+    stored["config"]["model"]["width"] += 1
+    path.write_text(json.dumps(stored))
+    assert jobs.Done.of(study, job) is not None
+    path.write_text(before)
 
 
 def test_same_seed_gives_the_same_records(study, record, tmp_path):
