@@ -100,6 +100,7 @@ NAMES = {
     "arterial_early": "most of the tissue far later than the AIF, which may be cut short",
     "arterial_late": "AIF as late as the tissue, or that of a distant artery",
     "arterial_quality": "doubtful AIF",
+    "conventional_missing": "conventional maps asked for beside a network's, and not made",
     "white_matter_missing": "no healthy white matter to scale CBF and CBV with",
     "no_first_pass": "tissue without a first pass, as the core of an infarct: its times are those of tissue near it",
     "tmax_negative": "tissue that fills before the AIF",

@@ -80,6 +80,12 @@ _DESC = flags.DEFINE_string(
     "",
     "Word in the names of maps, <subject>_desc-WORD_tmax.nii.gz, to keep maps of several methods in one folder.",
 )
+_BESIDE = flags.DEFINE_enum(
+    "beside",
+    None,
+    list(settings.CHOICES["conventional.method"]),
+    "Conventional maps by this method, too, on the page of the network's; as <subject>_desc-METHOD_tmax.nii.gz etc.",
+)
 _DICOM = flags.DEFINE_bool("dicom", False, "Write the maps as DICOM parametric maps, too (extra `dicom`).")
 _MOTION = flags.DEFINE_enum(
     "motion",
@@ -499,7 +505,7 @@ def asked() -> "Asked":
     """What is asked for beside the maps of one exam."""
     from dscgan_jax.methods.asked import Asked
 
-    return Asked(_optional(_CORE), _optional(_SPACE), _DESC.value, _DICOM.value)
+    return Asked(_optional(_CORE), _optional(_SPACE), _DESC.value, _DICOM.value, _BESIDE.value or "")
 
 
 def entry() -> None:

@@ -58,6 +58,7 @@ FLAGS = {
     "core": (ONE_FILE, PREDICT),
     "space": (ONE_FILE, PREDICT),
     "dicom": (ONE_FILE, PREDICT),
+    "beside": (PREDICT,),
     "series": (ONE_FILE, PREDICT),
     "desc": (*_PREDICT, *_DECONVOLVE),
     "motion": (*_DECONVOLVE, *_PREDICT),

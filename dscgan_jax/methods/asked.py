@@ -13,9 +13,11 @@ from dscgan_jax.data.core import read_core
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.data.space import Reference, read_reference, write_in_space
+from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import readout
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.findings import Finding, Findings, by_severity
+from dscgan_jax.methods.conventional import DEFAULTS, Deconvolved, deconvolved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Asked:
       space: NIfTI image on whose grid the maps are wanted, too.
       desc: of the `desc-` entity in the names of maps; empty = none.
       dicom: whether the maps are wanted as DICOM parametric maps, too.
+      beside: method of deconvolution whose maps are wanted beside those of a network; empty = none.
       on_read_out: called with the read-out once it is written.
     """
 
@@ -34,12 +37,17 @@ class Asked:
     space: pathlib.Path | None = None
     desc: str = ""
     dicom: bool = False
+    beside: str = ""
     on_read_out: Callable[[ReadOut], Any] | None = None
 
     def __post_init__(self):
         check_desc(self.desc)
         if self.dicom:
             dicom_maps.check_installed()
+        if self.beside and self.desc == self.beside:
+            raise InputError(
+                f"--desc={self.desc} names the network's maps as those of --beside are named; give another word."
+            )
 
     def stem(self, subject: str, space: str = "") -> str:
         """How the names of an exam's files begin."""
@@ -83,6 +91,19 @@ class Extras:
     def noted(self, exam: Exam) -> Exam:
         """The exam with the findings on these files."""
         return dataclasses.replace(exam, findings=by_severity((*exam.findings, *self.findings)))
+
+    def conventional(self, exam: Exam) -> tuple[Deconvolved | None, tuple[Finding, ...]]:
+        """Conventional maps beside a network's, where they were asked for; a warning where none could be made."""
+        if not self.asked.beside:
+            return None, ()
+        found = Findings()
+        try:
+            settings = dataclasses.replace(DEFAULTS, method=self.asked.beside)
+            return deconvolved(exam, settings), ()
+        except InputError as error:
+            reason = str(error).removeprefix(f"{exam.subject}: ").rstrip(".")
+            found.warning("conventional_missing", f"there are no conventional maps beside the network's: {reason}")
+            return None, found.listed()
 
     def read_out(self, maps: ExamMaps) -> ReadOut:
         """The read-out of the maps, with the core if one was given."""

@@ -14,6 +14,7 @@ import numpy as np
 from dscgan_jax import provenance
 from dscgan_jax.data import exams, features, preparation
 from dscgan_jax.data.batch import Batch
+from dscgan_jax.data.bids_derivative import stem_of
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
@@ -21,8 +22,10 @@ from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras
+from dscgan_jax.methods.conventional import Deconvolved
 from dscgan_jax.methods.exam_files import Maker, Result, write_mask
 from dscgan_jax.models import networks
+from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages import prediction
 from dscgan_jax.settings import LAYOUTS_OF_CT
@@ -321,18 +324,32 @@ def predict_file(
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
     maps = predictor.predict(exam)
+    beside, found = extras.conventional(exam)
+    maps = dataclasses.replace(maps, findings=by_severity((*maps.findings, *found)))
     read_out = extras.read_out(maps)
     with all_or_nothing(output) as folder:
-        paths = _write_all(predictor, maps, exam, folder, extras, read_out)
+        paths = _write_all(predictor, maps, exam, folder, extras, read_out, beside)
     return [output / path.name for path in paths], maps.findings
 
 
 def _write_all(
-    predictor: Predictor, maps: ExamMaps, exam: exams.Exam, folder: pathlib.Path, extras: Extras, read_out: ReadOut
+    predictor: Predictor,
+    maps: ExamMaps,
+    exam: exams.Exam,
+    folder: pathlib.Path,
+    extras: Extras,
+    read_out: ReadOut,
+    beside: Deconvolved | None = None,
 ) -> list[pathlib.Path]:
     """Maps and sidecars, what is read from them, the picture and the page, which comes last."""
     page = prediction.page_of(maps, exam, predictor.weights, read_out)
     paths = [*maps.save(folder, extras.asked.stem(exam.subject)), *extras.write(folder, maps, read_out)]
+    if beside is not None:
+        paths += beside.maps.save(folder, stem_of(exam.subject, extras.asked.beside))
+        of_both = conventional_page.page_of(
+            beside.maps, beside.found, beside.series, beside.settings, extras.read_out(beside.maps)
+        )
+        page = exam_page.together(page, of_both)
     return [*paths, *exam_page.write(folder, page)]
 
 

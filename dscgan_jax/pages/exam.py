@@ -10,7 +10,7 @@ from nibabel.affines import voxel_sizes
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import panels
 from dscgan_jax.files import write_whole
-from dscgan_jax.findings import Finding
+from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.pages import parts, readout
 from dscgan_jax.pages.parts import bullets, image, section
 from dscgan_jax.pages.viewer.view import ExamView, viewer
@@ -43,6 +43,25 @@ class ExamPage:
     brief: Sequence[str]
     findings: Sequence[Finding]
     sections: Sequence[str] = ()
+
+
+def together(first: ExamPage, other: ExamPage) -> ExamPage:
+    """One page for two methods on the same exam; series, curves and AIF are the other's."""
+    return ExamPage(
+        first.subject,
+        f"{first.subtitle}, beside {other.subtitle}",
+        dataclasses.replace(other.view, methods={**first.view.methods, **other.view.methods}),
+        {**first.read_outs, **other.read_outs},
+        [*_named(first), *_named(other)],
+        by_severity((*first.findings, *other.findings)),
+        (*first.sections, *other.sections),
+    )
+
+
+def _named(page: ExamPage) -> list[str]:
+    """Its sentences, after the method that they are about."""
+    [title] = page.view.methods
+    return [f"{title}: {sentence}" for sentence in page.brief]
 
 
 def name_of(subject: str) -> str:

@@ -16,10 +16,13 @@ from dscgan_jax.app.prepare import prepare
 from dscgan_jax.configs import temp_tmax
 from dscgan_jax.data import exams, layouts
 from dscgan_jax.data.scaling import Limits
+from dscgan_jax.errors import InputError
 from dscgan_jax.methods import cohort as cohorts
-from dscgan_jax.methods import network
+from dscgan_jax.methods import conventional, network
+from dscgan_jax.methods.asked import Asked
 from dscgan_jax.models import networks
 from dscgan_jax.perfusion import brain
+from dscgan_jax.perfusion.measurement import Given
 from dscgan_jax.phantom import cohort
 from dscgan_jax.training import checkpoints, weights
 from dscgan_jax.training import loop as train
@@ -178,3 +181,25 @@ def test_the_seal_of_a_cohort_knows_the_network_by_its_digest(world, tmp_path):
     work = network.PredictWork(world / "run")
     assert work.made_of()["network"]["sha256"] == network.Predictor.from_run(world / "run").sha256
     assert work.made_of() != network.PredictWork().made_of()
+
+
+def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not(
+    exam, predictor, tmp_path, monkeypatch
+):
+    asked = Asked(beside="csvd")
+    paths, findings = network.predict_file(predictor, exam, tmp_path / "none", asked)
+    reasons = [finding for finding in findings if finding.name == "conventional_missing"]
+    assert "desc-csvd" not in str(paths) and len(reasons) == 1 and reasons[0].severity == "warning"
+
+    def deconvolved_with_an_artery(exam, settings):
+        curve = np.exp(-((np.arange(exam.series.shape[3]) - exam.timing.peak_frame + 2.0) ** 2) / 8)
+        given = Given(arterial_seconds=np.arange(len(curve)) * exam.frame_seconds, arterial_mm=curve)
+        return conventional.deconvolved(exam, dataclasses.replace(settings, scale="none"), given)
+
+    monkeypatch.setattr("dscgan_jax.methods.asked.deconvolved", deconvolved_with_an_artery)
+    paths, findings = network.predict_file(predictor, exam, tmp_path / "both", asked)
+    assert [path.name for path in paths if "desc-csvd_tmax" in path.name] and paths[-1].suffix == ".html"
+    page = paths[-1].read_text()
+    assert "<h3>cSVD</h3>" in page and page.count("data-map=") == 5 + len(predictor.scaling.targets)
+    with pytest.raises(InputError, match="--desc=csvd names the network's maps as those of --beside"):
+        Asked(beside="csvd", desc="csvd")
