@@ -5,11 +5,11 @@
 It prints the numbers that the page quotes.
 """
 
+import argparse
 import pathlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from absl import app, flags
 
 from dscgan_jax.figures import ink
 from dscgan_jax.perfusion import deconvolution, kinetics, parametric, signal
@@ -18,8 +18,6 @@ from dscgan_jax.perfusion.kinetics import Perfusion
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_OUTPUT = flags.DEFINE_string("output", "docs", "Folder of the figures.")
 
 ARTERY = kinetics.ArterialCurve(arrival_seconds=14.0, peak_mm=3.0, rise_seconds=4.5)
 ECHO_SECONDS, FRAME_SECONDS, LAST_SECONDS = 0.03, 1.5, 75.0
@@ -53,7 +51,7 @@ def response_of(perfusion: Perfusion) -> np.ndarray:
     """CBF (h (*) R) delayed, of the first voxel, in mL/100 g/min at `FINE_LAGS`."""
     step = FINE_LAGS[1]
     travel = kinetics.vascular_transport_function(FINE_LAGS, perfusion.dispersion[0])
-    stay = kinetics.residue(FINE_LAGS, perfusion.mtt[0, 0])
+    stay = kinetics.residue(FINE_LAGS, perfusion.mtt[0])
     response = perfusion.cbf[0, 0] * step * np.convolve(travel, stay)[: len(FINE_LAGS)]
     return np.interp(FINE_LAGS - perfusion.delay[0], FINE_LAGS, response, left=0.0)
 
@@ -100,7 +98,9 @@ def model_figure() -> "Figure":
     for shape, style, words in ((1.0, ":", "exponential"), (2.0, "-", "gamma, shape 2"), (np.inf, "--", "box")):
         for mtt, colour in ((4.0, SHORT), (9.0, LONG)):
             label = f"{words}, MTT {mtt:g} s" if style == "-" or mtt == 4.0 else None
-            axes[1].plot(FINE_LAGS, kinetics.residue(FINE_LAGS, mtt, shape), color=colour, linestyle=style, label=label)
+            axes[1].plot(
+                FINE_LAGS, kinetics.residue(FINE_LAGS, np.array(mtt), shape), color=colour, linestyle=style, label=label
+            )
     axes[1].set_xlim(0.0, 25.0)
     axes[1].legend(fontsize=8, frameon=False)
     _finish(axes[1], "residue function R", "time since entry [s]")
@@ -240,9 +240,12 @@ FIGURES = {
 }
 
 
-def main(_):
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The figures of docs/physics.md.")
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("docs"), help="Folder of the figures.")
+    folder = parser.parse_args().output
     for name, draw in FIGURES.items():
-        path = pathlib.Path(_OUTPUT.value) / f"physics_{name}.png"
+        path = folder / f"physics_{name}.png"
         ink.save_png(draw(), path)
         print(path)
     for words, number in numbers().items():
@@ -250,4 +253,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -6,6 +6,7 @@ A scenario is a function whose name is the title of its entry: it spoils an inve
 import pathlib
 import re
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from dscgan_jax.methods import folder
 from dscgan_jax.phantom.exam import Phantom, draw_phantom
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
+OLD_RUN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "old_run.tar.xz"
 LEAST_LETTERS = 25  # of a message that are no placeholder: less would fit anything
 
 
@@ -267,6 +269,25 @@ def map_in_another_unit(desk):
 
 def folder_that_is_no_run(desk):
     return program("predict", desk.write(), desk.out, f"--workdir={desk.folder}")
+
+
+def _run(desk) -> pathlib.Path:
+    """A tiny run, trained by an older version."""
+    with tarfile.open(OLD_RUN) as archive:
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)  # from 3.11.4 on
+        archive.extractall(desk.folder / "old")
+    return desk.folder / "old" / "run"
+
+
+def damaged_checkpoint(desk):
+    run = _run(desk)
+    shutil.rmtree(run / "checkpoints" / "6" / "generator")
+    return program("predict", desk.write(), desk.out, f"--workdir={run}")
+
+
+def run_with_another_config(desk):
+    cache = f"--config.data.cache_dir={desk.folder / 'cache'}"
+    return program("train", "--config=configs/temp_tmax.py:demo", f"--workdir={_run(desk)}", cache)
 
 
 def damaged_weights(desk):
