@@ -18,11 +18,10 @@ from dscgan_jax.data import exams, layouts
 from dscgan_jax.data.scaling import Limits
 from dscgan_jax.errors import InputError
 from dscgan_jax.methods import cohort as cohorts
-from dscgan_jax.methods import conventional, network
+from dscgan_jax.methods import network
 from dscgan_jax.methods.asked import Asked
 from dscgan_jax.models import networks
 from dscgan_jax.perfusion import brain
-from dscgan_jax.perfusion.measurement import Given
 from dscgan_jax.phantom import cohort
 from dscgan_jax.training import checkpoints, weights
 from dscgan_jax.training import loop as train
@@ -187,19 +186,18 @@ def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not
     exam, predictor, tmp_path, monkeypatch
 ):
     asked = Asked(beside="csvd")
-    paths, findings = network.predict_file(predictor, exam, tmp_path / "none", asked)
-    reasons = [finding for finding in findings if finding.name == "conventional_missing"]
-    assert "desc-csvd" not in str(paths) and len(reasons) == 1 and reasons[0].severity == "warning"
-
-    def deconvolved_with_an_artery(exam, settings):
-        curve = np.exp(-((np.arange(exam.series.shape[3]) - exam.timing.peak_frame + 2.0) ** 2) / 8)
-        given = Given(arterial_seconds=np.arange(len(curve)) * exam.frame_seconds, arterial_mm=curve)
-        return conventional.deconvolved(exam, dataclasses.replace(settings, scale="none"), given)
-
-    monkeypatch.setattr("dscgan_jax.methods.asked.deconvolved", deconvolved_with_an_artery)
-    paths, findings = network.predict_file(predictor, exam, tmp_path / "both", asked)
+    paths, _ = network.predict_file(predictor, exam, tmp_path / "both", asked)
     assert [path.name for path in paths if "desc-csvd_tmax" in path.name] and paths[-1].suffix == ".html"
     page = paths[-1].read_text()
     assert "<h3>cSVD</h3>" in page and page.count("data-map=") == 5 + len(predictor.scaling.targets)
+
+    def without_an_artery(exam, settings):
+        raise InputError(f"{exam.subject}: no voxel looks like an artery.")
+
+    monkeypatch.setattr("dscgan_jax.methods.asked.deconvolved", without_an_artery)
+    paths, findings = network.predict_file(predictor, exam, tmp_path / "one", asked)
+    [reason] = [finding for finding in findings if finding.name == "conventional_missing"]
+    assert reason.severity == "warning" and reason.text.endswith("the network's: no voxel looks like an artery")
+    assert "desc-csvd" not in " ".join(path.name for path in paths) and paths[-1].is_file()
     with pytest.raises(InputError, match="--desc=csvd names the network's maps as those of --beside"):
         Asked(beside="csvd", desc="csvd")
