@@ -88,16 +88,17 @@ def _is_attenuation(mean: np.ndarray, inside: np.ndarray) -> bool:
 
 
 def refuse_ct(series: np.ndarray, found: Findings) -> None:
-    """An error where a series (x, y, z, time) that was given as MRI rises as CT does, or holds air in HU."""
+    """An error where a series (x, y, z, time) that was given as MRI rises as CT does."""
     step = max(1, min(series.shape[:2]) // 32)
     some = np.nan_to_num(series[::step, ::step])
     mean = some.mean(axis=-1, dtype=np.float64)
-    if np.percentile(mean, 1) < AIR_HU:
-        text = "values of -1000 around the head, as on CT"
-    elif _rises(some[mean >= 0.25 * np.percentile(mean, 99)].mean(axis=0, dtype=np.float64)):
-        text = "the mean signal rises instead of falling, as on CT (or DCE-MRI)"
-    else:
+    air = np.percentile(mean, 1) < AIR_HU
+    lit = (mean > SOFT_HU[0]) & (mean < SOFT_HU[1]) if air else mean >= 0.25 * np.percentile(mean, 99)
+    if not lit.any() or not _rises(some[lit].mean(axis=0, dtype=np.float64)):
         return
+    text = "the mean signal rises instead of falling, as on CT (or DCE-MRI)" + (
+        ", and air is below -500" if air else ""
+    )
     found.error("modality", text, None, FLAG_CT)
 
 

@@ -296,7 +296,7 @@ def deconvolution_of_nothing(world, tmp_path):
         ["--mode=deconvolve", f"--output={tmp_path / 'out'}"],
         tmp_path / "out",
         {},
-    ], "--input=FILE or --config.data.root=DIR"
+    ], "--input=PATH or --config.data.root=DIR"
 
 
 def full_disk_while_deconvolving(world, tmp_path):
