@@ -1,6 +1,7 @@
 """Maps of a folder of exams, for the modes that make maps: `predict` and `deconvolve`."""
 
 import pathlib
+import shlex
 
 import ml_collections
 
@@ -69,7 +70,7 @@ def _say(outcomes: dict[str, cohort.Outcome], output: pathlib.Path, reader: str)
         print(f"failed: {subject}: {reason}")
     print(f"{len(made)} of {len(outcomes)} exams: {output}")
     print(f"page:        {output / cohort.PAGE}\nrecords:     {output / cohort.SUMMARY}")
-    print(f"to train on these maps: dscgan-jax train --config.data.root={output}")
+    print(f"to train on these maps: dscgan-jax train {shlex.quote(f'--config.data.root={output}')}")
     if failed:
         raise InputError(
             f"{len(failed)} of {len(outcomes)} exams failed; {output / cohort.SUMMARY} says why. The same command "
