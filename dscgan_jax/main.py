@@ -154,7 +154,7 @@ _WAIT_SECONDS = flags.DEFINE_float(
 _WORKERS = flags.DEFINE_integer(
     "workers",
     None,
-    "Exams of a folder that are made at a time, each in a process of its own; default: as many as there are cores, at "
+    "Exams of a folder that are looked at or made at a time, each in a process of its own; default: all cores, at "
     "most 4, and one on a GPU or TPU.",
     lower_bound=1,
 )
@@ -216,7 +216,7 @@ def run(mode: str) -> None:
     if mode == "check":
         from dscgan_jax.app import check
 
-        check.run(config)
+        check.run(config, _optional(_OUTPUT), _WORKERS.value)
     elif mode == "phantom":
         _phantom(config)
     else:

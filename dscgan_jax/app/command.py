@@ -25,7 +25,7 @@ MODES = {
 WORDS: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (),
     "prepare": (("config.data.root", "[FOLDER]"),),
-    "check": (("config.data.root", "FOLDER"),),
+    "check": (("config.data.root", "FOLDER"), ("output", "[PAGE/]")),
     "evaluate": (("workdir", "[RUN]"),),
     "predict": (("input", "EXAM.nii.gz"), ("output", "MAPS/")),
     "export": (("workdir", "RUN"), ("output", "FILE.safetensors")),

@@ -50,7 +50,7 @@ FLAGS = {
     "workdir": (TRAIN, EVALUATE, MAPS, MAPS_OF_RUN, *_PREDICT, EXPORT),
     "model": _PREDICT,
     "input": (*_PREDICT, *_DECONVOLVE),
-    "output": (*_PREDICT, EXPORT, *_DECONVOLVE, PHANTOM, BENCHMARK),
+    "output": (CHECK, *_PREDICT, EXPORT, *_DECONVOLVE, PHANTOM, BENCHMARK),
     "method": _DECONVOLVE,
     "aif": _DECONVOLVE,
     "scale": _DECONVOLVE,
@@ -72,7 +72,7 @@ FLAGS = {
     "accept": _SERIES,
     **dict.fromkeys(("preset", "subjects", "size", "slices", "seed"), (PHANTOM,)),
     **dict.fromkeys((*_TOGETHER, "wait_seconds"), (TRAIN,)),
-    "workers": (FOLDER, PREDICT_FOLDER),
+    "workers": (CHECK, FOLDER, PREDICT_FOLDER),
     "parts": (BENCHMARK,),
     "repeats": (BENCHMARK,),
 }

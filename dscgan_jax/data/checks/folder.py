@@ -1,8 +1,9 @@
 """All exams of a folder: which of them are usable, and how the maps of one compare with those of the others."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
 from nibabel.affines import voxel_sizes
 
 from dscgan_jax.data import layouts, nifti
@@ -20,6 +21,8 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.perfusion.signal import BolusTiming
 
+FEWEST_FOR_NOISE = 4  # frames of a baseline
+
 
 @dataclasses.dataclass(frozen=True)
 class ExamDetails:
@@ -35,6 +38,9 @@ class ExamDetails:
       mask_source: as of `Exam`.
       brain_ml: volume of the mask.
       timing: baseline and bolus.
+      signal_drop: of the mean signal of the brain, from its baseline to the bolus peak; 0.3 is 30 %.
+      baseline_over_noise: S0 over the noise of one frame, median over the brain; None: too short a baseline to tell.
+      saturated: share of the brain's values that are the largest of the series, as where a scanner cuts them off.
       findings: the worst first.
     """
 
@@ -47,11 +53,20 @@ class ExamDetails:
     mask_source: str
     brain_ml: float
     timing: BolusTiming
+    signal_drop: float
+    baseline_over_noise: float | None
+    saturated: float
     findings: tuple[Finding, ...]
+
+    @property
+    def field_mm(self) -> tuple[float, ...]:
+        """Field of view along the axes of the file."""
+        return tuple(size * count for size, count in zip(self.voxel_mm, self.shape, strict=True))
 
     @classmethod
     def of(cls, exam: Exam) -> "ExamDetails":
         """Those of an exam."""
+        curves = exam.series[exam.mask]
         return cls(
             exam.stored.shape,
             tuple(round(float(size), 3) for size in voxel_sizes(exam.stored.affine)),
@@ -62,6 +77,9 @@ class ExamDetails:
             exam.mask_source,
             round(float(exam.mask.sum() * exam.voxel_ml), 1),
             exam.timing,
+            _signal_drop(curves, exam.timing),
+            _baseline_over_noise(curves, exam.timing),
+            float((curves == exam.series.max()).mean()),
             exam.findings,
         )
 
@@ -88,29 +106,97 @@ class CheckRow:
         return not self.reason
 
 
+def _signal_drop(curves: np.ndarray, timing: BolusTiming) -> float:
+    """Of the mean of curves (voxel, time)."""
+    mean = curves.mean(axis=0, dtype=np.float64)
+    baseline = mean[timing.baseline_begin : timing.baseline_end].mean()
+    return float(1.0 - mean[timing.peak_frame] / max(baseline, 1e-12))
+
+
+def _baseline_over_noise(curves: np.ndarray, timing: BolusTiming) -> float | None:
+    """Median over the voxels of curves (voxel, time)."""
+    baseline = curves[:, timing.baseline_begin : timing.baseline_end]
+    if baseline.shape[1] < FEWEST_FOR_NOISE:
+        return None
+    noise = np.diff(baseline, axis=1).std(axis=1) / np.sqrt(2.0)
+    known = noise > 0
+    return float(np.median(baseline.mean(axis=1)[known] / noise[known])) if known.any() else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What is known of one exam before it is compared with the others.
+
+    Attributes:
+      row: whether it is usable.
+      numbers: of its maps; None where they are not compared.
+    """
+
+    row: CheckRow
+    numbers: dict[str, map_checks.MapNumbers] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """How one exam is checked; it can be pickled, for processes side by side.
+
+    Attributes:
+      need_maps: maps without which an exam is of no use.
+      half_given: what is wrong with the splits of participants.tsv; empty if nothing is.
+    """
+
+    need_maps: tuple[str, ...] = ()
+    half_given: str = ""
+
+    def begin(self) -> Callable[[SubjectFiles], Checked]:
+        """What checks an exam."""
+        return self.of
+
+    def of(self, files: SubjectFiles) -> Checked:
+        """Opens an exam."""
+        try:
+            layouts.check_series(files)
+            exam = with_motion_finding(load_exam(files, self.need_maps))
+            if self.half_given and not files.split:
+                raise InputError(self.half_given)
+        except InputError as error:
+            return Checked(CheckRow(files.subject, str(error), files.split))
+        excluded = files.split == layouts.EXCLUDE
+        numbers = None if excluded else map_checks.numbers_of(exam.maps, exam.mask)
+        return Checked(CheckRow(files.subject, "", files.split, ExamDetails.of(exam)), numbers)
+
+
+def one_by_one(how: Check, subjects: Sequence[SubjectFiles]) -> Iterable[Checked]:
+    """Each exam in this process."""
+    return map(how.of, subjects)
+
+
 def check(
-    root: nifti.Path, layout: str, overrules: Overrules = NOTHING_OVERRULED, need_maps: tuple[str, ...] = ()
+    root: nifti.Path,
+    layout: str,
+    overrules: Overrules = NOTHING_OVERRULED,
+    need_maps: tuple[str, ...] = (),
+    each: Callable[[Check, Sequence[SubjectFiles]], Iterable[Checked]] = one_by_one,
 ) -> list[CheckRow]:
     """Opens every exam of a folder: which are usable, which not, and why.
+
+    Args:
+      root: the folder.
+      layout: of it.
+      overrules: what the user knows better than the files.
+      need_maps: maps without which an exam is of no use.
+      each: checks exams, in any order.
 
     Raises:
       InputError: the folder as a whole cannot be used: no subject in it, a participants.tsv that makes no sense.
     """
     subjects, without_folder = layouts.listed(root, layout, overrules)
     rows = [CheckRow(subject, layouts.no_folder(subject), split) for subject, split in without_folder.items()]
-    half_given = _half_given(subjects)
     numbers = {}
-    for files in subjects:
-        try:
-            layouts.check_series(files)
-            exam = with_motion_finding(load_exam(files, need_maps))
-            if half_given and not files.split:
-                raise InputError(half_given)
-            rows.append(CheckRow(files.subject, "", files.split, ExamDetails.of(exam)))
-            if files.split != layouts.EXCLUDE:
-                numbers[files.subject] = map_checks.numbers_of(exam.maps, exam.mask)
-        except InputError as error:
-            rows.append(CheckRow(files.subject, str(error), files.split))
+    for checked in each(Check(need_maps, _half_given(subjects)), subjects):
+        rows.append(checked.row)
+        if checked.numbers is not None:
+            numbers[checked.row.subject] = checked.numbers
     unlike = map_checks.unlike_others(numbers)
     rows = [_with_findings(row, unlike[row.subject], overrules) if row.subject in unlike else row for row in rows]
     return sorted(rows, key=lambda row: row.subject)

@@ -1,11 +1,11 @@
-// The table of a cohort: sorts by a click on a heading, filters while one types. Without it the page is a plain table.
+// A table of exams: sorts by a click on a heading, filters while one types. Without it the page is a plain table.
 "use strict";
 (() => {
-  const table = document.querySelector("table.cohort");
+  const table = document.querySelector("table.sortable");
   if (!table) return;
   const body = table.tBodies[0];
   const rows = [...body.rows];
-  const first = [...rows]; // outliers first, as the page was written
+  const first = [...rows]; // as the page was written
   const shown = document.getElementById("shown");
   const words = document.getElementById("words");
   const kind = document.getElementById("kind");
@@ -39,7 +39,7 @@
 
   function filter() {
     const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const volume = least.value === "" ? null : Number(least.value);
+    const volume = !least || least.value === "" ? null : Number(least.value);
     let count = 0;
     for (const row of rows) {
       const text = row.textContent.toLowerCase();
@@ -61,7 +61,8 @@
 
   function reset() {
     unsort();
-    words.value = kind.value = least.value = "";
+    words.value = kind.value = "";
+    if (least) least.value = "";
     filter();
   }
 
@@ -69,7 +70,7 @@
   buttons.forEach((button, number) => order.append(new Option(button.textContent, number)));
   order.addEventListener("change", () => (order.value === "" ? unsort() : sort(buttons[order.value], false)));
   buttons.forEach((button) => button.addEventListener("click", () => sort(button)));
-  [words, least].forEach((input) => input.addEventListener("input", filter));
+  [words, least].filter(Boolean).forEach((input) => input.addEventListener("input", filter));
   kind.addEventListener("change", filter);
   document.getElementById("reset").addEventListener("click", reset);
   document.querySelector(".filters").hidden = false;
