@@ -75,7 +75,7 @@ def page(rows: Sequence[CheckRow], source: str, offered: Callable[[Finding], Fin
             "Exams",
             NOTE,
             sortable.filters(KINDS, "not usable first"),
-            sortable.table(head, (_row(row, offered) for row in ordered)),
+            sortable.table(head, (_row(row, offered) for row in ordered), pictures=False),
         ),
         sortable.script(),
     ]

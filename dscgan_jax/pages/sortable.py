@@ -50,6 +50,8 @@ table.sortable td.picture img { width: 72px; height: 72px; object-fit: contain; 
   table.sortable td.split { text-align: left; }
 table.sortable tbody th, table.sortable .words { grid-column: 2 / -1; max-width: none; }
   table.sortable td[data-name]::before { content: attr(data-name) " "; color: var(--muted); }
+  table.plain tr:not([hidden]) { grid-template-columns: 1fr 1fr; }
+  table.plain tbody th, table.plain .words { grid-column: 1 / -1; }
   table.sortable td.minor, table.sortable td.absent { display: none; } }
 """
 
@@ -88,10 +90,11 @@ def filters(kinds: Mapping[str, str], first: str, least: str = "") -> str:
     )
 
 
-def table(head: Iterable[str], rows: Iterable[str]) -> str:
-    """Headings and rows, as HTML each."""
+def table(head: Iterable[str], rows: Iterable[str], *, pictures: bool = True) -> str:
+    """Headings and rows, as HTML each; whether each row begins with a picture."""
+    kind = "sortable" if pictures else "sortable plain"
     return (
-        '<div class="wide" tabindex="0" role="region" aria-label="Exams"><table class="sortable">'
+        f'<div class="wide" tabindex="0" role="region" aria-label="Exams"><table class="{kind}">'
         f"<thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
