@@ -79,5 +79,5 @@ def test_a_folder_without_exams_is_one_line(tmp_path):
     (tmp_path / "nothing").mkdir()
     for mode in ("predict", "deconvolve"):
         done = program(mode, tmp_path / "nothing", tmp_path / "out")
-        assert done.returncode == 1 and "expected exams as sub-*/perf" in done.stderr
+        assert done.returncode == 1 and "expected exams as sub-*/" in done.stderr
         assert not (tmp_path / "out").exists()

@@ -37,7 +37,7 @@ def test_two_exams_in_one_dicom_folder_end_in_one_line_and_leave_nothing(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["predict", "EXAMS", "OUT"], "expected a NIfTI file or a folder of DICOM files"),
+        (["predict", "EXAMS", "OUT", "--series=7"], "--series is given, which --mode=predict --config.data.root"),
         (["deconvolve", "EXAMS", "OUT", "--series=7"], "--series is given, which --mode=deconvolve --config.data.root"),
         (["deconvolve", "--input=EXAMS", "--config.data.root=EXAMS", "--output=OUT"], "say the same; give one of them"),
         (

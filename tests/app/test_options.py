@@ -40,7 +40,7 @@ def fields_of(config, path=""):
         (["--mode=train", "--leakage=bsw"], "give --config.conventional.leakage="),
         (["--mode=predict", "--leakage=bsw"], "is read by --mode=deconvolve)"),
         (["--mode=prepare", "--workdir=x"], "--workdir is given"),
-        (["--mode=check", "--config.data.root=x", "--output=y"], "--output is given"),
+        (["--mode=prepare", "--config.data.root=x", "--output=y"], "--output is given"),
         (["--mode=evaluate", "--mask=x"], "is read by --mode=deconvolve --input, --mode=predict --input)"),
         (["--mode=evaluate", "--model=x"], "is read by --mode=predict)"),
         (["--mode=export", "--input=x"], "is read by --mode=predict, --mode=deconvolve)"),
@@ -56,7 +56,7 @@ def fields_of(config, path=""):
         (
             ["--mode=deconvolve", "--input=x", "--output=y", "--workers=2"],
             "--workers is given, which --mode=deconvolve --input does not read; leave it out (--workers is read by "
-            "--mode=deconvolve --config.data.root, --mode=predict --config.data.root).",
+            "--mode=check, --mode=deconvolve --config.data.root, --mode=predict --config.data.root).",
         ),
         (
             ["--mode=predict", f"--input={ROOT}", "--output=y", "--config.data.root=x"],

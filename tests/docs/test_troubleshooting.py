@@ -6,12 +6,14 @@ A scenario is a function whose name is the title of its entry: it spoils an inve
 import pathlib
 import re
 import shutil
+import sys
 import tarfile
 
+import dicoms
 import numpy as np
 import pytest
 from command_line import Done, program
-from exams import truncate, write_fake_cohort, write_fake_exam
+from exams import fake_arrays, truncate, write_fake_cohort, write_fake_exam
 
 from dscgan_jax import shipped
 from dscgan_jax.data import nifti
@@ -78,9 +80,43 @@ def desk(phantom, tmp_path, monkeypatch) -> Desk:
 
 
 def not_a_nifti_file(desk):
+    path = desk.folder / "exam.nrrd"
+    path.write_bytes(b"NRRD0004")
+    return program("deconvolve", path, desk.out)
+
+
+def a_single_dicom_file(desk):
     path = desk.folder / "IM000001.dcm"
     path.write_bytes(b"\0" * 128 + b"DICM")
     return program("deconvolve", path, desk.out)
+
+
+def _dicom(desk, frames, **changes):
+    """A folder of DICOM files of an exam."""
+    folder = desk.folder / "Prüfung 3"
+    dicoms.write_series(folder, dicoms.Series(fake_arrays()[0][..., :frames]), **changes)
+    return folder
+
+
+def dicom_without_the_extra(desk):
+    folder = _dicom(desk, 1)
+    desk.monkeypatch.setitem(sys.modules, "dcm2niix", None)
+    return program("deconvolve", folder, desk.out)
+
+
+def two_exams_in_one_dicom_folder(desk):
+    folder = _dicom(desk, 1)
+    other = dicoms.Series(fake_arrays()[0][..., :1], patient="PAT-1", study="1.2.826.0.1.3680043.8.498.2")
+    dicoms.write_series(folder, other)
+    return program("deconvolve", folder, desk.out)
+
+
+def slices_missing_in_a_dicom_folder(desk):
+    return program("deconvolve", _dicom(desk, 12, left_out=((1, 5),)), desk.out)
+
+
+def dicom_without_perfusion(desk):
+    return program("deconvolve", _dicom(desk, 3), desk.out)
 
 
 def one_volume_instead_of_a_series(desk):
@@ -139,7 +175,7 @@ def several_echo_times(desk):
 
 def no_echo_time(desk):
     del desk.sidecar["EchoTime"]
-    desk.monkeypatch.setattr(folder.exam_page, "write", lambda *_: None)  # pictures take longer than all else
+    desk.monkeypatch.setattr(folder.exam_page, "write", lambda *_: [])  # pictures take longer than all else
     return desk.deconvolved("--method=csvd", "--motion=none")
 
 

@@ -221,6 +221,9 @@ def test_an_exam_that_is_interrupted_leaves_nothing(three, tmp_path, monkeypatch
         "cohort.html",
         "summary.csv",
         "participants.tsv",
+        "participants.json",
+        "dataset_description.json",
+        ".bidsignore",
     }
 
 
