@@ -27,10 +27,11 @@ FOR_OTHERS = {"importlib_resources", "array_record", "pytest-xdist", "bids-valid
 
 
 def requirements(name: str) -> list[str]:
-    """Names in a list of setup.py."""
+    """Names in a list of setup.py, those of another list in it left out."""
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
     [found] = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == name]
-    return [re.match(r"[\w-]+", element.value)[0] for element in found.elts]
+    named = (element.value for element in found.elts if isinstance(element, ast.Constant))
+    return [re.match(r"[\w-]+", value)[0] for value in named]
 
 
 def imports_below(*folders: str) -> set[str]:

@@ -175,12 +175,16 @@ class ReadOut:
                 f"Tmax > 10 s over Tmax > 6 s; {_range(self.hypoperfusion_intensity_range, '{:.2f}')} if Tmax is wrong "
                 f"by {TMAX_ERROR_SECONDS:g} s",
             ),
-            *(row for one in self.contrasts for row in _contrast_rows(one)),
+            *self.contrast_rows(),
             ("Core", _number(self.core.ml, "{:.1f} mL"), _core_remark(self.core)),
             ("Mismatch volume", _number(self.mismatch_ml, "{:.1f} mL"), "Tmax > 6 s less the core"),
             ("Mismatch ratio", _number(self.mismatch_ratio, "{:.1f}"), self._ratio_remark()),
         ]
         return rows + [(f"{TITLES[one.trial]} criteria", _met(one.met), self._remark_of(one)) for one in self.decisions]
+
+    def contrast_rows(self) -> list[tuple[str, str, str]]:
+        """Those of `rows` that compare regions."""
+        return [row for one in self.contrasts for row in _contrast_rows(one)]
 
     def lines(self) -> list[str]:
         """The most of it in a few lines for a terminal."""

@@ -85,6 +85,7 @@ def write(folder: pathlib.Path, page: ExamPage) -> list[pathlib.Path]:
             "Maps",
             viewer(page.view, readout.table(page.read_outs)),
             _note(page.view),
+            readout.regions(page.read_outs),
             readout.remarks(page.read_outs),
             kind="maps",
         ),

@@ -13,19 +13,29 @@ def sentences(found: ReadOut) -> list[str]:
 
 
 def table(found: Mapping[str, ReadOut]) -> str:
-    """Names and values, a column for each method, as HTML.
+    """Volumes, core and criteria, a column for each method, as HTML.
 
     Args:
       found: {title of the method: its read-out}.
     """
+    rows = {title: [row for row in one.rows() if row not in one.contrast_rows()] for title, one in found.items()}
+    return _table("Read-out, research only", rows)
+
+
+def regions(found: Mapping[str, ReadOut]) -> str:
+    """Regions compared with each other, likewise, behind a click."""
+    rows = {title: one.contrast_rows() for title, one in found.items()}
+    return details("Hemispheres, late tissue, its mirror and white matter", _table("Means of regions", rows))
+
+
+def _table(caption: str, found: Mapping[str, list[tuple[str, str, str]]]) -> str:
     head = "".join(f"<th>{html.escape(title)}</th>" for title in found)
-    lines = zip(*(one.rows() for one in found.values()), strict=True)
     body = ""
-    for line in lines:
+    for line in zip(*found.values(), strict=True):
         values = "".join(f"<td>{html.escape(value)}</td>" for _, value, _ in line)
         body += f"<tr><th>{html.escape(line[0][0])}</th>{values}</tr>"
     heading = f"<thead><tr><th></th>{head}</tr></thead>" if len(found) > 1 else ""
-    return f'<table class="readout"><caption>Read-out, research only</caption>{heading}<tbody>{body}</tbody></table>'
+    return f'<table class="readout"><caption>{caption}</caption>{heading}<tbody>{body}</tbody></table>'
 
 
 def remarks(found: Mapping[str, ReadOut]) -> str:

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 
 CODES = 65534  # of a map: 1 to 65535 are values, 0 is none
-LEVELS = 127  # of a curve, between the lowest and the highest value of its voxel
+LEVELS = 63  # of a curve, between the lowest and the highest value of its voxel; more would keep its noise
 GREYS = 63  # of the film; noise of more levels than the eye sees would not compress
 MOST_CURVE_VALUES = 8_000_000  # more are means over neighbours: a page of 25 slices of 128 x 128 voxels has 7 million
 MOST_FILM_VALUES = 8_000_000

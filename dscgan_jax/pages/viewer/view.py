@@ -239,7 +239,7 @@ arterial voxels</label>
 <div class="film-control"><button type="button" data-part="play">Play</button>
 <input type="range" data-part="frame" min="0" max="{frames - 1}" aria-label="frame of the series"></div>
 <p class="film-text" data-part="frame-text"></p></figure>
-<figure><svg data-part="chart" viewBox="0 0 620 300" role="img" aria-label="curves of the chosen voxel"></svg>
+<figure><svg data-part="chart" viewBox="0 0 440 250" role="img" aria-label="curves of the chosen voxel"></svg>
 <p class="voxel" data-part="voxel" aria-live="polite"></p></figure>
 <div>{beside}</div>
 </div>

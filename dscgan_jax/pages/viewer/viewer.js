@@ -237,7 +237,7 @@
   function drawChart() {
     const chart = element("chart");
     chart.replaceChildren();
-    const [width, height, left, right, top, bottom] = [620, 300, 46, 8, 26, 34];
+    const [width, height, left, right, top, bottom] = [440, 250, 46, 8, 26, 34];
     const index = curveOf[place(state.column, state.row, state.slice)];
     const lines = [];
     if (index >= 0) {
