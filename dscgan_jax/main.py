@@ -48,7 +48,10 @@ _MODEL = flags.DEFINE_string(
     "as --workdir.",
 )
 _INPUT = flags.DEFINE_string(
-    "input", None, "One exam: a 4-D NIfTI file or a folder of its DICOM files; or a folder of exams."
+    "input",
+    None,
+    "One exam: a 4-D NIfTI file or a folder of its DICOM files; or a folder of exams. "
+    "CT perfusion: with --config.data.modality=ct.",
 )
 _SERIES = flags.DEFINE_integer(
     "series", None, "Number of the DICOM series to take from --input; default: the one with at least 10 frames."
@@ -68,7 +71,12 @@ _SCALE = flags.DEFINE_string(
     None,
     "Scale of CBF and CBV: reference_wm (healthy white matter at 22 mL/100 g/min; default), none, or a factor.",
 )
-_MASK = flags.DEFINE_string("mask", None, "NIfTI mask of the tissue of the brain; default: found in the series.")
+_MASK = flags.DEFINE_string(
+    "mask",
+    None,
+    "NIfTI mask of the tissue of the brain. deconvolve: instead of the one that is found in the series; predict: maps "
+    "are 0 outside it as well.",
+)
 _CORE = flags.DEFINE_string(
     "core", None, "NIfTI mask of the ischaemic core (DWI or ADC) for the read-out; default: by CBF, which is research."
 )

@@ -13,7 +13,7 @@ from dscgan_jax.errors import InputError
 MODES = {
     "train": "prepare, train and evaluate; on phantom exams where config.data.root is empty (default)",
     "prepare": "bring a folder of exams onto the network grid, and nothing else",
-    "check": "list which exams of a folder are usable, which are not, and why",
+    "check": "list which exams of a folder are usable, which are not, and why; in PAGE/ as a page, too",
     "evaluate": "score the maps of a trained network, or with --maps anybody's, against reference maps",
     "predict": "maps, by a network, of a 4-D file, one exam's DICOM files or a folder of exams",
     "export": "a trained network as one file that others can use, and its model card",

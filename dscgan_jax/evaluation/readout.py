@@ -5,11 +5,12 @@ Words:
   5.5 s told critically low flow best (Zaro-Weber et al., Stroke 2010;41:443), against the final infarct 4 to 6 s
   tissue at risk (Olivot et al., Stroke 2009;40:469); 8 and 10 s are severely late.
 - *Hypoperfusion intensity ratio*: volume of Tmax > 10 s over that of Tmax > 6 s (Olivot et al., Stroke 2014;45:1018).
-- *Core*: a given mask, from diffusion as in the trials; without one, late tissue with a CBF below 30 % of that of the
-  other hemisphere, which is how CT reads it (Campbell et al., Stroke 2011;42:3435) and in MR is research.
+- *Core*: a given mask, such as from diffusion; without one, late tissue with a CBF below 30 % of that of the other
+  hemisphere, which is how CT perfusion reads it (Campbell et al., Stroke 2011;42:3435) and in MR is research.
 - *Mismatch*: volume of Tmax > 6 s less the core, and their ratio; volumes are subtracted, wherever they lie.
 - *Criteria* are the imaging ones of DEFUSE 3 (Albers et al., N Engl J Med 2018;378:708) and EXTEND (Ma et al., N Engl J
-  Med 2019;380:1795), by core and Tmax > 6 s alone (`agreement.defuse3`, `agreement.extend`).
+  Med 2019;380:1795), by core and Tmax > 6 s alone (`agreement.defuse3`, `agreement.extend`). The trials had the Tmax of
+  one commercial program and a core from diffusion (MR) or CBF (CT): here they are not the trials' decision.
 - A *sensitivity range* is what a volume, or what follows from it, becomes if every Tmax is wrong by 0.5 s, to either
   side. It is no confidence interval: of one exam there is none.
 
@@ -176,11 +177,14 @@ class ReadOut:
                 f"by {TMAX_ERROR_SECONDS:g} s",
             ),
             *self.contrast_rows(),
-            ("Core", _number(self.core.ml, "{:.1f} mL"), _core_remark(self.core)),
+            (f"Core{self._label()}", _number(self.core.ml, "{:.1f} mL"), _core_remark(self.core)),
             ("Mismatch volume", _number(self.mismatch_ml, "{:.1f} mL"), "Tmax > 6 s less the core"),
             ("Mismatch ratio", _number(self.mismatch_ratio, "{:.1f}"), self._ratio_remark()),
         ]
-        return rows + [(f"{TITLES[one.trial]} criteria", _met(one.met), self._remark_of(one)) for one in self.decisions]
+        label = self._label()
+        return rows + [
+            (f"{TITLES[one.trial]} criteria{label}", _met(one.met), self._remark_of(one)) for one in self.decisions
+        ]
 
     def contrast_rows(self) -> list[tuple[str, str, str]]:
         """Those of `rows` that compare regions."""
@@ -220,8 +224,12 @@ class ReadOut:
             values |= {f"{one.trial}_criteria_met": one.met, f"{one.trial}_is_stable": one.is_stable}
         return values
 
+    def _label(self) -> str:
+        """What stands behind the names of values that rest on a core which was not given."""
+        return "" if self.core.source == "mask" else " (core by CBF: research)"
+
     def _ratio_remark(self) -> str:
-        return "no core to divide by" if self.core.ml == 0 else "Tmax > 6 s over the core"
+        return "no core to divide by; it counts as infinite" if self.core.ml == 0 else "Tmax > 6 s over the core"
 
     def _remark_of(self, decision: Decision) -> str:
         stable = "" if decision.is_stable in (None, True) else f"; changes if Tmax is wrong by {TMAX_ERROR_SECONDS:g} s"

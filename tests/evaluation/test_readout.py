@@ -23,6 +23,8 @@ X, Y, Z = np.moveaxis((INDEX - (39.5, 44.5, 2.5)) * MM, -1, 0)
 HEAD = (X / 62) ** 2 + (Y / 78) ** 2 + (Z / 60) ** 2 < 1
 GREY = np.abs(X) > 40
 
+RESEARCH = tuple(f"{name} (core by CBF: research)" for name in ("Core", "DEFUSE 3 criteria", "EXTEND criteria"))
+
 
 def box(x, y, z) -> np.ndarray:
     """Voxels of index ranges."""
@@ -111,7 +113,7 @@ def test_without_a_mask_the_core_is_low_flow_and_called_research():
     assert found.core == readout.Core(pytest.approx(6.0), "research: CBF")
     assert found.mismatch_ml == pytest.approx(18.0) and found.mismatch_ratio == pytest.approx(4.0)
     assert [one.met for one in found.decisions] == [True, True]
-    assert all("research" in row_of(found, name)[2] for name in ("Core", "DEFUSE 3 criteria", "EXTEND criteria"))
+    assert all("research" in row_of(found, name)[2] for name in RESEARCH)
 
 
 def test_a_given_core_decides_and_is_counted_as_it_is():
@@ -129,13 +131,13 @@ def test_a_given_core_decides_and_is_counted_as_it_is():
 def test_a_decision_that_half_a_second_changes_says_so():
     found = read_out(maps_of(tmax=np.where(LATE & ~SEVERE, 6.2, maps_of()["tmax"])))
     assert [(one.met, one.is_stable) for one in found.decisions] == [(True, False), (True, False)]
-    assert "changes if Tmax is wrong by 0.5 s" in row_of(found, "EXTEND criteria")[2]
+    assert "changes if Tmax is wrong by 0.5 s" in row_of(found, RESEARCH[2])[2]
 
 
 def test_an_empty_core_is_0_ml_and_has_no_ratio():
     found = read_out(maps_of(), np.zeros(SHAPE, bool))
     assert found.core.ml == 0.0 and found.mismatch_ratio is None and found.mismatch_ml == pytest.approx(24.0)
-    assert row_of(found, "Mismatch ratio") == ("Mismatch ratio", "–", "no core to divide by")
+    assert row_of(found, "Mismatch ratio") == ("Mismatch ratio", "–", "no core to divide by; it counts as infinite")
     assert "the given core is empty" in found.remarks
 
 
