@@ -116,6 +116,14 @@ def write_whole(path: pathlib.Path | str, text: str) -> None:
         file.write(text.encode())
 
 
+def sweep_partial_folders(output: pathlib.Path) -> None:
+    """Removes what killed processes left in a folder of `all_or_nothing`; that of a live one stays."""
+    for debris in output.glob(".partial-*"):
+        process = re.fullmatch(r"\.partial-(\d+)-.*", debris.name)
+        if process is None or not _is_alive(int(process[1])):
+            shutil.rmtree(debris, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def all_or_nothing(output: pathlib.Path | str) -> Iterator[pathlib.Path]:
     """A folder whose files move into `output` together; where something fails, `output` stays as it was."""
@@ -123,7 +131,7 @@ def all_or_nothing(output: pathlib.Path | str) -> Iterator[pathlib.Path]:
     existed = output.is_dir()
     try:
         output.mkdir(parents=True, exist_ok=True)
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=f".partial-{os.getpid()}-", dir=output))
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror}); give another --output.") from error
     try:

@@ -60,9 +60,10 @@ def make_maps(config, given, of_runner: list[str]) -> None:
     if given.reader not in (options.FOLDER, options.PREDICT_FOLDER) or "workers" in given.flags:
         raise InputError("a Beam job takes a folder of exams, and the runner decides how many workers there are.")
     if given.mode == "predict":
-        work = predict.work_of(config, program.model(), flags.FLAGS.step, given.all_fields)
+        work = predict.work_of(config, program.model(), flags.FLAGS.step, given.all_fields, flags.FLAGS.desc)
     else:
-        work = deconvolve.work_of(config, program.arterial_input() or config.conventional.aif)
+        aif = program.arterial_input() or config.conventional.aif
+        work = deconvolve.work_of(config, aif, flags.FLAGS.desc)
     if not flags.FLAGS.output:
         raise InputError(f"--mode={given.mode} needs --output=FOLDER.")
     subjects, lost = places.find_cohort(config)

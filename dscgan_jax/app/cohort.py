@@ -7,6 +7,7 @@ import ml_collections
 
 from dscgan_jax.app import places
 from dscgan_jax.app.output import print_folder_findings, progress_bar
+from dscgan_jax.data.exams import CT
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.exam_rows import FAILED, MADE
 from dscgan_jax.methods import cohort
@@ -49,7 +50,7 @@ def run(
         raise KeyboardInterrupt(
             f"interrupted; the exams that are done are in {output}, and the same command goes on from there."
         ) from None
-    _say(outcomes, output, reader)
+    _say(outcomes, output, reader, is_ct=bool(subjects) and subjects[0].overrules.modality == CT)
 
 
 def default_workers() -> int:
@@ -59,7 +60,7 @@ def default_workers() -> int:
     return min(usable_cores(), MOST_WORKERS) if jax.default_backend() == "cpu" else 1
 
 
-def _say(outcomes: dict[str, cohort.Outcome], output: pathlib.Path, reader: str) -> None:
+def _say(outcomes: dict[str, cohort.Outcome], output: pathlib.Path, reader: str, *, is_ct: bool) -> None:
     failed = {name: one.row.reason for name, one in outcomes.items() if one.row.status == FAILED}
     made = {name: one.findings for name, one in outcomes.items() if name not in failed}
     if not made:
@@ -70,7 +71,8 @@ def _say(outcomes: dict[str, cohort.Outcome], output: pathlib.Path, reader: str)
         print(f"failed: {subject}: {reason}")
     print(f"{len(made)} of {len(outcomes)} exams: {output}")
     print(f"page:        {output / cohort.PAGE}\nrecords:     {output / cohort.SUMMARY}")
-    print(f"to train on these maps: dscgan-jax train {shlex.quote(f'--config.data.root={output}')}")
+    modality = " --config.data.modality=ct" if is_ct else ""
+    print(f"to train on these maps: dscgan-jax train {shlex.quote(f'--config.data.root={output}')}{modality}")
     if failed:
         raise InputError(
             f"{len(failed)} of {len(outcomes)} exams failed; {output / cohort.SUMMARY} says why. The same command "

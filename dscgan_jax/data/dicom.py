@@ -188,7 +188,7 @@ def _image(path: pathlib.Path) -> Image | None:
             path,
             (str(header.get("PatientID", "")), str(header.get("StudyInstanceUID", ""))),
             str(header.get("SeriesInstanceUID", "")),
-            int(header.get("SeriesNumber") or -1),
+            -1 if header.get("SeriesNumber") in (None, "") else int(header.get("SeriesNumber", -1)),
             int(header.get("InstanceNumber") or 0),
             (str(header.get("ImagePositionPatient", "")), str(header.get("EchoNumbers", ""))),
             int(header.get("NumberOfFrames") or 1),
@@ -248,11 +248,16 @@ def _perfusion(
     if number is not None and not any(one.number == number for one in series):
         raise InputError(f"{folder}: there is no series {number}; it holds {held}.")
     chosen = [one for one in series if one.frames >= MIN_FRAMES and number in (None, one.number)]
-    found = {}
+    found, doubts = {}, []
     for index, one in enumerate(chosen):
-        _check_whole(folder, one)
-        for path in _convert(folder, one, program, place / str(index)):
-            found[path] = one
+        try:
+            _check_whole(folder, one)
+            for path in _convert(folder, one, program, place / str(index)):
+                found[path] = one
+        except InputError as error:  # another series of the exam, such as a T1 of many slices, may be in order
+            doubts.append(error)
+    if not found and doubts:
+        raise doubts[0]
     if not found:
         raise InputError(
             f"{folder}: expected a perfusion series of at least {MIN_FRAMES} frames, the folder holds {held}; give the "

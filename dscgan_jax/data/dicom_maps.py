@@ -5,6 +5,7 @@ identifier. Frames lie as radiologists have them: columns to the patient's left,
 viewer places them by position and orientation.
 """
 
+import hashlib
 import importlib.util
 import pathlib
 from typing import Any
@@ -144,7 +145,8 @@ def _study(maps: ExamMaps) -> Any:
     study.SOPClassUID, study.SOPInstanceUID = MRImageStorage, highdicom.UID()
     study.StudyInstanceUID, study.SeriesInstanceUID = highdicom.UID(), highdicom.UID()
     study.FrameOfReferenceUID, study.PositionReferenceIndicator = highdicom.UID(), ""
-    study.PatientID = maps.subject.replace("\\", "_")[:64]  # a backslash would divide it
+    # The exam's name may be that of its folder, and a folder that of a patient: here it cannot be read.
+    study.PatientID = f"exam-{hashlib.sha256(maps.subject.encode()).hexdigest()[:12]}"
     for name in (
         "PatientName",
         "PatientBirthDate",

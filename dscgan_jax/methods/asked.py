@@ -1,8 +1,10 @@
 """What a user asks for beside the maps of one exam: a given core, another image's grid, DICOM."""
 
 import dataclasses
+import glob
 import pathlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ from dscgan_jax.data.bids_derivative import check_desc, stem_of
 from dscgan_jax.data.core import read_core
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
+from dscgan_jax.data.sidecars import read_sidecar
 from dscgan_jax.data.space import Reference, read_reference, write_in_space
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import readout
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.findings import Finding, Findings, by_severity
+from dscgan_jax.maps import MAPS, MORE_MAPS
 from dscgan_jax.methods.conventional import DEFAULTS, Deconvolved, deconvolved
 
 
@@ -105,6 +109,11 @@ class Extras:
             found.warning("conventional_missing", f"there are no conventional maps beside the network's: {reason}")
             return None, found.listed()
 
+    def of_beside(self) -> "Extras":
+        """The same for the conventional maps, under their own name."""
+        asked = dataclasses.replace(self.asked, desc=self.asked.beside, beside="", on_read_out=None)
+        return dataclasses.replace(self, asked=asked)
+
     def read_out(self, maps: ExamMaps) -> ReadOut:
         """The read-out of the maps, with the core if one was given."""
         return readout.read_out(maps, self.core)
@@ -127,4 +136,50 @@ class Extras:
         return further
 
 
-NO_EXTRAS = Extras()
+_MAP = "|".join((*MAPS, *MORE_MAPS))
+# What a run may leave beside its maps, after the stem: maps besides, arterial voxels, DICOM, pages of older versions.
+_BESIDES = re.compile(
+    rf"_(?:(?:{'|'.join(MORE_MAPS)})\.(?:nii\.gz|json)|aifmask\.nii\.gz|(?:{_MAP})\.dcm|qc\.html|prediction\.html)"
+)
+_IN_SPACE = re.compile(rf"_space-\w+?_(?:(?:{_MAP})\.(?:nii\.gz|json)|mask\.nii\.gz)")
+
+
+def refuse_overwriting(folder: pathlib.Path, stem: str, names: Collection[str]) -> None:
+    """Refuses an output in which files of somebody else have the names of ours, such as expert maps.
+
+    Args:
+      folder: of the output; it need not be there.
+      stem: how the names of this run's files begin.
+      names: their ends, such as `_mask.nii.gz`.
+
+    Raises:
+      InputError: names the first such file.
+    """
+    there = [path for name in names if (path := folder / f"{stem}{name}").exists()]
+    if there and not any(_is_ours(folder / f"{stem}_{name}.json") for name in MAPS):
+        raise InputError(
+            f"{there[0]} is there already, and this program did not write it; give another --output, or --desc=WORD."
+        )
+
+
+def _is_ours(sidecar: pathlib.Path) -> bool:
+    """Whether a map's sidecar is one that we wrote."""
+    try:
+        return "IntendedUse" in read_sidecar(sidecar)
+    except InputError:
+        return False
+
+
+def remove_stale(folder: pathlib.Path, stem: str, written: Collection[str]) -> None:
+    """Removes what an earlier run of the same name wrote and this one did not: it would be taken for this one's.
+
+    Args:
+      folder: of the output.
+      stem: how the names of this run's maps begin.
+      written: names of the files of this run.
+    """
+    for path in folder.glob(f"{glob.escape(stem)}_*"):
+        rest = path.name.removeprefix(stem)
+        is_ours = _BESIDES.fullmatch(rest) or (_IN_SPACE.fullmatch(rest) and "_desc-" not in rest)
+        if is_ours and path.name not in written:
+            path.unlink(missing_ok=True)

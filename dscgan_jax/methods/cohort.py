@@ -128,7 +128,8 @@ def plan(
         raise InputError(f"subjects {twice.subject} and {names[bids.name_of(twice.subject)].subject} are one name.")
     decides = work.made_of()
     source = str(pathlib.Path(source).resolve())
-    check_output(output, subjects, {"mode": decides["mode"], "source": source})
+    ours = {"mode": decides["mode"], "source": source, "desc": decides.get("desc", "")}
+    check_output(output, subjects, ours)
     decides |= {"version": provenance.software_versions()["dscgan_jax"]}
     known = {bids.name_of(one): failed(bids.name_of(one), None, why) for one, why in (lost or {}).items()}
     missing = []
@@ -162,7 +163,7 @@ def check_output(output: pathlib.Path, subjects: Sequence[SubjectFiles], ours: M
         raise InputError(f"--output={output} holds the exams themselves; give another folder.")
     if (mark := output / MARK).is_file():
         stored = read_sidecar(mark)
-        if {name: stored.get(name) for name in ours} != dict(ours):
+        if {name: stored.get(name, "") for name in ours} != dict(ours):
             raise InputError(
                 f"--output={output} holds the maps of another cohort ({stored.get('mode')} of {stored.get('source')}); "
                 "give another folder."
@@ -204,10 +205,6 @@ def run(cohort: Plan, workers: int = 1, progress: Callable[[int], Any] | None = 
 
     with interrupted_by_signals(), only_one(cohort.output):
         write_mark(cohort)
-        about = cohort.work.about()
-        bids_derivative.describe(
-            cohort.output, f"maps by {about.get('network') or about['method']}", pathlib.Path(cohort.source)
-        )
         try:
             write_records(cohort, outcomes)
             if min(workers, len(cohort.missing)) > 1:
@@ -225,7 +222,11 @@ def write_records(cohort: Plan, outcomes: Mapping[str, Outcome]) -> None:
     """`summary.csv` of the exams there are so far, and `participants.tsv` of all."""
     rows = [outcomes[name].row for name in cohort.order if name in outcomes]
     exam_rows.write(cohort.output / SUMMARY, rows)
-    splits = {job.subject: job.files.split for job in cohort.missing}
+    # Maps of an earlier way that are not replaced yet: nobody may train on a mixture.
+    splits = {
+        job.subject: layouts.EXCLUDE if (job.folder / f"{job.subject}_dsc.json").is_file() else job.files.split
+        for job in cohort.missing
+    }
     splits |= {row.subject: layouts.EXCLUDE if row.status == FAILED else row.split for row in rows}
     former = dict.fromkeys(cohort.former, layouts.EXCLUDE)
     layouts.write_participants(cohort.output, {name: splits[name] for name in cohort.order} | former)
@@ -240,10 +241,13 @@ def write_page(cohort: Plan, outcomes: Mapping[str, Outcome]) -> pathlib.Path:
 
 
 def write_mark(cohort: Plan) -> None:
-    """`cohort.json`: whose folder this is, and how its maps are made."""
+    """`cohort.json`: whose folder this is, and how its maps are made; and what makes it a BIDS derivative."""
     record = {"source": cohort.source, **cohort.work.made_of(), "software": provenance.software_versions()}
     cohort.output.mkdir(parents=True, exist_ok=True)
     write_whole(cohort.output / MARK, json.dumps(record, indent=1) + "\n")
+    about = cohort.work.about()
+    how = f"maps by {about.get('network') or about['method']}"
+    bids_derivative.describe(cohort.output, how, pathlib.Path(cohort.source))
 
 
 def _reason(error: Exception) -> str:

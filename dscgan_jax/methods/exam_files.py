@@ -27,13 +27,14 @@ from dscgan_jax.evaluation import exam_rows
 from dscgan_jax.evaluation.exam_rows import FAILED, ExamRow
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import thumbnail
-from dscgan_jax.files import all_or_nothing, write_whole
+from dscgan_jax.files import all_or_nothing, sweep_partial_folders, write_whole
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MORE_MAPS
 
 SEAL = "_outcome.json"
+UNEQUAL_SECONDS = 1e-3  # between frames: they were resampled, and the linked series was not
 FORMER_SEAL = "conventional.json"  # of older versions
-_ALSO_FORMER = (*(f"{name}{end}" for name in MORE_MAPS for end in (".nii.gz", ".json")), "aifmask.nii.gz")
+_ALSO_FORMER = (*(f"{name}{end}" for name in MORE_MAPS for end in (".nii.gz", ".json")), "aifmask.nii.gz", "qc.html")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +100,7 @@ def make(job: Job, maker: Maker, about: Mapping[str, str]) -> Outcome:
     result = maker(exam, job.files)
     stale = _files_of(job)
     job.seal.unlink(missing_ok=True)
-    for debris in job.folder.glob(".partial-*"):  # of a process that was killed
-        shutil.rmtree(debris, ignore_errors=True)
+    sweep_partial_folders(job.folder)  # which the runs of a session share
     try:
         with all_or_nothing(job.folder) as folder:
             _write_series(job, exam, folder)
@@ -194,6 +194,8 @@ def _write_series(job: Job, exam: Exam, folder: pathlib.Path) -> None:
     except OSError:  # a file system without links
         shutil.copyfile(job.files.series, target)
     timing: dict[str, Any] = {"RepetitionTime": exam.frame_seconds}
+    if exam.acquired_seconds is not None and np.ptp(np.diff(exam.acquired_seconds)) > UNEQUAL_SECONDS:
+        timing = {"VolumeTiming": [round(float(second), 4) for second in exam.acquired_seconds]}
     if np.isfinite(exam.echo_seconds):
         timing["EchoTime"] = exam.echo_seconds
     if exam.modality == CT:

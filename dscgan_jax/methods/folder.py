@@ -13,14 +13,16 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding
-from dscgan_jax.maps import MORE_MAPS
-from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras
+from dscgan_jax.maps import MAPS
+from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras, refuse_overwriting, remove_stale
 from dscgan_jax.methods.conventional import DEFAULTS, Deconvolved, deconvolved, plain
-from dscgan_jax.methods.exam_files import Maker, Result
+from dscgan_jax.methods.exam_files import Maker, Result, write_mask
 from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.perfusion import kinetics
 from dscgan_jax.perfusion.conventional import Settings
+
+OWN_FILES = (*(f"_{name}.nii.gz" for name in MAPS), "_mask.nii.gz", "_aif.tsv")
 
 
 def deconvolve_file(
@@ -52,6 +54,7 @@ def deconvolve_file(
     """
     files = series if isinstance(series, SubjectFiles) else lone_series(series, overrules, mask)
     output = pathlib.Path(output)
+    refuse_overwriting(output, asked.stem(files.subject), OWN_FILES)
     exam = load_exam(files)
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
@@ -61,7 +64,8 @@ def deconvolve_file(
     read_out = extras.read_out(result.maps)
     with all_or_nothing(output) as folder:
         paths = write_all(result, exam, folder, extras, read_out)
-    _remove_stale(result, output, asked.stem(exam.subject))
+        written = {path.name for path in folder.iterdir()}
+    remove_stale(output, asked.stem(exam.subject), written)
     return [output / path.name for path in paths], result.maps.findings
 
 
@@ -106,6 +110,7 @@ class DeconvolveWork:
         read_out = extras.read_out(result.maps)
 
         def write(folder: pathlib.Path) -> str:
+            write_mask(folder, result.maps)  # under the name by which a layout finds it, whatever maps are called
             return write_all(result, exam, folder, extras, read_out)[-1].name
 
         return Result(result.maps, read_out, write, float(result.found.measured.arterial.quality))
@@ -129,14 +134,4 @@ def write_all(
     aif_png = folder / f"{stem}_aif.png"
     aif_png.write_bytes(conventional_page.aif_picture(result.maps, measured, result.series))
     page = conventional_page.page_of(result.maps, result.found, result.series, result.settings, read_out)
-    return [*paths, aif_png, *exam_page.write(folder, page)]
-
-
-def _remove_stale(result: Deconvolved, folder: pathlib.Path, stem: str) -> None:
-    """What an earlier run wrote and this one does not: arterial voxels, maps of a correction of leakage."""
-    for name in MORE_MAPS:
-        if name not in result.maps.volumes:
-            for ending in (".nii.gz", ".json"):
-                (folder / f"{stem}_{name}{ending}").unlink(missing_ok=True)
-    if result.found.measured.arterial.mask is None:
-        (folder / f"{stem}_aifmask.nii.gz").unlink(missing_ok=True)
+    return [*paths, aif_png, *exam_page.write(folder, page, stem)]

@@ -14,14 +14,13 @@ import numpy as np
 from dscgan_jax import provenance
 from dscgan_jax.data import exams, features, preparation
 from dscgan_jax.data.batch import Batch
-from dscgan_jax.data.bids_derivative import stem_of
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
-from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras
+from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras, refuse_overwriting, remove_stale
 from dscgan_jax.methods.conventional import Deconvolved
 from dscgan_jax.methods.exam_files import Maker, Result, write_mask
 from dscgan_jax.models import networks
@@ -321,6 +320,7 @@ def predict_file(
       InputError: as `Predictor.predict`, `ExamMaps.save` and `Extras.of`.
     """
     output = pathlib.Path(output)
+    refuse_overwriting(output, asked.stem(exam.subject), [f"_{name}.nii.gz" for name in predictor.scaling.targets])
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
     maps = predictor.predict(exam)
@@ -329,6 +329,8 @@ def predict_file(
     read_out = extras.read_out(maps)
     with all_or_nothing(output) as folder:
         paths = _write_all(predictor, maps, exam, folder, extras, read_out, beside)
+        written = {path.name for path in folder.iterdir()}
+    remove_stale(output, asked.stem(exam.subject), written)
     return [output / path.name for path in paths], maps.findings
 
 
@@ -343,14 +345,15 @@ def _write_all(
 ) -> list[pathlib.Path]:
     """Maps and sidecars, what is read from them, the picture and the page, which comes last."""
     page = prediction.page_of(maps, exam, predictor.weights, read_out)
-    paths = [*maps.save(folder, extras.asked.stem(exam.subject)), *extras.write(folder, maps, read_out)]
+    stem = extras.asked.stem(exam.subject)
+    paths = [*maps.save(folder, stem), *extras.write(folder, maps, read_out)]
     if beside is not None:
-        paths += beside.maps.save(folder, stem_of(exam.subject, extras.asked.beside))
-        of_both = conventional_page.page_of(
-            beside.maps, beside.found, beside.series, beside.settings, extras.read_out(beside.maps)
-        )
+        found, other = extras.read_out(beside.maps), extras.of_beside()
+        paths += beside.maps.save(folder, other.asked.stem(exam.subject))
+        paths += other.write(folder, beside.maps, found)
+        of_both = conventional_page.page_of(beside.maps, beside.found, beside.series, beside.settings, found)
         page = exam_page.together(page, of_both)
-    return [*paths, *exam_page.write(folder, page)]
+    return [*paths, *exam_page.write(folder, page, stem)]
 
 
 @dataclasses.dataclass(frozen=True)

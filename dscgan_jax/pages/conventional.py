@@ -76,7 +76,9 @@ def sections_of(maps: ExamMaps, found: ConventionalMaps, series: np.ndarray, set
     return [
         section("Arterial input function (AIF)", _aif_note(measured.arterial), image(aif_png, "AIF")),
         _motion(measured, measured.realignment) if measured.realignment is not None else "",
-        section("How the maps were made", definitions(_provenance(found, settings))),
+        section(
+            f"How the maps by {ink.METHOD_TITLES[settings.method]} were made", definitions(_provenance(found, settings))
+        ),
     ]
 
 

@@ -64,18 +64,17 @@ def _named(page: ExamPage) -> list[str]:
     return [f"{title}: {sentence}" for sentence in page.brief]
 
 
-def name_of(subject: str) -> str:
-    """The file name of the page."""
-    return f"{subject}.html"
+def write(folder: pathlib.Path, page: ExamPage, stem: str = "") -> list[pathlib.Path]:
+    """Writes `<stem>.html` and `<stem>_maps.png`, and returns their paths, the page last.
 
-
-def write(folder: pathlib.Path, page: ExamPage) -> list[pathlib.Path]:
-    """Writes the page, and for each method a picture of its maps; returns their paths, the page last.
-
-    The pictures are `<subject>_maps.png`; of several methods the others have theirs on the page alone.
+    Args:
+      folder: where.
+      page: what it shows; the picture is of the first method's maps, others have theirs on the page alone.
+      stem: how file names begin; empty = the subject.
     """
+    stem = stem or page.subject
     pictures = [_picture(page, title) for title in page.view.methods]
-    path = folder / f"{page.subject}_maps.png"
+    path = folder / f"{stem}_maps.png"
     path.write_bytes(pictures[0])
     warnings, notes = parts.of_findings(page.findings)
     sections = [
@@ -94,7 +93,7 @@ def write(folder: pathlib.Path, page: ExamPage) -> list[pathlib.Path]:
         section("All slices", *(image(png, "maps, slice beside slice") for png in pictures)),
     ]
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
-    whole = folder / name_of(page.subject)
+    whole = folder / f"{stem}.html"
     write_whole(whole, parts.page(page.subject, page.subtitle, created, sections, wide=True))
     return [path, whole]
 

@@ -40,7 +40,7 @@ def page_of(maps: ExamMaps, exam: Exam, weights: Weights, read_out: ReadOut) -> 
         {title: read_out},
         [f"Maps by the network {weights.in_words}.", *_brief(maps, read_out)],
         maps.findings,
-        [section("How the maps were made", definitions(_provenance(maps)))],
+        [section(f"How the maps by {title} were made", definitions(_provenance(maps)))],
     )
 
 

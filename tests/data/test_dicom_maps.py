@@ -109,7 +109,8 @@ def test_every_unit_is_in_ucum_and_every_map_says_what_it_is(tmp_path):
 
 def test_nothing_of_a_patient_and_no_reference_is_in_the_object(tmp_path):
     found = one(tmp_path, maps_of(np.eye(4)))
-    assert (found.PatientID, str(found.PatientName), found.PatientBirthDate, found.StudyDate) == ("sub-1", "", "", "")
+    assert (str(found.PatientName), found.PatientBirthDate, found.StudyDate) == ("", "", "")
+    assert found.PatientID.startswith("exam-") and "sub-1" not in found.PatientID
     assert found.PatientIdentityRemoved == "YES" and found.ContentQualification == "RESEARCH"
     assert found.SeriesDescription == "Tmax by deconvolution (research use only)"
     assert found.SoftwareVersions == __version__

@@ -161,3 +161,27 @@ def test_maps_are_written_as_dicom_too(perf, tmp_path):
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "maps" / "sub-0001_tmax.dcm") in done.stdout
     assert len(list((tmp_path / "maps").glob("*.dcm"))) == 5
+
+
+def test_files_of_the_user_are_not_overwritten_by_maps_of_the_same_name(perf, tmp_path):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "sub-0001_mask.nii.gz").write_bytes(b"drawn by hand")
+    done = deconvolve(perf, tmp_path / "maps")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "did not write it" in done.stderr
+    assert [path.read_bytes() for path in (tmp_path / "maps").iterdir()] == [b"drawn by hand"]
+    assert deconvolve(perf, tmp_path / "maps", "--desc=csvd").returncode == 0  # beside it
+    assert (tmp_path / "maps" / "sub-0001_mask.nii.gz").read_bytes() == b"drawn by hand"
+    assert (tmp_path / "maps" / "sub-0001_desc-csvd.html").is_file()
+
+
+def test_what_an_earlier_run_left_and_this_one_does_not_make_is_removed(perf, tmp_path):
+    mask = perf / "sub-0001_mask.nii.gz"
+    shutil.copy(mask, tmp_path / "T1w.nii.gz")
+    assert deconvolve(perf, tmp_path / "maps", f"--space={tmp_path / 'T1w.nii.gz'}").returncode == 0
+    for name in ("sub-0001_tmax.dcm", "sub-0001_qc.html", "notes.txt", "sub-0001_mine.nii.gz"):
+        (tmp_path / "maps" / name).write_text("x")
+    assert list((tmp_path / "maps").glob("*space-T1w_tmax*"))
+    assert deconvolve(perf, tmp_path / "maps").returncode == 0
+    left = {path.name for path in (tmp_path / "maps").iterdir()}
+    assert not [name for name in left if "space-" in name or name.endswith((".dcm", "qc.html"))]
+    assert {"notes.txt", "sub-0001_mine.nii.gz", "sub-0001_tmax.nii.gz", "sub-0001.html"} <= left

@@ -33,6 +33,14 @@ EXPECTED = {
 }
 
 
+def _holds(find: Callable[[pathlib.Path], list[SubjectFiles]], root: pathlib.Path) -> bool:
+    """Whether a layout finds exams; what is wrong with them is not the question."""
+    try:
+        return bool(find(root))
+    except InputError:
+        return True
+
+
 def find_subjects(
     root: nifti.Path, layout: str = "bids", overrules: Overrules = NOTHING_OVERRULED
 ) -> list[SubjectFiles]:
@@ -63,7 +71,7 @@ def listed(root: nifti.Path, layout: str, overrules: Overrules) -> tuple[list[Su
         raise InputError(f"{root}: no such folder; give the folder of exams as --config.data.root=.")
     subjects = sorted(LAYOUTS[layout](root), key=lambda files: files.subject)
     if not subjects:
-        other = [name for name, find in LAYOUTS.items() if name != layout and find(root)]
+        other = [name for name, find in LAYOUTS.items() if name != layout and _holds(find, root)]
         hint = f"it looks like --config.data.layout={other[0]}" if other else "check the folder"
         if any(is_dicom(path) for path in itertools.islice(root.rglob("*"), MOST_LOOKED_AT)):
             hint = "it holds DICOM files: give the folder of one exam as --input, or convert them first (dcm2niix)"

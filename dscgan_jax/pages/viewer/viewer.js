@@ -216,7 +216,7 @@
   }
 
   // The largest code whose value is not above the threshold.
-  const lateCode = (tmax) => 1 + Math.floor((state.threshold - tmax.low) / (tmax.high - tmax.low) * 65534);
+  const lateCode = (tmax) => Math.max(0, 1 + Math.floor((state.threshold - tmax.low) / (tmax.high - tmax.low) * 65534));
 
   // ------------------------------------------------------------------------------------------------- curves
 
