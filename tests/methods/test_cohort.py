@@ -3,8 +3,11 @@
 import dataclasses
 import fcntl
 import json
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import exams as invented
 import pytest
@@ -16,6 +19,7 @@ from dscgan_jax.data import dataset, layouts
 from dscgan_jax.data.exams import NOTHING_OVERRULED, Overrules
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import exam_rows
+from dscgan_jax.files import sweep_partial_folders
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.methods import cohort, exam_files
 from dscgan_jax.methods.folder import DeconvolveWork
@@ -225,6 +229,31 @@ def test_an_exam_that_is_interrupted_leaves_nothing(three, tmp_path, monkeypatch
         "dataset_description.json",
         ".bidsignore",
     }
+
+
+def test_of_a_folder_half_made_again_in_another_way_the_rest_is_not_trained_on(three, tmp_path):
+    made(three, tmp_path / "out")
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cohort.run(planned(three, tmp_path / "out", Maps(version=2)), progress=interrupt)
+    splits = {files.subject: files.split for files in layouts.listed(tmp_path / "out", "bids", NOTHING_OVERRULED)[0]}
+    assert splits["sub-0001"] != layouts.EXCLUDE
+    assert splits["sub-0002"] == splits["sub-0003"] == layouts.EXCLUDE
+    made(three, tmp_path / "out", Maps(version=2))
+    assert layouts.EXCLUDE not in {files.split for files in layouts.find_subjects(tmp_path / "out", "bids")}
+
+
+def test_what_a_live_process_is_writing_stays_and_what_a_dead_one_left_goes(tmp_path):
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    names = [f".partial-{os.getpid()}-a", f".partial-{done.pid}-b", ".partial-old"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    sweep_partial_folders(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == names[:1]
 
 
 def test_two_processes_make_the_same_maps_and_one_that_dies_costs_its_exam(exams, tmp_path, monkeypatch):
