@@ -3,8 +3,10 @@
 import contextlib
 import os
 import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -66,3 +68,23 @@ def killed_by(code: int) -> str:
         return f"ended with status {code}"
     often = ", as the system does where memory is short" if -code == signal.SIGKILL else ""
     return f"killed by {signal.Signals(-code).name}{often}"
+
+
+def end_all(processes: Sequence[subprocess.Popen], by: signal.Signals, grace_seconds: float) -> None:
+    """Ends processes and waits for them; one that does not listen in time is killed.
+
+    Args:
+      processes: running ones, or ended ones.
+      by: the signal that asks them to end.
+      grace_seconds: for all of them together.
+    """
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(by)
+    end = time.monotonic() + grace_seconds
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(end - time.monotonic(), 0.1))
+        if process.poll() is None:
+            process.kill()
+            process.wait()

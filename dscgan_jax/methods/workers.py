@@ -9,15 +9,15 @@ import contextlib
 import multiprocessing
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from multiprocessing import connection
 from typing import Any
 
-from dscgan_jax.processes import killed_by, on_share_of_cores
+from dscgan_jax.processes import end_all, killed_by, on_share_of_cores
 
 GRACE_SECONDS = 10.0  # for a process that was told to stop: it removes what is half-written
 ACCELERATOR_SHARE = 0.8  # of its memory, for all processes together
@@ -130,15 +130,8 @@ def _go_on(worker: _Worker, waiting: collections.deque, running: dict[connection
 
 
 def _stop(workers: Sequence[_Worker]) -> None:
+    end_all([worker.process for worker in workers], signal.SIGTERM, GRACE_SECONDS)
     for worker in workers:
-        worker.process.terminate()
-    end = time.monotonic() + GRACE_SECONDS
-    for worker in workers:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.process.wait(max(end - time.monotonic(), 0.1))
-        if worker.process.poll() is None:
-            worker.process.kill()
-            worker.process.wait()
         worker.close()
 
 

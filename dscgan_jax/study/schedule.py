@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tqdm
 
-from dscgan_jax.processes import interrupted_by_signals, killed_by, on_share_of_cores
+from dscgan_jax.processes import end_all, interrupted_by_signals, killed_by, on_share_of_cores
 from dscgan_jax.study.jobs import DONE_FILE, Done, progress_of
 from dscgan_jax.study.plan import Job, Study
 
@@ -104,16 +104,7 @@ def _stopped_with_us(running: list[_Running]) -> Iterator[None]:
         with interrupted_by_signals():
             yield
     finally:
-        for one in running:
-            if one.process.poll() is None:
-                one.process.send_signal(signal.SIGINT)
-        end = time.monotonic() + GRACE_SECONDS
-        for one in running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                one.process.wait(max(end - time.monotonic(), 0.1))
-            if one.process.poll() is None:
-                one.process.kill()
-                one.process.wait()
+        end_all([one.process for one in running], signal.SIGINT, GRACE_SECONDS)
 
 
 @contextlib.contextmanager
