@@ -48,6 +48,7 @@ TEST = [
     "SimpleITK>=2.3",  # another reader of NIfTI: where it puts our voxels
     "bids-validator-deno>=2.0",  # what is a BIDS derivative and what is not
     "highdicom>=0.28",  # as in `dicom`
+    "playwright>=1.40",  # clicks through pages in a Chromium that is installed
     "pydicom>=3",  # writes invented series
     "dcm2niix>=1.0.20250506",  # ... which the package reads
 ]
@@ -58,7 +59,6 @@ EXTRAS = {
         *TEST,
         "ruff>=0.17",  # one layout, and what a linter finds
         "pyright>=1.1.400",  # types of the ground, data, evaluation and methods
-        "playwright>=1.40",  # clicks through the page of an exam in a Chromium that is installed
         "pre-commit>=3.7",  # runs both before each commit
     ],
     "dicom": [

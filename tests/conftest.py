@@ -30,6 +30,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 MOST_WORKERS = 4  # each takes up to 3 GB of memory
 LONG = ("training", "app", "methods")
+NOT_INSTALLED = "is not installed"  # ends the reason of a test that needs a browser or an extra of its own
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -51,16 +52,18 @@ def pytest_configure(config):
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """Where all golden files are present, a skipped test is a failure.
+    """Where all golden files are present, a skipped test is a failure, but for what is beyond the extra `test`.
 
     Nothing that could be checked stays unchecked.
     """
     if OWN_PROGRAMS:
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if (SHARED / "golden").is_dir() and reporter is not None and reporter.stats.get("skipped") and exitstatus == 0:
-        session.exitstatus = 1
-        reporter.write_line("the golden files are present, yet tests were skipped: this is a failure", red=True)
+    if (SHARED / "golden").is_dir() and reporter is not None and exitstatus == 0:
+        reasons = {report.longrepr[2] for report in reporter.stats.get("skipped", ())}
+        if wrong := sorted(reason for reason in reasons if NOT_INSTALLED not in reason):
+            session.exitstatus = 1
+            reporter.write_line(f"the golden files are present, yet tests were skipped: {'; '.join(wrong)}", red=True)
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +85,19 @@ def whole_golden() -> pathlib.Path:
     if not (SHARED / "golden").is_dir():
         pytest.skip("the golden subset holds no checkpoint files; all golden files are not beside this clone")
     return SHARED / "golden"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("Chromium is not installed")
+    with api.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

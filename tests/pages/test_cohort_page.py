@@ -2,7 +2,6 @@
 
 import dataclasses
 import html.parser
-import shutil
 
 import pytest
 
@@ -79,16 +78,6 @@ def test_a_cohort_of_nobody_has_a_page():
 
 
 # ------------------------------------------------------------------------------------------- in a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("there is no chromium")
-    with api.sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
 
 
 @pytest.fixture

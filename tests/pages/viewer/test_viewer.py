@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -58,18 +57,6 @@ def test_an_exam_without_late_tissue_and_without_aif_is_shown_too():
     data = json.loads(re.search(r'id="viewer-exam">(.*?)</script>', text, re.DOTALL)[1])
     assert data["aif"] is None and data["arteries"] == [] and data["maps"][0]["unit"] == ""
     assert "fitted" not in dict(data["arrays"]) and data["curve_text"] == "concentration, no unit"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser (extra dev)")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("there is no Chromium here")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
