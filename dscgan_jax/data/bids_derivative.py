@@ -74,7 +74,7 @@ def describe(folder: pathlib.Path, how: str, source: pathlib.Path | None = None)
 
 def _description(folder: pathlib.Path, how: str, source: pathlib.Path | None) -> dict[str, Any]:
     record = {
-        "Name": "Perfusion maps of DSC-MRI (research use only)",
+        "Name": "Perfusion maps (research use only)",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": GENERATOR, "Version": __version__, "Description": how}],

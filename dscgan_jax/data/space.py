@@ -86,7 +86,7 @@ def write_in_space(folder: pathlib.Path, stem: str, maps: ExamMaps, reference: R
         sidecar = maps.sidecar(name) | {"Space": reference.label, "Resampling": HOW}
         moved = resampling.map_onto(volume, inside, *onto, weights)
         nifti.write_volume(paths[-1], moved, reference.affine, sidecar=sidecar)
-    mask = resampling.mask_onto(inside, *onto).astype(np.uint8)
+    mask = (weights >= resampling.LEAST_WEIGHT).astype(np.uint8)  # where the maps have values
     nifti.write_volume(folder / f"{stem}_mask.nii.gz", mask, reference.affine, dtype=np.uint8)
     return paths
 

@@ -203,12 +203,12 @@ def run(cohort: Plan, workers: int = 1, progress: Callable[[int], Any] | None = 
     def lost(job: Job, reason: str) -> None:
         done(job, failed(job.subject, job.files.split, reason))
 
-    with interrupted_by_signals(), only_one(cohort.output):
+    with interrupted_by_signals(), only_one(cohort.output) as lock:
         write_mark(cohort)
         try:
             write_records(cohort, outcomes)
             if min(workers, len(cohort.missing)) > 1:
-                side_by_side.run_all(Doing(cohort.work), cohort.missing, workers, done, lost)
+                side_by_side.run_all(Doing(cohort.work), cohort.missing, workers, done, lost, [lock])
             else:
                 do = Doing(cohort.work).begin()
                 for job in cohort.missing:
@@ -259,8 +259,11 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def only_one(output: pathlib.Path) -> Iterator[None]:
-    """Within it, no other process makes this cohort; the lock goes with its process, however that ends."""
+def only_one(output: pathlib.Path) -> Iterator[int]:
+    """Within it, no other process makes this cohort.
+
+    The lock goes with the processes that hold the open file, of which this gives the number, however they end.
+    """
     try:
         output.mkdir(parents=True, exist_ok=True)
         lock = open(output / _LOCK, "wb")  # noqa: SIM115 - closed below
@@ -274,7 +277,7 @@ def only_one(output: pathlib.Path) -> Iterator[None]:
         except OSError:  # a file system without locks
             pass
         try:
-            yield
+            yield lock.fileno()
         finally:
             with contextlib.suppress(OSError):
                 (output / _LOCK).unlink()

@@ -1,7 +1,7 @@
 """One exam of a cohort: its files in, a folder `sub-x/perf` of maps out, and the seal by which it is known again.
 
 The *seal*, `sub-x_outcome.json`, is written last: what the maps were made of, which files there are, and the exam's
-row. Without it, or with another one, the maps are made again.
+row. Without it, or with another one, the maps are made again. While they are, it only names the files of before.
 """
 
 import contextlib
@@ -99,7 +99,8 @@ def make(job: Job, maker: Maker, about: Mapping[str, str]) -> Outcome:
     exam = dataclasses.replace(load_exam(job.files), subject=job.subject)
     result = maker(exam, job.files)
     stale = _files_of(job)
-    job.seal.unlink(missing_ok=True)
+    if stale:  # known to the next start, should this one be killed
+        write_whole(job.seal, json.dumps({"files": sorted(stale)}) + "\n")
     sweep_partial_folders(job.folder)  # which the runs of a session share
     try:
         with all_or_nothing(job.folder) as folder:
@@ -108,8 +109,9 @@ def make(job: Job, maker: Maker, about: Mapping[str, str]) -> Outcome:
             small = _write_thumbnail(folder, result.maps)
             files = sorted(path.name for path in folder.iterdir())
     finally:
-        with contextlib.suppress(OSError):
-            job.folder.parent.rmdir()  # only where nothing came into it
+        for empty in job.folder.parents[: job.within.count("/")]:
+            with contextlib.suppress(OSError):
+                empty.rmdir()  # only where nothing came into it
     for name in stale.difference(files):
         (job.folder / name).unlink(missing_ok=True)
     measured: dict[str, Any] = {**exam_rows.numbers_of(result.maps, result.read_out), **about}

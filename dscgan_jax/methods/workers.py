@@ -34,7 +34,7 @@ class _Worker:
       task: what it is on.
     """
 
-    def __init__(self, work: Any, number: int, count: int):
+    def __init__(self, work: Any, number: int, count: int, held: Sequence[int]):
         self.ends, theirs = multiprocessing.Pipe()
         self.number, self.task = number, None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
@@ -46,7 +46,7 @@ class _Worker:
                 stdout=self._log,
                 stderr=self._log,
                 env=_environment(cores, count),
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), *held),
                 start_new_session=True,
             )
         theirs.close()
@@ -81,6 +81,7 @@ def run_all(
     workers: int,
     done: Callable[[Any, Any], None],
     lost: Callable[[Any, str], None],
+    held: Sequence[int] = (),
 ) -> None:
     """Does all tasks, in the order in which processes become free.
 
@@ -90,13 +91,14 @@ def run_all(
       workers: processes at a time.
       done: called with each task and its result.
       lost: called with a task whose process died, and why it did.
+      held: open files that the processes hold too, such as a lock: where this one is killed, they finish their task.
     """
     waiting = collections.deque(tasks)
     count = min(workers, len(waiting))
     running: dict[connection.Connection, _Worker] = {}
     try:
         for number in range(count):
-            _begin(_Worker(work, number, count), waiting, running)
+            _begin(_Worker(work, number, count, held), waiting, running)
         while running:
             for ends in connection.wait(list(running)):
                 worker = running.pop(ends)  # pyright: ignore[reportArgumentType] - one of those that were given
@@ -106,7 +108,7 @@ def run_all(
                     lost(worker.task, worker.why_dead())
                     worker.close()
                     if waiting:
-                        _begin(_Worker(work, worker.number, count), waiting, running)
+                        _begin(_Worker(work, worker.number, count, held), waiting, running)
                 else:
                     running[worker.ends] = worker  # while `done` is called, which may be interrupted
                     done(worker.task, result)

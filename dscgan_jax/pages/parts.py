@@ -30,7 +30,7 @@ _PAGE = """<!DOCTYPE html>
 </head>
 <body{kind}>
 <header>
-<p class="kicker">dscgan_jax · perfusion maps from DSC-MRI · research use only</p>
+<p class="kicker">dscgan_jax · perfusion maps · research use only</p>
 <h1>{title}</h1>
 <p class="subtitle">{subtitle} · {created} UTC</p>
 </header>

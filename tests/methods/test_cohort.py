@@ -137,6 +137,28 @@ def test_what_is_not_made_again_does_not_stay(exams, tmp_path):
     assert (perf / "mine.txt").is_file()
 
 
+def test_what_a_killed_run_did_not_come_to_remove_goes_with_the_next(exams, tmp_path, monkeypatch):
+    made(exams, tmp_path / "out")
+    seal = tmp_path / "out" / "sub-0001" / "perf" / "sub-0001_outcome.json"
+    record = json.loads(seal.read_text())
+    record["files"].append("sub-0001_k2.nii.gz")
+    record["made_of"]["version"] = "0.0.1"
+    seal.write_text(json.dumps(record))
+    stale = seal.with_name("sub-0001_k2.nii.gz")
+    stale.write_text("")
+
+    def killed(*args):
+        raise SystemExit  # nothing that is caught, as no kill is
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exam_files, "_write_thumbnail", killed)
+        with pytest.raises(SystemExit):
+            made(exams, tmp_path / "out")
+    assert stale.exists()
+    made(exams, tmp_path / "out")
+    assert not stale.exists() and json.loads(seal.read_text())["row"]["status"] == "made"
+
+
 def test_an_exam_that_cannot_be_used_costs_itself_alone_and_is_tried_again(exams, tmp_path):
     out = tmp_path / "out"
     series = exams / "sub-0002" / "perf" / "sub-0002_dsc.nii.gz"

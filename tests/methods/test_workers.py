@@ -1,5 +1,6 @@
 """Tasks in processes of their own, some of which die."""
 
+import fcntl
 import os
 import pathlib
 import time
@@ -55,3 +56,14 @@ def test_an_interrupt_ends_the_processes_at_once():
     assert time.monotonic() - begun < 10
     with pytest.raises(ProcessLookupError):
         os.kill(started[0], 0)
+
+
+def test_a_lock_that_is_held_stays_as_long_as_a_process_lives(tmp_path):
+    with open(tmp_path / "lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        worker = workers._Worker(side_by_side.Chores(), 0, 1, [lock.fileno()])
+    with open(tmp_path / "lock", "wb") as other:  # as if this process had been killed
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        workers._stop([worker])
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
