@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import median_abs_deviation
 
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.errors import InputError
@@ -24,6 +23,7 @@ from dscgan_jax.maps import MAPS
 MADE, FAILED = "made", "failed"
 FEWEST_TO_COMPARE = 8  # exams; a spread of fewer says little
 FAR = 3.5  # robust standard deviations from the median: Iglewicz and Hoaglin 1993, "How to detect and handle outliers"
+NORMAL_SPREAD = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 SMALL_ML = 10.0  # volumes of late tissue below it are all small: none is far from another
 _SEPARATOR = " "  # between names of findings
 _WORDS = {
@@ -178,7 +178,8 @@ def unlike_others(rows: Sequence[ExamRow]) -> dict[str, tuple[str, ...]]:
             continue
         values = np.array([value for _, value in known])
         compared = np.log(SMALL_ML + values) if column.startswith("tmax_over") else values
-        middle, spread = np.median(compared), float(median_abs_deviation(compared, scale="normal"))
+        middle = np.median(compared)
+        spread = NORMAL_SPREAD * float(np.median(np.abs(compared - middle)))
         if not spread > 0 or not math.isfinite(spread):
             continue
         for (subject, value), distance in zip(known, np.abs(compared - middle) / spread, strict=True):

@@ -122,11 +122,10 @@ def white_level(frame: np.ndarray, brain: np.ndarray | None) -> float:
 
 def to_png(figure: "Figure", dpi: int = 110) -> bytes:
     """The figure as the content of a PNG file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
 
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"compress_level": PNG_LEVEL})
+    Image.fromarray(to_rgb(figure, dpi)).save(buffer, format="png", dpi=(dpi, dpi), compress_level=PNG_LEVEL)
     return buffer.getvalue()
 
 
@@ -137,7 +136,7 @@ def save_png(figure: "Figure", path: pathlib.Path, dpi: int = 110) -> None:
 
 
 def to_rgb(figure: "Figure", dpi: int = 80) -> np.ndarray:
-    """The figure as (row, col, 3) uint8, for TensorBoard."""
+    """The figure as (row, col, 3) uint8, drawn once; Matplotlib's own way to a file lays it out by drawing it twice."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(dpi)

@@ -131,7 +131,8 @@ def write_all(
     if measured.arterial.mask is not None:
         arteries = measured.arterial.mask.astype(np.uint8)
         write_turned(folder / f"{stem}_aifmask.nii.gz", arteries, exam.stored, dtype=np.uint8)
-    aif_png = folder / f"{stem}_aif.png"
-    aif_png.write_bytes(conventional_page.aif_picture(result.maps, measured, result.series))
-    page = conventional_page.page_of(result.maps, result.found, result.series, result.settings, read_out)
-    return [*paths, aif_png, *exam_page.write(folder, page, stem)]
+    aif_png = conventional_page.aif_picture(result.maps, measured, result.series)
+    aif_path = folder / f"{stem}_aif.png"
+    aif_path.write_bytes(aif_png)
+    page = conventional_page.page_of(result.maps, result.found, result.series, result.settings, read_out, aif_png)
+    return [*paths, aif_path, *exam_page.write(folder, page, stem)]

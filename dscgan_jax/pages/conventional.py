@@ -25,7 +25,12 @@ UNSCALED = ("cbf", "cbv")  # without echo time and reference they have no unit
 
 
 def page_of(
-    maps: ExamMaps, found: ConventionalMaps, series: np.ndarray, settings: Settings, read_out: ReadOut
+    maps: ExamMaps,
+    found: ConventionalMaps,
+    series: np.ndarray,
+    settings: Settings,
+    read_out: ReadOut,
+    aif_png: bytes,
 ) -> ExamPage:
     """The page of an exam's conventional maps.
 
@@ -35,6 +40,7 @@ def page_of(
       series: (x, y, z, time), RAS, as it was inverted.
       settings: of the method.
       read_out: what is read from the maps.
+      aif_png: their `aif_picture`.
     """
     measured, title = found.measured, ink.METHOD_TITLES[settings.method]
     view = ExamView(
@@ -51,7 +57,7 @@ def page_of(
         {title: read_out},
         _brief(found, read_out),
         maps.findings,
-        sections_of(maps, found, series, settings),
+        sections_of(found, settings, aif_png),
     )
 
 
@@ -69,10 +75,9 @@ def curves_of(found: ConventionalMaps) -> Curves:
     )
 
 
-def sections_of(maps: ExamMaps, found: ConventionalMaps, series: np.ndarray, settings: Settings) -> list[str]:
+def sections_of(found: ConventionalMaps, settings: Settings, aif_png: bytes) -> list[str]:
     """HTML of the AIF, of the head's motion, and of how the maps were made."""
     measured = found.measured
-    aif_png = aif_picture(maps, measured, series)
     return [
         section("Arterial input function (AIF)", _aif_note(measured.arterial), image(aif_png, "AIF")),
         _motion(measured, measured.realignment) if measured.realignment is not None else "",

@@ -21,6 +21,7 @@ A head that moves between baseline and first pass mimics signal loss at every ed
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -255,7 +256,8 @@ def _tissue(baseline: np.ndarray, passes: _Passes, rough: np.ndarray, voxel_mm: 
     # Brightness adds no blood: bright fat would seem to lose as much signal as tissue. Dark rims hold less tissue.
     lost = first_pass * np.minimum(relative, 1.0) / typical
     inside = filled(_without_scalp(parts, lost, voxel_mm))
-    deep = depth_mm(inside, voxel_mm) > RIM_MM
+    depth = depth_mm(inside, voxel_mm)
+    deep = depth > RIM_MM
     solid = inside & (relative > BONE_BORDER)
     no_brighter = solid & (relative < BRIGHT_AS_TISSUE)
     if not no_brighter.any():
@@ -278,7 +280,7 @@ def _tissue(baseline: np.ndarray, passes: _Passes, rough: np.ndarray, voxel_mm: 
     tissue &= ~_sinuses(
         no_brighter & (first_pass > SINUS_OVER_GREY * grey_first_pass),
         first_pass > grey_first_pass,
-        depth_mm(inside, voxel_mm),
+        depth,
         voxel_mm,
     )
     return _at_least(tissue, SMALLEST_ISLAND_ML, voxel_mm, IN_SLICE)  # specks where CSF, bone and sinus meet
@@ -402,11 +404,24 @@ def _without_scalp(parts: np.ndarray, lost: np.ndarray, voxel_mm: np.ndarray) ->
 
 def depth_mm(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     """Distance to the nearest voxel outside, within the slice, mm; the border of the image is no border."""
-    padded = np.pad(mask, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    depth = np.zeros(mask.shape)
+    inside = _window(mask, (1, 1))  # the nearest voxel outside is within it
+    padded = np.pad(mask[inside], ((1, 1), (1, 1), (0, 0)), mode="edge")
     if padded.all():
         return np.full(mask.shape, np.inf)
     apart = 1e3 * (np.array(mask.shape) * voxel_mm).sum()  # slices are so far apart that none sees another
-    return ndimage.distance_transform_edt(padded, (voxel_mm[0], voxel_mm[1], apart))[1:-1, 1:-1]
+    depth[inside] = ndimage.distance_transform_edt(padded, (voxel_mm[0], voxel_mm[1], apart))[1:-1, 1:-1]
+    return depth
+
+
+def _window(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, slice]:
+    """Rows and columns that a mask has voxels in, and so many more on each side."""
+    window = []
+    for axis, more in enumerate(margin):
+        there = np.flatnonzero(mask.any(axis=(1 - axis, 2)))
+        first, last = (there[0], there[-1]) if len(there) else (0, -1)
+        window.append(slice(max(first - more, 0), last + 1 + more))
+    return window[0], window[1]
 
 
 def _eroded(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
@@ -414,7 +429,10 @@ def _eroded(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndar
 
 
 def _dilated(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
-    return ~_eroded(~mask, radius_mm, voxel_mm)
+    dilated = np.zeros(mask.shape, bool)
+    reached = _window(mask, np.ceil(radius_mm / voxel_mm[:2]).astype(int) + 1)
+    dilated[reached] = ~_eroded(~mask[reached], radius_mm, voxel_mm)
+    return dilated
 
 
 def opened(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:

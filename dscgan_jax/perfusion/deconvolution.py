@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dscgan_jax.perfusion import kinetics, signal
+from dscgan_jax.threads import in_threads
 
 SVD_METHODS = ("ssvd", "csvd", "osvd")
 # Shares of the largest singular value; the usual ones (Wu et al. 2003).
@@ -290,19 +291,21 @@ def _calm_peaks(
 
 
 def in_blocks(function: Callable[..., Any], *arrays: np.ndarray) -> Any:
-    """`function` over blocks of `BLOCK` rows, the last one padded with its last row, as NumPy arrays.
+    """`function` over blocks of `BLOCK` rows, the last one padded with its last row, as NumPy arrays, in threads.
 
     One compilation serves exams of any size.
     """
     arrays = [np.asarray(array) for array in arrays]
     count = len(arrays[0])
-    results = []
-    for begin in range(0, count, BLOCK):
+
+    def of_block(begin: int) -> Any:
         rows: slice | np.ndarray = slice(begin, begin + BLOCK)
         if begin + BLOCK > count:
             rows = np.minimum(np.arange(begin, begin + BLOCK), count - 1)
-        results.append(function(*(array[rows] for array in arrays)))  # runs while the next block is taken out
-    return jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts])[:count], *results)
+        return jax.tree.map(np.asarray, function(*(array[rows] for array in arrays)))
+
+    results = in_threads(of_block, range(0, count, BLOCK))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
 
 
 def by_chunks(function: Callable[..., Any], *arrays: jax.Array) -> Any:

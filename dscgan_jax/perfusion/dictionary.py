@@ -78,27 +78,31 @@ def build_dictionary(
     first, last = delay_range + kinetics.DISPERSION_SHAPE * roots[[0, -1]] ** 2
     arrivals = np.linspace(first, last, 2 * int(np.ceil((last - first) / (2 * ARRIVAL_STEP))) + 1)
     axes = (arrivals, np.log(MTTS), roots)
-    arrival, log_mtt, root = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
-    # Negative delays: the AIF is read earlier by the earliest one, and everything comes later by as much.
-    delay = arrival - kinetics.DISPERSION_SHAPE * root**2
-    earliest = delay.min()
+    shape = tuple(len(axis) for axis in axes)
+    mtt, dispersion = (axis.ravel() for axis in np.meshgrid(MTTS, roots**2, indexing="ij"))
+    # Nodes differ in MTT and dispersion at the first arrival, where the longest travelling time leaves no delay, and
+    # all others are these later on. Negative delays: the AIF is read earlier by the earliest one.
+    delay = kinetics.DISPERSION_SHAPE * (dispersion.max() - dispersion)
+    earliest = first - kinetics.DISPERSION_SHAPE * dispersion.max()
+    later = arrivals - first
     curve = continuous_curve(np.asarray(arterial, np.float64), frame_seconds)
-    unit = Perfusion(np.ones((len(delay), 1)), np.exp(log_mtt)[:, None], delay - earliest, root**2, transit_shape)
-    curves, ttp = kinetics.tissue_concentration_and_ttp(lambda t: curve(np.asarray(t) - earliest), unit, seconds)
-    tmax = kinetics.residue_peak_seconds(unit) + earliest
+    unit = Perfusion(np.ones((len(delay), 1)), mtt[:, None], delay, dispersion, transit_shape)
+    curves, ttp = kinetics.delayed_concentration_and_ttp(
+        lambda t: curve(np.asarray(t) - earliest), unit, later, seconds
+    )
+    tmax = (later[:, None] + kinetics.residue_peak_seconds(unit) + earliest).reshape(shape)
+    ttp = ttp.reshape(shape)
 
     free = free_of_line(
         seconds[first_frame:], None if nuisance_regressors is None else nuisance_regressors[first_frame:]
     )
-    curves = curves[:, first_frame:]
+    curves = curves.reshape(-1, len(seconds))[:, first_frame:]
     strength, directions = np.linalg.eigh(free @ (curves.T @ curves).astype(np.float64) @ free)
     directions = directions[:, np.argsort(strength)[::-1][:DIMENSIONS]]
     basis = np.zeros((len(arterial), DIMENSIONS))
     basis[first_frame:, : directions.shape[1]] = free @ directions
 
-    shape = tuple(len(axis) for axis in axes)
-    curves = (curves @ basis[first_frame:]).reshape(*shape, DIMENSIONS)
-    tmax, ttp = tmax.reshape(shape), ttp.reshape(shape)
+    curves = (curves @ np.float32(basis[first_frame:])).reshape(*shape, DIMENSIONS)
     ttp_slopes = (np.clip(slope, -LARGEST_TTP_SLOPE, LARGEST_TTP_SLOPE) for slope in _slopes(ttp))
     times = np.stack([np.stack([tmax, *_slopes(tmax)], axis=-1), np.stack([ttp, *ttp_slopes], axis=-1)], axis=-1)
     return Dictionary(

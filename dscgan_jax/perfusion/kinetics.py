@@ -23,9 +23,9 @@ expressions, (1 + i w b)^-a. A voxel's transfer function is therefore known exac
 inverse transform of its product with the spectrum of the AIF, one matrix product for all voxels and any times.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ import numpy as np
 from scipy import special
 
 from dscgan_jax.perfusion import signal
+from dscgan_jax.threads import MOST_THREADS, in_threads
 
 Curve = Callable[[np.ndarray], np.ndarray]  # times in s -> concentration in mM, e.g. an `ArterialCurve`
 
@@ -72,7 +73,7 @@ _TAPER_SECONDS = 12.0  # the AIF fades out after the last time that is asked for
 _SPECTRUM_FLOOR = 2e-4  # frequencies are kept until AIF x residue function stay below this share of their maximum
 _FLOW_FACTOR = np.float32(DENSITY_OVER_HAEMATOCRIT_FACTOR / 6000.0)  # mL/100 g/min -> 1/s
 _CHUNK = 1024  # voxels at a time: the work arrays stay in the processor's cache
-_THREADS = 2
+_AS_THEY_ARE = np.zeros(1)  # no later than the voxels' own delays
 
 
 # ---------------------------------------------------------------------------------------------- AIF
@@ -226,7 +227,7 @@ def tissue_concentration(arterial: Curve, perfusion: Perfusion, seconds: np.ndar
       seconds: (time,), ascending, from 0.
     """
     curves, _ = _curves_and_peaks(arterial, perfusion, seconds, peak_step=None)
-    return curves
+    return curves[0]
 
 
 def tissue_concentration_and_ttp(
@@ -244,7 +245,26 @@ def tissue_concentration_and_ttp(
       Curves (voxel, time) in mM and TTP (voxel,) in s, within [0, seconds[-1]], finer than a frame. Where the exam
       ends before the bolus arrives, TTP is the end of the exam.
     """
-    return _curves_and_peaks(arterial, perfusion, seconds, peak_step)
+    curves, peaks = _curves_and_peaks(arterial, perfusion, seconds, peak_step)
+    return curves[0], peaks[0]
+
+
+def delayed_concentration_and_ttp(
+    arterial: Curve, perfusion: Perfusion, later: np.ndarray, seconds: np.ndarray, peak_step: float = 0.5
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `tissue_concentration_and_ttp`, of the same voxels at many delays: they share all but a phase.
+
+    Args:
+      arterial: C_a.
+      perfusion: of the voxels.
+      later: (delay,) what is added to the delay of every voxel, s, >= 0.
+      seconds: (time,), ascending, from 0.
+      peak_step: s, as there.
+
+    Returns:
+      Curves (delay, voxel, time) in mM and TTP (delay, voxel) in s.
+    """
+    return _curves_and_peaks(arterial, perfusion, seconds, peak_step, np.asarray(later, np.float64))
 
 
 def arterial_concentration(
@@ -265,38 +285,45 @@ def arterial_concentration(
     """
     delay, dispersion = np.atleast_1d(delay).astype(np.float32), np.atleast_1d(dispersion).astype(np.float32)
     tail = delay.max() + 12.0 * dispersion_shape * dispersion.max()
-    omega, basis = _spectral_basis(arterial, seconds, seconds, tail)
-    log_size, phase = _supply(omega, delay, dispersion, dispersion_shape)
+    omega, spectrum = _spectrum(arterial, np.asarray(seconds, np.float64), tail)
+    basis = _basis(_waves(omega, spectrum, seconds))
+    log_size, phase = _supply(omega.astype(np.float32), delay, dispersion, dispersion_shape)
     size = np.exp(log_size)
     return np.concatenate([size * np.cos(phase), size * np.sin(phase)], axis=1) @ basis
 
 
 def _curves_and_peaks(
-    arterial: Curve, perfusion: Perfusion, seconds: np.ndarray, peak_step: float | None
+    arterial: Curve,
+    perfusion: Perfusion,
+    seconds: np.ndarray,
+    peak_step: float | None,
+    later: np.ndarray = _AS_THEY_ARE,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Curves (voxel, time) and their peaks (voxel,), s; no peaks where `peak_step` is None."""
+    """Curves (delay, voxel, time) and their peaks (delay, voxel), s; no peaks where `peak_step` is None."""
     seconds = np.asarray(seconds, np.float64)
     voxels = len(perfusion.delay)
     fine = np.empty(0)
     if peak_step is not None:
         fine = np.linspace(0.0, seconds[-1], max(int(np.ceil(seconds[-1] / peak_step)), 2) + 1)
+    curves = np.empty((len(later), voxels, len(seconds)), np.float32)
+    peaks = np.empty((len(later), voxels if peak_step is not None else 0), np.float32)
     if not voxels:
-        return np.zeros((0, len(seconds)), np.float32), np.zeros(0, np.float32)
+        return curves, peaks
     cbf = np.asarray(perfusion.cbf, np.float32)
     scale = np.where(cbf > 0, perfusion.mtt, 1.0).astype(np.float32)  # an absent tissue must not stretch the period
     delay, dispersion = np.asarray(perfusion.delay, np.float32), np.asarray(perfusion.dispersion, np.float32)
     tail = _tail_seconds(
-        scale.max(), delay.max(), dispersion.max(), perfusion.transit_shape, perfusion.dispersion_shape
+        scale.max(), delay.max() + later.max(), dispersion.max(), perfusion.transit_shape, perfusion.dispersion_shape
     )
-    omega, basis = _spectral_basis(arterial, np.concatenate([seconds, fine]), seconds, tail)
+    omega, spectrum = _spectrum(arterial, seconds, tail)
+    waves = _waves(omega, spectrum, np.concatenate([seconds, fine]))
+    bases = [_basis(waves * np.exp(-1j * omega * shift)[:, None]) for shift in later]
     highest = np.float32(arterial(seconds).max())
-    curves = np.empty((voxels, len(seconds)), np.float32)
-    peaks = np.empty(voxels if peak_step is not None else 0, np.float32)
 
-    def compute(begin: int) -> None:
-        rows = slice(begin, begin + _CHUNK)
+    def compute(task: tuple[slice, np.ndarray]) -> None:
+        rows, places = task
         transfer = _transfer(
-            omega,
+            omega.astype(np.float32),
             cbf[rows],
             scale[rows],
             delay[rows],
@@ -304,17 +331,19 @@ def _curves_and_peaks(
             perfusion.transit_shape,
             perfusion.dispersion_shape,
         )
-        values = transfer @ basis  # (voxel, time and fine time)
-        curves[rows] = values[:, : len(seconds)]
-        if peak_step is not None:
-            found = values[:, len(seconds) :]
-            # CBV times the peak of C_a.
-            most = highest * _FLOW_FACTOR * (cbf[rows] * scale[rows]).sum(axis=1)
-            reached = found.max(axis=1) > 1e-3 * most
-            peaks[rows] = np.where(reached, signal.peak_frames(found) * fine[1], fine[-1])
+        # CBV times the peak of C_a.
+        most = highest * _FLOW_FACTOR * (cbf[rows] * scale[rows]).sum(axis=1)
+        for place in places:
+            values = transfer @ bases[place]  # (voxel, time and fine time)
+            curves[place, rows] = values[:, : len(seconds)]
+            if peak_step is not None:
+                found = values[:, len(seconds) :]
+                reached = found.max(axis=1) > 1e-3 * most
+                peaks[place, rows] = np.where(reached, signal.peak_frames(found) * fine[1], fine[-1])
 
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(compute, range(0, voxels, _CHUNK)))
+    chunks = [slice(begin, begin + _CHUNK) for begin in range(0, voxels, _CHUNK)]
+    parts = np.array_split(np.arange(len(later)), min(MOST_THREADS, len(later)))
+    in_threads(compute, itertools.product(chunks, parts))
     return curves, peaks
 
 
@@ -324,17 +353,14 @@ def _tail_seconds(mtt: float, delay: float, dispersion: float, transit_shape: fl
     return float(delay + transit * mtt + special.gammainccinv(dispersion_shape, 1e-4) * dispersion)
 
 
-def _spectral_basis(
-    arterial: Curve, seconds: np.ndarray, acquired: np.ndarray, tail: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Angular frequencies (frequency,) and the matrix (2 frequency, time) that turns a transfer function into a curve.
+def _spectrum(arterial: Curve, acquired: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
+    """Angular frequencies (frequency,) and the AIF's part at each of them, complex: curves are sums of its waves.
 
     The transform is periodic. The AIF fades out behind the last time, and the period is long enough for the slowest
     voxel to empty before the next period begins, so that no curve runs into another.
 
     Args:
       arterial: C_a.
-      seconds: (time,) of the curves.
       acquired: (time,) of the exam.
       tail: s, for which the slowest voxel still holds contrast agent.
     """
@@ -347,9 +373,17 @@ def _spectral_basis(
     relevant = np.abs(spectrum) / (1.0 + 2.0 * omega)  # residue functions fall as 1 / frequency
     keep = int(np.flatnonzero(relevant > _SPECTRUM_FLOOR * relevant.max())[-1]) + 1
     omega, spectrum = omega[:keep], spectrum[:keep] / count
-    weight = np.where(omega > 0, 2.0, 1.0)  # each frequency stands for its negative too
-    wave = spectrum[:, None] * weight[:, None] * np.exp(1j * omega[:, None] * np.asarray(seconds)[None, :])
-    return omega.astype(np.float32), np.concatenate([wave.real, -wave.imag]).astype(np.float32)
+    return omega, spectrum * np.where(omega > 0, 2.0, 1.0)  # each frequency stands for its negative too
+
+
+def _waves(omega: np.ndarray, spectrum: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    """(frequency, time) complex: the AIF is the real part of their sum."""
+    return spectrum[:, None] * np.exp(1j * omega[:, None] * np.asarray(seconds)[None, :])
+
+
+def _basis(waves: np.ndarray) -> np.ndarray:
+    """(2 frequency, time) matrix that turns a transfer function, real parts first, into a curve."""
+    return np.concatenate([waves.real, -waves.imag]).astype(np.float32)
 
 
 def _supply(

@@ -34,6 +34,7 @@ from scipy.spatial.transform import Rotation
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import signal
+from dscgan_jax.threads import in_threads
 
 NOT_STEADY = 0.02  # brighter than the reference by this share: not in steady state
 REFERENCE_FRAMES = (1, 6)  # half-open; the first frame is brighter (T1), later ones may see the bolus
@@ -48,7 +49,6 @@ SMALL_STEP = 0.02  # mm or degrees from frame to frame: noise of the estimate
 MAX_MIMICKED = 1.5  # mm or degrees
 LARGEST_REST = 0.2  # of the variation, where all of it comes from the bolus
 LINEAR, CUBIC = 1, 3  # orders of interpolation
-_FRAMES = 2  # solved together: more take more memory and no less time
 _PADDING = 8192  # points are padded to multiples, so that exams share compiled code
 _RIDGE = 1e-5
 
@@ -146,12 +146,13 @@ def _register_level(
     known = [
         jnp.asarray(array, jnp.float32) for array in (points.T, model, weights, np.linalg.inv(to_world), directions)
     ]
-    found = []
-    for first in range(0, series.shape[3], _FRAMES):
-        frames = np.minimum(np.arange(first, first + _FRAMES), series.shape[3] - 1)
-        volumes = _smaller(np.moveaxis(series[..., frames], 3, 0), factors, sigma)
-        found.append(_register(volumes, about_centre[frames], *known, rounds=level.rounds, steps=level.steps))
-    found = np.concatenate([np.asarray(part, np.float64) for part in found])[: series.shape[3]]
+
+    def pose_of(frame: int) -> np.ndarray:
+        volume = _smaller(series[None, ..., frame], factors, sigma)[0]
+        found = _register(volume, about_centre[frame], *known, rounds=level.rounds, steps=level.steps)
+        return np.asarray(found, np.float64)
+
+    found = np.stack(in_threads(pose_of, range(series.shape[3])))
     return translation(centre) @ found @ translation(-centre)
 
 
@@ -243,8 +244,8 @@ def _directions(to_world: np.ndarray, in_plane: bool) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames=("rounds", "steps"))
 def _register(
-    volumes: jax.Array,
-    transforms: jax.Array,
+    volume: jax.Array,
+    given: jax.Array,
     points: jax.Array,
     model: jax.Array,
     weights: jax.Array,
@@ -253,11 +254,11 @@ def _register(
     rounds: int,
     steps: int,
 ) -> jax.Array:
-    """(frame, 4, 4) poses of some frames; a frame that cannot be explained keeps the one it came with.
+    """(4, 4) pose of a frame; one that cannot be explained keeps the pose it came with.
 
     Args:
-      volumes: (frame, x, y, z).
-      transforms: (frame, 4, 4) first guess.
+      volume: (x, y, z).
+      given: (4, 4) first guess.
       points: (3, point), mm.
       model: (point, image) nuisance images, then k motion images.
       weights: (point,).
@@ -268,44 +269,41 @@ def _register(
     """
     high = jax.lax.Precision.HIGHEST
 
-    def sample(volume: jax.Array, transform: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def sample(transform: jax.Array) -> tuple[jax.Array, jax.Array]:
         index = jnp.matmul(to_voxel, transform, precision=high)
         return interpolate(volume, jnp.matmul(index[:3, :3], points, precision=high) + index[:3, 3:], LINEAR)
 
-    def register(volume: jax.Array, given: jax.Array) -> jax.Array:
-        def one_round(state: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
-            transform, trust = state
-            weight = weights * trust * sample(volume, transform)[1]
-            weighted = model * weight[:, None]
-            gram = jnp.matmul(weighted.T, model, precision=high)
-            scale = jnp.sqrt(jnp.diagonal(gram)) + 1e-6
-            gram = gram / scale[:, None] / scale[None, :] + _RIDGE * jnp.eye(len(gram), dtype=gram.dtype)
-            factor = jax.scipy.linalg.cho_factor(gram)
+    def one_round(state: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+        transform, trust = state
+        weight = weights * trust * sample(transform)[1]
+        weighted = model * weight[:, None]
+        gram = jnp.matmul(weighted.T, model, precision=high)
+        scale = jnp.sqrt(jnp.diagonal(gram)) + 1e-6
+        gram = gram / scale[:, None] / scale[None, :] + _RIDGE * jnp.eye(len(gram), dtype=gram.dtype)
+        factor = jax.scipy.linalg.cho_factor(gram)
 
-            def one_step(transform: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-                values, _ = sample(volume, transform)
-                amplitudes = (
-                    jax.scipy.linalg.cho_solve(factor, jnp.matmul(values, weighted, precision=high) / scale) / scale
-                )
-                residual = values - jnp.matmul(model, amplitudes, precision=high)
-                motion = jnp.matmul(directions, amplitudes[-directions.shape[1] :], precision=high)
-                return jnp.matmul(transform, _rigid(-motion), precision=high), residual
+        def one_step(transform: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+            values, _ = sample(transform)
+            amplitudes = (
+                jax.scipy.linalg.cho_solve(factor, jnp.matmul(values, weighted, precision=high) / scale) / scale
+            )
+            residual = values - jnp.matmul(model, amplitudes, precision=high)
+            motion = jnp.matmul(directions, amplitudes[-directions.shape[1] :], precision=high)
+            return jnp.matmul(transform, _rigid(-motion), precision=high), residual
 
-            transform, residuals = jax.lax.scan(one_step, transform, length=steps)
-            size = 1.25 * jnp.sum(weight * jnp.abs(residuals[-1])) / (jnp.sum(weight) + 1e-6)
-            return (transform, (1.0 + (residuals[-1] / (2.0 * size + 1e-6)) ** 2) ** -2), None
+        transform, residuals = jax.lax.scan(one_step, transform, length=steps)
+        size = 1.25 * jnp.sum(weight * jnp.abs(residuals[-1])) / (jnp.sum(weight) + 1e-6)
+        return (transform, (1.0 + (residuals[-1] / (2.0 * size + 1e-6)) ** 2) ** -2), None
 
-        (transform, _), _ = jax.lax.scan(one_round, (given, jnp.ones_like(weights)), length=rounds)
-        inside = jnp.sum(weights * sample(volume, transform)[1]) / jnp.sum(weights)
-        cosine = 0.5 * (jnp.trace(transform[:3, :3]) - 1.0)
-        plausible = (
-            (inside >= MIN_INSIDE)
-            & (cosine >= np.cos(np.radians(MAX_DEGREES)))
-            & (jnp.linalg.norm(transform[:3, 3]) <= MAX_MM)
-        )
-        return jnp.where(plausible, transform, given)
-
-    return jax.vmap(register)(volumes, transforms)
+    (transform, _), _ = jax.lax.scan(one_round, (given, jnp.ones_like(weights)), length=rounds)
+    inside = jnp.sum(weights * sample(transform)[1]) / jnp.sum(weights)
+    cosine = 0.5 * (jnp.trace(transform[:3, :3]) - 1.0)
+    plausible = (
+        (inside >= MIN_INSIDE)
+        & (cosine >= np.cos(np.radians(MAX_DEGREES)))
+        & (jnp.linalg.norm(transform[:3, 3]) <= MAX_MM)
+    )
+    return jnp.where(plausible, transform, given)
 
 
 def _rigid(motion: jax.Array) -> jax.Array:

@@ -1,11 +1,11 @@
 """How the scanner sees the phantom: coil bias, non-steady-state frames, drift, pulsation, motion and noise."""
 
-import concurrent.futures
 import dataclasses
 
 import numpy as np
 
 from dscgan_jax.phantom.anatomy import Grid, SmoothField, Tissues, rotation_matrix
+from dscgan_jax.threads import in_threads
 
 # Signal before the bolus, grey matter = 1, gradient-echo EPI: long T2* is bright, air and bone are dark.
 SIGNAL_OF = {"grey": 1.0, "white": 0.82, "csf": 1.70, "sinus": 0.90, "skull": 0.05, "scalp": 0.38}
@@ -20,7 +20,6 @@ LARGEST_SIGNAL = 32767
 # Standard deviations along and about x, y, z of a movement: the head nods and slides along the bed.
 SHIFT_MM, TURN_DEGREES = (0.9, 0.9, 1.6), (1.8, 0.7, 1.2)
 _NOT_DRAWN = ("scalp_signal", "air_loss", "air_reach")  # by a `Scanner`; a preset may change them
-_THREADS = 2
 _CHUNK = 2048
 
 
@@ -257,8 +256,7 @@ def _move(series: np.ndarray, frames: np.ndarray, affine: np.ndarray, pose: np.n
             moved[some] += weight[some, None] * source[start[some] + step]
         target[rows[0] : rows[-1] + 1, frames] = moved
 
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(fill, range(0, len(target), _CHUNK)))
+    in_threads(fill, range(0, len(target), _CHUNK))
 
 
 # ------------------------------------------------------------------------------------------------ noise
@@ -295,8 +293,7 @@ def measure(
         if rounding:
             measured[plane] = np.clip(np.rint(values), 0, LARGEST_SIGNAL).reshape(series.shape[1:])
 
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(measure_plane, range(len(series))))
+    in_threads(measure_plane, range(len(series)))
     return measured
 
 
@@ -330,8 +327,7 @@ def signal_courses(
             values *= np.exp(np.float32(-echo_seconds) * delta_r2star[part])
         out[rows[part]] = values
 
-    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(write, range(0, len(rows), _CHUNK)))
+    in_threads(write, range(0, len(rows), _CHUNK))
 
 
 def grid_bias(scanner: Scanner, grid: Grid) -> np.ndarray:

@@ -11,7 +11,7 @@ from dscgan_jax.data.geometry import StoredGrid
 from dscgan_jax.evaluation.readout import read_out
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAP_NAMES, MAPS
-from dscgan_jax.pages.conventional import page_of
+from dscgan_jax.pages.conventional import aif_picture, page_of
 from dscgan_jax.pages.exam import write
 from dscgan_jax.perfusion import conventional
 from dscgan_jax.perfusion.arterial import ArterialInput
@@ -74,7 +74,9 @@ def page(result, tmp_path, settings=PARAMETRIC, findings=()):
         findings=(*result.findings, *judged, *findings),
         mask=result.measured.tissue,
     )
-    paths = write(tmp_path, page_of(maps, result, series, settings, read_out(maps)))
+    paths = write(
+        tmp_path, page_of(maps, result, series, settings, read_out(maps), aif_picture(maps, result.measured, series))
+    )
     assert [path.name for path in paths] == ["sub-1_maps.png", "sub-1.html"]
     text = re.sub(r'<script type="text/plain".*?</script>', "", paths[-1].read_text())
     return re.sub(r"base64,[^\"]*", "", text)  # what is packed may spell anything
