@@ -6,7 +6,6 @@ Compiled programs are there before the clock runs: the exams are made once untim
 work; the load before and after stands in the record.
 """
 
-import json
 import os
 import pathlib
 import platform
@@ -16,6 +15,7 @@ import tempfile
 import time
 
 from absl import app, flags
+from records import keep
 
 from dscgan_jax.evaluation import exam_rows
 from dscgan_jax.phantom import cohort
@@ -64,10 +64,7 @@ def main(_) -> None:
         "seconds_of_several": several,
         "times_as_fast": one / several,
     }
-    text = json.dumps(record, indent=1)
-    print(text)
-    if _OUTPUT.value:
-        pathlib.Path(_OUTPUT.value).write_text(text + "\n", encoding="utf-8")
+    keep(record, _OUTPUT.value)
 
 
 if __name__ == "__main__":

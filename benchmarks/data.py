@@ -8,7 +8,6 @@ subjects share the files of one, through hard links, because only sizes matter h
 
 import argparse
 import itertools
-import json
 import os
 import pathlib
 import platform
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from absl import flags
+from records import keep
 
 from dscgan_jax.configs import temp_tmax
 from dscgan_jax.data import batches, dataset, exams, grid, layouts, nifti, preparation
@@ -108,10 +108,7 @@ def main() -> None:
         record = measure(arguments)
     finally:
         shutil.rmtree(arguments.folder)
-    text = json.dumps(record, indent=1)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+    keep(record, arguments.output)
 
 
 def measure_exam(files: exams.SubjectFiles, settings: preparation.PreparationSettings) -> dict:

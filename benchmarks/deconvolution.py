@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import app, flags
+from records import keep
 
 from dscgan_jax.data import exams
 from dscgan_jax.methods.conventional import deconvolved
@@ -209,10 +210,7 @@ def main(_) -> None:
         "numpy": np.__version__,
         **measured,
     }
-    text = json.dumps(record, indent=1)
-    print(text)
-    if _OUTPUT.value:
-        pathlib.Path(_OUTPUT.value).write_text(text + "\n", encoding="utf-8")
+    keep(record, _OUTPUT.value)
 
 
 if __name__ == "__main__":

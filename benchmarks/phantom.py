@@ -4,14 +4,13 @@ python benchmarks/phantom.py --exams=5 --output=phantom.json
 """
 
 import dataclasses
-import json
 import os
-import pathlib
 import platform
 import time
 
 import numpy as np
 from absl import app, flags
+from records import keep
 
 from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom.exam import PHANTOM_VERSION, draw_phantom
@@ -53,10 +52,7 @@ def main(_) -> None:
         "moving_seconds": moving[1:],
         "moving_seconds_median": float(np.median(moving[1:])),
     }
-    text = json.dumps(record, indent=1)
-    print(text)
-    if _OUTPUT.value:
-        pathlib.Path(_OUTPUT.value).write_text(text + "\n", encoding="utf-8")
+    keep(record, _OUTPUT.value)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ dscgan-jax deconvolve exam.nii.gz maps/                                         
 python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate
 """
 
+import gc
 import os
 import pathlib
 import re
@@ -519,6 +520,7 @@ def asked() -> "Asked":
 def entry() -> None:
     """Runs from the command line."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    gc.set_threshold(100_000)  # imports and compilation make many objects that stay: half a second of looking at them
     logging.set_verbosity(logging.FATAL)  # libraries log the tracebacks of errors that we tell in one line
     app.run(main, flags_parser=parse_flags)
 

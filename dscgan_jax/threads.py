@@ -2,7 +2,7 @@
 
 import concurrent.futures
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 MOST_THREADS = 2  # more gain little: what is between the computations is Python, one thread at a time
 
@@ -14,3 +14,8 @@ def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
     """`function` of each item, some at a time; results are in the order of the items, errors are raised here."""
     with concurrent.futures.ThreadPoolExecutor(MOST_THREADS) as pool:
         return list(pool.map(function, items))
+
+
+def side_by_side(*calls: Callable[[], Any]) -> list[Any]:
+    """What each of some calls returns."""
+    return in_threads(lambda call: call(), calls)

@@ -23,7 +23,7 @@ IMPORTED_AS = {
     "scikit-learn": "sklearn",
     "tensorflow-datasets": "tensorflow_datasets",
 }
-FOR_OTHERS = {"importlib_resources", "array_record", "pytest-xdist", "bids-validator-deno", "dcm2niix"}
+FOR_OTHERS = {"importlib_resources", "array_record", "pytest-xdist", "bids-validator-deno", "dcm2niix", "playwright"}
 
 
 def requirements(name: str) -> list[str]:

@@ -12,6 +12,7 @@ from dscgan_jax.app import options
 from dscgan_jax.app.output import print_findings, print_read_outs
 from dscgan_jax.data import exams, inputs
 from dscgan_jax.evaluation.readout import ReadOut
+from dscgan_jax.figures import ink
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def run(
     norm, motion = _norm_and_motion(config, given)
     with concurrent.futures.ThreadPoolExecutor(1) as beside:
         network = beside.submit(_network, model, which, norm, motion)
+        beside.submit(ink.load_matplotlib)
         with inputs.lone_exam(series, exams.Overrules.from_config(config.data), mask, number) as files:
             exam = exams.load_exam(files)
         predictor = network.result()

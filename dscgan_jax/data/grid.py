@@ -13,6 +13,7 @@ from einops import rearrange
 from nibabel.affines import voxel_sizes
 
 from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.threads import in_threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +187,8 @@ def series_on_network(
     by_col, by_row, by_slice = (axis.to_network() for axis in grid.axes())
     n_frames = series.shape[-1] if weights is None else weights.shape[0]
     planes = np.empty((series.shape[2], n_frames, grid.size, grid.size), np.float32)
-    for z in range(series.shape[2]):
+
+    def to_plane(z: int) -> None:
         # Each step is one large matrix product: a product for each frame is many times slower on a busy machine.
         plane = rearrange(series[:, :, z], "x y time -> y time x")
         if inside is not None:
@@ -198,4 +200,6 @@ def series_on_network(
             plane = (by_row @ plane.reshape(n_y, n_time * grid.size)).reshape(grid.size, n_time, grid.size)
         plane = rearrange(plane[::-1, :, ::-1], "row time col -> time row col")
         planes[z] = plane if weights is None else np.tensordot(weights, plane, axes=1)
+
+    in_threads(to_plane, range(series.shape[2]))
     return _along(planes, by_slice, 0)

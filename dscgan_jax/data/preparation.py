@@ -19,6 +19,7 @@ from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import TTP
 from dscgan_jax.perfusion import brain, motion
 from dscgan_jax.settings import CHOICES
+from dscgan_jax.threads import in_threads
 
 TIME_MODES = CHOICES["data.time_mode"]
 NON_STEADY_STATE = CHOICES["data.non_steady_state"]
@@ -346,7 +347,7 @@ def _baseline_on_network(exam: Exam, first_seconds: float, network_seconds: floa
 def _as_int16(series: np.ndarray, mask: np.ndarray, found: Findings) -> tuple[np.ndarray, float]:
     """Counts and their scale; whole numbers that fit are kept as they are, with scale 1."""
     highest = float(series.max())
-    whole = highest <= INT16_MAX and bool((series == np.rint(series)).all())
+    whole = highest <= INT16_MAX and all((plane == np.rint(plane)).all() for plane in series)  # most stop at the first
     if whole:
         return series.astype(np.int16), 1.0
     brain = np.moveaxis(series, 1, -1)[mask]  # (voxel, time)
@@ -360,4 +361,10 @@ def _as_int16(series: np.ndarray, mask: np.ndarray, found: Findings) -> tuple[np
         )
         highest = bright
     scale = highest / INT16_MAX
-    return np.rint(np.clip(series, 0, highest) / scale).astype(np.int16), scale
+    counts = np.empty(series.shape, np.int16)
+
+    def convert(plane: int) -> None:
+        counts[plane] = np.rint(np.clip(series[plane], 0, highest) / scale)
+
+    in_threads(convert, range(len(series)))
+    return counts, scale

@@ -4,6 +4,7 @@ Pictures are drawn on Matplotlib figures of their own (no pyplot, no display). M
 picture: who only wants a title does not wait for it.
 """
 
+import importlib
 import io
 import pathlib
 from collections.abc import Sequence
@@ -34,6 +35,12 @@ _SOURCE_TITLES = {
 def source_title(name: str) -> str:
     """The name of a source of maps as it is printed; a folder's own name stays as it is."""
     return _SOURCE_TITLES.get(name, name)
+
+
+def load_matplotlib() -> None:
+    """Imports what draws: half a second that passes while something is read, if it is done beside that."""
+    importlib.import_module("matplotlib.figure")
+    importlib.import_module("matplotlib.backends.backend_agg")
 
 
 def new_figure(width: float, height: float) -> "Figure":

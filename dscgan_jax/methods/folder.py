@@ -11,6 +11,7 @@ from dscgan_jax.data.derivatives import write_turned
 from dscgan_jax.data.exams import NOTHING_OVERRULED, Exam, Overrules, SubjectFiles, load_exam, lone_series
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
+from dscgan_jax.figures import ink
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAPS
@@ -21,6 +22,7 @@ from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.perfusion import kinetics
 from dscgan_jax.perfusion.conventional import Settings
+from dscgan_jax.threads import side_by_side
 
 OWN_FILES = (*(f"_{name}.nii.gz" for name in MAPS), "_mask.nii.gz", "_aif.tsv")
 
@@ -55,7 +57,7 @@ def deconvolve_file(
     files = series if isinstance(series, SubjectFiles) else lone_series(series, overrules, mask)
     output = pathlib.Path(output)
     refuse_overwriting(output, asked.stem(files.subject), OWN_FILES)
-    exam = load_exam(files)
+    exam, _ = side_by_side(lambda: load_exam(files), ink.load_matplotlib)
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
     own_aif = files.series.with_name(f"{exam.subject}_aif.tsv")
@@ -121,6 +123,22 @@ def write_all(
 ) -> list[pathlib.Path]:
     """The maps, their read-out, where they were made, the AIF and its voxels, pictures and the page, which is last."""
     stem = extras.asked.stem(exam.subject)
+    measured = result.found.measured
+    paths, aif_png = side_by_side(  # one compresses, the other draws in Python
+        lambda: _write_maps(result, exam, folder, extras, read_out),
+        lambda: conventional_page.aif_picture(result.maps, measured, result.series),
+    )
+    aif_path = folder / f"{stem}_aif.png"
+    aif_path.write_bytes(aif_png)
+    page = conventional_page.page_of(result.maps, result.found, result.series, result.settings, read_out, aif_png)
+    return [*paths, aif_path, *exam_page.write(folder, page, stem)]
+
+
+def _write_maps(
+    result: Deconvolved, exam: Exam, folder: pathlib.Path, extras: Extras, read_out: ReadOut
+) -> list[pathlib.Path]:
+    """All but pictures and page; returns the paths of maps and read-out."""
+    stem = extras.asked.stem(exam.subject)
     paths = [*result.maps.save(folder, stem), *extras.write(folder, result.maps, read_out)]
     measured = result.found.measured
     write_turned(folder / f"{stem}_mask.nii.gz", measured.tissue.astype(np.uint8), exam.stored, dtype=np.uint8)
@@ -131,8 +149,4 @@ def write_all(
     if measured.arterial.mask is not None:
         arteries = measured.arterial.mask.astype(np.uint8)
         write_turned(folder / f"{stem}_aifmask.nii.gz", arteries, exam.stored, dtype=np.uint8)
-    aif_png = conventional_page.aif_picture(result.maps, measured, result.series)
-    aif_path = folder / f"{stem}_aif.png"
-    aif_path.write_bytes(aif_png)
-    page = conventional_page.page_of(result.maps, result.found, result.series, result.settings, read_out, aif_png)
-    return [*paths, aif_path, *exam_page.write(folder, page, stem)]
+    return paths

@@ -14,6 +14,7 @@ from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.pages import parts, readout
 from dscgan_jax.pages.parts import bullets, image, section
 from dscgan_jax.pages.viewer.view import ExamView, viewer
+from dscgan_jax.threads import side_by_side
 
 NOTES = {
     "tmax": "Tmax is the time of the maximum of the residue function, arterial delay included; 0 is the AIF.",
@@ -73,7 +74,10 @@ def write(folder: pathlib.Path, page: ExamPage, stem: str = "") -> list[pathlib.
       stem: how file names begin; empty = the subject.
     """
     stem = stem or page.subject
-    pictures = [_picture(page, title) for title in page.view.methods]
+    pictures, shown = side_by_side(  # one draws in Python, the other compresses
+        lambda: [_picture(page, title) for title in page.view.methods],
+        lambda: viewer(page.view, readout.table(page.read_outs)),
+    )
     path = folder / f"{stem}_maps.png"
     path.write_bytes(pictures[0])
     warnings, notes = parts.of_findings(page.findings)
@@ -82,7 +86,7 @@ def write(folder: pathlib.Path, page: ExamPage, stem: str = "") -> list[pathlib.
         section("In brief", bullets(page.brief), kind="brief"),
         section(
             "Maps",
-            viewer(page.view, readout.table(page.read_outs)),
+            shown,
             _note(page.view),
             readout.regions(page.read_outs),
             readout.remarks(page.read_outs),

@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
-from scipy import signal as filters
 
 from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.perfusion import brain, signal
@@ -251,9 +250,9 @@ def _terms(mean: np.ndarray, measured: Measured, arrival: float, transit: float,
 
 def _decaying(values: np.ndarray, rate: float, step: float) -> np.ndarray:
     """∫ values(tau) exp(-rate (t - tau)) dtau, (time,), by the trapezoidal rule; `step` in s."""
-    kept = np.exp(-rate * step)
-    integral = filters.lfilter([0.5 * step, 0.5 * step * kept], [1.0, -kept], values)
-    return integral - 0.5 * step * values[0] * kept ** np.arange(len(values))
+    kept = float(np.exp(-rate * step))
+    added = 0.5 * step * (values[1:] + kept * values[:-1])
+    return np.array([0.0, *itertools.accumulate(added.tolist(), lambda integral, more: kept * integral + more)])
 
 
 def _courses_of_motion(measured: Measured) -> np.ndarray:

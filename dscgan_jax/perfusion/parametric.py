@@ -42,6 +42,7 @@ from dscgan_jax.perfusion.dictionary import (
     continuous_curve,
     free_of_line,
 )
+from dscgan_jax.threads import in_threads
 
 SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # of the transit times: exponential residue to nearly a box
 SHAPE_VOXELS = 2048  # decide which of them, and whether neighbours share an artery; whole chunks
@@ -290,6 +291,7 @@ def _likeliest_shape(
         return _suited(_projected(tissue, noise, tables.basis), tables, settings, least_gain=0.0)[1]
 
     best = SHAPES.index(kinetics.TRANSIT_SHAPE)
+    in_threads(tables_of, SHAPES[best : best + 2])  # these are needed in any case
     for step in (1, -1):  # uphill from the usual shape, first towards plug flow, then towards the mixed pool
         while 0 <= best + step < len(SHAPES):
             if _gain(evidence(SHAPES[best + step]), evidence(SHAPES[best])) < SHAPE_GAIN:
@@ -336,9 +338,14 @@ def _usual_dispersions(settings: FitSettings) -> list[FitSettings]:
 def _log_evidence(data: jax.Array, tables: Dictionary, settings: FitSettings) -> np.ndarray:
     """(voxel,) log evidence of curves over no flow, after Laplace, since each shape has a space of its own."""
     mean, spread = _prior(settings)
-    found = _fit(data, tables=tables, mean=mean, spread=spread)
+    return np.asarray(_laplace(data, _fit(data, tables=tables, mean=mean, spread=spread), spread))
+
+
+@jax.jit
+def _laplace(data: jax.Array, found: Maximum, spread: jax.Array) -> jax.Array:
+    """(voxel,) log evidence from a maximum and its curvature."""
     value = found.value + 0.5 * (data * data).sum(axis=1)
-    return np.asarray(value - 0.5 * jnp.linalg.slogdet(found.curvature * np.outer(spread, spread)[None])[1])
+    return value - 0.5 * jnp.linalg.slogdet(found.curvature * jnp.outer(spread, spread)[None])[1]
 
 
 def _gain(evidence: np.ndarray, other: np.ndarray) -> float:
@@ -360,7 +367,7 @@ def _prior(settings: FitSettings) -> tuple[np.ndarray, np.ndarray]:
 def _fit(data: jax.Array, *, tables: Dictionary, mean: np.ndarray, spread: np.ndarray) -> Maximum:
     """Of curves (voxel, dimension) in units of the noise, the better of the maxima reached from the starts."""
     starts = _starts(data, tables, mean, spread)
-    means = jnp.broadcast_to(mean[None], starts[0].shape)
+    means = np.broadcast_to(mean, starts[0].shape)
     return functools.reduce(_better, (_refine(data, start, means, tables, spread) for start in starts))
 
 

@@ -10,6 +10,8 @@ import zlib
 
 import numpy as np
 
+from dscgan_jax.threads import in_threads
+
 CODES = 65534  # of a map: 1 to 65535 are values, 0 is none
 LEVELS = 63  # of a curve, between the lowest and the highest value of its voxel; more would keep its noise
 GREYS = 63  # of the film; noise of more levels than the eye sees would not compress
@@ -35,7 +37,7 @@ class Packed:
         """Packs them."""
         return cls(
             {name: array.dtype.name for name, array in arrays.items()},
-            {name: _text(array) for name, array in arrays.items()},
+            dict(zip(arrays, in_threads(_text, arrays.values()), strict=True)),
         )
 
 
