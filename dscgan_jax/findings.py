@@ -9,106 +9,115 @@ corrected, in a way that leaves the maps right.
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from dscgan_jax.errors import InputError
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
-# Those that can be errors; --accept takes them.
-CAN_REFUSE = (
-    "frame_length",
-    "echo_time",
-    "first_pass_width",
-    "signal_normalised",
-    "frame_order",
-    "echoes_joined",
-    "second_bolus",
-    "signal_step",
-    "truncated",
-    "map_unit",
-    "map_constant",
-    "map_unlike_others",
-    "modality",
-)
-# Every name that a finding can have: what it is about.
-NAMES = {
-    "modality": "CT, whose enhancement was turned into a series that falls; an error where it is the other modality",
+
+class Kind(NamedTuple):
+    """What findings of one name are about, and how severe they can be."""
+
+    about: str
+    severities: tuple[Severity, ...]
+
+
+ERROR, WARNING, NOTE = SEVERITIES
+# Every name that a finding can have.
+KINDS = {
     # time
-    "frame_length": "frame length: sources that contradict each other, or a length that no perfusion series has",
-    "frame_length_from_header": "frame length taken from the NIfTI header alone",
-    "frame_length_unit": "frame length given in another unit than seconds",
-    "unequal_frames": "frames of unequal length, resampled to equal ones",
-    "echo_time": "echo time that no perfusion series has",
-    "echo_time_unit": "echo time given in another unit than seconds",
-    "echo_time_unknown": "no echo time: concentrations have no unit",
-    "first_pass_width": "duration of the first pass that does not fit the frame length",
+    "frame_length": Kind(
+        "frame length: sources that contradict each other, or a length that no perfusion series has",
+        (ERROR, WARNING, NOTE),
+    ),
+    "frame_length_from_header": Kind("frame length taken from the NIfTI header alone", (NOTE,)),
+    "frame_length_unit": Kind("frame length given in another unit than seconds", (WARNING, NOTE)),
+    "unequal_frames": Kind("frames of unequal length, resampled to equal ones", (WARNING, NOTE)),
+    "echo_time": Kind("echo time that no perfusion series has", (ERROR, NOTE)),
+    "echo_time_unit": Kind("echo time given in another unit than seconds", (WARNING, NOTE)),
+    "echo_time_unknown": Kind("no echo time: concentrations have no unit", (NOTE,)),
+    "first_pass_width": Kind("duration of the first pass that does not fit the frame length", (ERROR, WARNING)),
     # header
-    "series_chosen": "one series of a DICOM folder taken as the perfusion series",
-    "voxel_size": "voxel size that does not fit a head, or that the header contradicts itself about",
-    "orientation_unknown": "no orientation in the header: left and right are not known",
-    "spatial_unit": "lengths in the header in another unit than mm",
-    "sidecar_encoding": "sidecar that is not UTF-8",
+    "modality": Kind(
+        "CT, whose enhancement was turned into a series that falls; an error where it is the other modality",
+        (ERROR, NOTE),
+    ),
+    "series_chosen": Kind("one series of a DICOM folder taken as the perfusion series", (NOTE,)),
+    "voxel_size": Kind("voxel size that does not fit a head, or that the header contradicts itself about", (WARNING,)),
+    "orientation_unknown": Kind("no orientation in the header: left and right are not known", (WARNING,)),
+    "spatial_unit": Kind("lengths in the header in another unit than mm", (NOTE,)),
+    "sidecar_encoding": Kind("sidecar that is not UTF-8", (NOTE,)),
     # series
-    "signal_normalised": "values that are not the scanner's: normalised, subtracted or shifted",
-    "signal_missing": "values that are missing (NaN, zero, negative or constant in a part of a frame), interpolated "
-    "over time",
-    "signal_negative": "negative values outside the head, set to zero",
-    "frames_missing": "empty frames at the end, left out",
-    "frames_repeated": "frames that are copies of the frame before",
-    "frame_order": "frames in the wrong order",
-    "echoes_joined": "several echoes behind one another or in turn",
-    "second_bolus": "more than one injection",
-    "signal_step": "steps of the receiver's gain, corrected",
-    "truncated": "exam that ends before, or soon after, the first pass does",
-    "few_baseline_frames": "few steady frames before the bolus",
-    "noisy": "noisy series",
-    "motion": "head motion",
-    "motion_corrected": "frames that were realigned",
+    "signal_normalised": Kind("values that are not the scanner's: normalised, subtracted or shifted", (ERROR,)),
+    "signal_missing": Kind(
+        "values that are missing (NaN, zero, negative or constant in a part of a frame), interpolated over time",
+        (WARNING, NOTE),
+    ),
+    "signal_negative": Kind("negative values outside the head, set to zero", (NOTE,)),
+    "frames_missing": Kind("empty frames at the end, left out", (NOTE,)),
+    "frames_repeated": Kind("frames that are copies of the frame before", (WARNING, NOTE)),
+    "frame_order": Kind("frames in the wrong order", (ERROR,)),
+    "echoes_joined": Kind("several echoes behind one another or in turn", (ERROR,)),
+    "second_bolus": Kind("more than one injection", (ERROR,)),
+    "signal_step": Kind("steps of the receiver's gain, corrected", (ERROR, WARNING)),
+    "truncated": Kind("exam that ends before, or soon after, the first pass does", (ERROR, WARNING)),
+    "few_baseline_frames": Kind("few steady frames before the bolus", (NOTE,)),
+    "noisy": Kind("noisy series", (NOTE,)),
+    "motion": Kind("head motion", (WARNING, NOTE)),
+    "motion_corrected": Kind("frames that were realigned", (WARNING, NOTE)),
     # masks and maps
-    "mask_from_maps": "mask taken from where the maps have values",
-    "mask_from_signal": "mask found in the series itself",
-    "mask_without_values": "voxels of the mask in which a map has no value, left out",
-    "mask_dark": "given mask that reaches into the air",
-    "mask_beyond_brain": "given mask that reaches beyond what the network saw of the brain: no maps there",
-    "map_fill_value": "fill value in a map, taken as no value",
-    "map_not_finite": "NaN or infinite values in a map, taken as no value",
-    "map_negative": "negative values in a map, set to zero",
-    "map_impossible": "values in a map that no tissue has, taken as no value",
-    "map_unit": "map whose values look like another unit",
-    "map_constant": "map with the same value everywhere",
-    "map_unlike_others": "map whose values are unlike those of the other exams",
-    "core_resampled": "core mask on another grid, brought onto that of the series by the affines",
-    "space_partly": "image given as --space that does not hold the whole brain",
+    "mask_from_maps": Kind("mask taken from where the maps have values", (NOTE,)),
+    "mask_from_signal": Kind("mask found in the series itself", (NOTE,)),
+    "mask_without_values": Kind("voxels of the mask in which a map has no value, left out", (NOTE,)),
+    "mask_dark": Kind("given mask that reaches into the air", (WARNING,)),
+    "mask_beyond_brain": Kind(
+        "given mask that reaches beyond what the network saw of the brain: no maps there", (WARNING,)
+    ),
+    "map_fill_value": Kind("fill value in a map, taken as no value", (NOTE,)),
+    "map_not_finite": Kind("NaN or infinite values in a map, taken as no value", (NOTE,)),
+    "map_negative": Kind("negative values in a map, set to zero", (NOTE,)),
+    "map_impossible": Kind("values in a map that no tissue has, taken as no value", (NOTE,)),
+    "map_unit": Kind("map whose values look like another unit", (ERROR, WARNING)),
+    "map_constant": Kind("map with the same value everywhere", (ERROR,)),
+    "map_unlike_others": Kind("map whose values are unlike those of the other exams", (ERROR, WARNING)),
+    "core_resampled": Kind("core mask on another grid, brought onto that of the series by the affines", (NOTE,)),
+    "space_partly": Kind("image given as --space that does not hold the whole brain", (WARNING,)),
     # preparation for a network
-    "early_bolus_frames_repeated": "bolus earlier than the network's lead time: the first frame was repeated",
-    "short_frames_repeated": "series shorter than the network's input: the last frame was repeated",
-    "cut_seconds": "series longer than the network's input: the end was left out",
-    "transients_held": "non-steady-state frames, replaced by the first steady one",
-    "signal_clipped": "signal far brighter than the brain, clipped",
-    "brain_from_mask": "no brain found in the series: what is outside the given mask was set to zero",
-    "unlike_training": "exam unlike those that the network was trained on",
-    "seen_in_training": "exam of another cohort that the network may have been trained on",
-    "air_reaches_network": "network whose maps depend on what is outside the brain",
+    "early_bolus_frames_repeated": Kind(
+        "bolus earlier than the network's lead time: the first frame was repeated", (NOTE,)
+    ),
+    "short_frames_repeated": Kind("series shorter than the network's input: the last frame was repeated", (NOTE,)),
+    "cut_seconds": Kind("series longer than the network's input: the end was left out", (NOTE,)),
+    "transients_held": Kind("non-steady-state frames, replaced by the first steady one", (NOTE,)),
+    "signal_clipped": Kind("signal far brighter than the brain, clipped", (NOTE,)),
+    "brain_from_mask": Kind("no brain found in the series: what is outside the given mask was set to zero", (NOTE,)),
+    "unlike_training": Kind("exam unlike those that the network was trained on", (WARNING,)),
+    "seen_in_training": Kind("exam of another cohort that the network may have been trained on", (WARNING,)),
+    "air_reaches_network": Kind("network whose maps depend on what is outside the brain", (WARNING,)),
     # conventional maps
-    "arterial_few_voxels": "AIF from few voxels",
-    "arterial_low": "AIF hardly higher than tissue",
-    "arterial_flattened": "arterial signal down in the noise",
-    "arterial_outside": "arterial mask partly outside the brain",
-    "arterial_incomplete": "exam that ends before the arterial first pass does",
-    "arterial_early": "most of the tissue far later than the AIF, which may be cut short",
-    "arterial_late": "AIF as late as the tissue, or that of a distant artery",
-    "arterial_quality": "doubtful AIF",
-    "conventional_missing": "conventional maps asked for beside a network's, and not made",
-    "white_matter_missing": "no healthy white matter to scale CBF and CBV with",
-    "no_first_pass": "tissue without a first pass, as the core of an infarct: its times are those of tissue near it",
-    "tmax_negative": "tissue that fills before the AIF",
-    "leakage": "tissue that leaks contrast agent, not corrected",
-    "leakage_absent": "correction of leakage asked for, and not made, since no tissue leaks",
-    "normalised_cbv_missing": "no white matter of the other hemisphere to normalise CBV with",
-    "tmax_raw_svd": "Tmax of an SVD method, later than the truth",
+    "arterial_few_voxels": Kind("AIF from few voxels", (NOTE,)),
+    "arterial_low": Kind("AIF hardly higher than tissue", (WARNING, NOTE)),
+    "arterial_flattened": Kind("arterial signal down in the noise", (NOTE,)),
+    "arterial_outside": Kind("arterial mask partly outside the brain", (WARNING,)),
+    "arterial_incomplete": Kind("exam that ends before the arterial first pass does", (WARNING,)),
+    "arterial_early": Kind("most of the tissue far later than the AIF, which may be cut short", (WARNING,)),
+    "arterial_late": Kind("AIF as late as the tissue, or that of a distant artery", (WARNING,)),
+    "arterial_quality": Kind("doubtful AIF", (NOTE,)),
+    "conventional_missing": Kind("conventional maps asked for beside a network's, and not made", (WARNING,)),
+    "white_matter_missing": Kind("no healthy white matter to scale CBF and CBV with", (WARNING,)),
+    "no_first_pass": Kind(
+        "tissue without a first pass, as the core of an infarct: its times are those of tissue near it", (WARNING,)
+    ),
+    "tmax_negative": Kind("tissue that fills before the AIF", (NOTE,)),
+    "leakage": Kind("tissue that leaks contrast agent, not corrected", (WARNING,)),
+    "leakage_absent": Kind("correction of leakage asked for, and not made, since no tissue leaks", (NOTE,)),
+    "normalised_cbv_missing": Kind("no white matter of the other hemisphere to normalise CBV with", (NOTE,)),
+    "tmax_raw_svd": Kind("Tmax of an SVD method, later than the truth", (NOTE,)),
 }
+NAMES = {name: kind.about for name, kind in KINDS.items()}
+CAN_REFUSE = tuple(name for name, kind in KINDS.items() if ERROR in kind.severities)  # --accept takes them
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ dscgan-jax deconvolve exam.nii.gz maps/                                         
 python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                        # train and evaluate
 """
 
+import atexit
 import gc
 import os
 import pathlib
@@ -520,7 +521,9 @@ def asked() -> "Asked":
 def entry() -> None:
     """Runs from the command line."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    gc.set_threshold(100_000)  # imports and compilation make many objects that stay: half a second of looking at them
+    # Imports and compilation make many objects that stay: a second of looking for garbage among them, at the end too.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     logging.set_verbosity(logging.FATAL)  # libraries log the tracebacks of errors that we tell in one line
     app.run(main, flags_parser=parse_flags)
 

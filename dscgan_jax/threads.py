@@ -4,7 +4,10 @@ import concurrent.futures
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-MOST_THREADS = 2  # more gain little: what is between the computations is Python, one thread at a time
+from dscgan_jax.processes import usable_cores
+
+# More gain little: what is between the computations is Python, one thread at a time. A worker has one core to itself.
+MOST_THREADS = min(2, usable_cores())
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -12,6 +15,8 @@ Out = TypeVar("Out")
 
 def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
     """`function` of each item, some at a time; results are in the order of the items, errors are raised here."""
+    if MOST_THREADS == 1:
+        return [function(item) for item in items]
     with concurrent.futures.ThreadPoolExecutor(MOST_THREADS) as pool:
         return list(pool.map(function, items))
 

@@ -11,7 +11,7 @@ NOT_FOR = """\
   with a threshold in mL/100 g/min.
 - **An infarct core**, and decisions by volumes of core and penumbra: core is no output, and was not scored.
 - **Tumours**, wherever contrast agent leaks from vessels, and CBV followed up in them. None of its training exams
-  leaks: take `dscgan-jax deconvolve --leakage=bsw`.
+  leaks: take `dscgan-jax deconvolve --leakage=bidirectional`.
 - **Children**, infants above all. The simulated heads and their flow are those of adults.
 - **Other imaging**: CT perfusion, ASL, DCE, spin-echo DSC, anything but one bolus of a gadolinium chelate, two boluses
   in one series, or a series from which something was subtracted already.

@@ -1,14 +1,17 @@
 """The list of findings: severities, what is accepted, and a page that knows every name."""
 
+import ast
 import pathlib
 import re
 
 import pytest
 
+import dscgan_jax
 from dscgan_jax.errors import InputError
-from dscgan_jax.findings import NAMES, Finding, Findings, Refused, by_severity, check_names
+from dscgan_jax.findings import KINDS, SEVERITIES, Finding, Findings, Refused, by_severity, check_names
 
-PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "findings.md"
+PACKAGE = pathlib.Path(dscgan_jax.__file__).parent
+PAGE = PACKAGE.parent / "docs" / "findings.md"
 
 
 def test_errors_refuse_in_one_line_with_flag_and_way_out():
@@ -55,6 +58,27 @@ def test_unknown_names_are_a_defect_in_code_and_an_error_on_the_command_line():
             check_names(["truncated", name])
 
 
-def test_the_page_explains_every_name():
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert dict(rows) == NAMES
+def test_the_page_explains_every_name_and_how_severe_it_can_be():
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {name: (about, severities) for name, about, severities in rows} == {
+        name: (kind.about, ", ".join(kind.severities)) for name, kind in KINDS.items()
+    }
+
+
+def severities_in_code() -> dict[str, set[str]]:
+    """Of each name, where both are written out: `found.note("noisy", ...)`, `Finding("motion", "warning", ...)`."""
+    seen = {name: set() for name in KINDS}
+    for path in PACKAGE.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
+                name, called = call.args[0].value, call.func
+                if isinstance(called, ast.Attribute) and called.attr in SEVERITIES and name in seen:
+                    seen[name].add(called.attr)
+                elif isinstance(called, ast.Name) and called.id == "Finding" and isinstance(call.args[1], ast.Constant):
+                    seen[name].add(call.args[1].value)
+    return seen
+
+
+def test_no_finding_in_the_code_is_more_or_less_severe_than_the_page_says():
+    for name, severities in severities_in_code().items():
+        assert severities <= set(KINDS[name].severities), name

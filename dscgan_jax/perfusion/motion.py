@@ -14,6 +14,7 @@ import numpy as np
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding
 from dscgan_jax.perfusion import registration
+from dscgan_jax.threads import in_threads
 
 CORRECTIONS = ("none", "rigid")  # the choices of a user
 # A head whose largest motion is below both of these lay still: still phantoms of 1 to 27 slices reach 0.77 mm, 0.7
@@ -194,7 +195,8 @@ def _bring_back(series: np.ndarray, affine: np.ndarray, transforms: np.ndarray, 
     still = np.setdiff1d(np.arange(series.shape[3])[slice(*registration.REFERENCE_FRAMES)], frames)
     baseline = (series[..., still] if len(still) else series[..., :1]).mean(axis=3, dtype=np.float32)
     back = np.array(series, order="K")
-    for frame in frames:
+
+    def bring_back(frame: int) -> None:
         there = np.linalg.inv(affine) @ transforms[frame] @ affine
         volume = jnp.asarray(np.ascontiguousarray(series[..., frame]), jnp.float32)
         back_again = jnp.asarray(np.linalg.inv(there), jnp.float32)
@@ -203,6 +205,8 @@ def _bring_back(series: np.ndarray, affine: np.ndarray, transforms: np.ndarray, 
             limits = np.iinfo(series.dtype)
             moved = np.clip(np.rint(moved), limits.min, limits.max)
         back[..., frame] = moved
+
+    in_threads(bring_back, frames)
     return back
 
 
