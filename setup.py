@@ -28,6 +28,7 @@ REQUIREMENTS = [
     "absl-py>=2.1",  # the command line
     "ml_collections>=1.0",  # configurations that refuse a typo
     "matplotlib>=3.8",  # panels and plots
+    "pillow>=10",  # ... as PNG files; Matplotlib needs it too
     "tqdm>=4.66",  # progress and time left
     "tensorboardX>=2.6.2",  # TensorBoard events without TensorFlow
 ]

@@ -26,19 +26,19 @@ _EXAMS = flags.DEFINE_integer("exams", 40, "Exams of the cohort.", lower_bound=2
 _SIZE = flags.DEFINE_integer("size", 64, "Rows and columns.", lower_bound=32)
 _SLICES = flags.DEFINE_integer("slices", 8, "Slices.", lower_bound=1)
 _WORKERS = flags.DEFINE_integer("workers", 2, "Processes that are compared with one.", lower_bound=2)
-MOST_FAILED = 0.1  # of the exams
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: only print.")
+MOST_FAILED = 0.1  # of the exams
 
 
 def made(exams: pathlib.Path, output: pathlib.Path, workers: int) -> tuple[float, int]:
     """Wall seconds of the program, and how many exams got no maps: at this size some have no usable artery."""
     line = [sys.executable, "-m", "dscgan_jax.main", _MODE.value, str(exams), str(output), f"--workers={workers}"]
     begun = time.perf_counter()
-    subprocess.run(line, check=False, stdout=subprocess.DEVNULL)
+    done = subprocess.run(line, check=False, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - begun
     rows = exam_rows.read(output / "summary.csv")
     failed = sum(row.status != exam_rows.MADE for row in rows)
-    if len(rows) != _EXAMS.value or failed > MOST_FAILED * len(rows):
+    if done.returncode != (failed > 0) or len(rows) != _EXAMS.value or failed > MOST_FAILED * len(rows):
         raise AssertionError(f"{len(rows)} exams instead of {_EXAMS.value}, {failed} of them failed")
     return seconds, failed
 

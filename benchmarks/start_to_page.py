@@ -2,8 +2,8 @@
 
 python benchmarks/start_to_page.py --output=docs/benchmarks/start_to_page.json
 
-The exam moves, so that frames are realigned. Compiled programs are there before the clock runs: each command is given
-once untimed, and that time stands apart. Wants a machine without other work; the load stands in the record.
+The exam moves, so that frames are realigned. Each command is given once before; that first time, which depends on what
+this machine has compiled already, stands apart. Wants a machine without other work; the load stands in the record.
 """
 
 import os
@@ -25,7 +25,7 @@ from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom.exam import PHANTOM_VERSION, draw_phantom
 from dscgan_jax.processes import usable_cores
 
-_FRAMES = flags.DEFINE_integer("frames", 74, "Frames of the exam; at most as many as are drawn, 80.", lower_bound=40)
+_FRAMES = flags.DEFINE_integer("frames", 74, "Frames of the exam; 80 are drawn.", lower_bound=40, upper_bound=80)
 _SIZE = flags.DEFINE_integer("size", 128, "Rows and columns.", lower_bound=32)
 _SLICES = flags.DEFINE_integer("slices", 25, "Slices.", lower_bound=1)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed starts of each command.", lower_bound=1)

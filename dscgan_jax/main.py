@@ -214,7 +214,8 @@ def run(mode: str) -> None:
     given = read_command(mode)
     config = read_config(given)
     _check_paths(mode, config)
-    if mode == "predict":  # whose threads have a core each; those of OpenBLAS would wait, and take as much time again
+    # Our own threads have a core each; those of OpenBLAS would wait, and take as much time again.
+    if mode in ("predict", "deconvolve"):
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
     if mode in NETWORK_MODES:
         from dscgan_jax.training.memory import keep_freed_memory

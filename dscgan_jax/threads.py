@@ -21,6 +21,6 @@ def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
         return list(pool.map(function, items))
 
 
-def side_by_side(*calls: Callable[[], Any]) -> list[Any]:
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
     """What each of some calls returns."""
     return in_threads(lambda call: call(), calls)

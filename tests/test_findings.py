@@ -79,6 +79,13 @@ def severities_in_code() -> dict[str, set[str]]:
     return seen
 
 
-def test_no_finding_in_the_code_is_more_or_less_severe_than_the_page_says():
+IN_VARIABLES = {  # name or severity is not written out where the finding is made
+    *("frame_length", "frame_length_unit", "echo_time", "echo_time_unit"),
+    *("motion", "motion_corrected", "map_unit"),
+}
+
+
+def test_findings_in_the_code_are_as_severe_as_the_page_says():
     for name, severities in severities_in_code().items():
-        assert severities <= set(KINDS[name].severities), name
+        declared = set(KINDS[name].severities)
+        assert severities < declared if name in IN_VARIABLES else severities == declared, name

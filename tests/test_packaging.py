@@ -22,6 +22,7 @@ IMPORTED_AS = {
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
     "tensorflow-datasets": "tensorflow_datasets",
+    "pillow": "PIL",
 }
 FOR_OTHERS = {"importlib_resources", "array_record", "pytest-xdist", "bids-validator-deno", "dcm2niix", "playwright"}
 

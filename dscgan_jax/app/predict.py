@@ -35,7 +35,7 @@ def run(
     `number` is that of a DICOM series.
     """
     norm, motion = _norm_and_motion(config, given)
-    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+    with concurrent.futures.ThreadPoolExecutor(2) as beside:
         network = beside.submit(_network, model, which, norm, motion)
         beside.submit(ink.load_matplotlib)
         with inputs.lone_exam(series, exams.Overrules.from_config(config.data), mask, number) as files:

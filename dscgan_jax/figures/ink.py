@@ -128,7 +128,7 @@ def white_level(frame: np.ndarray, brain: np.ndarray | None) -> float:
 
 
 def to_png(figure: "Figure", dpi: int = 110) -> bytes:
-    """The figure as the content of a PNG file."""
+    """The figure as the content of a PNG file, drawn once; Matplotlib's own way lays it out by drawing it twice."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -143,7 +143,7 @@ def save_png(figure: "Figure", path: pathlib.Path, dpi: int = 110) -> None:
 
 
 def to_rgb(figure: "Figure", dpi: int = 80) -> np.ndarray:
-    """The figure as (row, col, 3) uint8, drawn once; Matplotlib's own way to a file lays it out by drawing it twice."""
+    """The figure as (row, col, 3) uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(dpi)

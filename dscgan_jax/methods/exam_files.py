@@ -1,7 +1,7 @@
 """One exam of a cohort: its files in, a folder `sub-x/perf` of maps out, and the seal by which it is known again.
 
 The *seal*, `sub-x_outcome.json`, is written last: what the maps were made of, which files there are, and the exam's
-row. Without it, or with another one, the maps are made again. While they are, it only names the files of before.
+row. Without it, or with another one, the maps are made again; while they come into place, it only names files.
 """
 
 import contextlib
@@ -99,8 +99,6 @@ def make(job: Job, maker: Maker, about: Mapping[str, str]) -> Outcome:
     exam = dataclasses.replace(load_exam(job.files), subject=job.subject)
     result = maker(exam, job.files)
     stale = _files_of(job)
-    if stale:  # known to the next start, should this one be killed
-        write_whole(job.seal, json.dumps({"files": sorted(stale)}) + "\n")
     sweep_partial_folders(job.folder)  # which the runs of a session share
     try:
         with all_or_nothing(job.folder) as folder:
@@ -108,6 +106,8 @@ def make(job: Job, maker: Maker, about: Mapping[str, str]) -> Outcome:
             page = result.write(folder)
             small = _write_thumbnail(folder, result.maps)
             files = sorted(path.name for path in folder.iterdir())
+            # Should this run be killed while the files come into place, the next one knows them all.
+            write_whole(job.seal, json.dumps({"files": sorted(stale.union(files))}) + "\n")
     finally:
         for empty in job.folder.parents[: job.within.count("/")]:
             with contextlib.suppress(OSError):

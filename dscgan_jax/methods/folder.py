@@ -22,7 +22,7 @@ from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.perfusion import kinetics
 from dscgan_jax.perfusion.conventional import Settings
-from dscgan_jax.threads import side_by_side
+from dscgan_jax.threads import at_once
 
 OWN_FILES = (*(f"_{name}.nii.gz" for name in MAPS), "_mask.nii.gz", "_aif.tsv")
 
@@ -57,7 +57,7 @@ def deconvolve_file(
     files = series if isinstance(series, SubjectFiles) else lone_series(series, overrules, mask)
     output = pathlib.Path(output)
     refuse_overwriting(output, asked.stem(files.subject), OWN_FILES)
-    exam, _ = side_by_side(lambda: load_exam(files), ink.load_matplotlib)
+    exam, _ = at_once(lambda: load_exam(files), ink.load_matplotlib)
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
     own_aif = files.series.with_name(f"{exam.subject}_aif.tsv")
@@ -124,7 +124,7 @@ def write_all(
     """The maps, their read-out, where they were made, the AIF and its voxels, pictures and the page, which is last."""
     stem = extras.asked.stem(exam.subject)
     measured = result.found.measured
-    paths, aif_png = side_by_side(  # one compresses, the other draws in Python
+    paths, aif_png = at_once(  # one compresses, the other draws in Python
         lambda: _write_maps(result, exam, folder, extras, read_out),
         lambda: conventional_page.aif_picture(result.maps, measured, result.series),
     )

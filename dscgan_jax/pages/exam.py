@@ -14,7 +14,7 @@ from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.pages import parts, readout
 from dscgan_jax.pages.parts import bullets, image, section
 from dscgan_jax.pages.viewer.view import ExamView, viewer
-from dscgan_jax.threads import side_by_side
+from dscgan_jax.threads import at_once
 
 NOTES = {
     "tmax": "Tmax is the time of the maximum of the residue function, arterial delay included; 0 is the AIF.",
@@ -74,7 +74,7 @@ def write(folder: pathlib.Path, page: ExamPage, stem: str = "") -> list[pathlib.
       stem: how file names begin; empty = the subject.
     """
     stem = stem or page.subject
-    pictures, shown = side_by_side(  # one draws in Python, the other compresses
+    pictures, shown = at_once(  # one draws in Python, the other compresses
         lambda: [_picture(page, title) for title in page.view.methods],
         lambda: viewer(page.view, readout.table(page.read_outs)),
     )

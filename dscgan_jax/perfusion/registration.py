@@ -148,8 +148,8 @@ def _register_level(
     )
 
     def pose_of(frame: int) -> np.ndarray:
-        volumes = _smaller(series[None, ..., frame], factors, sigma)
-        found = _register(volumes, about_centre[frame], *known, rounds=level.rounds, steps=level.steps)
+        volume = _smaller(series[None, ..., frame], factors, sigma)
+        found = _register(volume, about_centre[frame], *known, rounds=level.rounds, steps=level.steps)
         return np.asarray(found, np.float64)
 
     found = np.stack(in_threads(pose_of, range(series.shape[3])))
@@ -244,7 +244,7 @@ def _directions(to_world: np.ndarray, in_plane: bool) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames=("rounds", "steps"))
 def _register(
-    volumes: jax.Array,
+    volume: jax.Array,
     given: jax.Array,
     points: jax.Array,
     model: jax.Array,
@@ -257,7 +257,7 @@ def _register(
     """(4, 4) pose of a frame; one that cannot be explained keeps the pose it came with.
 
     Args:
-      volumes: (1, x, y, z).
+      volume: (1, x, y, z).
       given: (4, 4) first guess.
       points: (3, point), mm.
       model: (point, image) nuisance images, then k motion images.
@@ -271,7 +271,7 @@ def _register(
 
     def sample(transform: jax.Array) -> tuple[jax.Array, jax.Array]:
         index = jnp.matmul(to_voxel, transform, precision=high)
-        return interpolate(volumes[0], jnp.matmul(index[:3, :3], points, precision=high) + index[:3, 3:], LINEAR)
+        return interpolate(volume[0], jnp.matmul(index[:3, :3], points, precision=high) + index[:3, 3:], LINEAR)
 
     def one_round(state: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
         transform, trust = state

@@ -1,5 +1,7 @@
 """Curves against brute force on a finer grid, peaks against a search, definitions against each other."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -164,3 +166,13 @@ def test_every_constant_has_a_unit_and_a_source():
 def test_no_voxels_give_no_curves():
     empty = Perfusion(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0), np.zeros(0))
     assert kinetics.tissue_concentration(ARTERY, empty, FRAMES).shape == (0, 60)
+
+
+def test_later_curves_are_those_of_the_same_voxels_with_more_delay():
+    later, perfusion = np.array([0.0, 0.3, 4.0]), voxels()
+    curves, ttp = kinetics.delayed_concentration_and_ttp(ARTERY, perfusion, later, FRAMES)
+    for place, more in enumerate(later):
+        delayed = dataclasses.replace(perfusion, delay=perfusion.delay + more)
+        expected, peaks = kinetics.tissue_concentration_and_ttp(ARTERY, delayed, FRAMES)
+        np.testing.assert_allclose(curves[place], expected, atol=1e-4 * expected.max())
+        np.testing.assert_allclose(ttp[place], peaks, atol=0.01)

@@ -17,7 +17,7 @@ LEVELS = 47  # of a curve, between the lowest and the highest value of its voxel
 GREYS = 63  # of the film; noise of more levels than the eye sees would not compress
 MOST_CURVE_VALUES = 8_000_000  # more are means over neighbours: a page of 25 slices of 128 x 128 voxels has 7 million
 MOST_FILM_VALUES = 8_000_000
-COMPRESSION = 4  # zlib's, and it looks for runs alone: noise repeats nothing else; smaller, and five times as fast
+COMPRESSION = 4  # zlib's, which looks for runs alone: noise repeats nothing else, and looking takes five times as long
 
 
 @dataclasses.dataclass(frozen=True)
