@@ -1,14 +1,17 @@
 """The numbers of an evaluation as tables: aligned text for the terminal, HTML for the page."""
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dscgan_jax.evaluation import records
 from dscgan_jax.figures.ink import CONTOUR_SECONDS
 from dscgan_jax.maps import MAPS
+from dscgan_jax.pages import sortable
 from dscgan_jax.pages.parts import UNDEFINED, details, dice_spread, number, ranged, spread, table
 from dscgan_jax.pages.sentences import Summary, aif_source, map_names
 
+SUBJECT_KINDS = {"noted": "with notes", "plain": "without notes"}
 FREE_SCALE = ("cbf", "cbv")  # real exams do not fix the scale of these
 MAP_COLUMNS = (("brain MAE", 16), ("bias", 9), ("r", 7), ("SSIM", 7))  # heading and width in the terminal
 SLICE_COLUMNS = (("NRMSE", 8), ("PSNR", 7))
@@ -238,36 +241,56 @@ def _trial_cells(of_trial: Mapping[str, Any]) -> list[str]:
 
 
 def subject_table(rows: Sequence[records.Row], source: str) -> str:
-    """One line for each subject of one source."""
+    """One line for each subject of one source, to sort and filter."""
     mine = [row for row in rows if row["source"] == source]
     names = map_names({source: {row["map"] for row in mine}})
-    head, groups = ["subject"], [("", 1)]
-    for name in names:
-        columns = [f"MAE [{MAPS[name].unit}]", "r", "SSIM"]
-        if name == "tmax":
-            columns += [f"Dice > {CONTOUR_SECONDS:g} s", "predicted [mL]", "reference [mL]"]
-        head += columns
-        groups.append((MAPS[name].title, len(columns)))
     by_subject = {
         subject: {row["map"]: row for row in mine if row["subject"] == subject}
         for subject in records.unique(row["subject"] for row in mine)
     }
-    lines = [(subject, _subject_cells(by_map, names)) for subject, by_map in by_subject.items()]
-    return table([*head, "brain [voxels]", "notes"], lines, [*groups, ("", 2)], titles=False)
+    titles = [title for title, _, _ in _subject_numbers({}, names)]
+    head = [
+        sortable.heading("subject", "words"),
+        *(sortable.heading(title, "number") for title in titles),
+        sortable.heading("notes", "words"),
+    ]
+    lines = [_subject_row(subject, by_map, names) for subject, by_map in by_subject.items()]
+    filters = sortable.filters(SUBJECT_KINDS, "as they were scored")
+    return sortable.style() + filters + sortable.table(head, lines, pictures=False) + sortable.script()
 
 
-def _subject_cells(by_map: Mapping[str, records.Row], names: Sequence[str]) -> list[str]:
-    """Numbers of each map, size of the brain, and what is special about the exam."""
-    columns = records.overlap_columns(CONTOUR_SECONDS)
-    cells = []
-    for name in names:
-        row = by_map.get(name, {})
-        cells += [number(row.get("brain_mae")), number(row.get("brain_pearson_r")), number(row.get("brain_ssim"))]
-        if name == "tmax":
-            cells.append(number(row.get(columns["dice"])))
-            cells += [number(row.get(columns[f"volume_{side}_ml"]), ".1f") for side in ("predicted", "reference")]
+def _subject_row(subject: str, by_map: Mapping[str, records.Row], names: Sequence[str]) -> str:
     first = next(iter(by_map.values()))
     notes = [flag for flag in ("moved", "truncated") if first[flag]]
     if first["mask_source"] != "file":
         notes.append(f"mask from {first['mask_source']}")
-    return [*cells, f"{first['n_brain_voxels']:,}", ", ".join(notes)]
+    cells = [
+        sortable.cell(title, number(value, form), "" if value is None else f"{value:.6g}")
+        for title, value, form in _subject_numbers(by_map, names)
+    ]
+    text = html.escape(", ".join(notes))
+    return sortable.row(
+        ["noted" if notes else "plain"],
+        [f'<th scope="row">{html.escape(subject)}</th>', *cells, f'<td class="words" data-value="{text}">{text}</td>'],
+    )
+
+
+def _subject_numbers(by_map: Mapping[str, records.Row], names: Sequence[str]) -> list[tuple[str, float | None, str]]:
+    """Numbers of each map and the size of the brain: heading, value, format."""
+    columns, found = records.overlap_columns(CONTOUR_SECONDS), []
+    for name in names:
+        row, title = by_map.get(name, {}), MAPS[name].title
+        found += [
+            (f"{title} MAE [{MAPS[name].unit}]", row.get("brain_mae"), ".2f"),
+            (f"{title} r", row.get("brain_pearson_r"), ".2f"),
+            (f"{title} SSIM", row.get("brain_ssim"), ".2f"),
+        ]
+        if name == "tmax":
+            over = f"{title} > {CONTOUR_SECONDS:g} s"
+            found.append((f"{over} Dice", row.get(columns["dice"]), ".2f"))
+            found += [
+                (f"{over} {side} [mL]", row.get(columns[f"volume_{side}_ml"]), ".1f")
+                for side in ("predicted", "reference")
+            ]
+    brain = next(iter(by_map.values()))["n_brain_voxels"] if by_map else None
+    return [*found, ("brain [voxels]", brain, ",")]

@@ -105,7 +105,7 @@ class Reader(html.parser.HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "br", "input"):
             self.open.append(tag)
         self.links += [value for name, value in attributes if name in ("src", "href")]
 
@@ -251,6 +251,19 @@ def made_of_six(core_ml):
 
 def section_of(page, title):
     return page.split(f"<h2>{title}</h2>")[1].split("</section>")[0]
+
+
+def test_subjects_can_be_sorted_and_those_with_notes_chosen(tmp_path):
+    made = made_of_six(core_ml=5.0)
+    made[0]["moved"] = made[1]["moved"] = True
+    write_run(tmp_path, made)
+    shown = section_of(report.write(tmp_path).read_text(), "All subjects")
+    headings = re.findall(r'data-kind="(\w+)" aria-sort="none"><button type="button">([^<]*)<', shown)
+    assert headings[0] == ("words", "subject") and ("number", "Tmax &gt; 6 s Dice") in headings
+    lines = re.findall(r'<tr data-kind="(\w+)"><th scope="row">(sub-\d)</th>(.*?)</tr>', shown)
+    assert [(kind, subject) for kind, subject, _ in lines][:2] == [("noted", "sub-1"), ("plain", "sub-2")]
+    assert all(cells.count("<td") == len(headings) - 1 for _, _, cells in lines)
+    assert 'data-name="Tmax &gt; 6 s reference [mL]" data-value="40">40.0' in lines[1][2]
 
 
 def test_agreement_of_volumes_is_told_beside_that_of_others(tmp_path):
