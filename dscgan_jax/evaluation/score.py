@@ -131,6 +131,9 @@ def score(
     begun = time.perf_counter()
     sources = [*sources, Nulls.beside(sources, protocol.medians)]
     check_names(sources)
+    offered_names = {name for source in sources for names in source.offers.values() for name in names}
+    if not any(offered_names.intersection(files.maps) for files in subjects):  # before an exam is read or predicted
+        raise _no_reference(len(subjects), protocol.split)
     rows: list[records.Row] = []
     findings: dict[str, tuple[Finding, ...]] = {}
     rejected: dict[str, str] = {}
@@ -156,11 +159,15 @@ def score(
             f"{next(iter(rejected.values()))}"
         )
     if not rows:
-        raise InputError(
-            f"nothing to score: none of the {len(subjects)} subjects of the {protocol.split} split has a "
-            "reference map that a source offers; add reference maps to the exams."
-        )
+        raise _no_reference(len(subjects), protocol.split)
     return Scores(rows, findings, time.perf_counter() - begun, rejected)
+
+
+def _no_reference(count: int, split: str) -> InputError:
+    return InputError(
+        f"nothing to score: none of the {count} subjects of the {split} split has a reference map that a source "
+        "offers; add reference maps to the exams."
+    )
 
 
 def write(scores: Scores, protocol: Protocol, about: About, out: pathlib.Path | str) -> dict[str, Any]:

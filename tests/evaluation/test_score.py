@@ -416,6 +416,17 @@ def test_an_exam_that_cannot_be_used_stops_the_scoring_or_is_noted(exams, tmp_pa
         scoring.score([spoiled], [Network()], protocol, stop_at_rejected=False, progress=False)
 
 
+def test_exams_without_reference_maps_are_refused_before_one_is_read(exams, monkeypatch):
+    def no_reading(files):
+        raise AssertionError(f"{files.subject} was read")
+
+    monkeypatch.setattr(scoring, "load_exam", no_reading)
+    bare = [dataclasses.replace(files, maps={}) for files in exams]
+    protocol = scoring.Protocol("test", SETTINGS, SCALING, MEDIANS)
+    with pytest.raises(InputError, match="none of the 2 subjects of the test split has a reference map"):
+        scoring.score(bare, [Network()], protocol, progress=False)
+
+
 def test_maps_and_truth_in_memory_agree_as_their_records(exams, scored):
     exam = load_exam(exams[0])
     late = ExamMaps("sub-1", {"tmax": (tmax_map() + BRAIN).astype(np.float32)}, {"tmax": "s"}, exam.stored)
