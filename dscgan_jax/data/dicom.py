@@ -188,7 +188,7 @@ def _image(path: pathlib.Path) -> Image | None:
             path,
             (str(header.get("PatientID", "")), str(header.get("StudyInstanceUID", ""))),
             str(header.get("SeriesInstanceUID", "")),
-            -1 if header.get("SeriesNumber") in (None, "") else int(header.get("SeriesNumber", -1)),
+            -1 if header.get("SeriesNumber") in (None, "") else int(header.SeriesNumber),
             int(header.get("InstanceNumber") or 0),
             (str(header.get("ImagePositionPatient", "")), str(header.get("EchoNumbers", ""))),
             int(header.get("NumberOfFrames") or 1),

@@ -30,7 +30,7 @@ MUCH = 1.0  # mm or degrees: half a voxel, which costs a third of the Dice of Tm
 # mm or degrees: from here on frames that were brought back lack too much. Up to 2 mm and 3 degrees Dice of Tmax > 6 s
 # is that of a still head (docs/validation.md); jerks of 5-8 mm double to quadruple the error (docs/phantom.md).
 BEYOND_REPAIR = 5.0
-FEWER_POINTS = 8192  # where nothing is realigned: the same error of the pose as from all points, within 0.01 mm
+FEWER_POINTS = 8192  # where nothing is realigned: the error of the pose is that of all points, within 0.03 mm
 
 
 @dataclasses.dataclass(frozen=True)
