@@ -94,6 +94,7 @@ KINDS = {
     "signal_clipped": Kind("signal far brighter than the brain, clipped", (NOTE,)),
     "brain_from_mask": Kind("no brain found in the series: what is outside the given mask was set to zero", (NOTE,)),
     "unlike_training": Kind("exam unlike those that the network was trained on", (WARNING,)),
+    "maps_contradict": Kind("maps that contradict each other or the series that they were made of", (WARNING,)),
     "seen_in_training": Kind("exam of another cohort that the network may have been trained on", (WARNING,)),
     "air_reaches_network": Kind("network whose maps depend on what is outside the brain", (WARNING,)),
     # conventional maps

@@ -8,7 +8,7 @@ import jax
 import ml_collections
 
 from dscgan_jax import provenance, settings
-from dscgan_jax.app import evaluate
+from dscgan_jax.app import evaluate, usual
 from dscgan_jax.app.prepare import prepare
 from dscgan_jax.data import batches
 from dscgan_jax.maps import MAPS
@@ -56,6 +56,7 @@ def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     loop.train(config, workdir, builder, data, tell=print)
     if not distributed.is_lead():
         return
+    usual.measure(config, workdir)
     if data.counts["n_test"]:
         evaluate.of_run(config, workdir, "test", "best")
     else:

@@ -115,11 +115,11 @@ def unlike(
       known: from `likeness`; features that it lacks are not compared.
       unseen: features that do not reach the network.
     """
-    far = []
-    for name, (low, high) in known.items():
-        value = getattr(features, name)
-        if name not in unseen and not _is_like(value, low, high, FACTORS.get(name, FACTOR)):
-            far.append(f"{NAMES[name]} {value:.3g} (training {low:.3g} to {high:.3g})")
+    far = [
+        f"{NAMES[name]} {getattr(features, name):.3g} (training {known[name][0]:.3g} to {known[name][1]:.3g})"
+        for name, distance in distances(features, known, unseen).items()
+        if distance > 1
+    ]
     if not far:
         return ()
     return (
@@ -132,11 +132,25 @@ def unlike(
     )
 
 
-def _is_like(value: float, low: float, high: float, factor: float) -> bool:
-    """Whether a value is in a range or near it."""
+def distances(
+    features: ExamFeatures, known: Mapping[str, Sequence[float]], unseen: Collection[str] = ()
+) -> dict[str, float]:
+    """{feature: how far it is outside the training exams' range}: 0 in it, above 1 unlike them; arguments as `unlike`.
+
+    Of each feature alone; features that depend on each other are not taken together.
+    """
+    return {
+        name: _distance(getattr(features, name), low, high, FACTORS.get(name, FACTOR))
+        for name, (low, high) in known.items()
+        if name not in unseen
+    }
+
+
+def _distance(value: float, low: float, high: float, factor: float) -> float:
+    """Of a value to a range, over the margin within which it is still alike."""
     value, low, high = (math.log(max(number, LEAST)) for number in (value, low, high))
     margin = max(math.log(factor), 0.5 * (high - low))
-    return low - margin <= value <= high + margin
+    return max(low - value, value - high, 0.0) / margin
 
 
 def _curves(exam: Exam) -> np.ndarray:

@@ -15,6 +15,7 @@ from dscgan_jax.data import aif as arterial_inputs
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.errors import InputError
+from dscgan_jax.evaluation import consistency, quality
 from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES, spec_of
 from dscgan_jax.perfusion import conventional
@@ -104,11 +105,16 @@ def _deconvolved(exam: Exam, measured: Measured, settings: Settings) -> Deconvol
         units={name: "relative" if name in relative else spec_of(name).unit for name in found.maps},
         stored=exam.stored,
         how="by deconvolution",
-        findings=by_severity((*exam.findings, *found.findings)),
         provenance=_provenance(exam, found, settings),
         mask=measured.tissue,
     )
-    return Deconvolved(maps, found, exam.series if realigned is None else realigned.series, settings)
+    series = exam.series if realigned is None else realigned.series
+    agreement = consistency.consistency_of(maps.volumes, measured.tissue, exam, series)
+    found_of_all = by_severity((*exam.findings, *found.findings, *consistency.doubts(agreement, {})))
+    maps = dataclasses.replace(maps, findings=found_of_all)
+    record = quality.quality_of(exam, maps, aif_quality=measured.arterial.quality, consistency=agreement)
+    maps = dataclasses.replace(maps, provenance={**maps.provenance, "Quality": record.to_json()})
+    return Deconvolved(maps, found, series, settings)
 
 
 def _provenance(exam: Exam, found: ConventionalMaps, settings: Settings) -> dict[str, Any]:

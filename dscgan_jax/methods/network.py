@@ -16,6 +16,7 @@ from dscgan_jax.data import exams, features, preparation
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
 from dscgan_jax.errors import InputError
+from dscgan_jax.evaluation import consistency, quality
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding, Findings, by_severity
@@ -168,8 +169,34 @@ class Predictor:
             prepared = preparation.prepare(exam, self.preparation, look_for_motion=False)
             prepared_seconds = time.perf_counter() - begun
             maps = [self._maps(exam, prepared, norm, prepared_seconds) for norm in norms]
-            found = (*prepared.findings, *(moved.result().findings if moved else ()), *self._untrained_for(exam))
-        return [dataclasses.replace(one, findings=by_severity(found)) for one in maps]
+            taken = features.features_of(exam)
+            agreement = consistency.consistency_of(maps[0].volumes, _voxels_of(maps[0], exam), exam)
+            found = by_severity(
+                (
+                    *prepared.findings,
+                    *(moved.result().findings if moved else ()),
+                    *self._untrained_for(taken),
+                    *consistency.doubts(agreement, self.weights.usual),
+                )
+            )
+        return [self._judged(dataclasses.replace(one, findings=found), exam, taken, agreement) for one in maps]
+
+    def _judged(
+        self, maps: ExamMaps, exam: exams.Exam, taken: features.ExamFeatures, agreement: consistency.Consistency
+    ) -> ExamMaps:
+        """The maps with the quality record of their exam."""
+        far = features.distances(taken, self.record.data.features, self._unseen())
+        limits = dict(zip(self.scaling.targets, self.scaling.limits, strict=True))
+        limits.pop("ttp", None)  # which counts from a frame that is another one in the network
+        record = quality.quality_of(
+            exam,
+            maps,
+            taken,
+            training_distance=max(far.values()) if far else None,
+            at_range_ends=quality.at_range_ends(maps, limits),
+            consistency=agreement,
+        )
+        return dataclasses.replace(maps, provenance={**maps.provenance, "Quality": record.to_json()})
 
     def _maps(
         self, exam: exams.Exam, prepared: preparation.PreparedExam, norm: str, prepared_seconds: float
@@ -214,13 +241,11 @@ class Predictor:
             self._steps[norm] = jitted.lower(self._variables, _one_call(self.preparation, self._per_call)).compile()
         return self._steps[norm]
 
-    def _untrained_for(self, exam: exams.Exam) -> tuple[Finding, ...]:
+    def _untrained_for(self, taken: features.ExamFeatures) -> tuple[Finding, ...]:
         """Warnings about a network that sees the air, and about an exam unlike those it was trained on."""
         found = (SEES_AIR,) if self.preparation.outside_brain == "keep" else ()
-        known = self.record.data.features  # networks of older versions have none
-        if not known:
-            return found
-        return (*found, *features.unlike(features.features_of(exam), known, self._unseen()))
+        known = self.record.data.features  # networks of older versions have none: nothing is compared
+        return (*found, *features.unlike(taken, known, self._unseen()))
 
     def _unseen(self) -> tuple[str, ...]:
         """Features of an exam that do not reach the network."""
@@ -250,6 +275,24 @@ class Predictor:
             "Software": self.software,
             "TrainingSoftware": dict(self.record.software),
         }
+
+
+def usual_of(predictor: Predictor, of: Iterable[exams.Exam]) -> dict[str, float]:
+    """What is usual of a network's maps, from exams that it was not trained on (`Weights.usual`).
+
+    Raises:
+      InputError: as `Predictor.predict`.
+    """
+    rows = []
+    for exam in of:
+        [maps] = predictor.predict_all(exam, (predictor.norm,))
+        rows.append(consistency.consistency_of(maps.volumes, _voxels_of(maps, exam), exam))
+    return consistency.usual_limits(rows)
+
+
+def _voxels_of(maps: ExamMaps, exam: exams.Exam) -> np.ndarray:
+    """(x, y, z) bool, where the maps are judged."""
+    return exam.mask if maps.mask is None else maps.mask
 
 
 def _check_norm(weights: Weights, norm: str | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from nibabel.affines import voxel_sizes
 
+from dscgan_jax.evaluation import quality
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import panels
 from dscgan_jax.files import write_whole
@@ -93,6 +94,7 @@ def write(folder: pathlib.Path, page: ExamPage, stem: str = "") -> list[pathlib.
             kind="maps",
         ),
         *page.sections,
+        _quality(page),
         notes,
         section("All slices", *(image(png, "maps, slice beside slice") for png in pictures)),
     ]
@@ -100,6 +102,17 @@ def write(folder: pathlib.Path, page: ExamPage, stem: str = "") -> list[pathlib.
     whole = folder / f"{stem}.html"
     write_whole(whole, parts.page(page.subject, page.subtitle, created, sections, wide=True))
     return [path, whole]
+
+
+def _quality(page: ExamPage) -> str:
+    """The quality record of each method's maps, side by side."""
+    records = {title: maps.provenance.get("Quality", {}) for title, maps in page.view.methods.items()}
+    lines = [
+        (f"{words} [{unit}]" if unit else words, [parts.number(one.get(name), ".3g") for one in records.values()])
+        for name, (words, unit) in quality.WORDS.items()
+        if any(name in record for record in records.values())
+    ]
+    return section("Quality of the exam", parts.table(["", *records], lines, titles=False)) if lines else ""
 
 
 def _picture(page: ExamPage, title: str) -> bytes:

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import stat
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,12 +22,13 @@ import safetensors.numpy
 import dscgan_jax
 from dscgan_jax import provenance, settings, shipped
 from dscgan_jax.errors import InputError, brief
-from dscgan_jax.files import replacing
+from dscgan_jax.files import replacing, write_whole
 from dscgan_jax.models import networks
 from dscgan_jax.training.record import CheckpointRecord
 
 ENTRY = "dscgan_jax"  # of the file's metadata
 ENTRY_DIGEST = "metadata_sha256"
+USUAL_FILE = "usual.json"  # in a work directory: what is usual of its maps
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 16 * 2**20  # of the header; 4,000 training exams make 0.2 MiB
 # What the first bytes of other files say, some of which would execute what they hold when they are read.
@@ -56,6 +58,8 @@ class Weights:
       networks: the structure that its config describes.
       variables: of the generator, `{"params": ..., "stats": ...}`.
       sha256: digest of the variables (`provenance.digest`).
+      usual: up to where its maps of validation exams contradict themselves (`consistency.usual_limits`); empty where
+        that was not measured.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Weights:
     networks: networks.Networks
     variables: networks.Variables
     sha256: str
+    usual: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def trained_on(self) -> str:
@@ -115,7 +120,34 @@ def of_run(workdir: pathlib.Path | str, which: str = "best", name: str = "") -> 
     variables = checkpoints.load_generator(workdir, step, like)
     name = name or pathlib.Path(workdir).absolute().name
     digest = provenance.digest(variables)
-    return Weights(name, dscgan_jax.__version__, step, which, record, structure, variables, digest)
+    usual = _usual_of(pathlib.Path(workdir), digest)
+    return Weights(name, dscgan_jax.__version__, step, which, record, structure, variables, digest, usual)
+
+
+def keep_usual(workdir: pathlib.Path | str, sha256: str, usual: Mapping[str, float]) -> None:
+    """Keeps, beside the checkpoints of a run, what is usual of the maps of one of them (`Weights.usual`).
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    write_whole(pathlib.Path(workdir) / USUAL_FILE, json.dumps({sha256: dict(usual)}, indent=2) + "\n")
+
+
+def _usual_of(workdir: pathlib.Path, sha256: str) -> dict[str, float]:
+    """What `keep_usual` kept of these weights; empty where it was of others, or is damaged: nothing depends on it."""
+    try:
+        return _plain_limits(json.loads((workdir / USUAL_FILE).read_text(encoding="utf-8")).get(sha256, {}))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _plain_limits(values: Any) -> dict[str, float]:
+    """Of names to numbers.
+
+    Raises:
+      ValueError, TypeError, AttributeError: it is something else.
+    """
+    return {str(name): float(value) for name, value in values.items()}
 
 
 def write(weights: Weights, path: pathlib.Path | str) -> None:
@@ -137,6 +169,7 @@ def write(weights: Weights, path: pathlib.Path | str) -> None:
         "maps": list(weights.record.scaling.targets),
         "sha256": weights.sha256,
         "intended_use": "research only",
+        **({"usual": dict(weights.usual)} if weights.usual else {}),
         **record.to_json(),
     }
     entry[ENTRY_DIGEST] = _entry_digest(entry)
@@ -175,8 +208,12 @@ def read(path: pathlib.Path | str) -> Weights:
     digest = provenance.digest(variables)
     if digest != entry["sha256"]:
         raise _damaged(path, f"its numbers have the digest {digest[:12]}, its metadata say {str(entry['sha256'])[:12]}")
+    try:
+        usual = _plain_limits(entry.get("usual", {}))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _damaged(path, "its metadata hold no limits of what is usual") from error
     named = {key: entry[key] for key in ("name", "version", "selected_by", "step")}
-    return Weights(**named, record=record, networks=structure, variables=variables, sha256=digest)
+    return Weights(**named, record=record, networks=structure, variables=variables, sha256=digest, usual=usual)
 
 
 def _header(path: pathlib.Path) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from dscgan_jax.perfusion.signal import BolusTiming
 # patients (CT) are 7.3 to 25.1 s wide, and tissue is a few seconds wider.
 IMPOSSIBLE_WIDTH = (3.5, 45.0)
 UNUSUAL_WIDTH = (6.0, 32.0)
-# After the peak: tissue that is 14 s late with a transit time of 15 s has had its own peak, and most of its fall.
-SURE_SECONDS = 40.0
+TOO_SHORT_SECONDS = 30.0  # after the peak: tissue that is 14 s late has had its own peak, and hardly any of its fall
 LONG_SECONDS = 60.0  # after the peak: what is still high then has moved or drifted
 TRUNCATED_SECONDS = 15.0  # after the peak: where the mean has not fallen to half, the exam ends within the first pass
 HALF = 0.5  # of its own peak: a voxel whose curve ends higher was not seen to its end
 MAX_UNFINISHED = 0.05  # of the voxels with a peak that stands out
-MIN_PEAK_OVER_NOISE = 4.0
+# At 4, a frame or three of noise kept 6 to 8 % of whole exams above half of their peak; 40 drawn exams of any protocol.
+MIN_PEAK_OVER_NOISE = 8.0
 MOST_VOXELS = 20_000
 
 
@@ -98,7 +98,7 @@ def check_first_pass(
             "seen, so times and volumes would be wrong",
             round(after, 1),
         )
-    elif after < SURE_SECONDS or (after < LONG_SECONDS and found_pass.unfinished > MAX_UNFINISHED):
+    elif after < TOO_SHORT_SECONDS or (after < LONG_SECONDS and found_pass.unfinished > MAX_UNFINISHED):
         found.warning(
             "truncated",
             f"the exam ends {after:.0f} s after the bolus is strongest, when {100 * found_pass.unfinished:.0f} % of "

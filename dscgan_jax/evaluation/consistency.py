@@ -1,0 +1,141 @@
+"""Whether maps agree with each other and with the series that they were made of: no truth is needed for it.
+
+A network that is given what it never saw gives plausible maps all the same, each for itself. What they cannot have by
+chance is that blood volume, flow and transit time belong together (the central volume theorem, MTT = CBV / CBF), and
+that they follow what anybody can measure in the series: where much agent passes, and when.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dscgan_jax.data.exams import Exam
+from dscgan_jax.findings import Finding
+from dscgan_jax.perfusion import signal
+
+MOST_VOXELS = 20_000  # of the brain: a median of these is known to a hundredth of its spread
+VISIBLE = 0.5  # of the median peak of ΔR2*: below, the noise decides where the peak is
+QUANTILE = 0.95  # of the validation exams, some of which have faults of their own
+FACTOR = 1.25  # a value this far beyond is still usual
+FEWEST_EXAMS = 4  # fewer say nothing about what is usual
+NO_ORDER = 1.0  # of a disorder: ranks that have nothing to do with each other
+
+WORDS = {
+    "central_volume": "MTT differs from CBV over CBF, median |ln of their ratio|",
+    "ttp_offset_seconds": "TTP differs from the time of the lowest signal, median in s",
+    "ttp_spread_seconds": "TTP scatters about the time of the lowest signal, median in s",
+    "cbv_disorder": "CBV does not follow the area of the first pass, 1 - rank correlation",
+    "tmax_disorder": "Tmax does not follow the time of the lowest signal, 1 - rank correlation",
+}
+SURE = ("cbv_disorder",)  # whose maps come from the very series: without any order they are wrong, whoever made them
+
+
+@dataclasses.dataclass(frozen=True)
+class Consistency:
+    """How far maps are from agreeing: 0 is perfect. None where a map that it needs is not there.
+
+    Attributes:
+      central_volume: median over the brain of |ln(60 CBV / (CBF MTT))|.
+      ttp_offset_seconds: |median of TTP minus the time of the lowest signal|.
+      ttp_spread_seconds: median absolute deviation of that difference.
+      cbv_disorder: 1 - Spearman's correlation of CBV and the sum of ΔR2* from the bolus on.
+      tmax_disorder: 1 - Spearman's correlation of Tmax and the time of the lowest signal.
+    """
+
+    central_volume: float | None = None
+    ttp_offset_seconds: float | None = None
+    ttp_spread_seconds: float | None = None
+    cbv_disorder: float | None = None
+    tmax_disorder: float | None = None
+
+    def known(self) -> dict[str, float]:
+        """The values that are there, by name."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+def consistency_of(
+    volumes: Mapping[str, np.ndarray], mask: np.ndarray, exam: Exam, series: np.ndarray | None = None
+) -> Consistency:
+    """How far maps are from agreeing with each other and with the series.
+
+    Args:
+      volumes: {map: (x, y, z)} in the units of `maps.MAPS`, CBF and CBV in any common scale; some of them.
+      mask: (x, y, z) bool, where they are maps.
+      exam: whose maps they are.
+      series: (x, y, z, time) that they were made of, such as a realigned one; None: the exam's.
+    """
+    voxels = np.flatnonzero(mask)
+    if not len(voxels):
+        return Consistency()
+    voxels = voxels[:: max(1, len(voxels) // MOST_VOXELS)]
+    seconds, area, visible = _measured(
+        (exam.series if series is None else series)[np.unravel_index(voxels, mask.shape)], exam
+    )
+    maps = {name: volume.ravel()[voxels][visible].astype(np.float64) for name, volume in volumes.items()}
+    seconds, area = seconds[visible], area[visible]
+    found: dict[str, float] = {}
+    if {"cbf", "cbv", "mtt"} <= maps.keys():
+        found["central_volume"] = _central_volume(maps["cbf"], maps["cbv"], maps["mtt"])
+    if "ttp" in maps:
+        late = maps["ttp"] - seconds
+        found["ttp_offset_seconds"] = abs(float(np.median(late)))
+        found["ttp_spread_seconds"] = float(np.median(np.abs(late - np.median(late))))
+    if "cbv" in maps:
+        found["cbv_disorder"] = 1.0 - _rank_correlation(maps["cbv"], area)
+    if "tmax" in maps:
+        found["tmax_disorder"] = 1.0 - _rank_correlation(maps["tmax"], seconds)
+    return Consistency(**found)
+
+
+def usual_limits(rows: Sequence[Consistency]) -> dict[str, float]:
+    """Up to where each value is usual, {name: value}, over exams like those of the training; empty for few exams."""
+    if len(rows) < FEWEST_EXAMS:
+        return {}
+    known = [row.known() for row in rows]
+    return {
+        name: float(np.quantile([row[name] for row in known if name in row], QUANTILE))
+        for name in WORDS
+        if any(name in row for row in known)
+    }
+
+
+def doubts(found: Consistency, usual: Mapping[str, float]) -> tuple[Finding, ...]:
+    """A warning that names what the maps contradict; nothing where they are as usual.
+
+    Args:
+      found: of the exam's maps.
+      usual: from `usual_limits`, of the network that made them; empty: what makes any map wrong counts alone.
+    """
+    odd = []
+    for name, value in found.known().items():
+        limit = FACTOR * usual[name] if name in usual else NO_ORDER if name in SURE else None
+        if limit is not None and value > limit:
+            odd.append(f"{WORDS[name]}: {value:.2g} (usual up to {limit:.2g})")
+    if not odd:
+        return ()
+    text = f"the maps contradict each other or the series: {'; '.join(odd)}"
+    return (Finding("maps_contradict", "warning", text, len(odd)),)
+
+
+def _measured(curves: np.ndarray, exam: Exam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of (voxel, time) signal: time of the lowest signal, s; sum of ΔR2* from the bolus on; whether it stands out."""
+    timing = exam.timing
+    level = curves[:, timing.baseline_begin : timing.baseline_end].mean(axis=1)
+    delta_r2star = signal.delta_r2star(curves, np.maximum(level, 1e-6), 1.0)
+    delta_r2star[:, : timing.baseline_begin] = 0.0
+    peak = delta_r2star.max(axis=1)
+    visible = (level > 0) & (peak > VISIBLE * np.median(peak))
+    area = delta_r2star[:, timing.baseline_end :].sum(axis=1)
+    return signal.peak_seconds(delta_r2star, exam.frame_seconds), area, visible
+
+
+def _central_volume(cbf: np.ndarray, cbv: np.ndarray, mtt: np.ndarray) -> float:
+    some = (cbf > 0) & (cbv > 0) & (mtt > 0)
+    return float(np.median(np.abs(np.log(60.0 * cbv[some] / (cbf[some] * mtt[some]))))) if some.any() else 0.0
+
+
+def _rank_correlation(values: np.ndarray, others: np.ndarray) -> float:
+    """Spearman's; equal values are ranked as they stand, which a few voxels without a value do not show."""
+    first, second = (np.argsort(np.argsort(one)).astype(np.float64) for one in (values, others))
+    return float(np.corrcoef(first, second)[0, 1]) if len(values) > 2 else 1.0
