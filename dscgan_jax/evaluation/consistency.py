@@ -109,8 +109,8 @@ def doubts(found: Consistency, usual: Mapping[str, float]) -> tuple[Finding, ...
     """
     odd = []
     for name, value in found.known().items():
-        limit = FACTOR * usual[name] if name in usual else NO_ORDER if name in SURE else None
-        if limit is not None and value > limit:
+        limit = min(FACTOR * usual.get(name, float("inf")), NO_ORDER if name in SURE else float("inf"))
+        if value > limit:
             odd.append(f"{WORDS[name]}: {value:.2g} (usual up to {limit:.2g})")
     if not odd:
         return ()

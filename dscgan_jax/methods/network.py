@@ -280,13 +280,16 @@ class Predictor:
 def usual_of(predictor: Predictor, of: Iterable[exams.Exam]) -> dict[str, float]:
     """What is usual of a network's maps, from exams that it was not trained on (`Weights.usual`).
 
+    Exams with a warning of their own, such as one about head motion, do not count.
+
     Raises:
       InputError: as `Predictor.predict`.
     """
     rows = []
     for exam in of:
         [maps] = predictor.predict_all(exam, (predictor.norm,))
-        rows.append(consistency.consistency_of(maps.volumes, _voxels_of(maps, exam), exam))
+        if all(one.severity == "note" or one == SEES_AIR for one in maps.findings):
+            rows.append(consistency.consistency_of(maps.volumes, _voxels_of(maps, exam), exam))
     return consistency.usual_limits(rows)
 
 

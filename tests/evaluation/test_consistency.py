@@ -1,0 +1,98 @@
+"""Maps that agree with each other and with their series, and maps that do not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dscgan_jax.data.exams import Exam
+from dscgan_jax.evaluation import consistency
+from dscgan_jax.evaluation.consistency import Consistency, consistency_of, doubts, usual_limits
+from dscgan_jax.phantom.simulation import simulate
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return simulate("acute", 5, size=32, slices=3)
+
+
+def truth_of(simulated):
+    return {name: simulated.truth[name].copy() for name in ("cbf", "cbv", "mtt", "tmax", "ttp")}, simulated.truth.mask
+
+
+def test_the_truth_agrees_with_itself_and_with_its_series(simulated):
+    found = consistency_of(*truth_of(simulated), simulated.exam)
+    assert found.central_volume < 1e-5
+    assert found.ttp_offset_seconds < 1.0 and found.ttp_spread_seconds < 1.0
+    assert found.cbv_disorder < 1.0 and found.tmax_disorder < 1.0
+    assert doubts(found, {}) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "value"),
+    [
+        ("mtt", lambda mtt: 2 * mtt, ("central_volume", np.log(2))),
+        ("ttp", lambda ttp: ttp + 5.0, ("ttp_offset_seconds", 5.0)),
+        ("cbv", lambda cbv: -cbv, ("cbv_disorder", None)),
+        ("tmax", lambda tmax: -tmax, ("tmax_disorder", None)),
+    ],
+)
+def test_a_map_that_contradicts_the_others_is_the_one_that_is_named(simulated, name, change, value):
+    volumes, mask = truth_of(simulated)
+    right = consistency_of(volumes, mask, simulated.exam)
+    volumes[name] = change(volumes[name])
+    wrong = consistency_of(volumes, mask, simulated.exam)
+    what, expected = value
+    if expected is None:  # ranks turned around: r becomes -r
+        assert getattr(wrong, what) == pytest.approx(2 - getattr(right, what), abs=1e-3)
+    else:
+        assert getattr(wrong, what) == pytest.approx(expected, abs=1.0 if what.startswith("ttp") else 1e-3)
+    usual = {field: max(number, 0.05) for field, number in right.known().items()}
+    [finding] = doubts(wrong, usual)
+    assert finding.name == "maps_contradict" and consistency.WORDS[what] in finding.text
+
+
+def test_volumes_without_any_order_are_wrong_whoever_made_them(simulated):
+    volumes, mask = truth_of(simulated)
+    found = consistency_of({"cbv": -volumes["cbv"]}, mask, simulated.exam)
+    assert found.central_volume is None and len(doubts(found, {})) == 1
+
+
+def test_a_reversed_series_contradicts_the_maps_of_the_right_one(simulated):
+    exam = simulated.exam
+    reversed_exam = dataclasses.replace(exam, series=exam.series[..., ::-1])
+    found = consistency_of(*truth_of(simulated), reversed_exam)
+    assert found.ttp_offset_seconds > 5
+
+
+def test_what_is_usual_comes_from_exams_and_not_from_few():
+    rows = [Consistency(central_volume=value) for value in (0.02, 0.03, 0.04, 0.05)]
+    assert usual_limits(rows[:3]) == {}
+    limits = usual_limits(rows)
+    assert limits == {"central_volume": pytest.approx(np.quantile([0.02, 0.03, 0.04, 0.05], 0.95))}
+    assert doubts(Consistency(central_volume=1.2 * limits["central_volume"]), limits) == ()
+    assert doubts(Consistency(central_volume=1.3 * limits["central_volume"]), limits)
+
+
+def test_a_mask_without_voxels_says_nothing(simulated):
+    volumes, mask = truth_of(simulated)
+    assert consistency_of(volumes, np.zeros_like(mask), simulated.exam) == Consistency()
+
+
+def test_an_exam_of_arrays_has_a_quality_record_in_its_sidecars(simulated):
+    from dscgan_jax.methods import conventional
+
+    exam = Exam.from_arrays(
+        simulated.phantom.series,
+        simulated.phantom.affine,
+        repetition_time=simulated.phantom.frame_seconds,
+        echo_time=simulated.phantom.echo_seconds,
+    )
+    maps = conventional.deconvolve(exam, "csvd")
+    record = maps.sidecar("tmax")["Quality"]
+    assert record["baseline_frames"] >= 2 and 0 < record["fall"] < 1 and record["signal_to_noise"] > 10
+    assert record["seconds_after_peak"] == pytest.approx(
+        (exam.series.shape[-1] - 1 - exam.timing.peak_frame) * exam.frame_seconds, rel=0.01
+    )
+    assert record["frames_in_first_pass"] == pytest.approx(record["first_pass_seconds"] / exam.frame_seconds, rel=0.01)
+    assert 0 <= record["aif_quality"] <= 1 and record["saturated"] < 0.01
