@@ -1,6 +1,7 @@
 """The error that a user can correct, and what other errors mean."""
 
 import errno
+import signal
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, or a limit on the size of files
 FULL_WORDS = ("No space left", "File too large", "Disk quota exceeded")
@@ -11,6 +12,26 @@ class InputError(ValueError):
 
     `main` prints the line and exits with status 1; every other exception is a defect of ours.
     """
+
+
+class Ended(KeyboardInterrupt):
+    """Somebody asked this process to end: a batch system, an operator, or Ctrl-C. No error of anybody.
+
+    Attributes:
+      number: of the signal.
+    """
+
+    def __init__(self, number: int, said: str = ""):
+        """`said` is what became of the work; nothing: what `one_line` says of all work."""
+        super().__init__(said)
+        self.number = signal.Signals(number)
+
+
+def exit_status(error: BaseException) -> int:
+    """What a process ends with: 1, or where it was asked to end 128 and the signal's number, as shells count."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + getattr(error, "number", signal.SIGINT)
+    return 1
 
 
 def brief(error: BaseException, limit: int = 160) -> str:
@@ -30,7 +51,8 @@ def disk_is_full(error: BaseException | None) -> bool:
 def one_line(error: BaseException) -> str:
     """An error as the one line that a user reads."""
     if isinstance(error, KeyboardInterrupt):
-        said = str(error) or "interrupted; a run resumes from its last checkpoint when its command is given again."
+        by = f"ended by {error.number.name}" if isinstance(error, Ended) else "interrupted"
+        said = str(error) or f"{by}; a run resumes from its last checkpoint when its command is given again."
         return f"\n{said}"
     text = " ".join(str(error).split())
     if not isinstance(error, InputError) and disk_is_full(error):

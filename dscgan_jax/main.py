@@ -7,6 +7,7 @@ python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                    
 """
 
 import atexit
+import contextlib
 import gc
 import os
 import pathlib
@@ -15,16 +16,16 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from dscgan_jax import settings, shipped
+from dscgan_jax import processes, settings, shipped
 from dscgan_jax.app import command, options
-from dscgan_jax.errors import InputError, one_line
+from dscgan_jax.errors import InputError, exit_status, one_line
 from dscgan_jax.files import expanded
 from dscgan_jax.findings import check_names
 
@@ -183,15 +184,29 @@ def main(argv: Sequence[str]) -> None:
         sys.unraisablehook = lambda _: None
         warnings.simplefilter("ignore")  # of libraries, for those who write them
     try:
-        run(_MODE.value)
+        with _ends_when_asked():
+            run(_MODE.value)
     except (KeyboardInterrupt, Exception) as error:
         if _DEBUG.value:
             traceback.print_exc()
         leave(error)
 
 
+@contextlib.contextmanager
+def _ends_when_asked() -> Iterator[None]:
+    """Within it, who ends the process politely interrupts it, and it ends in time.
+
+    One of several processes ends at once instead: it may wait for another one, within the runtime, for ever.
+    """
+    if _DISTRIBUTED.value or _COORDINATOR.value:
+        yield
+        return
+    with processes.ended_in_time(), processes.interrupted_by_signals():
+        yield
+
+
 def leave(error: BaseException) -> None:
-    """Ends with one line and status 1."""
+    """Ends with one line and status 1, or that of the signal which ends the process."""
     distributed = sys.modules.get("dscgan_jax.training.distributed")
     if distributed and (isinstance(error, distributed.Stuck) or distributed.has_joined()):  # others would be waited for
         if distributed.lost(error):
@@ -205,7 +220,7 @@ def leave(error: BaseException) -> None:
         # interpreter would wait for it for ever.
         sys.stdout.flush()
         print(one_line(error), file=sys.stderr, flush=True)
-        os._exit(1)
+        os._exit(exit_status(error))
     sys.exit(one_line(error))
 
 

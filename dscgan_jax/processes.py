@@ -2,12 +2,20 @@
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from dscgan_jax.errors import Ended, exit_status, one_line
+
+POLITE = (signal.SIGTERM, signal.SIGHUP)  # what batch systems and closed terminals send
+GRACE_SECONDS = 25.0  # from the request to the end in any case; batch systems kill 30 s after it
+SECOND_SECONDS = 3.0  # likewise after a second Ctrl-C
 
 
 def usable_cores() -> int:
@@ -39,6 +47,12 @@ def on_share_of_cores(number: int, count: int) -> Iterator[int]:
         os.sched_setaffinity(0, cores)
 
 
+def end(number: int, frame: Any) -> None:
+    """The handler of `interrupted_by_signals`."""
+    del frame
+    raise Ended(number)
+
+
 @contextlib.contextmanager
 def interrupted_by_signals() -> Iterator[None]:
     """Within it, whoever ends this process politely interrupts it, as Ctrl-C does, so that it closes what is open."""
@@ -46,16 +60,54 @@ def interrupted_by_signals() -> Iterator[None]:
         yield
         return
 
-    def interrupt(number: int, frame: Any) -> None:
-        del number, frame
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, end) for number in POLITE}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ended_in_time(grace_seconds: float = GRACE_SECONDS) -> Iterator[None]:
+    """Within it, a polite signal or a second Ctrl-C ends this process after a while in any case.
+
+    Python's handlers wait for the main thread, which may sit in a library's call for minutes, such as a compilation.
+    Whatever is cut off then is what a kill would cut off: the next start copes with it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    before = signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reads, grace_seconds), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writes)  # which ends the thread
+
+
+def _watch(reads: int, grace_seconds: float) -> None:
+    """Reads the numbers of the signals that come, until the pipe is closed or the time is up."""
+    deadline, presses, last = None, 0, signal.SIGTERM
+    while deadline is None or (left := deadline - time.monotonic()) > 0:
+        if deadline is not None and not select.select([reads], [], [], left)[0]:
+            break
+        numbers = os.read(reads, 1)
+        if not numbers:
+            os.close(reads)
+            return
+        number, now = numbers[0], time.monotonic()
+        presses += number == signal.SIGINT
+        if number in POLITE:
+            deadline, last = min(deadline or now + grace_seconds, now + grace_seconds), signal.Signals(number)
+        elif number == signal.SIGINT and presses > 1:
+            deadline, last = min(deadline or now + SECOND_SECONDS, now + SECOND_SECONDS), signal.SIGINT
+    error = Ended(last)
+    print(one_line(error), file=sys.stderr, flush=True)
+    os._exit(exit_status(error))
 
 
 def killed_by(code: int) -> str:

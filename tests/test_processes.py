@@ -2,10 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from dscgan_jax import processes
+from dscgan_jax.errors import Ended, exit_status, one_line
 
 
 @pytest.fixture
@@ -34,9 +38,42 @@ def test_each_has_its_share_of_the_cores_and_afterwards_all_are_ours_again(four_
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_polite_signal_interrupts_and_its_handler_goes_with_it(number):
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), processes.interrupted_by_signals():
+    with pytest.raises(Ended) as ended, processes.interrupted_by_signals():
         os.kill(os.getpid(), number)
     assert signal.getsignal(number) == before
+    assert ended.value.number == number and exit_status(ended.value) == 128 + number
+    assert one_line(ended.value).startswith(f"\nended by {number.name}; ")
+
+
+def test_what_ends_a_process_otherwise_has_the_status_of_an_error():
+    assert exit_status(ValueError()) == 1 and exit_status(KeyboardInterrupt()) == 130
+
+
+# Sits in a call of a library, where Python's handlers wait.
+DEAF = """
+import hashlib, sys
+from dscgan_jax import processes
+with processes.ended_in_time(0.2), processes.interrupted_by_signals():
+    print(flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+
+
+def test_who_sits_in_a_library_ends_in_time_all_the_same():
+    process = subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143 and "ended by SIGTERM" in said
+    assert time.monotonic() - begun < 10
+
+
+def test_nothing_of_it_stays_where_no_signal_came():
+    with processes.ended_in_time():
+        pass
+    before = signal.set_wakeup_fd(-1)
+    assert before == -1
 
 
 def test_what_killed_a_process_is_said_in_words():

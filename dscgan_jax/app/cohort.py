@@ -2,13 +2,14 @@
 
 import pathlib
 import shlex
+import signal
 
 import ml_collections
 
 from dscgan_jax.app import places
 from dscgan_jax.app.output import print_folder_findings, progress_bar
 from dscgan_jax.data.exams import CT
-from dscgan_jax.errors import InputError
+from dscgan_jax.errors import Ended, InputError
 from dscgan_jax.evaluation.exam_rows import FAILED, MADE
 from dscgan_jax.methods import cohort
 from dscgan_jax.processes import usable_cores
@@ -46,9 +47,11 @@ def run(
         with progress_bar(len(plan.order), doing, before=done) as bar:
             outcomes = cohort.run(plan, workers, bar.update)
             done = bar.n
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted; the exams that are done are in {output}, and the same command goes on from there."
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Ended) else signal.SIGINT
+        by = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+        raise Ended(
+            number, f"{by}; the exams that are done are in {output}, and the same command goes on from there."
         ) from None
     _say(outcomes, output, reader, is_ct=bool(subjects) and subjects[0].overrules.modality == CT)
 

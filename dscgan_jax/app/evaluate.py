@@ -27,7 +27,7 @@ from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.methods.conventional import ConventionalSource, check_baselines, settings_of
 from dscgan_jax.methods.network import NetworkSource, Predictor
-from dscgan_jax.pages import report, tables
+from dscgan_jax.pages import report, sentences, tables
 from dscgan_jax.pages.subjects import Gallery
 from dscgan_jax.training import checkpoints
 
@@ -331,4 +331,6 @@ def _report(
     collected.gallery.draw(out, scores.rows)
     page = report.write(workdir, name)
     print(f"\n{name}: {len(scores.findings)} subjects\n{tables.format_table(summary)}\n")
+    for text in sentences.saturated(summary, scores.rows):
+        print(f"warning: {text}")
     print(f"page:        {page}\nrecords:     {out}")

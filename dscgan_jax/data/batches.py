@@ -306,6 +306,11 @@ class Slices:
             example["subject"] = np.asarray(stored["subject"].decode(), dtype=object)
         return example
 
+    def name(self, index: int) -> tuple[str, int]:
+        """Subject and number of one slice."""
+        stored = self.source[index]
+        return stored["subject"].decode(), int(stored["slice_index"])
+
 
 def _damaged(folder: Any, error: Exception) -> InputError:
     return InputError(

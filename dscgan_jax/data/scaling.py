@@ -8,12 +8,15 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from dscgan_jax.data.batch import Array, Batch
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.settings import SIGNALS
 
+END = 1e-3  # of [-1, 1]: so close to -1 or 1 a value is at the end, which tanh never reaches
+MUCH_AT_ENDS = 0.10  # of the brain, more than of the reference: differences between such values are lost
 SIGNAL_FLOOR = 0.1  # of the brain's baseline signal: below it is air, whose ratio to its own baseline is noise
 
 
@@ -141,6 +144,17 @@ class Scaling:
         """(..., target) scaled -> (..., target) in the units of `MAPS`."""
         columns = [to_physical(scaled[..., channel], limits) for channel, limits in enumerate(self.limits)]
         return jnp.stack(columns, axis=-1)
+
+    def at_ends(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Where a map has reached an end of its range, which becomes [-1, 1]: what lies beyond cannot be told from it.
+
+        Args:
+          name: one of the targets.
+          values: physical, of any shape; TTP from the first network frame.
+        """
+        low, high = self.limits[self.targets.index(name)]
+        margin = END / 2 * (high - low)
+        return (values <= low + margin) | (values >= high - margin)
 
     def _clipped(self, scaled: Array) -> Array:
         return jnp.clip(scaled, -1.0, 1.0) if self.clip else scaled

@@ -55,6 +55,8 @@ COLUMNS = (
     *SCALED_COLUMNS,
     *BRAIN_COLUMNS,
     "clipped_fraction",
+    "saturated_fraction",  # of the map, and of its reference: share of the brain at the ends of the range
+    "saturated_reference",
     *(column for threshold in THRESHOLDS for column in overlap_columns(threshold).values()),
     "core_ml",  # of the reference, in rows of Tmax: the same for every source
     *_FLAGS,

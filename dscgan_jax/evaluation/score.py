@@ -272,6 +272,8 @@ def _score_exam(
                 "unit": MAPS[name].unit,
                 "seconds_predict": maps.seconds,
                 "clipped_fraction": _clipped_fraction(measured[exam.mask], name, exam, protocol),
+                "saturated_fraction": _saturated(maps[name][exam.mask], name, exam, protocol),
+                "saturated_reference": _saturated(measured[exam.mask], name, exam, protocol),
             }
             if name in reference:
                 by_paper = metrics.scaled_record(scaled[name], reference[name])
@@ -320,3 +322,13 @@ def _clipped_fraction(measured: np.ndarray, name: str, exam: Exam, protocol: Pro
     if name == "ttp":  # in [-1, 1] it counts from the first network frame
         measured = measured - np.float32(protocol.preparation.first_seconds_of(exam))
     return float(((measured < low) | (measured > high)).mean())
+
+
+def _saturated(values: np.ndarray, name: str, exam: Exam, protocol: Protocol) -> float | None:
+    """Share of a map's brain voxels at the ends of the range which becomes [-1, 1], or beyond."""
+    scaling = protocol.scaling
+    if scaling is None or name not in scaling.targets:
+        return None
+    if name == "ttp":  # in [-1, 1] it counts from the first network frame
+        values = values - np.float32(protocol.preparation.first_seconds_of(exam))
+    return float(scaling.at_ends(name, values).mean())

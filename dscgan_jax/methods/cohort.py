@@ -11,8 +11,9 @@ import fcntl
 import json
 import os
 import pathlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from dscgan_jax import provenance
 from dscgan_jax.data import bids_derivative, layouts
@@ -30,6 +31,8 @@ from dscgan_jax.processes import interrupted_by_signals
 
 MARK, SUMMARY, PAGE = "cohort.json", "summary.csv", "cohort.html"
 _LOCK = ".cohort.lock"
+LOCK_SECONDS = 10.0  # the processes of a run that was killed take as long to end
+_LOOK_SECONDS = 0.1
 
 
 class Work(Protocol):
@@ -262,22 +265,36 @@ def _reason(error: Exception) -> str:
 def only_one(output: pathlib.Path) -> Iterator[int]:
     """Within it, no other process makes this cohort.
 
-    The lock goes with the processes that hold the open file, of which this gives the number, however they end.
+    The lock goes with the processes that hold the open file, of which this gives the number, however they end: those of
+    a run that was killed a moment ago are waited for.
     """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        lock = open(output / _LOCK, "wb")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror}); give another --output.") from error
+    end = time.monotonic() + LOCK_SECONDS
+    while (lock := _locked(output)) is None:
+        if time.monotonic() > end:
+            raise InputError(f"{output}: another process is making these maps; wait for it.")
+        time.sleep(_LOOK_SECONDS)
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{output}: another process is making these maps; wait for it.") from None
-        except OSError:  # a file system without locks
-            pass
         try:
             yield lock.fileno()
         finally:
             with contextlib.suppress(OSError):
                 (output / _LOCK).unlink()
+
+
+def _locked(output: pathlib.Path) -> IO[bytes] | None:
+    """The lock file, open and locked where the file system has locks; None while another process has it."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        lock = open(output / _LOCK, "wb")  # noqa: SIM115 - closed by the caller
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror}); give another --output.") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock.fileno()), (output / _LOCK).stat()):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:  # a file system without locks
+        return lock
+    lock.close()  # another process has it, or removed it in this moment: a lock on it would lock nobody out
+    return None

@@ -18,7 +18,7 @@ from dscgan_jax.maps import MAPS
 from dscgan_jax.pages import parts, sentences, tables
 from dscgan_jax.pages.parts import UNDEFINED, bullets, counted, definitions, details, image, section
 from dscgan_jax.pages.sentences import Summary, map_names
-from dscgan_jax.training import tracking
+from dscgan_jax.training import balance, tracking
 
 EXAMPLES = ("best", "median", "worst")
 INTENDED_USE = f"<p>{parts.RESEARCH_ONLY}</p>"
@@ -74,7 +74,8 @@ def page(
       config: the run's config.
     """
     source, names = sentences.primary_source(summary), map_names(summary["results"])
-    overlaps, doubts = tables.overlap_tables(summary), sentences.warnings(summary)
+    overlaps = tables.overlap_tables(summary)
+    doubts = [*sentences.warnings(summary), *sentences.saturated(summary, rows), *balance.sentences(training)]
     limits = sentences.limitations(summary, rows)
     sections = [
         section("In brief", bullets(sentences.in_brief(summary)), kind="brief"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dscgan_jax.data.scaling import MUCH_AT_ENDS
 from dscgan_jax.evaluation import records
 from dscgan_jax.figures.ink import CONTOUR_SECONDS
 from dscgan_jax.maps import MAPS
@@ -148,6 +149,35 @@ def _clipped(rows: Sequence[records.Row], name: str) -> list[str]:
     return [
         f"{MAPS[name].title}: in {counted(len(shares), 'subject')} more than {MUCH_CLIPPED:.0%} of the brain is "
         f"outside the range of the network's output (up to {worst:.0%}, {subject})."
+    ]
+
+
+def saturated(summary: Summary, rows: Sequence[records.Row]) -> list[str]:
+    """Maps that rest at the ends of their range where the reference does not: differences there are lost.
+
+    Args:
+      summary: the record.
+      rows: of `subjects.csv`; those of older versions do not know it.
+    """
+    source = primary_source(summary)
+    mine = [row for row in rows if row["source"] == source and source not in NULLS]
+    return [text for name in map_names({source: summary["results"][source]}) for text in _saturated(mine, name)]
+
+
+def _saturated(rows: Sequence[records.Row], name: str) -> list[str]:
+    pairs = [
+        (row["saturated_fraction"], row["saturated_reference"], row["subject"])
+        for row in rows
+        if row["map"] == name and row.get("saturated_fraction") is not None
+    ]
+    much = [(made - measured, made, measured, who) for made, measured, who in pairs if made - measured > MUCH_AT_ENDS]
+    if not much:
+        return []
+    _, made, measured, who = max(much)
+    return [
+        f"{MAPS[name].title}: in {counted(len(much), 'subject')} of {len(pairs)} many voxels rest at an end of the "
+        f"range of the network's output, where differences are lost (up to {made:.0%} of the brain, {measured:.0%} in "
+        f"the reference, {who})."
     ]
 
 

@@ -23,7 +23,7 @@ from dscgan_jax.data.batches import Example
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.data.preparation import PreparationSettings, PreparedExam, prepare
 from dscgan_jax.errors import InputError
-from dscgan_jax.files import expanded
+from dscgan_jax.files import expanded, replacing
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.phantom.cohort import check_disk
 from dscgan_jax.phantom.exam import PHANTOM_VERSION, PRESETS, draw_phantom
@@ -197,10 +197,9 @@ def draw(drawing: Drawing, folder: pathlib.Path, numbers: list[int]) -> None:
             return
         path = _file(folder, number)
         if not path.exists():
-            partial = folder / f".{path.name}.{os.getpid()}"
-            with open(partial, "wb") as file:
-                np.savez(file, **_packed(drawing.prepared(number)))
-            os.replace(partial, path)
+            packed = _packed(drawing.prepared(number))
+            with replacing(path) as file:
+                np.savez(file, **packed)
 
 
 def _sweep(folder: pathlib.Path) -> None:

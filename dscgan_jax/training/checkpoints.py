@@ -3,10 +3,14 @@
 One folder per saved step, which it is named by, holds both networks, both optimisers and a record: config, scaling,
 data, versions. The last ones *and* the best on validation are kept; saving is asynchronous, and a step that was not
 written to its end is not listed.
+
+A run that is asked to end between two of them leaves one more, in a folder of its own: it has no error on validation,
+is never the best, and takes no other's place. It is gone when the run that it let go on has ended.
 """
 
 import contextlib
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +25,7 @@ from dscgan_jax.training.record import CheckpointRecord
 if TYPE_CHECKING:  # prediction needs no optimiser
     from dscgan_jax.training.state import GanState
 
+FOLDER, STOPPED_FOLDER = "checkpoints", "stopped"
 METRIC = "validation_error"  # brain MAE on validation over the width of the map's range; lower is better
 
 
@@ -31,7 +36,8 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: pathlib.Path | str, keep: int = 2, alone: bool = False):
-        self.folder = (pathlib.Path(workdir) / "checkpoints").absolute()
+        self.folder = (pathlib.Path(workdir) / FOLDER).absolute()
+        self._stopped_folder = self.folder.with_name(STOPPED_FOLDER)
         best = preservation_policy.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1)
         self._manager = ocp.CheckpointManager(
             self.folder,
@@ -43,24 +49,39 @@ class Checkpoints:
                     [preservation_policy.LatestN(keep), best]
                 ),
                 create=not alone,  # a reader finds the folder there
+                cleanup_tmp_directories=not alone,  # what a killed run left half-written
                 multiprocessing_options=_this_process() if alone else ocp.options.MultiprocessingOptions(),
             ),
         )
 
+        self._stopped = None if alone or not self._stopped_folder.is_dir() else self._manager_of_stopped()
+
     def save(self, state: "GanState", record: CheckpointRecord, validation_error: float) -> None:
         """Begins to write the state; returns before it is on disk."""
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(
-                **{name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()},
-                record=ocp.args.JsonSave(record.to_json()),
-            ),
-            metrics={METRIC: validation_error},
-        )
+        self._manager.save(int(state.step), args=_saved(state, record), metrics={METRIC: validation_error})
+
+    def save_stopped(self, state: "GanState", record: CheckpointRecord) -> None:
+        """Writes the state of a run that ends here, between two checkpoints; returns when it is on disk."""
+        if int(state.step) != self._manager.latest_step():
+            self._stopped = self._stopped or self._manager_of_stopped()
+            self._stopped.save(int(state.step), args=_saved(state, record))
+            self._stopped.wait_until_finished()
+        self.wait()
 
     def latest_step(self) -> int | None:
         """The last step that was written whole."""
-        return self._manager.latest_step()
+        steps = [manager.latest_step() for manager in (self._manager, self._stopped) if manager is not None]
+        return max((step for step in steps if step is not None), default=None)
+
+    def _manager_of_stopped(self) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
+        return ocp.CheckpointManager(self._stopped_folder, options=options)
+
+    def _manager_with(self, step: int) -> ocp.CheckpointManager:
+        """The one that wrote this step."""
+        if self._stopped is not None and step != self._manager.latest_step() and step == self._stopped.latest_step():
+            return self._stopped
+        return self._manager
 
     def record(self, step: int) -> CheckpointRecord:
         """How the checkpoint describes itself.
@@ -68,8 +89,9 @@ class Checkpoints:
         Raises:
           InputError: it is damaged, or its config has a field that this version does not know.
         """
-        with _readable(self.folder, step):
-            stored = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+        manager = self._manager_with(step)
+        with _readable(pathlib.Path(manager.directory), step):
+            stored = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
             return CheckpointRecord.from_json(stored)
 
     def restore(self, step: int, like: "GanState") -> "GanState":
@@ -79,8 +101,9 @@ class Checkpoints:
           InputError: it is damaged.
         """
         targets = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in _items(like).items()}
-        with _readable(self.folder, step):
-            restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
+        manager = self._manager_with(step)
+        with _readable(pathlib.Path(manager.directory), step):
+            restored = manager.restore(step, args=ocp.args.Composite(**targets))
         count = jax.jit(lambda: jnp.asarray(step, like.step.dtype), out_shardings=like.step.sharding)()
         return like.replace(
             step=count,
@@ -96,7 +119,14 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, then frees the writer's threads."""
         self._manager.wait_until_finished()
+        latest, stopped = self._manager.latest_step(), self._stopped
         self._manager.close()
+        if stopped is None:
+            return
+        is_needed = (stopped.latest_step() or 0) > (latest or 0)
+        stopped.close()
+        if not is_needed and jax.process_index() == 0:
+            shutil.rmtree(self._stopped_folder, ignore_errors=True)
 
 
 def choose_step(workdir: pathlib.Path | str, which: str = "best") -> int:
@@ -177,6 +207,13 @@ def _this_process() -> ocp.options.MultiprocessingOptions:
         primary_host=jax.process_index(),
         active_processes={jax.process_index()},
         barrier_sync_key_prefix=f"alone{jax.process_index()}",
+    )
+
+
+def _saved(state: "GanState", record: CheckpointRecord) -> ocp.args.Composite:
+    return ocp.args.Composite(
+        **{name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()},
+        record=ocp.args.JsonSave(record.to_json()),
     )
 
 

@@ -109,6 +109,28 @@ def _drawn_feed(
     return one_ahead(next(placed), placed)
 
 
+def batch_names(config: ml_collections.ConfigDict, builder: Any, step: int) -> str:
+    """Subjects and slices of the batch that a step is made from: `sub-0001 (slices 3, 5), sub-0004 (slice 1)`.
+
+    Of drawn exams the number; which of their slices it was, only the exam says.
+    """
+    n_slices = builder.info.splits["train"].num_examples
+    if config.phantom.drawn_beside and not config.data.root:
+        count, total = int(config.phantom.drawn_beside), settings.total_steps(config, n_slices)
+        first, order = int(config.phantom.subjects), DrawnOrder(config.seed, count, config.train.batch_size, total)
+        return ", ".join(f"drawn exam {first + number}" for number in sorted({one for one, _ in order(step - 1)}))
+    order = batches.BatchOrder(config.seed, n_slices, config.train.batch_size, exam_slices=settings.exam_slices(config))
+    slices = batches.Slices.of(builder, "train", ("subject", "slice_index"))
+    found: dict[str, set[int]] = {}
+    for index in order(step - 1):
+        subject, number = slices.name(int(index))
+        found.setdefault(subject, set()).add(number)
+    return ", ".join(
+        f"{subject} (slice{'s' * (len(numbers) > 1)} {', '.join(map(str, sorted(numbers)))})"
+        for subject, numbers in sorted(found.items())
+    )
+
+
 def _on_device(mesh: jax.sharding.Mesh) -> str:
     return "on the device" if mesh.size == 1 else "on each device"
 

@@ -5,7 +5,9 @@ the same weights and the same metrics.jsonl as one that was not. One run at a ti
 """
 
 import dataclasses
+import functools
 import pathlib
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,13 +22,16 @@ from dscgan_jax.data import batches
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.record import DataRecord
 from dscgan_jax.data.scaling import Scaling
+from dscgan_jax.errors import Ended
 from dscgan_jax.models import flops
 from dscgan_jax.training import distributed, fine_tuning, interrupts, sharding, state, steps
+from dscgan_jax.training.balance import Balance
 from dscgan_jax.training.checkpoints import CheckpointRecord, Checkpoints
-from dscgan_jax.training.feed import data_feed
+from dscgan_jax.training.feed import batch_names, data_feed
+from dscgan_jax.training.finite import Watch, check_state
 from dscgan_jax.training.memory import compiled_within_memory, out_of_memory_named
 from dscgan_jax.training.tracking import Silent, Tracker, check_finite, is_due
-from dscgan_jax.training.validation import Validation
+from dscgan_jax.training.validation import Validation, saturation_warnings
 from dscgan_jax.training.weights import Weights
 from dscgan_jax.training.workdir import CONFIG_FILE, check_same_data, check_workdir, only_run, write_config
 
@@ -51,21 +56,27 @@ def train(
       InputError: the work directory belongs to another config or other data, another run is using it, or the batch does
         not fit.
       FloatingPointError: a loss is no longer finite; the last good checkpoint stays.
-      KeyboardInterrupt: Ctrl-C, at the end of a step.
+      Ended: Ctrl-C, or who ends this process politely; at the end of a step, which is saved.
     """
     workdir = pathlib.Path(workdir)
     with only_run(workdir):
         run = _set_up(config, workdir, builder, data, tell)
-        outputs = _Outputs(run, workdir)
-        with interrupts.between_steps() as check_interrupt:
+        outputs = _Outputs(run, workdir, tell)
+        with interrupts.between_steps(_signals()) as asked:
             try:
                 for step in range(run.start + 1, run.total + 1):
                     with out_of_memory_named(config):
                         run.current, scalars = run.one_step(run.current, next(run.feed))
                     outputs.after(step, run.current, scalars)
-                    check_interrupt()
+                    if number := asked():
+                        raise Ended(number, outputs.stop(step, run.current, number))
             finally:
                 outputs.close()
+
+
+def _signals() -> tuple[signal.Signals, ...]:
+    """Those that wait for the end of a step; of several processes only Ctrl-C: one alone cannot end a step or save."""
+    return interrupts.ALL if jax.process_count() == 1 else (signal.SIGINT,)
 
 
 @dataclasses.dataclass
@@ -79,6 +90,7 @@ class _Run:
       validation: of the run.
       one_step: the compiled step, (state, batch) -> (state, scalars).
       feed: batches from the next step on.
+      batch_of: names subjects and slices of a step's batch.
       n_slices: in the training split.
       start, total: steps done before, and at the end.
       current: the state.
@@ -90,6 +102,7 @@ class _Run:
     validation: Validation
     one_step: Callable[[state.GanState, Batch], tuple[state.GanState, steps.Scalars]]
     feed: Iterator[Batch]
+    batch_of: Callable[[int], str]
     n_slices: int
     start: int
     total: int
@@ -153,6 +166,7 @@ def _set_up(
         Validation(config, builder, networks, scaling, mesh),
         one_step,
         feed,
+        functools.partial(batch_names, config, builder),
         n_slices,
         start,
         total,
@@ -183,14 +197,16 @@ def _claim(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
 class _Outputs:
     """What a run leaves on its way, each at its time: curves, checkpoints with the validation error, sample panels."""
 
-    def __init__(self, run: _Run, workdir: pathlib.Path):
+    def __init__(self, run: _Run, workdir: pathlib.Path, tell: Callable[[str], None]):
         train_config = run.config.train
-        self._run, self._samples = run, workdir / "samples"
+        self._run, self._samples, self._tell = run, workdir / "samples", tell
         self._checkpoint_every = settings.steps_of_epochs(
             run.config, train_config.checkpoint_every_epochs, run.n_slices
         )
         self._sample_every = settings.steps_of_epochs(run.config, train_config.sample_every_epochs, run.n_slices)
         self._tracker = Tracker(workdir, run.start) if distributed.is_lead() else Silent()
+        self._balance = Balance(self._tracker.kept, tell)
+        self._watch = Watch(run.batch_of, only_when_asked=jax.process_count() > 1)
         self._bar = tqdm.tqdm(
             total=run.total,
             initial=run.start,
@@ -208,24 +224,38 @@ class _Outputs:
           FloatingPointError: a loss or an error is not finite.
         """
         total = self._run.total
+        self._watch.add(step, scalars)
         log_due = is_due(step, self._run.config.train.log_every_steps, total)
         checkpoint_due = is_due(step, self._checkpoint_every, total)
         if log_due or checkpoint_due:  # the only places where the host waits for the device
             values = self._fetched(step, scalars)
         if log_due:
             epoch = step * self._run.config.train.batch_size / self._run.n_slices
-            self._tracker.log(step, {"epoch": epoch, **values})
-        if checkpoint_due:
-            self._checkpoint(step, current)
+            self._tracker.log(step, {"epoch": epoch, **values, **self._balance.add(step, values)})
         if distributed.is_lead() and is_due(step, self._sample_every, total):
             path = self._samples / f"step-{step:07d}.png"
             self._tracker.image(step, "samples", self._run.validation.panel(current.generator, path))
+        if checkpoint_due:  # last: a run that goes on from here makes nothing of this step again
+            self._checkpoint(step, current)
         self._bar.update()
+
+    def stop(self, step: int, current: state.GanState, number: int) -> str:
+        """Keeps a state between two checkpoints, whole on disk; says from where the run will go on.
+
+        One of several processes keeps none: the others know nothing of its end.
+        """
+        if jax.process_count() > 1:
+            return ""
+        self._watch.check()
+        check_state(current, step)
+        self._run.checkpoints.save_stopped(current, self._run.record)
+        by = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        return f"{by}; step {step} of {self._run.total} is saved, and the same command goes on from there."
 
     def _fetched(self, step: int, scalars: steps.Scalars) -> dict[str, float]:
         with out_of_memory_named(self._run.config):
+            self._watch.check()
             values = {name: float(value) for name, value in jax.device_get(scalars).items()}
-        check_finite(values, step)
         shown = {"L1": "loss_l1", "D": "loss_d"}  # without an adversarial term there is no D
         self._bar.set_postfix(
             {short: f"{values[name]:.3f}" for short, name in shown.items() if name in values}, refresh=False
@@ -236,6 +266,10 @@ class _Outputs:
         errors = self._run.validation.errors(current.generator)
         check_finite(errors, step)
         self._tracker.log(step, {f"validation_{name}": value for name, value in errors.items()})
+        if step == self._run.total:
+            for line in saturation_warnings(errors, self._run.config.target):
+                self._tell(line)
+        check_state(current, step)
         self._run.checkpoints.save(current, self._run.record, errors["error"])
 
     def close(self) -> None:

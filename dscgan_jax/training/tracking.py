@@ -33,20 +33,20 @@ def is_due(step: int, every: int, last: int) -> bool:
     return step == last or (every > 0 and step % every == 0)
 
 
-def check_finite(values: Mapping[str, float], step: int, since: int | None = None) -> None:
+def check_finite(values: Mapping[str, float], step: int, batch: str = "") -> None:
     """Stops at the first number that is not finite.
 
     Args:
       values: name -> value.
       step: the step at which they were read.
-      since: the last step at which all was well, if known.
+      batch: subjects and slices that the step was made from, if known.
 
     Raises:
       FloatingPointError: names all such values and the step.
     """
     bad = [f"{name} is {float(value)}" for name, value in values.items() if not math.isfinite(float(value))]
     if bad:
-        where = f"at step {step}" if since is None else f"between steps {since} and {step}"
+        where = f"at step {step}{f', whose batch holds {batch}' if batch else ''}"
         raise FloatingPointError(
             f"{', '.join(bad)} {where}: not finite. Training stops; checkpoints before it stay. Try a lower "
             "config.train.learning_rate, and look for odd exams with --mode=check."
@@ -83,6 +83,9 @@ class Tracker:
       workdir: existing or not.
       start_step: the step restored from a checkpoint; rows of later steps, which will be made again, are dropped.
         0 starts from the beginning.
+
+    Attributes:
+      kept: rows of the steps before.
     """
 
     def __init__(self, workdir: pathlib.Path | str, start_step: int = 0):
@@ -93,8 +96,8 @@ class Tracker:
         workdir = pathlib.Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         self.path = workdir / FILE_NAME
-        kept = [row for row in read_rows(self.path) if row["step"] <= start_step] if start_step else []
-        write_whole(self.path, "".join(_line(row) for row in kept))
+        self.kept = [row for row in read_rows(self.path) if row["step"] <= start_step] if start_step else []
+        write_whole(self.path, "".join(_line(row) for row in self.kept))
         self._file = self.path.open("a", encoding="utf-8")
         # TensorBoard hides what an interrupted run had written beyond the step that was restored.
         self._events = SummaryWriter(str(workdir), purge_step=start_step + 1 if start_step else None)
@@ -130,6 +133,8 @@ class Tracker:
 
 class Silent:
     """A tracker that writes nothing: another process does."""
+
+    kept: tuple[dict[str, Any], ...] = ()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""

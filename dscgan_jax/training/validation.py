@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,11 +13,11 @@ from dscgan_jax import settings
 from dscgan_jax.data import batches
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.batches import EvaluationBatch
-from dscgan_jax.data.scaling import Scaling
+from dscgan_jax.data.scaling import MUCH_AT_ENDS, Scaling
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import metrics
 from dscgan_jax.figures import panels
-from dscgan_jax.maps import MAP_NAMES, map_indices
+from dscgan_jax.maps import MAP_NAMES, MAPS, map_indices
 from dscgan_jax.models.networks import Networks, Variables
 from dscgan_jax.training import distributed, sharding
 from dscgan_jax.training.inference import compiler_options, predict_step
@@ -71,7 +71,9 @@ def validate(
 ) -> dict[str, float]:
     """Brain MAE of each target in its unit, and `error`: their mean, each over the width of its map's range.
 
-    Voxels of all slices count alike; a slice without the map counts nowhere.
+    `saturated_tmax` and `saturated_reference_tmax` are the shares of predicted and reference values of the brain at the
+    ends of the range, where maps can go no further. Voxels of all slices count alike; a slice without the map counts
+    nowhere.
 
     Args:
       predict: (variables, inputs) -> scaled maps, split over the mesh.
@@ -84,19 +86,21 @@ def validate(
       InputError: no slice has one of the targets.
     """
     columns = map_indices(scaling.targets)
-    total, count = np.zeros(len(columns)), np.zeros(len(columns))
+    sums = np.zeros((4, len(columns)))
     for one in batches:
         inputs = sharding.place_batch(one.batch.inputs, mesh)
         predicted = np.asarray(scaling.physical_maps(sharding.own_rows(predict(generator, inputs))))
-        error, voxels = _error_and_count(predicted, one, columns)
-        total, count = total + error, count + voxels
-    total, count = distributed.sum_over_processes(np.stack([total, count]))
+        sums += [*_error_and_count(predicted, one, columns), *_at_ends(predicted, one, columns, scaling)]
+    total, count, predicted_ends, reference_ends = distributed.sum_over_processes(sums)
     if not count.all():
         absent = [name for name, voxels in zip(scaling.targets, count, strict=True) if not voxels]
         raise InputError(
             f"no validation subject has {', '.join(absent)}; add the map to one, or take it out of config.target."
         )
     errors = {f"brain_mae_{name}": float(value) for name, value in zip(scaling.targets, total / count, strict=True)}
+    for kind, ends in (("saturated", predicted_ends), ("saturated_reference", reference_ends)):
+        shares = zip(scaling.targets, ends / count, strict=True)
+        errors |= {f"{kind}_{name}": float(value) for name, value in shares}
     widths = [limits.high - limits.low for limits in scaling.limits]
     return {**errors, "error": float(np.mean(total / count / widths))}
 
@@ -110,6 +114,29 @@ def _error_and_count(
         counts_here = one.batch.mask.astype(bool) & (one.batch.has_map[:, column] & ~one.is_padding)[:, None, None]
         error, voxels = metrics.abs_error_and_count(predicted[..., channel], one.batch.maps[..., column], counts_here)
         sums.append((np.asarray(error).sum(), np.asarray(voxels).sum()))
+    return tuple(np.array(sums, np.float64).T)
+
+
+def saturation_warnings(errors: Mapping[str, float], targets: Sequence[str]) -> list[str]:
+    """What to say of maps that rest at the ends of their range where the reference does not; of `validate`."""
+    shares = {name: (errors[f"saturated_{name}"], errors[f"saturated_reference_{name}"]) for name in targets}
+    return [
+        f"warning: on validation {made:.0%} of {MAPS[name].title} in the brain is at an end of the network's range, "
+        f"{measured:.0%} of the reference: differences there are lost"
+        for name, (made, measured) in shares.items()
+        if made - measured > MUCH_AT_ENDS
+    ]
+
+
+def _at_ends(
+    predicted: np.ndarray, one: EvaluationBatch, columns: tuple[int, ...], scaling: Scaling
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of predicted and of reference values in the brain at the ends of their range, (target,) each."""
+    sums = []
+    for channel, column in enumerate(columns):
+        brain = np.asarray(one.batch.mask, bool) & (one.batch.has_map[:, column] & ~one.is_padding)[:, None, None]
+        maps = (predicted[..., channel], np.asarray(one.batch.maps[..., column]))
+        sums.append([(scaling.at_ends(scaling.targets[channel], values) & brain).sum() for values in maps])
     return tuple(np.array(sums, np.float64).T)
 
 

@@ -56,8 +56,8 @@ def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
 
 def has_finished_step(workdir: pathlib.Path) -> bool:
     """Whether a checkpoint was written to its end; until then its folder's name is no number."""
-    folder = workdir / "checkpoints"
-    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
+    folders = [folder for folder in (workdir / "checkpoints", workdir / "stopped") if folder.is_dir()]
+    return any(path.name.isdigit() for folder in folders for path in folder.iterdir())
 
 
 def write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:

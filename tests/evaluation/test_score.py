@@ -126,7 +126,7 @@ def test_there_is_a_row_for_each_subject_source_and_map(scored):
     assert header.startswith(
         "subject,split,source,map,unit,n_slices,n_brain_voxels,mask_source,scaled_mae,scaled_mse,"
         "scaled_nrmse,scaled_ssim,scaled_psnr,brain_mae,brain_rmse,brain_bias,brain_pearson_r,"
-        "brain_ssim,brain_scale,brain_mae_after_scale,clipped_fraction,dice_over_4s,"
+        "brain_ssim,brain_scale,brain_mae_after_scale,clipped_fraction,saturated_fraction,saturated_reference,dice_over_4s,"
         "volume_predicted_over_4s_ml,volume_reference_over_4s_ml,dice_over_6s,"
     )
     assert header.endswith("volume_reference_over_10s_ml,core_ml,moved,truncated,seconds_predict")
@@ -513,7 +513,10 @@ def test_what_the_range_cuts_off_is_recorded(exams, tmp_path):
     narrow = dataclasses.replace(SCALING, limits=(Limits(0.0, 5.0),))
     mine = write_maps(tmp_path / "mine", {("sub-1", "tmax"): tmax_map()})
     score(exams[:1], [mine], tmp_path / "out", scaling=narrow)
-    assert rows_of(tmp_path / "out", source="mine")[0]["clipped_fraction"] == pytest.approx(32 / BRAIN.sum())
+    row = rows_of(tmp_path / "out", source="mine")[0]
+    for column in ("clipped_fraction", "saturated_fraction", "saturated_reference"):
+        assert row[column] == pytest.approx(32 / BRAIN.sum())
+    assert rows_of(tmp_path / "out", source="blank")[0]["saturated_fraction"] == 1
 
 
 def test_two_sources_of_one_name_are_refused(exams, tmp_path):

@@ -337,7 +337,8 @@ def test_maps_of_an_older_version_are_made_again_in_their_folder(three, tmp_path
     assert (perf / "sub-0001_tmax.nii.gz").stat().st_size > 2
 
 
-def test_one_folder_is_made_by_one_process_at_a_time(three, tmp_path):
+def test_one_folder_is_made_by_one_process_at_a_time(three, tmp_path, monkeypatch):
+    monkeypatch.setattr(cohort, "LOCK_SECONDS", 0.2)
     (tmp_path / "out").mkdir()
     plan = planned(three, tmp_path / "out")
     with (tmp_path / "out" / cohort._LOCK).open("wb") as other:

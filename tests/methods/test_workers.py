@@ -3,6 +3,8 @@
 import fcntl
 import os
 import pathlib
+import subprocess
+import sys
 import time
 
 import pytest
@@ -67,3 +69,32 @@ def test_a_lock_that_is_held_stays_as_long_as_a_process_lives(tmp_path):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         workers._stop([worker])
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+STARTER = """
+import sys
+from dscgan_jax.methods import workers
+import side_by_side
+worker = workers._Worker(side_by_side.Chores(), 0, 1, [])
+worker.give("sleeps")
+print(worker.process.pid, flush=True)
+worker.process.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent was killed")
+def test_a_process_ends_with_the_one_that_started_it():
+    starter = subprocess.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True)
+    pid = int(starter.stdout.readline())
+    time.sleep(1.5)  # it is on its task
+    starter.kill()
+    starter.communicate()
+    end = time.monotonic() + 20
+    while time.monotonic() < end and pathlib.Path(f"/proc/{pid}").exists() and not _is_zombie(pid):
+        time.sleep(0.05)
+    assert not pathlib.Path(f"/proc/{pid}").exists() or _is_zombie(pid)
+
+
+def _is_zombie(pid):
+    """Whether it has ended, and nobody has asked how."""
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

@@ -332,3 +332,27 @@ def test_another_split_does_not_overwrite_the_test_page(tmp_path):
 def test_a_run_that_was_not_evaluated_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"summary.json: cannot be read.*--mode=evaluate"):
         report.write(tmp_path)
+
+
+def test_maps_at_the_ends_of_their_range_are_warned_of_where_the_reference_is_not_there(tmp_path):
+    def warned(made, measured):
+        of_subjects = rows(saturated_fraction=made, saturated_reference=measured)
+        return sentences.saturated(records.summarise(of_subjects, RUN), of_subjects)
+
+    assert warned(0.05, 0.0) == warned(0.4, 0.35) == warned(None, None) == []
+    (text,) = warned(0.4, 0.1)
+    assert "in 1 subject of 1 many voxels" in text and "up to 40% of the brain, 10% in the reference, sub-1" in text
+    assert "40% of the brain, 10% in the reference" in report_page(
+        rows(saturated_fraction=0.4, saturated_reference=0.1), []
+    )
+
+
+def test_a_lost_discriminator_is_warned_of():
+    told = "the discriminator tells all real maps from all fake ones"
+    training = [{"step": 20, "loss_g": 1.0}, {"step": 40, "loss_g": 1.0, "discriminator_won": 1.0}]
+    assert told in report_page(rows(), training)
+    assert told not in report_page(rows(), training[:1])
+
+
+def report_page(of_subjects, training):
+    return report.page(records.summarise(of_subjects, RUN), of_subjects, {}, training, None)

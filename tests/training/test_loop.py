@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,10 +17,11 @@ import runs
 
 from dscgan_jax.app.prepare import prepare
 from dscgan_jax.configs import physics, temp_tmax
-from dscgan_jax.errors import InputError
+from dscgan_jax.data import batches
+from dscgan_jax.errors import Ended, InputError
 from dscgan_jax.models import networks
 from dscgan_jax.phantom import cohort
-from dscgan_jax.training import checkpoints, loop, memory, steps
+from dscgan_jax.training import checkpoints, loop, memory, steps, tracking
 from dscgan_jax.training.workdir import LOCK_FILE
 
 
@@ -200,6 +202,87 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     with pytest.raises(FloatingPointError, match="loss_g"):
         loop.train(config, tmp_path / "run", *prepare(config))
     assert checkpoints.choose_step(tmp_path / "run", "latest") == 4
+
+
+def ended(config, workdir, monkeypatch, step, number):
+    """A run that is sent a signal within a step."""
+    real = tracking.Tracker.log
+
+    def log(self, at, values):
+        real(self, at, values)
+        if at == step and "loss_g" in values:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking.Tracker, "log", log)
+        with pytest.raises(Ended) as told:
+            loop.train(config, workdir, *prepare(config))
+    return told.value
+
+
+def test_a_run_that_is_asked_to_end_saves_its_step_and_goes_on_bit_for_bit(exams, cache, tmp_path, monkeypatch):
+    config = config_of(exams, cache, **{"train.steps": 7, "train.keep_checkpoints": 1})  # a checkpoint every 2 steps
+    loop.train(config, tmp_path / "whole", *prepare(config))
+    workdir = tmp_path / "ended"
+    for step, number in ((3, signal.SIGTERM), (6, signal.SIGINT)):
+        told = ended(config, workdir, monkeypatch, step, number)
+        assert told.number == number and f"step {step} of 7 is saved" in str(told)
+        assert checkpoints.choose_step(workdir, "latest") == step // 2 * 2
+        kept = [path.name for path in workdir.glob("stopped/*")]
+        assert kept == [str(step)] * (step % 2), "of a step with a checkpoint there is no other"
+    said = []
+    loop.train(config, workdir, *prepare(config), tell=said.append)
+    assert "from step 6 of 7" in said[0]
+    for folder in (tmp_path / "whole", workdir):
+        assert {path.name for path in folder.iterdir() if "tfevents" not in path.name} == {
+            "checkpoints",
+            "config.json",
+            "metrics.jsonl",
+            "samples",
+        }
+    assert (workdir / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    kept = [sorted(path.name for path in (one / "checkpoints").iterdir()) for one in (tmp_path / "whole", workdir)]
+    assert kept[0] == kept[1]
+    jax.tree.map(np.testing.assert_array_equal, weights(tmp_path / "whole")[1], weights(workdir)[1])
+
+
+def test_a_batch_that_spoils_a_loss_is_named_at_its_step(exams, cache, tmp_path, monkeypatch):
+    """The host logs every fourth step alone, the second one spoils the loss, and the third is not waited for."""
+    config = config_of(exams, cache, **{"train.steps": 8, "train.log_every_steps": 4})
+    config.train.checkpoint_every_epochs = 3.0
+    real_step = steps.train_step
+
+    def poisoned(state, batch, **how):
+        new, scalars = real_step(state, batch, **how)
+        bad = jax.numpy.where(new.step >= 2, jax.numpy.nan, 0.0)
+        return new, {**scalars, "loss_l1": scalars["loss_l1"] + bad, "loss_g": scalars["loss_g"] + bad}
+
+    monkeypatch.setattr(steps, "train_step", poisoned)
+    builder, data = prepare(config)
+    with pytest.raises(FloatingPointError, match="loss_g is nan, loss_l1 is nan at step 2, whose batch holds") as told:
+        loop.train(config, tmp_path / "run", builder, data)
+    names = [builder.as_data_source("train")[int(one)] for one in batches.BatchOrder(config.seed, 6, 4)(1)]
+    for subject, number in {(one["subject"].decode(), int(one["slice_index"])) for one in names}:
+        assert re.search(rf"{subject} \(slices? [\d, ]*{number}", str(told.value))
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == b""
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_state_that_is_not_finite_is_not_saved(exams, cache, tmp_path, monkeypatch):
+    config = config_of(exams, cache, **{"train.steps": 4})
+    real_step = steps.train_step
+
+    def poisoned(state, batch, **how):
+        new, scalars = real_step(state, batch, **how)
+        spoilt = jax.tree.map(
+            lambda leaf: jax.numpy.where(new.step >= 4, jax.numpy.nan, leaf), new.discriminator["params"]
+        )
+        return new.replace(discriminator={**new.discriminator, "params": spoilt}), scalars
+
+    monkeypatch.setattr(steps, "train_step", poisoned)
+    with pytest.raises(FloatingPointError, match="the discriminator: not finite after step 4"):
+        loop.train(config, tmp_path / "run", *prepare(config))
+    assert checkpoints.choose_step(tmp_path / "run", "latest") == 2
 
 
 def test_a_run_does_not_continue_on_other_exams(exams, cache, tmp_path):

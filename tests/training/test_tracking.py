@@ -98,8 +98,10 @@ def test_infinite_loss_stops_the_run_and_leaves_no_row(tmp_path):
 
 def test_where_the_numbers_went_wrong_is_said():
     tracking.check_finite({"loss_g": 1.0}, 50)
-    with pytest.raises(FloatingPointError, match="a is inf, b is nan between steps 50 and 100"):
-        tracking.check_finite({"a": np.inf, "ok": 0.0, "b": np.nan}, 100, since=50)
+    with pytest.raises(
+        FloatingPointError, match=r"a is inf, b is nan at step 100, whose batch holds sub-1 \(slice 2\):"
+    ):
+        tracking.check_finite({"a": np.inf, "ok": 0.0, "b": np.nan}, 100, "sub-1 (slice 2)")
 
 
 def test_tensorboard_gets_scalars_and_pictures(tmp_path):

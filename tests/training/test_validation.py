@@ -46,7 +46,23 @@ def test_the_error_counts_each_brain_voxel_once_and_no_padding():
         evaluation_batch([2.0, 9.0, 9.0, 9.0], ["b"] * 4, [False, True, True, True]),
     ]
     errors = validation.validate(six_seconds, {}, batches, SCALING, sharding.data_mesh())
-    assert errors == {"brain_mae_tmax": pytest.approx(8 / 5), "error": pytest.approx(8 / 50)}
+    assert errors["brain_mae_tmax"] == pytest.approx(8 / 5) and errors["error"] == pytest.approx(8 / 50)
+
+
+def test_values_at_the_ends_of_the_range_are_counted_in_the_brain():
+    """The range ends at 0 and 10 s: of five slices the network leaves none there, the reference two."""
+    batches = [
+        evaluation_batch([0.0, 3.0, 5.0, 12.0], ["a"] * 4),
+        evaluation_batch([9.99, 0.0, 0.0, 0.0], ["b"] * 4, [False, True, True, True]),
+    ]
+    errors = validation.validate(six_seconds, {}, batches, SCALING, sharding.data_mesh())
+    assert errors["saturated_tmax"] == 0 and errors["saturated_reference_tmax"] == pytest.approx(2 / 5)
+    assert validation.saturation_warnings(errors, ["tmax"]) == []
+    at_the_end = lambda _, inputs: inputs.dsc[:, 0, :, :, None] * 0 + np.float32(0.9999)  # noqa: E731
+    errors = validation.validate(at_the_end, {}, batches, SCALING, sharding.data_mesh())
+    assert errors["saturated_tmax"] == 1
+    (line,) = validation.saturation_warnings(errors, ["tmax"])
+    assert line.startswith("warning: on validation 100% of Tmax in the brain") and "40% of the reference" in line
 
 
 def test_a_target_that_no_validation_subject_has_is_named():
