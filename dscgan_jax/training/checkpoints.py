@@ -2,12 +2,14 @@
 
 One folder per saved step, which it is named by, holds both networks, both optimisers and a record: config, scaling,
 data, versions. The last ones *and* the best on validation are kept; saving is asynchronous, and a step that was not
-written to its end is not listed.
+written to its end is not listed. The digests of its files are written with it, and compared before one is read: the
+formats beneath notice some damage of their own, not all.
 """
 
 import contextlib
+import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -15,13 +17,33 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from dscgan_jax.errors import InputError
+from dscgan_jax import digests
+from dscgan_jax.errors import InputError, brief, disk_is_full
 from dscgan_jax.training.record import CheckpointRecord
 
 if TYPE_CHECKING:  # prediction needs no optimiser
     from dscgan_jax.training.state import GanState
 
+RECORD, METRICS = "record", "metrics"  # folders of a checkpoint, beside those of `_items`
 METRIC = "validation_error"  # brain MAE on validation over the width of the map's range; lower is better
+
+
+def _listable(initialise: Callable[..., None]) -> Callable[..., None]:
+    """Turns what damaged checkpoints raise when they are listed into one line that names the folder."""
+
+    @functools.wraps(initialise)
+    def wrapped(self: Any, workdir: pathlib.Path | str, *arguments: Any, **settings: Any) -> None:
+        try:
+            initialise(self, workdir, *arguments, **settings)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            folder = (pathlib.Path(workdir) / "checkpoints").absolute()
+            if not folder.is_dir() or disk_is_full(error):
+                raise
+            raise InputError(
+                f"{folder}: the checkpoints cannot be listed ({brief(error)}); repair or remove what is named there."
+            ) from error
+
+    return wrapped
 
 
 class Checkpoints:
@@ -30,6 +52,7 @@ class Checkpoints:
     All processes save and restore them together, unless one opens them `alone`.
     """
 
+    @_listable
     def __init__(self, workdir: pathlib.Path | str, keep: int = 2, alone: bool = False):
         self.folder = (pathlib.Path(workdir) / "checkpoints").absolute()
         best = preservation_policy.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1)
@@ -43,6 +66,7 @@ class Checkpoints:
                     [preservation_policy.LatestN(keep), best]
                 ),
                 create=not alone,  # a reader finds the folder there
+                async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _note_digests(self.folder)),
                 multiprocessing_options=_this_process() if alone else ocp.options.MultiprocessingOptions(),
             ),
         )
@@ -69,7 +93,8 @@ class Checkpoints:
           InputError: it is damaged, or its config has a field that this version does not know.
         """
         with _readable(self.folder, step):
-            stored = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+            _check_digests(self.folder, step, RECORD)
+            stored = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))[RECORD]
             return CheckpointRecord.from_json(stored)
 
     def restore(self, step: int, like: "GanState") -> "GanState":
@@ -80,6 +105,7 @@ class Checkpoints:
         """
         targets = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in _items(like).items()}
         with _readable(self.folder, step):
+            _check_digests(self.folder, step, *targets)
             restored = self._manager.restore(step, args=ocp.args.Composite(**targets))
         count = jax.jit(lambda: jnp.asarray(step, like.step.dtype), out_shardings=like.step.sharding)()
         return like.replace(
@@ -120,6 +146,9 @@ def choose_step(workdir: pathlib.Path | str, which: str = "best") -> int:
         if which == "latest":
             return steps[-1]
         if which == "best":
+            for step in steps:
+                with _readable(folder, step):
+                    _check_digests(folder, step, METRICS)
             best = manager.best_step()
             return steps[-1] if best is None else best
         if not which.isdigit() or int(which) not in steps:
@@ -155,6 +184,7 @@ def _load_item(workdir: pathlib.Path | str, step: int, name: str, like: Any) -> 
     folder = (pathlib.Path(workdir) / "checkpoints").absolute()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=_this_process())
     with _readable(folder, step), ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as reader:
+        _check_digests(folder, step, name)
         return reader.restore(folder / str(step) / name, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
 
 
@@ -191,6 +221,19 @@ def _items(state: "GanState") -> dict[str, Any]:
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _note_digests(folder: pathlib.Path) -> None:
+    """Of a checkpoint that is written whole and not yet listed, so that no listed one is without."""
+    if jax.process_index() == 0:
+        for path in folder.glob("*.orbax-checkpoint-tmp*"):
+            if (path / RECORD).is_dir():
+                digests.write(path, (file for file in path.glob("*/**/*") if file.is_file() and file.suffix != ".txt"))
+
+
+def _check_digests(folder: pathlib.Path, step: int, *items: str) -> None:
+    """Raises `digests.Damaged` about the first file of these items that is not what was written."""
+    digests.check(folder / str(step), [f"{item}/" for item in items])
 
 
 @contextlib.contextmanager
