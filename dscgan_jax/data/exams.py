@@ -40,7 +40,7 @@ def check_name(subject: str, where: str) -> None:
         characters, names that are not UTF-8).
     """
     if subject in ("", ".", "..") or "/" in subject or not subject.isprintable():
-        shown = where.encode("utf-8", "replace").decode()
+        shown = "".join(letter if letter.isprintable() else "?" for letter in where)
         raise InputError(f"{shown}: the name {subject!a} cannot be that of an exam; rename its file or folder.")
 
 
@@ -110,7 +110,7 @@ class SubjectFiles:
     usual_frame_seconds: float = 0.0
 
     def __post_init__(self):
-        check_name(self.subject, str(self.series.parent))
+        check_name(self.subject, str(pathlib.PurePath(self.series or "").parent))
 
     @property
     def person(self) -> str:

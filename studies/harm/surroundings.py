@@ -27,12 +27,13 @@ PART = Part(
     name="surroundings",
     title="Full, read-only and vanished disks, no home, two runs at once",
     promise=(
-        "Where the disk is full or read-only, or a folder is removed while the program writes into it, the program ends "
-        "with one line and exit status 1 within seconds; nothing half-written stays, whatever was there before is whole, "
-        "and the same command ends well once there is space again. Exams of a cohort and checkpoints that were finished "
-        "before are kept and not made again. Without HOME everything runs that is not told to keep something in it. "
-        "Two commands on one output, cache or work directory at the same time either both end well, or one of them ends "
-        "with one line. 256 open files are enough for prediction, a cohort and training."
+        "Where the disk is full or read-only, or a folder is removed while the program writes into it, the program "
+        "ends with one line and exit status 1; nothing half-written stays, whatever was there before is whole, and the "
+        "same command ends well once there is space again. Exams of a cohort and checkpoints that were finished before "
+        "are kept and not made again. Without HOME everything runs that is not told to keep something in it. Two "
+        "commands on one output, cache or work directory at the same time either both end well, or one of them ends "
+        "with one line. 256 open files are enough for prediction, a cohort and training. The disks of the study are "
+        "real: file systems in memory of the size that the harm wants."
     ),
     kept=("went on", "one line, nothing half-written"),
     broken=("traceback", "hang", "half written", "lost"),
@@ -41,6 +42,7 @@ PART = Part(
 COUNT = 10  # of each kind; of those that start programs of their own, a fifth
 SECONDS = 240  # until it hangs
 PLENTY = "400m"
+FILLER = "somebody-elses"
 NEVER_COMPARED = (".lock", ".html", ".json", ".jsonl", ".csv", ".png", ".log", ".md", ".tsv")  # times stand in them
 
 
@@ -69,9 +71,7 @@ STAGES = {
         lambda world, place: ["phantom", f"{place}/out", "--subjects=3", "--size=32", "--slices=2"],
     ),
     "preparing": Stage(lambda world, place: ["prepare", *world.tiny(place / "cache", network=False)]),
-    "training": Stage(
-        lambda world, place: ["train", f"--workdir={place}/run", *world.tiny(world.cache)], leaves=True
-    ),
+    "training": Stage(lambda world, place: ["train", f"--workdir={place}/run", *world.tiny(world.cache)], leaves=True),
     "evaluating": Stage(
         lambda world, place: ["evaluate", f"--workdir={place}/run"],
         lambda world, place: None if (place / "run").exists() else _copy(world.run, place / "run"),
@@ -123,8 +123,7 @@ class World:
                     seconds = time.perf_counter() - begun
                     assert done.returncode == 0, (stage, done)
                     left = results(place)
-                    size = sum(one.lstat().st_blocks * 512 for one in place.rglob("*"))
-                    self._clean[stage] = left, size, seconds
+                    self._clean[stage] = left, _used(place), seconds
         return self._clean[stage]
 
 
@@ -168,19 +167,43 @@ def remounted(place: pathlib.Path, how: str) -> None:
 
 
 def full(world: World, stage: str, place: pathlib.Path, random: np.random.Generator, number: int) -> Harm:
-    """The disk fills up after a random part of what is needed; half of the time with an earlier result on it."""
-    clean, size, _ = world.clean(stage, place)
-    earlier = number % 2 == 1
+    """A disk that is too small for a random part of what is needed, or that somebody else fills at a random moment.
+
+    Half of the time there is an earlier result on it.
+    """
+    clean, size, seconds = world.clean(stage, place)
+    earlier = number // 2 % 2 == 1
     with disk(place, PLENTY):
         STAGES[stage].given(world, place)
         before = _earlier(world, stage, place) if earlier else results(place)
-        used = sum(one.lstat().st_blocks * 512 for one in place.rglob("*"))
-        space = int(used + random.uniform(0.0, 0.9) * max(size - (0 if earlier else used), 4096))
-        remounted(place, f"size={max(space // 1024, 4)}k")
-        done = _done(world, stage, place)
+        if number % 2:
+            timer = threading.Timer(random.uniform(0.02, 0.9) * seconds, lambda: _filled(place))
+            timer.start()
+            done = _done(world, stage, place)
+            timer.cancel()
+            timer.join()
+        else:
+            used = _used(place)
+            space = int(used + random.uniform(0.0, 0.9) * max(size - (0 if earlier else used), 4096))
+            remounted(place, f"size={max(space // 1024, 4)}k")
+            done = _done(world, stage, place)
+        (place / FILLER).unlink(missing_ok=True)
         kept = _kept(place, before, done)
         remounted(place, f"size={PLENTY}")
         return _judged(world, stage, place, done, kept, clean)
+
+
+def _used(place: pathlib.Path) -> int:
+    """Bytes of all files."""
+    return sum(one.lstat().st_blocks * 512 for one in place.rglob("*"))
+
+
+def _filled(place: pathlib.Path) -> None:
+    """Somebody else's file takes all the space that is left."""
+    with suppress(OSError), (place / FILLER).open("wb") as file:
+        while True:
+            file.write(bytes(1 << 20))
+            file.flush()
 
 
 def read_only(world: World, stage: str, place: pathlib.Path, random: np.random.Generator, number: int) -> Harm:
@@ -362,7 +385,10 @@ WITHIN: dict[str, tuple[Done, str]] = {
 }
 APART: dict[str, tuple[Done, str]] = {
     **{f"no HOME, {stage}": (without_home, stage) for stage in STAGES},
-    **{f"two at once, {stage}": (twice, stage) for stage in ("preparing", "training", "deconvolving", "making a cohort")},
+    **{
+        f"two at once, {stage}": (twice, stage)
+        for stage in ("preparing", "training", "deconvolving", "making a cohort")
+    },
     **{f"256 open files, {stage}": (few_files, stage) for stage in ("training", "predicting", "making a cohort")},
 }
 
@@ -389,6 +415,8 @@ def run(workdir: pathlib.Path, count: int = COUNT, kinds: list[str] | None = Non
         random = np.random.default_rng([list({**WITHIN, **APART}).index(kind), number])
         made = dataclasses.replace(harm(world, stage, place, random, number), kind=kind, number=number)
         records.add(made)
-        print(f"{index + 1}/{len(todo)} {kind} {number}: {made.outcome}. {made.said[:200]}", file=sys.stderr, flush=True)
+        print(
+            f"{index + 1}/{len(todo)} {kind} {number}: {made.outcome}. {made.said[:200]}", file=sys.stderr, flush=True
+        )
     with suppress(OSError):
         place.rmdir()
