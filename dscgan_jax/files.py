@@ -111,9 +111,12 @@ def replacing(path: pathlib.Path | str) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: pathlib.Path | str, text: str) -> None:
-    """Writes a text file in UTF-8, whole or not at all; errors as of `replacing`."""
+    """Writes a text file in UTF-8, whole or not at all; errors as of `replacing`.
+
+    What is no text, as in the name of a folder that is not UTF-8, is written as its number.
+    """
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def sweep_partial_folders(output: pathlib.Path) -> None:

@@ -75,10 +75,13 @@ KINDS = {
     "mask_beyond_brain": Kind(
         "given mask that reaches beyond what the network saw of the brain: no maps there", (WARNING,)
     ),
+    "mask_partly": Kind("given mask that leaves out much of the brain, or of one slice of it", (WARNING,)),
+    "mask_not_finite": Kind("NaN in a given mask, taken as outside", (WARNING,)),
     "map_fill_value": Kind("fill value in a map, taken as no value", (NOTE,)),
     "map_not_finite": Kind("NaN or infinite values in a map, taken as no value", (NOTE,)),
     "map_negative": Kind("negative values in a map, set to zero", (NOTE,)),
     "map_impossible": Kind("values in a map that no tissue has, taken as no value", (NOTE,)),
+    "map_holes": Kind("map that is zero in a large part of a slice of the brain, unlike in the others", (WARNING,)),
     "map_unit": Kind("map whose values look like another unit", (ERROR, WARNING)),
     "map_constant": Kind("map with the same value everywhere", (ERROR,)),
     "map_unlike_others": Kind("map whose values are unlike those of the other exams", (ERROR, WARNING)),

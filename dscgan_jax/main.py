@@ -9,6 +9,7 @@ python -m dscgan_jax.main --config=configs/temp_tmax.py:demo                    
 import atexit
 import contextlib
 import gc
+import io
 import os
 import pathlib
 import re
@@ -537,6 +538,9 @@ def asked() -> "Asked":
 def entry() -> None:
     """Runs from the command line."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for stream in (sys.stdout, sys.stderr):  # names of folders may be no UTF-8, and terminals may know less
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Imports and compilation make many objects that stay: a second of looking for garbage among them, at the end too.
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
+from dscgan_jax import digests
 from dscgan_jax.data import exams, features, layouts, nifti, preparation, shards
 from dscgan_jax.data.checks import folder as folder_checks
 from dscgan_jax.data.ranges import RangeGatherer
@@ -61,11 +62,16 @@ class DscConfig(tfds.core.BuilderConfig):
 
     def facts_of(self, files: exams.SubjectFiles) -> pathlib.Path:
         """Where a subject that is prepared elsewhere leaves its facts."""
-        return pathlib.Path(str(self.facts)) / f"{self.subjects.index(files):06d}.pickle"
+        return pathlib.Path(str(self.facts)) / f"{self.subjects.index(files):06d}.npz"
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
-    """A description that is never looked for in the cloud."""
+    """A description that is never looked for in the cloud, with its digests: the records of slices carry their own."""
+
+    def write_to_directory(self, data_dir: Any, *arguments: Any, **settings: Any) -> None:
+        """Writes it, while the data set is not in its place yet."""
+        super().write_to_directory(data_dir, *arguments, **settings)
+        digests.write(pathlib.Path(data_dir), pathlib.Path(data_dir).glob("[!.]*.json"))
 
     def initialize_from_bucket(self) -> None:
         """Does nothing; TFDS would leave an empty temporary folder behind each time."""
@@ -286,9 +292,12 @@ def prepared(
 def _opened(folder: pathlib.Path, dsc_config: DscConfig) -> DscPerfusion | None:
     """The builder of a data set that stands whole, else None."""
     place = folder / DscPerfusion.name / dsc_config.name / str(VERSION)
-    if not (place / "dataset_info.json").is_file():
+    if not place.is_dir():  # it comes there whole
         return None
     try:
+        if not (place / "dataset_info.json").is_file():
+            raise digests.Damaged("dataset_info.json is gone")
+        digests.check(place)
         builder = DscPerfusion(config=dsc_config, data_dir=folder, file_format="array_record")
         builder.info.metadata.load_metadata_if_needed()
         return builder

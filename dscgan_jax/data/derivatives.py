@@ -106,6 +106,8 @@ class ExamMaps:
         """
         names = tuple(names) or tuple(self.volumes)
         folder, stem = pathlib.Path(folder), stem or self.subject
+        if stem != pathlib.Path(stem).name:
+            raise InputError(f"{stem}: expected the first part of file names, it leads to another folder.")
         with all_or_nothing(folder) as partial:
             for name in names:
                 path = partial / f"{stem}_{name}.nii.gz"

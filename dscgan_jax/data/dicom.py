@@ -312,7 +312,14 @@ def _convert(folder: pathlib.Path, series: Series, program: str, place: pathlib.
             f"{folder}: dcm2niix could not convert series {series.number} (exit status {done.returncode}): the files "
             "are damaged, incomplete or no images of slices; export them again."
         )
-    shapes = {path: nifti.read_shape(path) for path in paths}
+    try:
+        shapes = {path: nifti.read_shape(path) for path in paths}
+    except InputError as error:  # what headers say of places and sizes is carried over
+        why = str(error).partition(": ")[2].rstrip(".")
+        raise InputError(
+            f"{folder}: dcm2niix made no usable volume of series {series.number} ({why}): its DICOM headers are "
+            "damaged or incomplete; export them again."
+        ) from error
     usable = [path for path, shape in shapes.items() if len(shape) == 4 and shape[3] >= MIN_FRAMES]
     if paths and not usable:
         raise InputError(

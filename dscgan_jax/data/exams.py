@@ -32,6 +32,18 @@ USUAL_BRAIN_MM = (
 )  # diameter of the widest slice, taken as a disc: adults have 120-150, a single high slice less
 
 
+def check_name(subject: str, where: str) -> None:
+    """Refuses an identifier that is no name of a file, or that a table, a terminal or a page would not show as it is.
+
+    Raises:
+      InputError: it is empty, leads to another folder, or has characters that cannot be printed (line breaks, control
+        characters, names that are not UTF-8).
+    """
+    if subject in ("", ".", "..") or "/" in subject or not subject.isprintable():
+        shown = "".join(letter if letter.isprintable() else "?" for letter in where)
+        raise InputError(f"{shown}: the name {subject!a} cannot be that of an exam; rename its file or folder.")
+
+
 @dataclasses.dataclass(frozen=True)
 class Overrules:
     """What the user knows better than the files of the exams.
@@ -96,6 +108,9 @@ class SubjectFiles:
     participant: str = ""
     findings: tuple[Finding, ...] = ()
     usual_frame_seconds: float = 0.0
+
+    def __post_init__(self):
+        check_name(self.subject, str(pathlib.PurePath(self.series or "").parent))
 
     @property
     def person(self) -> str:
@@ -168,6 +183,7 @@ class Exam:
         Raises:
           InputError: as `load_exam`, for what is wrong with the arrays.
         """
+        check_name(subject, "subject")
         series, affine = np.asarray(series, np.float32), np.asarray(affine, np.float64)
         if series.ndim != 4:
             raise InputError(f"{subject}: expected a series (x, y, z, time), the array has shape {series.shape}.")
@@ -434,9 +450,17 @@ def _checked_maps(
     files: SubjectFiles, stored: StoredGrid, when: timing.Timing, found: Findings
 ) -> map_checks.CheckedMaps:
     """The maps on the grid of the series, judged; without a given mask the brain is where they have values."""
-    mask = same_grid.on_grid(files.mask, stored) > 0.5 if files.mask else None  # NaN compares false
+    mask = _given_mask(files.mask, stored, found) if files.mask else None
     volumes = {name: same_grid.on_grid(files.maps[name], stored) for name in MAP_NAMES if name in files.maps}
     return map_checks.checked_maps(files.subject, files.maps, volumes, mask, when.end_seconds, found)
+
+
+def _given_mask(path: pathlib.Path, stored: StoredGrid, found: Findings) -> np.ndarray:
+    """(x, y, z) bool; NaN is outside."""
+    values = same_grid.on_grid(path, stored)
+    if n_odd := values.size - int(np.count_nonzero(np.isfinite(values))):
+        found.warning("mask_not_finite", f"{n_odd} values of the given mask are NaN or infinite; NaN is outside", n_odd)
+    return values > 0.5
 
 
 def _is_filled_in(found: Findings) -> bool:

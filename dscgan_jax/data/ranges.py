@@ -5,6 +5,7 @@ sample of brain voxels, the same for the same subject, so that little memory is 
 """
 
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,27 @@ class RangeGatherer:
         self._exam_ttp += other._exam_ttp
         for name, (low, high) in other._extremes.items():
             self._widen(name, low, high)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What it has collected, as arrays of numbers."""
+        samples = {f"samples/{name}": np.concatenate(values) for name, values in self._samples.items() if values}
+        extremes = {f"extremes/{name}": np.array(limits, np.float64) for name, limits in self._extremes.items()}
+        ttp = {"exam_ttp": np.concatenate(self._exam_ttp)} if self._exam_ttp else {}
+        return {**samples, **extremes, **ttp, "without_echo": np.array(self._without_echo)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "RangeGatherer":
+        """Inverse of `to_arrays`, to be given to `extend`; other names are passed over."""
+        gatherer = cls(1)
+        for name, values in arrays.items():
+            kind, _, of = name.partition("/")
+            if kind == "samples":
+                gatherer._samples[of] = [values]
+            elif kind == "extremes":
+                gatherer._extremes[of] = [float(limit) for limit in values]
+        gatherer._exam_ttp = [arrays["exam_ttp"]] if "exam_ttp" in arrays else []
+        gatherer._without_echo = bool(arrays["without_echo"])
+        return gatherer
 
     def metadata(self) -> dict[str, Any]:
         """`ranges`, `medians` and `clipped` in plain numbers, as the data set's metadata keeps them."""

@@ -4,8 +4,8 @@ Where several machines write shards, each leaves the subject's facts in a file; 
 """
 
 import dataclasses
+import json
 import pathlib
-import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +15,8 @@ from dscgan_jax.data import exams, features, preparation
 from dscgan_jax.data.ranges import RangeGatherer
 from dscgan_jax.files import replacing
 from dscgan_jax.findings import Finding, by_severity
+
+ABOUT = "about"  # entry of a file of facts, beside the arrays of `RangeGatherer`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,29 @@ class Facts:
     gathered: RangeGatherer | None
     likeness: features.ExamFeatures | None
 
+    def write(self, path: pathlib.Path) -> None:
+        """Into a file of numbers and text, whole or not at all."""
+        about = {
+            "subject": self.subject,
+            "mask_source": self.mask_source,
+            "findings": [finding.to_json() for finding in self.findings],
+            "likeness": None if self.likeness is None else dataclasses.asdict(self.likeness),
+        }
+        arrays = {} if self.gathered is None else self.gathered.to_arrays()
+        with replacing(path) as file:
+            np.savez(file, **{ABOUT: np.array(json.dumps(about)), **arrays})  # pyright: ignore[reportArgumentType]
+
+    @classmethod
+    def read(cls, path: pathlib.Path) -> "Facts":
+        """Inverse of `write`; reading executes nothing."""
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        about = json.loads(str(arrays.pop(ABOUT)))
+        likeness = about["likeness"] and features.ExamFeatures(**about["likeness"])
+        findings = tuple(map(Finding.from_json, about["findings"]))
+        gathered = RangeGatherer.from_arrays(arrays) if arrays else None
+        return cls(about["subject"], about["mask_source"], findings, gathered, likeness)
+
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
@@ -78,15 +103,13 @@ class Shard:
         if self.n_train:
             gathered, likeness = RangeGatherer(self.n_train), features.features_of(exam)
             gathered.add(prepared)
-        facts = Facts(self.files.subject, prepared.mask_source, prepared.findings, gathered, likeness)
-        with replacing(self.facts) as file:
-            pickle.dump(facts, file)
+        Facts(self.files.subject, prepared.mask_source, prepared.findings, gathered, likeness).write(self.facts)
         yield from examples_of(prepared)
 
 
 def together(paths: Sequence[pathlib.Path]) -> list[Facts]:
     """The facts that shards of this very build left, in this order."""
-    return [pickle.loads(path.read_bytes()) for path in paths]
+    return [Facts.read(path) for path in paths]
 
 
 def prepared_of(

@@ -30,7 +30,7 @@ def read_sidecar(path: Path, found: Findings | None = None) -> dict[str, Any]:
     content = b""
     try:
         content = pathlib.Path(path).read_bytes()
-        sidecar = json.loads(_decoded(path, content, found))
+        sidecar = json.loads(_decoded(path, content, found), object_pairs_hook=_once)
     except (OSError, ValueError) as error:
         refuse_pointer(path, content)
         raise InputError(f"{path}: not a JSON file ({brief(error)}); repair or remove it.") from error
@@ -39,6 +39,15 @@ def read_sidecar(path: Path, found: Findings | None = None) -> dict[str, Any]:
     if not isinstance(sidecar, dict):
         raise InputError(f'{path}: expected a JSON object such as {{"RepetitionTime": 1.5}}; repair or remove it.')
     return sidecar
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of these pairs, unless a field is there twice with two values: nobody knows which one counts."""
+    record = dict(pairs)
+    for name, value in pairs:
+        if record[name] != value and not (value != value and record[name] != record[name]):
+            raise ValueError(f"{name} is there twice, as {str(value)[:40]} and {str(record[name])[:40]}")
+    return record
 
 
 def _decoded(path: Path, content: bytes, found: Findings | None) -> str:

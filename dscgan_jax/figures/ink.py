@@ -59,7 +59,7 @@ def grid_of_axes(figure: "Figure", n_rows: int, n_cols: int) -> "np.ndarray":
 def add_title(figure: "Figure", text: str, size: float = 12) -> None:
     """A bold line at the top left; an empty text adds nothing."""
     if text:
-        figure.suptitle(text, fontsize=size, color=INK, x=0.01, ha="left", weight="bold")
+        figure.suptitle(text, fontsize=size, color=INK, x=0.01, ha="left", weight="bold", parse_math=False)
 
 
 def without_frame(axis: "Axes") -> None:

@@ -121,7 +121,7 @@ def _draw_row(figure: "Figure", axes: "list[Axes]", row: PanelRow) -> None:
         for axis in (axes[0], axes[-1]):
             _contour(axis, row.reference, row.brain, "dashed")
     ink.mark_sides(axes[0])
-    axes[0].set_ylabel(f"{spec.title}\n{row.label}", fontsize=9, color=ink.INK)
+    axes[0].set_ylabel(f"{spec.title}\n{row.label}", fontsize=9, color=ink.INK, parse_math=False)
     ink.add_colour_bar(figure, axes[-2], spec.colour_map, window, _with_unit(spec))
     ink.add_colour_bar(figure, axes[-1], ERROR_COLOURS, error_window, f"|error| [{spec.unit}]")
 
@@ -267,7 +267,7 @@ def _rows_of_slices(shown: Sequence[_Shown], slices: Sequence[int], aspect: floa
     for axis, one in zip(axes, shown, strict=True):
         row, lefts = _beside_each_other([axial(one.volume, z) for z in slices])
         _show(axis, row, one.colour_map, one.window, aspect)
-        axis.set_ylabel(one.label, fontsize=9, color=ink.INK)
+        axis.set_ylabel(one.label, fontsize=9, color=ink.INK, parse_math=False)
         if one.has_bar:
             ink.add_colour_bar(figure, axis, one.colour_map, one.window, one.heading, len(slices))
     width = shown[0].volume.shape[0]
@@ -295,7 +295,7 @@ def _lone_slices(shown: Sequence[_Shown], z: int, aspect: float) -> "Figure":
     axes = ink.grid_of_axes(figure, 1, len(shown))[0]
     for axis, one in zip(axes, shown, strict=True):
         _show(axis, axial(one.volume, z), one.colour_map, one.window, aspect)
-        axis.set_title(one.label, fontsize=9, color=ink.INK)
+        axis.set_title(one.label, fontsize=9, color=ink.INK, parse_math=False)
         if one.has_bar:
             ink.add_colour_bar(figure, axis, one.colour_map, one.window, one.heading)
     ink.mark_sides(axes[0])

@@ -144,13 +144,15 @@ def job_of(files: SubjectFiles, output: pathlib.Path, decides: Mapping[str, Any]
     """The job of an exam, whose maps are not read.
 
     Raises:
-      InputError: it has no series, or a link leads nowhere.
+      InputError: it has no series, or a link leads nowhere or out of the output.
     """
     layouts.check_series(files)
     files = dataclasses.replace(files, maps={})
     records = [_file_record(path) for path in (files.series, *files.sidecars, files.mask, files.aif)]
     made_of = {**decides, "overrules": files.overrules.record(), "files": records}
     folder, name = bids.place_of(output, files)
+    if not folder.resolve().is_relative_to(output.resolve()):
+        raise InputError(f"{folder}: a link in the output leads to {folder.resolve()}, out of it; remove the link.")
     within = folder.relative_to(output).as_posix()
     return Job(files, name, folder, within, json.loads(json.dumps(made_of)))  # as the seal gives it back
 

@@ -1,18 +1,14 @@
-"""Weights of the published PyTorch implementation <-> our trees, and its checkpoint files, read without PyTorch.
+"""Weights of the published PyTorch implementation <-> our trees; `pytorch_files` reads its checkpoint files.
 
 Words: a *state dict* maps the published names (`tmp_1.0.weight`) to NumPy arrays, channels first. Our *variables* are
 `{"params": ..., "stats": ...}` (see `networks.py`). An *entry* ties one published name to one leaf of ours; the entries
 of a network, in the published order, are the whole translation, and it is used in both directions.
 """
 
-import collections
 import dataclasses
-import pathlib
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
 import numpy as np
@@ -257,139 +253,3 @@ def infer_model_settings(
         }
         frames = kernels[0].shape[1] - n_targets
     return PublishedModel(settings, frames, n_targets)
-
-
-# --- Checkpoint files ----------------------------------------------------------------------------------------------
-
-STORAGE_TYPES = {
-    "DoubleStorage": "<f8",
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "<i1",
-    "ByteStorage": "<u1",
-    "BoolStorage": "?",
-}
-OLD_MAGIC = 0x1950A86A20F9469CFC6C  # opens the form that PyTorch wrote before 1.6
-
-
-@dataclasses.dataclass
-class _Storage:
-    dtype: np.dtype
-    values: np.ndarray | None = None
-
-
-@dataclasses.dataclass
-class _Tensor:
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-def _make_tensor(
-    storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *unused: Any
-) -> _Tensor:
-    del unused  # requires_grad, hooks, metadata
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
-
-
-class _Unpickler(pickle.Unpickler):
-    """Builds plain containers and tensors; refuses every other name, so that a file cannot run code."""
-
-    def __init__(self, file: BinaryIO, storages: dict[str, _Storage]):
-        super().__init__(file, encoding="latin1")
-        self._storages = storages
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _make_tensor
-        if module == "torch" and name in STORAGE_TYPES:
-            return np.dtype(STORAGE_TYPES[name])
-        raise pickle.UnpicklingError(f"{module}.{name} is not data")
-
-    def persistent_load(self, saved: tuple[Any, ...]) -> _Storage:
-        _, dtype, key = saved[:3]
-        return self._storages.setdefault(str(key), _Storage(dtype))
-
-
-def read_checkpoint(path: str | pathlib.Path) -> dict[str, Any]:
-    """Reads a `.pth` file of the published implementation, old or zip form, without PyTorch and without running code.
-
-    Returns:
-      its dictionary (`generator_state_dict`, `discriminator_state_dict`, `gen_opt_state_dict`, ...), tensors as arrays.
-
-    Raises:
-      InputError: the file is absent, damaged, or holds more than data.
-    """
-    path = pathlib.Path(path)
-    try:
-        content = _read_zip(path) if zipfile.is_zipfile(path) else _read_old(path)
-        return _with_arrays(content)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such checkpoint.") from None
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise InputError(
-            f"{path}: not a readable PyTorch checkpoint ({error}); expected a file written by torch.save "
-            "that holds tensors, numbers, text, lists and dictionaries."
-        ) from error
-
-
-def _read_zip(path: pathlib.Path) -> Any:
-    storages: dict[str, _Storage] = {}
-    with zipfile.ZipFile(path) as archive:
-        name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
-        if name is None:
-            raise ValueError("a zip archive without data.pkl")
-        with archive.open(name) as file:
-            content = _Unpickler(file, storages).load()
-        for key, storage in storages.items():
-            raw = archive.read(f"{name.removesuffix('.pkl')}/{key}")
-            storage.values = np.frombuffer(raw, storage.dtype)
-    return content
-
-
-def _read_old(path: pathlib.Path) -> Any:
-    storages: dict[str, _Storage] = {}
-    with path.open("rb") as file:
-        if _Unpickler(file, storages).load() != OLD_MAGIC:
-            raise pickle.UnpicklingError("unknown opening")
-        for _ in range(2):  # protocol version, machine
-            _Unpickler(file, storages).load()
-        content = _Unpickler(file, storages).load()
-        for key in _Unpickler(file, storages).load():
-            count = int(np.frombuffer(file.read(8), "<i8")[0])
-            storage = storages[key]
-            storage.values = np.frombuffer(file.read(count * storage.dtype.itemsize), storage.dtype, count)
-    return content
-
-
-def _with_arrays(content: Any) -> Any:
-    """The same containers, with each tensor as an array of its own."""
-    if isinstance(content, _Tensor):
-        values, strides = content.storage.values, content.strides
-        last = content.offset + sum((size - 1) * step for size, step in zip(content.shape, strides, strict=True))
-        if min((content.offset, *content.shape, *strides)) < 0 or (0 not in content.shape and last >= len(values)):
-            raise ValueError("a tensor reaches outside its storage")
-        view = np.lib.stride_tricks.as_strided(
-            values[content.offset :], content.shape, [step * values.itemsize for step in strides]
-        )
-        return view.copy()
-    if isinstance(content, dict):
-        return {key: _with_arrays(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return type(content)(_with_arrays(value) for value in content)
-    return content

@@ -31,6 +31,7 @@ from scipy import ndimage
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import signal
 
+WIDE = 0.5  # of the widest slice's tissue: thinner slices are not judged alone
 TISSUE_SHARE = 0.25  # grey and white matter of a voxel of the mask: the definition of `tissue`
 # Baseline, relative to the tissue around.
 BONE_BORDER = 0.5  # half-way from tissue to bone and air, which give none
@@ -114,6 +115,20 @@ def brain_mask(series: np.ndarray, affine: np.ndarray) -> BrainMask:
             "no brain found: no tissue that the bolus passes; check that this is a DSC-MRI series of a head."
         )
     return BrainMask(with_fluid_spaces(tissue, voxel_mm), tissue)
+
+
+def left_out(mask: np.ndarray, tissue: np.ndarray) -> tuple[float, int, float]:
+    """How much of the tissue that was found is outside a given mask, both (x, y, z) bool.
+
+    Returns:
+      the share of all tissue; the slice of the largest share, of those that hold half as much as the widest one; and
+      that share.
+    """
+    in_slice = tissue.sum(axis=(0, 1))
+    outside = (tissue & ~mask).sum(axis=(0, 1))
+    shares = np.where(in_slice >= WIDE * in_slice.max(initial=1), outside / np.maximum(in_slice, 1), 0.0)
+    worst = int(shares.argmax())
+    return float(outside.sum() / max(int(tissue.sum()), 1)), worst, float(shares[worst])
 
 
 def with_fluid_spaces(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:

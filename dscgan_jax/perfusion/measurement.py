@@ -15,6 +15,7 @@ from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.perfusion.signal import BolusTiming
 
 DARK_SHARE = 0.01  # of a given mask that may be dark without a warning
+LEFT_OUT, LEFT_OUT_OF_SLICE = 0.25, 0.4  # of the tissue that is found, without a warning
 DRY = 0.1  # of the blood that passes the brain's mean: no first pass
 SEEN = 4.0  # standard deviations: a weaker first pass has no time
 CORE_SHARE = 0.005  # of the tissue: fewer voxels without a first pass may be a cistern
@@ -196,7 +197,24 @@ def _tissue(
         return brain.brain_mask(series, affine).tissue
     if not given.tissue_was_found:
         _check_given_tissue(series, given.tissue, found)
+        _tell_left_out(series, affine, given.tissue, found)
     return given.tissue
+
+
+def _tell_left_out(series: np.ndarray, affine: np.ndarray, tissue: np.ndarray, found: Findings) -> None:
+    """A given mask (x, y, z) without much of the brain that is found: a part of its file may be lost."""
+    try:
+        whole, worst, share = brain.left_out(tissue, brain.brain_mask(series, affine).tissue)
+    except InputError:  # nothing to compare with, and nothing that is needed
+        return
+    if whole > LEFT_OUT or share > LEFT_OUT_OF_SLICE:
+        found.warning(
+            "mask_partly",
+            f"the given mask leaves out {100 * whole:.0f} % of the tissue that is found in the series, and "
+            f"{100 * share:.0f} % of it in slice {worst} (counted from 0): there are no maps there",
+            round(whole, 3),
+            "--mask=FILE",
+        )
 
 
 def _check_given_tissue(series: np.ndarray, tissue: np.ndarray, found: Findings) -> None:

@@ -2,16 +2,18 @@
 
 One folder per saved step, which it is named by, holds both networks, both optimisers and a record: config, scaling,
 data, versions. The last ones *and* the best on validation are kept; saving is asynchronous, and a step that was not
-written to its end is not listed.
+written to its end is not listed. The digests of its files are written with it, and compared before one is read: the
+formats beneath notice some damage of their own, not all.
 
 A run that is asked to end between two of them leaves one more, in a folder of its own: it has no error on validation,
 is never the best, and takes no other's place. It is gone when the run that it let go on has ended.
 """
 
 import contextlib
+import functools
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -19,14 +21,34 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from dscgan_jax.errors import InputError
+from dscgan_jax import digests
+from dscgan_jax.errors import InputError, brief, disk_is_full
 from dscgan_jax.training.record import CheckpointRecord
 
 if TYPE_CHECKING:  # prediction needs no optimiser
     from dscgan_jax.training.state import GanState
 
 FOLDER, STOPPED_FOLDER = "checkpoints", "stopped"
+RECORD, METRICS = "record", "metrics"  # folders of a checkpoint, beside those of `_items`
 METRIC = "validation_error"  # brain MAE on validation over the width of the map's range; lower is better
+
+
+def _listable(initialise: Callable[..., None]) -> Callable[..., None]:
+    """Turns what damaged checkpoints raise when they are listed into one line that names the folder."""
+
+    @functools.wraps(initialise)
+    def wrapped(self: Any, workdir: pathlib.Path | str, *arguments: Any, **settings: Any) -> None:
+        try:
+            initialise(self, workdir, *arguments, **settings)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            folder = (pathlib.Path(workdir) / "checkpoints").absolute()
+            if not folder.is_dir() or disk_is_full(error):
+                raise
+            raise InputError(
+                f"{folder}: the checkpoints cannot be listed ({brief(error)}); repair or remove what is named there."
+            ) from error
+
+    return wrapped
 
 
 class Checkpoints:
@@ -35,6 +57,7 @@ class Checkpoints:
     All processes save and restore them together, unless one opens them `alone`.
     """
 
+    @_listable
     def __init__(self, workdir: pathlib.Path | str, keep: int = 2, alone: bool = False):
         self.folder = (pathlib.Path(workdir) / FOLDER).absolute()
         self._stopped_folder = self.folder.with_name(STOPPED_FOLDER)
@@ -50,10 +73,10 @@ class Checkpoints:
                 ),
                 create=not alone,  # a reader finds the folder there
                 cleanup_tmp_directories=not alone,  # what a killed run left half-written
+                async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _note_digests(self.folder)),
                 multiprocessing_options=_this_process() if alone else ocp.options.MultiprocessingOptions(),
             ),
         )
-
         self._stopped = None if alone or not self._stopped_folder.is_dir() else self._manager_of_stopped()
 
     def save(self, state: "GanState", record: CheckpointRecord, validation_error: float) -> None:
@@ -74,7 +97,11 @@ class Checkpoints:
         return max((step for step in steps if step is not None), default=None)
 
     def _manager_of_stopped(self) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1,
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _note_digests(self._stopped_folder)),
+        )
         return ocp.CheckpointManager(self._stopped_folder, options=options)
 
     def _manager_with(self, step: int) -> ocp.CheckpointManager:
@@ -90,8 +117,10 @@ class Checkpoints:
           InputError: it is damaged, or its config has a field that this version does not know.
         """
         manager = self._manager_with(step)
-        with _readable(pathlib.Path(manager.directory), step):
-            stored = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))["record"]
+        folder = pathlib.Path(manager.directory)
+        with _readable(folder, step):
+            _check_digests(folder, step, RECORD)
+            stored = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))[RECORD]
             return CheckpointRecord.from_json(stored)
 
     def restore(self, step: int, like: "GanState") -> "GanState":
@@ -102,7 +131,9 @@ class Checkpoints:
         """
         targets = {name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree)) for name, tree in _items(like).items()}
         manager = self._manager_with(step)
-        with _readable(pathlib.Path(manager.directory), step):
+        folder = pathlib.Path(manager.directory)
+        with _readable(folder, step):
+            _check_digests(folder, step, *targets)
             restored = manager.restore(step, args=ocp.args.Composite(**targets))
         count = jax.jit(lambda: jnp.asarray(step, like.step.dtype), out_shardings=like.step.sharding)()
         return like.replace(
@@ -150,6 +181,9 @@ def choose_step(workdir: pathlib.Path | str, which: str = "best") -> int:
         if which == "latest":
             return steps[-1]
         if which == "best":
+            for step in steps:
+                with _readable(folder, step):
+                    _check_digests(folder, step, METRICS)
             best = manager.best_step()
             return steps[-1] if best is None else best
         if not which.isdigit() or int(which) not in steps:
@@ -185,6 +219,7 @@ def _load_item(workdir: pathlib.Path | str, step: int, name: str, like: Any) -> 
     folder = (pathlib.Path(workdir) / "checkpoints").absolute()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=_this_process())
     with _readable(folder, step), ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as reader:
+        _check_digests(folder, step, name)
         return reader.restore(folder / str(step) / name, args=ocp.args.StandardRestore(jax.tree.map(_abstract, like)))
 
 
@@ -228,6 +263,19 @@ def _items(state: "GanState") -> dict[str, Any]:
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _note_digests(folder: pathlib.Path) -> None:
+    """Of a checkpoint that is written whole and not yet listed, so that no listed one is without."""
+    if jax.process_index() == 0:
+        for path in folder.glob("*.orbax-checkpoint-tmp*"):
+            if (path / RECORD).is_dir():
+                digests.write(path, (file for file in path.glob("*/**/*") if file.is_file() and file.suffix != ".txt"))
+
+
+def _check_digests(folder: pathlib.Path, step: int, *items: str) -> None:
+    """Raises `digests.Damaged` about the first file of these items that is not what was written."""
+    digests.check(folder / str(step), [f"{item}/" for item in items])
 
 
 @contextlib.contextmanager

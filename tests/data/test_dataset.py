@@ -11,6 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from exams import AFFINE, config_of, fake_arrays, prepared_of, write_fake_cohort, write_fake_exam
 
+from dscgan_jax import digests
 from dscgan_jax.data import dataset as builder
 from dscgan_jax.data import exams, layouts, nifti, preparation
 from dscgan_jax.data.scaling import SIGNALS, Scaling
@@ -264,18 +265,21 @@ def test_a_lost_shard_is_noticed(tmp_path):
     root = write_fake_cohort(tmp_path / "root", 3)
     config = config_of(root, tmp_path / "cache")
     info = pathlib.Path(builder.prepared(config, progress=False).data_dir) / "dataset_info.json"
+    (info.parent / digests.NAME).unlink()  # as of an older version, which had none
     info.write_text(info.read_text().replace('"3"', '"0"', 1))
     with pytest.raises(InputError, match="do not hold the subjects of this config; remove the folder"):
         builder.prepared(config, progress=False)
 
 
-@pytest.mark.parametrize("name", ["dataset_info.json", "metadata.json"])
+@pytest.mark.parametrize("name", ["dataset_info.json", "metadata.json", "features.json"])
 def test_a_damaged_description_is_noticed(tmp_path, name):
     root = write_fake_cohort(tmp_path / "root", 2, ("train", "validation"))
     path = pathlib.Path(prepared_of(root, tmp_path / "cache").data_dir) / name
-    path.write_text(path.read_text()[:-20])
-    with pytest.raises(InputError, match="remove"):
-        prepared_of(root, tmp_path / "cache")
+    whole = path.read_text()
+    for text in (whole[:-20], whole.replace("1", "2", 1)):
+        path.write_text(text)
+        with pytest.raises(InputError, match=f"damaged \\({name} is not what was written.*remove"):
+            prepared_of(root, tmp_path / "cache")
 
 
 def test_the_digest_of_preparation_settings_is_that_of_older_versions():

@@ -140,6 +140,17 @@ def damaged_file(desk):
     return program("deconvolve", desk.path, desk.out)
 
 
+def name_that_cannot_be_shown(desk):
+    path = desk.write()
+    return program("deconvolve", path.rename(path.with_name("ex\nam.nii.gz")), desk.out)
+
+
+def field_twice_in_a_sidecar(desk):
+    sidecar = nifti.sidecar_path(desk.write())
+    sidecar.write_text('{"RepetitionTime": 2.22, "EchoTime": 0.03, "EchoTime": 0.04}')
+    return program("deconvolve", desk.path, desk.out)
+
+
 def data_not_fetched(desk):
     desk.path.symlink_to("../.git/annex/objects/exam.nii.gz")
     return program("deconvolve", desk.path, desk.out)
@@ -240,6 +251,14 @@ def mask_with_another_affine(desk):
     return desk.deconvolved(f"--mask={desk.folder / 'mask.nii.gz'}")
 
 
+def mask_without_a_part_of_the_brain(desk):
+    mask = desk.phantom.mask.copy()
+    mask[:32] = False
+    nifti.write_volume(desk.folder / "mask.nii.gz", mask, desk.affine, dtype=np.uint8)
+    desk.monkeypatch.setattr(folder.exam_page, "write", lambda *_: [])  # pictures take longer than all else
+    return desk.deconvolved(f"--mask={desk.folder / 'mask.nii.gz'}", "--method=csvd", "--scale=none", "--motion=none")
+
+
 def no_plausible_aif(desk):
     series = write_fake_exam(desk.folder, maps=()) / "sub-0001_dsc.nii.gz"
     mask = series.with_name("sub-0001_mask.nii.gz")
@@ -280,6 +299,14 @@ def split_for_some_subjects_only(desk):
     return desk.rows("participant_id\tsplit", "sub-0001\ttrain", "sub-0002\ttest", "sub-0003\tn/a")
 
 
+def table_without_rows(desk):
+    return desk.rows("participant_id\tsplit")
+
+
+def splits_in_another_column(desk):
+    return desk.rows("participant_id\tspilt", "sub-0001\ttrain", "sub-0002\ttest", "sub-0003\ttest")
+
+
 def unknown_split(desk):
     return desk.rows("participant_id\tsplit", "sub-0001\tvalid", "sub-0002\ttrain", "sub-0003\ttest")
 
@@ -291,6 +318,14 @@ def subject_without_a_folder(desk):
 def missing_map(desk):
     root = desk.cohort(maps=("cbf",))
     return program("prepare", root, f"--config.data.cache_dir={desk.folder / 'cache'}")
+
+
+def map_with_a_hole(desk):
+    path = write_fake_exam(desk.folder / "root") / "sub-0001_tmax.nii.gz"
+    tmax = nifti.read_volume(path, 3)
+    tmax.data[:, :10, 1] = 0
+    nifti.write_volume(path, tmax.data, tmax.affine)
+    return program("check", desk.folder / "root")
 
 
 def map_in_another_unit(desk):
@@ -319,6 +354,14 @@ def damaged_checkpoint(desk):
     run = _run(desk)
     shutil.rmtree(run / "checkpoints" / "6" / "generator")
     return program("predict", desk.write(), desk.out, f"--workdir={run}")
+
+
+def damaged_prepared_data(desk):
+    arguments = ("prepare", desk.cohort(), f"--config.data.cache_dir={desk.folder / 'cache'}", "--config.data.size=16")
+    program(*arguments, check=True)
+    description = next((desk.folder / "cache").rglob("metadata.json"))
+    description.write_text(description.read_text().replace("1", "2", 1))
+    return program(*arguments)
 
 
 def run_with_another_config(desk):

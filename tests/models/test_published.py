@@ -1,10 +1,6 @@
 """Published weights and files; the networks against numbers that the published implementation produced with them."""
 
 import functools
-import io
-import pickle
-import types
-import zipfile
 from unittest import mock
 
 import golden_files
@@ -17,7 +13,7 @@ from flax import nnx
 
 from dscgan_jax.configs import default
 from dscgan_jax.errors import InputError
-from dscgan_jax.models import blocks, published, temporal, time_passes
+from dscgan_jax.models import blocks, published, pytorch_files, temporal, time_passes
 from dscgan_jax.models.networks import build
 from dscgan_jax.training import state, steps
 
@@ -275,7 +271,7 @@ def test_weights_of_another_model_are_refused_by_name(golden):
 @functools.cache
 def checkpoint_model(path):
     """A published checkpoint as our networks and variables of both."""
-    content = published.read_checkpoint(path)
+    content = pytorch_files.read_checkpoint(path)
     found = published.infer_model_settings(content["generator_state_dict"], content["discriminator_state_dict"])
     model = model_settings(found.settings)
     networks = build(model, found.frames, found.n_targets, None)[0]
@@ -344,50 +340,3 @@ def test_moments_of_a_run_without_steps_leave_the_optimiser_as_it_is(whole_golde
     content, _, entries, variables_g, _ = checkpoint_model(whole_golden / "epoch1.pth")
     fresh = optax.adam(1e-4).init(variables_g["params"])
     assert published.adam_from_published(content["gen_opt_state_dict"], entries[0], fresh) is fresh
-
-
-def write_zip(path, content):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("epoch0/data.pkl", content)
-
-
-class Harmful:
-    def __reduce__(self):
-        return print, ("this ran",)
-
-
-def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
-    write_zip(tmp_path / "bad.pth", pickle.dumps(Harmful()))
-    with pytest.raises(InputError, match=r"bad\.pth: not a readable PyTorch checkpoint.*is not data"):
-        published.read_checkpoint(tmp_path / "bad.pth")
-    assert "this ran" not in capsys.readouterr().out
-
-
-def test_a_tensor_that_reaches_outside_its_storage_is_refused():
-    storage = types.SimpleNamespace(values=np.zeros(4, np.float32))
-    fits = published._Tensor(storage, 1, (3,), (1,))
-    assert published._with_arrays(fits).shape == (3,)
-    for offset, shape, strides in [(2, (3,), (1,)), (0, (2, 2), (3, 2)), (3, (2,), (-1,)), (-1, (1,), (1,))]:
-        with pytest.raises(ValueError, match="outside its storage"):
-            published._with_arrays(published._Tensor(storage, offset, shape, strides))
-
-
-@pytest.mark.parametrize("name", ["epoch1", "unet_epoch9"])
-def test_a_truncated_file_is_refused_by_name(whole_golden, tmp_path, name):
-    whole = (whole_golden / f"{name}.pth").read_bytes()
-    short = tmp_path / "short.pth"
-    short.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"short\.pth: not a readable PyTorch checkpoint"):
-        published.read_checkpoint(short)
-
-
-def test_other_files_are_refused_by_name(tmp_path):
-    (tmp_path / "text.pth").write_text("no weights here")
-    buffer = io.BytesIO()
-    np.savez(buffer, a=np.zeros(2))
-    (tmp_path / "arrays.pth").write_bytes(buffer.getvalue())
-    for name in ("text.pth", "arrays.pth"):
-        with pytest.raises(InputError, match=f"{name}: not a readable PyTorch checkpoint"):
-            published.read_checkpoint(tmp_path / name)
-    with pytest.raises(InputError, match="there is no such checkpoint"):
-        published.read_checkpoint(tmp_path / "absent.pth")

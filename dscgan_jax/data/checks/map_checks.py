@@ -23,6 +23,10 @@ BORDER_SHARE = 0.5  # of the in-plane border: a value that fills more of it than
 MIN_REPEATS = 3  # voxels: the same 32-bit number in so many of them, far from all others, is no coincidence
 # Times the way from the median to the 99.9 (0.1) percentile of the rest: failed fits of ours, at 40 s, lie at 4.
 FAR = 6.0
+FEWEST_IN_SLICE = 50  # voxels of the brain in a slice that is judged
+# Of the brain in a slice, more than in half of the others: dead tissue and Tmax in whole frames leave zeros, too.
+HOLES = 0.4
+MOSTLY_ZERO = 0.6  # of the brain in half of the slices
 CONSTANT_SHARE = 0.999  # of the brain
 MARGIN_SECONDS = 30.0  # after the end of the exam: frames that were cut off, times that count from the injection
 HIGH_OVER_USUAL = 5.0  # times the usual highest value: the 99th percentile of times in seconds stays below
@@ -132,9 +136,29 @@ def checked_maps(
     for name, values in maps.items():
         maps[name], lost = _judged(name, values, brain & ~without_value[name], exam_seconds, found)
         without_value[name] |= lost
+    _tell_holes(maps, brain, without_value, found)
     if mask is None:  # where no map has more than a fill value is no brain
         mask = _anywhere([present[name] & ~without_value[name] for name in maps])
     return CheckedMaps(maps, _where_maps_have_values(subject, paths, mask, without_value, found))
+
+
+def _tell_holes(
+    maps: Mapping[str, np.ndarray], brain: np.ndarray, without_value: Mapping[str, np.ndarray], found: Findings
+) -> None:
+    """Warns of maps that are zero in much of a slice of the brain: a part of the file may be lost."""
+    n_brain = brain.sum(axis=(0, 1))
+    slices = np.flatnonzero(n_brain >= FEWEST_IN_SLICE)
+    for name, values in maps.items():
+        zero = (brain & (values == 0) & ~without_value[name]).sum(axis=(0, 1))[slices] / n_brain[slices]
+        usual = float(np.median(zero)) if len(zero) else 0.0
+        if (len(zero) and zero.max() > HOLES + usual) or usual > MOSTLY_ZERO:
+            worst = int(slices[zero.argmax()])
+            found.warning(
+                "map_holes",
+                f"the {name} map is 0 in {100 * zero.max():.0f} % of the brain in slice {worst} (counted from 0), in "
+                f"half of the slices in less than {100 * usual:.0f} %: a part of it may be lost; look at it",
+                round(float(zero.max()), 3),
+            )
 
 
 def _anywhere(masks: Sequence[np.ndarray]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,7 +12,6 @@ from dscgan_jax.data.dicom import is_dicom
 from dscgan_jax.data.exams import CT, NOTHING_OVERRULED, Overrules, SubjectFiles
 from dscgan_jax.data.layouts import bids, isles
 from dscgan_jax.data.layouts.participants import read_participants
-from dscgan_jax.data.layouts.present import is_there
 from dscgan_jax.data.layouts.splits import EXCLUDE
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import expanded
@@ -97,7 +97,7 @@ def _table_of(root: pathlib.Path, subjects: Sequence[SubjectFiles]) -> pathlib.P
     """`participants.tsv` of the folder, or of the one below it in which its subjects are."""
     places = [root, *(folder for folder in subjects[0].series.parents if folder.is_relative_to(root))]
     tables = (folder / "participants.tsv" for folder in places)
-    return next((path for path in tables if is_there(path)), root / "participants.tsv")
+    return next((path for path in tables if os.path.lexists(path)), root / "participants.tsv")
 
 
 def check_series(files: SubjectFiles) -> None:

@@ -4,7 +4,8 @@ import csv
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from dscgan_jax.data import nifti
 from dscgan_jax.data.exams import SubjectFiles
@@ -61,6 +62,8 @@ def read_participants(path: pathlib.Path) -> Participants:
     Raises:
       InputError: not a table, no column participant_id, an unknown split, or a subject in two rows.
     """
+    if path.is_dir():
+        raise InputError(f"{path}: expected a table, it is a folder; rename it.")
     if not nifti.present(path):
         return Participants(path, {})
     try:
@@ -74,12 +77,17 @@ def read_participants(path: pathlib.Path) -> Participants:
             f"{path}: expected a column participant_id, found {', '.join(reader.fieldnames)}; rename it "
             "(columns are separated by tabs)."
         )
+    if not rows:
+        raise InputError(f"{path}: expected a row for each subject, there is none; write it again or remove it.")
+    _check_columns(path, reader.fieldnames, rows)
     splits: dict[str, str | None] = {}
     known: dict[str, str | None] = {}
     for row in rows:
         subject, split = (row["participant_id"] or "").strip(), (row.get("split") or "").strip()
         if not subject:
             continue
+        if not subject.isprintable():
+            raise InputError(f"{path}: participant_id {subject!a} has characters that cannot be printed; correct it.")
         split = None if split in ("", "n/a") else split
         if split not in (None, EXCLUDE, *SPLITS):
             raise InputError(
@@ -90,6 +98,21 @@ def read_participants(path: pathlib.Path) -> Participants:
             raise InputError(f"{path}: subject {subject} is in two rows (split {where}); keep one.")
         splits[subject] = known[_bare(subject)] = split
     return Participants(path, splits)
+
+
+def _check_columns(path: pathlib.Path, names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+    """Refuses a column twice, and splits in a column of another name: they would count for nothing."""
+    twice = [name for name, count in Counter(names).items() if count > 1 and name in ("participant_id", "split")]
+    if twice:
+        raise InputError(f"{path}: expected one column {twice[0]}, found {names.count(twice[0])}; remove the others.")
+    if "split" in names:
+        return
+    for name in names:
+        values = {str(row[name] or "").strip() for row in rows} - {"", "n/a"}
+        if name != "participant_id" and values and values <= {*SPLITS, EXCLUDE}:
+            raise InputError(
+                f"{path}: the column {name!r} holds {', '.join(sorted(values))}, and no column is split; rename it."
+            )
 
 
 def write_participants(root: pathlib.Path, splits: Mapping[str, str | None]) -> None:

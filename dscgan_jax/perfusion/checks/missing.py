@@ -18,6 +18,7 @@ MAX_MISSING = 0.2  # of the head's values that may be interpolated over time
 # Of the head's voxels of a plane: an artery at its peak may be zero, a twentieth of a slice is not.
 MISSING_SHARE = 0.05
 MOSTLY = 0.5  # the same, of a plane across another axis than the slices': a line of voxels may be dark
+LEAST_LIT = 0.3  # of a voxel's median, in every frame in which it is not zero: noise and bolus leave it brighter
 MAX_COPIES = 0.1  # of the frames of the first half; more are noise-free data
 BEFORE_DIP = 3  # frames: arteries fill before the mean signal shows it
 EMPTY_FRAME = 0.9  # of the head missing: the scan had ended
@@ -196,7 +197,7 @@ def _missing(head: HeadCurves) -> np.ndarray:
     constant &= constant.mean(axis=0, keepdims=True) <= 0.5  # otherwise it is no plane of a scan
     empty = ~(head.values > 0)
     if empty.any():
-        empty &= _in_large_parts(empty, head)
+        empty &= _in_large_parts(empty, head) | _of_bright_voxels(empty, head)
     return empty | np.repeat(constant, sizes, axis=1)
 
 
@@ -212,6 +213,17 @@ def _in_large_parts(empty: np.ndarray, head: HeadCurves) -> np.ndarray:
         )
         large[frame] |= own[head.plane]
     return large
+
+
+def _of_bright_voxels(empty: np.ndarray, head: HeadCurves) -> np.ndarray:
+    """(time, voxel) bool: single holes of voxels that are never dark else; an artery at its peak is dark before."""
+    at = np.flatnonzero(empty.any(axis=0))
+    lit = np.where(empty[:, at], np.nan, head.values[:, at])
+    few = empty[:, at].mean(axis=0) <= MAX_MISSING
+    bright = np.zeros(empty.shape[1], bool)
+    with np.errstate(invalid="ignore"):
+        bright[at[few]] = np.nanmin(lit[:, few], axis=0) > LEAST_LIT * np.nanmedian(lit[:, few], axis=0)
+    return np.broadcast_to(bright, empty.shape)
 
 
 def _empty_end(missing: np.ndarray) -> int:
