@@ -9,27 +9,29 @@ ROOT = pathlib.Path(__file__).parent
 # The one place that names the version is the package; it is read, not imported: nothing is installed yet.
 VERSION = re.search(r'^__version__ = "([^"]+)"$', (ROOT / "dscgan_jax" / "__init__.py").read_text(), re.MULTILINE)[1]
 
+# Both ends of each range were tried: a run that the lowest versions began goes on by the newest, and the reverse
+# (studies/harm/versions.py). tensorflow-datasets 4.9.9 lacks ShardBasedBuilder, flax 0.12.0 does not know JAX 0.10.
 REQUIREMENTS = [
     # Arrays, differentiation, compilation. With 0.11 four tests fail: float32 steps on a CPU leave the published
     # numbers by more than rounding did before (double precision agrees), and a lean step needs no less memory.
     "jax>=0.10,<0.11",
-    "flax>=0.12",  # NNX modules: the parameters and statistics of the networks
-    "optax>=0.2.4",  # Adam and learning-rate schedules
-    "orbax-checkpoint>=0.11",  # asynchronous checkpoints that survive a kill
-    "tensorflow-datasets>=4.9.9",  # the prepared data set (used without TensorFlow)
+    "flax>=0.12.1,<0.13",  # NNX modules: the parameters and statistics of the networks
+    "optax>=0.2.4,<0.3",  # Adam and learning-rate schedules
+    "orbax-checkpoint>=0.11.30,<0.13",  # asynchronous checkpoints that survive a kill
+    "tensorflow-datasets>=4.9.10",  # the prepared data set (used without TensorFlow)
     "importlib_resources>=5.12",  # tensorflow-datasets imports it, but from Python 3.12 on nothing installs it
     "safetensors>=0.4.3",  # files of weights: reading one executes nothing, as a pickle could
-    "array_record>=0.7",  # the file format of the prepared data
+    "array_record>=0.8.1",  # the file format of the prepared data
     "grain>=0.2.12",  # batches: shuffling, read-ahead, resumable position
-    "nibabel>=5.2",  # NIfTI in and out
-    "numpy>=1.26",  # arrays on the host
-    "scipy>=1.12",  # interpolation, morphology, special functions
+    "nibabel>=5.3",  # NIfTI in and out
+    "numpy>=2.0",  # arrays on the host
+    "scipy>=1.14",  # interpolation, morphology, special functions
     "einops>=0.8",  # reshapes one can read
     "absl-py>=2.1",  # the command line
     "ml_collections>=1.0",  # configurations that refuse a typo
-    "matplotlib>=3.8",  # panels and plots
-    "pillow>=10",  # ... as PNG files; Matplotlib needs it too
-    "tqdm>=4.66",  # progress and time left
+    "matplotlib>=3.9",  # panels and plots
+    "pillow>=10.3",  # ... as PNG files; Matplotlib needs it too
+    "tqdm>=4.66.3",  # progress and time left
     "tensorboardX>=2.6.2",  # TensorBoard events without TensorFlow
 ]
 

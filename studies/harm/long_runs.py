@@ -1,0 +1,113 @@
+"""Runs that last: what grows with time, and one bad exam among many."""
+
+import pathlib
+import shutil
+import time
+
+import numpy as np
+
+from harm.kills import MOST_SECONDS, TRAINING, Process, World
+from harm.records import Harm, Part, Records
+
+COUNT = 1
+FLAT, ALL_BUT_ONE = "flat", "all but the broken one"
+GREW, SLOWER, LOST = "grew", "slower", "lost"
+PART = Part(
+    name="long_runs",
+    title="Long runs",
+    promise=(
+        "Over 2,000 steps a training needs no more memory at the end than after its first quarter (within 2 %), "
+        "holds no more files open, has no more threads, takes no longer for a step (last quarter against second, "
+        "within the noise of a shared machine: 1.25 times), and keeps no more checkpoints than it was told. Of 200 "
+        "exams that are predicted in one call, a broken one costs itself alone: 199 have maps, and the list says why "
+        "one has none."
+    ),
+    kept=(FLAT, ALL_BUT_ONE),
+    broken=(GREW, SLOWER, LOST),
+    test="tests/app/test_cohorts.py",
+)
+STEPS, EXAMS = 2000, 200
+MOST_GROWTH, MOST_SLOWER = 1.02, 1.25
+LOOK_SECONDS = 0.5
+
+
+def run(workdir: pathlib.Path, count: int) -> None:
+    """Does what is still open."""
+    records, folder = Records(workdir, PART), workdir.absolute() / "long_runs"
+    world = World(folder / "world")
+    still_open = records.open_ones(KINDS, count)
+    world.make()
+    for kind, number in still_open:
+        area = folder / "area"
+        shutil.rmtree(area, ignore_errors=True)
+        area.mkdir(parents=True)
+        outcome, said = KINDS[kind](world, area)
+        records.add(Harm(kind, number, outcome, said))
+        print(f"{kind}, number {number}: {outcome}. {said}", flush=True)
+
+
+def _long_training(world: World, area: pathlib.Path) -> tuple[str, str]:
+    """2,000 steps, watched from outside."""
+    fields = [one for one in TRAINING if not one.startswith(("train.steps", "train.checkpoint", "train.sample"))]
+    fields += [f"train.steps={STEPS}", "train.checkpoint_every_epochs=50.0", "train.sample_every_epochs=200.0"]
+    workdir = area / "run"
+    process = world.started([*world.fields(fields, world.folder / "cache"), f"--workdir={workdir}"])
+    looks = _watched(process, workdir / "metrics.jsonl")
+    ended = process.wait_for(MOST_SECONDS)
+    if ended.status:
+        return LOST, ended.said
+    steps, seconds, kib, files, threads = looks[(looks[:, 0] > STEPS / 4) & (looks[:, 0] < STEPS)].T
+    first, last = steps < STEPS / 2, steps > 3 * STEPS / 4
+    growth = float(np.median(kib[last]) / np.median(kib[first]))
+    slower = float(np.polyfit(steps[last], seconds[last], 1)[0] / np.polyfit(steps[first], seconds[first], 1)[0])
+    kept = [path.name for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
+    said = (
+        f"memory {np.median(kib[last]) / 1024:.0f} MiB, {growth:.3f} times that of the second quarter; a step "
+        f"{slower:.2f} times; {np.median(files[last]):.0f} files and {np.median(threads[last]):.0f} threads, "
+        f"{np.median(files[first]):.0f} and {np.median(threads[first]):.0f} before; {len(kept)} checkpoints"
+    )
+    more = np.median(files[last]) > np.median(files[first]) or np.median(threads[last]) > np.median(threads[first])
+    if growth > MOST_GROWTH or more or len(kept) > 3:  # the last two and the best
+        return GREW, said
+    return (SLOWER if slower > MOST_SLOWER else FLAT), said
+
+
+def _watched(process: Process, rows: pathlib.Path) -> np.ndarray:
+    """(look, 5): rows of the log, s, resident KiB, open files, threads."""
+    looks = []
+    place = pathlib.Path("/proc") / str(process.process.pid)
+    while process.runs:
+        try:
+            status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
+            kib, threads = int(status["VmRSS"].split()[0]), int(status["Threads"])
+            files = len(list((place / "fd").iterdir()))
+        except (OSError, KeyError):
+            break  # it has just ended
+        done = rows.read_bytes().count(b'"loss_g"') if rows.is_file() else 0
+        looks.append((done, time.monotonic(), kib, files, threads))
+        time.sleep(LOOK_SECONDS)
+    return np.array(looks, np.float64)
+
+
+def _many_exams(world: World, area: pathlib.Path) -> tuple[str, str]:
+    """200 exams in one call, one of them cut in half."""
+    root = area / "exams"
+    series = sorted(world.exams.glob("sub-*/perf/*_dsc.nii.gz"))
+    for number in range(EXAMS):
+        subject, source = f"sub-{number + 1:04d}", series[number % len(series)]
+        for name in (source, source.with_name(source.name.replace(".nii.gz", ".json"))):
+            place = root / subject / "perf" / name.name.replace(source.name[:8], subject)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(name, place)
+    broken = root / "sub-0100" / "perf" / "sub-0100_dsc.nii.gz"
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    line = ["--mode=predict", f"--input={root}", f"--output={area / 'maps'}", f"--workdir={world.run}", "--workers=2"]
+    ended = world.started(line).wait_for(4 * MOST_SECONDS)
+    maps = len(list((area / "maps").rglob("*_tmax.nii.gz")))
+    summary = (area / "maps" / "summary.csv").read_text().splitlines() if (area / "maps").is_dir() else []
+    failed = [row for row in summary if ",failed," in row]
+    said = f"{maps} maps, {len(failed)} listed as failed, status {ended.status}"
+    return (ALL_BUT_ONE if maps == EXAMS - 1 and len(failed) == 1 and "sub-0100" in failed[0] else LOST), said
+
+
+KINDS = {f"{STEPS:,} steps": _long_training, f"{EXAMS} exams, one of them broken": _many_exams}
