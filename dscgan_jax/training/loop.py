@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import tqdm
 
 from dscgan_jax import provenance, settings
@@ -264,8 +265,10 @@ class _Outputs:
 
     def _checkpoint(self, step: int, current: state.GanState) -> None:
         errors = self._run.validation.errors(current.generator)
-        check_finite(errors, step)
-        self._tracker.log(step, {f"validation_{name}": value for name, value in errors.items()})
+        row = {f"validation_{name}": value for name, value in errors.items()}
+        if not np.isfinite(list(row.values())).all():  # the step has spoilt the weights
+            check_finite(row, step, self._run.batch_of(step))
+        self._tracker.log(step, row)
         if step == self._run.total:
             for line in saturation_warnings(errors, self._run.config.target):
                 self._tell(line)
