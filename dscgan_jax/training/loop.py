@@ -65,10 +65,11 @@ def train(
         outputs = _Outputs(run, workdir, tell)
         with interrupts.between_steps(_signals()) as asked:
             try:
+                outputs.resume(run.current, asked)
                 for step in range(run.start + 1, run.total + 1):
                     with out_of_memory_named(config):
                         run.current, scalars = run.one_step(run.current, next(run.feed))
-                    outputs.after(step, run.current, scalars)
+                    outputs.after(step, run.current, scalars, asked)
                     if number := asked():
                         raise Ended(number, outputs.stop(step, run.current, number))
             finally:
@@ -218,8 +219,22 @@ class _Outputs:
             disable=not distributed.is_lead(),
         )
 
-    def after(self, step: int, current: state.GanState, scalars: steps.Scalars) -> None:
-        """Whatever is due after a step.
+    def resume(self, current: state.GanState, asked: Callable[[], int | None]) -> None:
+        """Makes up for the checkpoint of the first step, where the run was asked to end during its validation.
+
+        Raises:
+          Ended: and again.
+        """
+        start = self._run.start
+        if is_due(start, self._checkpoint_every, self._run.total) and not self._run.checkpoints.is_kept(start):
+            self._checkpoint(start, current, asked)
+            if number := asked():
+                raise Ended(number, self.stop(start, current, number))
+
+    def after(
+        self, step: int, current: state.GanState, scalars: steps.Scalars, asked: Callable[[], int | None]
+    ) -> None:
+        """Whatever is due after a step; `asked` gives the number of a signal, with which validation ends early.
 
         Raises:
           FloatingPointError: a loss or an error is not finite.
@@ -237,7 +252,7 @@ class _Outputs:
             path = self._samples / f"step-{step:07d}.png"
             self._tracker.image(step, "samples", self._run.validation.panel(current.generator, path))
         if checkpoint_due:  # last: a run that goes on from here makes nothing of this step again
-            self._checkpoint(step, current)
+            self._checkpoint(step, current, asked)
         self._bar.update()
 
     def stop(self, step: int, current: state.GanState, number: int) -> str:
@@ -263,8 +278,11 @@ class _Outputs:
         )
         return values
 
-    def _checkpoint(self, step: int, current: state.GanState) -> None:
-        errors = self._run.validation.errors(current.generator)
+    def _checkpoint(self, step: int, current: state.GanState, asked: Callable[[], int | None]) -> None:
+        try:
+            errors = self._run.validation.errors(current.generator, asked if jax.process_count() == 1 else lambda: None)
+        except Ended:
+            return  # the state is saved by who asked; the run that goes on makes up for the rest
         row = {f"validation_{name}": value for name, value in errors.items()}
         if not np.isfinite(list(row.values())).all():  # the step has spoilt the weights
             check_finite(row, step, self._run.batch_of(step))

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from dscgan_jax.data import batches
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.batches import EvaluationBatch
 from dscgan_jax.data.scaling import MUCH_AT_ENDS, Scaling
-from dscgan_jax.errors import InputError
+from dscgan_jax.errors import Ended, InputError
 from dscgan_jax.evaluation import metrics
 from dscgan_jax.figures import panels
 from dscgan_jax.maps import MAP_NAMES, MAPS, map_indices
@@ -43,9 +43,13 @@ class Validation:
         self._alone = jax.jit(step, compiler_options=compiler_options())
         self._samples: EvaluationBatch | None = None
 
-    def errors(self, generator: Variables) -> dict[str, float]:
-        """As `validate`; every process takes its share."""
-        return validate(self._together, generator, self._batches(True), self._scaling, self._mesh)
+    def errors(self, generator: Variables, asked: Callable[[], int | None] = lambda: None) -> dict[str, float]:
+        """As `validate`; every process takes its share.
+
+        Raises:
+          Ended: `asked`, between two batches, gave the number of a signal.
+        """
+        return validate(self._together, generator, _until(asked, self._batches(True)), self._scaling, self._mesh)
 
     def panel(self, generator: Variables, path: pathlib.Path) -> np.ndarray:
         """As `draw_samples`, of the same slices each time; by one process."""
@@ -64,6 +68,13 @@ class Validation:
             read_threads=self._config.data.read_threads,
             **shares,
         )
+
+
+def _until(asked: Callable[[], int | None], batches: Iterable[EvaluationBatch]) -> Iterator[EvaluationBatch]:
+    for one in batches:
+        if number := asked():
+            raise Ended(number)
+        yield one
 
 
 def validate(
