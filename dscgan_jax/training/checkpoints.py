@@ -53,7 +53,6 @@ class Checkpoints:
                 multiprocessing_options=_this_process() if alone else ocp.options.MultiprocessingOptions(),
             ),
         )
-
         self._stopped = None if alone or not self._stopped_folder.is_dir() else self._manager_of_stopped()
 
     def save(self, state: "GanState", record: CheckpointRecord, validation_error: float) -> None:

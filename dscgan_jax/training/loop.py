@@ -32,7 +32,7 @@ from dscgan_jax.training.feed import batch_names, data_feed
 from dscgan_jax.training.finite import Watch, check_state
 from dscgan_jax.training.memory import compiled_within_memory, out_of_memory_named
 from dscgan_jax.training.tracking import Silent, Tracker, check_finite, is_due
-from dscgan_jax.training.validation import Validation, saturation_warnings
+from dscgan_jax.training.validation import LeftOff, Validation, saturation_warnings
 from dscgan_jax.training.weights import Weights
 from dscgan_jax.training.workdir import CONFIG_FILE, check_same_data, check_workdir, only_run, write_config
 
@@ -220,7 +220,7 @@ class _Outputs:
         )
 
     def resume(self, current: state.GanState, asked: Callable[[], int | None]) -> None:
-        """Makes up for the checkpoint of the first step, where the run was asked to end during its validation.
+        """Makes up for the checkpoint of the step from which the run goes on, if it had been left off.
 
         Raises:
           Ended: and again.
@@ -281,7 +281,7 @@ class _Outputs:
     def _checkpoint(self, step: int, current: state.GanState, asked: Callable[[], int | None]) -> None:
         try:
             errors = self._run.validation.errors(current.generator, asked if jax.process_count() == 1 else lambda: None)
-        except Ended:
+        except LeftOff:
             return  # the state is saved by who asked; the run that goes on makes up for the rest
         row = {f"validation_{name}": value for name, value in errors.items()}
         if not np.isfinite(list(row.values())).all():  # the step has spoilt the weights

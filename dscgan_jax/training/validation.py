@@ -14,7 +14,7 @@ from dscgan_jax.data import batches
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.batches import EvaluationBatch
 from dscgan_jax.data.scaling import MUCH_AT_ENDS, Scaling
-from dscgan_jax.errors import Ended, InputError
+from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import metrics
 from dscgan_jax.figures import panels
 from dscgan_jax.maps import MAP_NAMES, MAPS, map_indices
@@ -23,6 +23,10 @@ from dscgan_jax.training import distributed, sharding
 from dscgan_jax.training.inference import compiler_options, predict_step
 
 N_SAMPLES = 3  # slices in a panel
+
+
+class LeftOff(Exception):
+    """A validation was left off, because the run is asked to end; nothing of it was recorded."""
 
 
 class Validation:
@@ -47,7 +51,7 @@ class Validation:
         """As `validate`; every process takes its share.
 
         Raises:
-          Ended: `asked`, between two batches, gave the number of a signal.
+          LeftOff: `asked`, between two batches, gave the number of a signal.
         """
         return validate(self._together, generator, _until(asked, self._batches(True)), self._scaling, self._mesh)
 
@@ -72,8 +76,8 @@ class Validation:
 
 def _until(asked: Callable[[], int | None], batches: Iterable[EvaluationBatch]) -> Iterator[EvaluationBatch]:
     for one in batches:
-        if number := asked():
-            raise Ended(number)
+        if asked():
+            raise LeftOff
         yield one
 
 
