@@ -52,7 +52,7 @@ def one_line(error: BaseException) -> str:
     """An error as the one line that a user reads."""
     if isinstance(error, KeyboardInterrupt):
         by = f"ended by {error.number.name}" if isinstance(error, Ended) else "interrupted"
-        said = str(error) or f"{by}; a run resumes from its last checkpoint when its command is given again."
+        said = str(error) or f"{by}; nothing half-written stays, and the same command goes on from what is whole."
         return f"\n{said}"
     text = " ".join(str(error).split())
     if not isinstance(error, InputError) and disk_is_full(error):

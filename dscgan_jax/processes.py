@@ -105,7 +105,8 @@ def _watch(reads: int, grace_seconds: float) -> None:
             deadline, last = min(deadline or now + grace_seconds, now + grace_seconds), signal.Signals(number)
         elif number == signal.SIGINT and presses > 1:
             deadline, last = min(deadline or now + SECOND_SECONDS, now + SECOND_SECONDS), signal.SIGINT
-    error = Ended(last)
+    said = f"ended by {last.name}, within a call that did not return; the same command goes on from what is whole."
+    error = Ended(last, said)
     print(one_line(error), file=sys.stderr, flush=True)
     os._exit(exit_status(error))
 

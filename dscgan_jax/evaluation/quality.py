@@ -12,9 +12,10 @@ from dscgan_jax.data.exams import Exam
 from dscgan_jax.data.features import ExamFeatures, features_of
 from dscgan_jax.evaluation.consistency import Consistency
 from dscgan_jax.maps import MAPS
-from dscgan_jax.perfusion.checks.first_pass import MOST_VOXELS, first_pass
+from dscgan_jax.perfusion.checks.first_pass import first_pass
 
 AT_THE_END = 0.005  # of a range, from either end
+MOST_VOXELS = 5_000  # of the brain: a share is known to a hundredth, a mean curve better
 MOTION = ("motion", "motion_corrected")  # findings whose value is the largest shift, mm
 
 # How pages name them: words and unit.
@@ -26,15 +27,15 @@ WORDS = {
     "first_pass_seconds": ("width of the first pass", "s"),
     "frames_in_first_pass": ("frames in the first pass", ""),
     "seconds_after_peak": ("from the lowest signal to the last frame", "s"),
-    "unfinished": ("of the brain, not seen to its end", "share"),
-    "saturated": ("of the brain, at the highest value of the series", "share"),
+    "unfinished": ("part of the brain not seen to its end", "share"),
+    "saturated": ("part of the brain at the highest value of the series", "share"),
     "motion_mm": ("largest shift of the head", "mm"),
     "aif_quality": ("quality of the AIF, 0 to 1", ""),
     "training_distance": ("distance from the training exams, 1 at the limit", ""),
     **{f"{name}_at_range_ends": (f"{spec.title} at the ends of its range", "share") for name, spec in MAPS.items()},
     "central_volume": ("MTT against CBV over CBF, median |ln of their ratio|", ""),
     "ttp_offset_seconds": ("TTP against the time of the lowest signal, median", "s"),
-    "ttp_spread_seconds": ("... median deviation", "s"),
+    "ttp_spread_seconds": ("TTP against the time of the lowest signal, median deviation", "s"),
     "cbv_disorder": ("CBV against the area of the first pass, 1 - rank correlation", ""),
     "tmax_disorder": ("Tmax against the time of the lowest signal, 1 - rank correlation", ""),
 }
@@ -77,11 +78,11 @@ class Quality:
     consistency: Consistency = dataclasses.field(default_factory=Consistency)
 
     def to_json(self) -> dict[str, Any]:
-        """What the sidecar of each map holds: three digits, without what is not known."""
+        """What the sidecar of each map holds: three digits, four behind the point, without what is not known."""
         values = {**dataclasses.asdict(self), **self.consistency.known()}
         values |= {f"{name}_at_range_ends": share for name, share in self.at_range_ends.items()}
         return {
-            name: float(f"{value:.3g}") if isinstance(value, float) else value
+            name: round(float(f"{value:.3g}"), 4) if isinstance(value, float) else value
             for name, value in values.items()
             if isinstance(value, int | float)
         }

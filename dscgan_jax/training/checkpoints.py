@@ -85,7 +85,7 @@ class Checkpoints:
 
     def save_stopped(self, state: "GanState", record: CheckpointRecord) -> None:
         """Writes the state of a run that ends here, between two checkpoints; returns when it is on disk."""
-        if int(state.step) != self._manager.latest_step():
+        if int(state.step) != self.latest_step():
             self._stopped = self._stopped or self._manager_of_stopped()
             self._stopped.save(int(state.step), args=_saved(state, record))
             self._stopped.wait_until_finished()
@@ -95,6 +95,10 @@ class Checkpoints:
         """The last step that was written whole."""
         steps = [manager.latest_step() for manager in (self._manager, self._stopped) if manager is not None]
         return max((step for step in steps if step is not None), default=None)
+
+    def is_kept(self, step: int) -> bool:
+        """Whether this step has a checkpoint with its error on validation, or is before the first one."""
+        return step == (self._manager.latest_step() or 0)
 
     def _manager_of_stopped(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(

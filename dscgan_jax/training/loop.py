@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import tqdm
 
 from dscgan_jax import provenance, settings
@@ -31,7 +32,7 @@ from dscgan_jax.training.feed import batch_names, data_feed
 from dscgan_jax.training.finite import Watch, check_state
 from dscgan_jax.training.memory import compiled_within_memory, out_of_memory_named
 from dscgan_jax.training.tracking import Silent, Tracker, check_finite, is_due
-from dscgan_jax.training.validation import Validation, saturation_warnings
+from dscgan_jax.training.validation import LeftOff, Validation, saturation_warnings
 from dscgan_jax.training.weights import Weights
 from dscgan_jax.training.workdir import CONFIG_FILE, check_same_data, check_workdir, only_run, write_config
 
@@ -64,10 +65,11 @@ def train(
         outputs = _Outputs(run, workdir, tell)
         with interrupts.between_steps(_signals()) as asked:
             try:
+                outputs.resume(run.current, asked)
                 for step in range(run.start + 1, run.total + 1):
                     with out_of_memory_named(config):
                         run.current, scalars = run.one_step(run.current, next(run.feed))
-                    outputs.after(step, run.current, scalars)
+                    outputs.after(step, run.current, scalars, asked)
                     if number := asked():
                         raise Ended(number, outputs.stop(step, run.current, number))
             finally:
@@ -217,8 +219,22 @@ class _Outputs:
             disable=not distributed.is_lead(),
         )
 
-    def after(self, step: int, current: state.GanState, scalars: steps.Scalars) -> None:
-        """Whatever is due after a step.
+    def resume(self, current: state.GanState, asked: Callable[[], int | None]) -> None:
+        """Makes up for the checkpoint of the step from which the run goes on, if it had been left off.
+
+        Raises:
+          Ended: and again.
+        """
+        start = self._run.start
+        if is_due(start, self._checkpoint_every, self._run.total) and not self._run.checkpoints.is_kept(start):
+            self._checkpoint(start, current, asked)
+            if number := asked():
+                raise Ended(number, self.stop(start, current, number))
+
+    def after(
+        self, step: int, current: state.GanState, scalars: steps.Scalars, asked: Callable[[], int | None]
+    ) -> None:
+        """Whatever is due after a step; `asked` gives the number of a signal, with which validation ends early.
 
         Raises:
           FloatingPointError: a loss or an error is not finite.
@@ -236,7 +252,7 @@ class _Outputs:
             path = self._samples / f"step-{step:07d}.png"
             self._tracker.image(step, "samples", self._run.validation.panel(current.generator, path))
         if checkpoint_due:  # last: a run that goes on from here makes nothing of this step again
-            self._checkpoint(step, current)
+            self._checkpoint(step, current, asked)
         self._bar.update()
 
     def stop(self, step: int, current: state.GanState, number: int) -> str:
@@ -262,10 +278,15 @@ class _Outputs:
         )
         return values
 
-    def _checkpoint(self, step: int, current: state.GanState) -> None:
-        errors = self._run.validation.errors(current.generator)
-        check_finite(errors, step)
-        self._tracker.log(step, {f"validation_{name}": value for name, value in errors.items()})
+    def _checkpoint(self, step: int, current: state.GanState, asked: Callable[[], int | None]) -> None:
+        try:
+            errors = self._run.validation.errors(current.generator, asked if jax.process_count() == 1 else lambda: None)
+        except LeftOff:
+            return  # the state is saved by who asked; the run that goes on makes up for the rest
+        row = {f"validation_{name}": value for name, value in errors.items()}
+        if not np.isfinite(list(row.values())).all():  # the step has spoilt the weights
+            check_finite(row, step, self._run.batch_of(step))
+        self._tracker.log(step, row)
         if step == self._run.total:
             for line in saturation_warnings(errors, self._run.config.target):
                 self._tell(line)

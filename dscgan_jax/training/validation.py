@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,10 @@ from dscgan_jax.training.inference import compiler_options, predict_step
 N_SAMPLES = 3  # slices in a panel
 
 
+class LeftOff(Exception):
+    """A validation was left off, because the run is asked to end; nothing of it was recorded."""
+
+
 class Validation:
     """The validation split of a run, and the network applied to it: by all processes together, or by this one alone."""
 
@@ -43,9 +47,13 @@ class Validation:
         self._alone = jax.jit(step, compiler_options=compiler_options())
         self._samples: EvaluationBatch | None = None
 
-    def errors(self, generator: Variables) -> dict[str, float]:
-        """As `validate`; every process takes its share."""
-        return validate(self._together, generator, self._batches(True), self._scaling, self._mesh)
+    def errors(self, generator: Variables, asked: Callable[[], int | None] = lambda: None) -> dict[str, float]:
+        """As `validate`; every process takes its share.
+
+        Raises:
+          LeftOff: `asked`, between two batches, gave the number of a signal.
+        """
+        return validate(self._together, generator, _until(asked, self._batches(True)), self._scaling, self._mesh)
 
     def panel(self, generator: Variables, path: pathlib.Path) -> np.ndarray:
         """As `draw_samples`, of the same slices each time; by one process."""
@@ -64,6 +72,13 @@ class Validation:
             read_threads=self._config.data.read_threads,
             **shares,
         )
+
+
+def _until(asked: Callable[[], int | None], batches: Iterable[EvaluationBatch]) -> Iterator[EvaluationBatch]:
+    for one in batches:
+        if asked():
+            raise LeftOff
+        yield one
 
 
 def validate(

@@ -372,7 +372,10 @@ def test_help_is_printed_and_is_no_error():
     assert "--mode" in done.stdout and "--config" in done.stdout and "predict" in done.stdout
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_keeps_its_last_checkpoint(world, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status", "by"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended")]
+)
+def test_a_run_that_is_asked_to_end_says_how_to_go_on_and_keeps_its_step(world, tmp_path, number, status, by):
     rows = tmp_path / "run" / "metrics.jsonl"
     arguments = runs.overrides(world[0] / "exams", world[0] / "cache", runs.QUICK, train__steps=5000)
     process = subprocess.Popen(
@@ -388,10 +391,10 @@ def test_an_interrupted_run_says_how_to_go_on_and_keeps_its_last_checkpoint(worl
         if rows.is_file() and rows.read_text().count('"validation_error"') >= 2:  # behind the first checkpoint
             break
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     printed, error = process.communicate(timeout=120)
-    line = r"interrupted; step \d+ of 5000 is saved, and the same command goes on from there\.\s*\Z"
-    assert process.returncode == 130 and re.search(line, error), error
+    line = by + r"( by SIGTERM)?; step \d+ of 5000 is saved, and the same command goes on from there\.\s*\Z"
+    assert process.returncode == status and re.search(line, error), error
     assert "Traceback" not in printed + error
     assert int(checkpoints.choose_step(tmp_path / "run", "latest")) >= 2
     assert not list((tmp_path / "run").glob(".*"))  # nobody has it any more

@@ -12,6 +12,7 @@ import tarfile
 import dicoms
 import numpy as np
 import pytest
+import runs
 from command_line import Done, program
 from exams import fake_arrays, truncate, write_fake_cohort, write_fake_exam
 
@@ -19,6 +20,7 @@ from dscgan_jax import shipped
 from dscgan_jax.data import nifti
 from dscgan_jax.methods import folder
 from dscgan_jax.phantom.exam import Phantom, draw_phantom
+from dscgan_jax.training import balance
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
 OLD_RUN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "old_run.tar.xz"
@@ -411,6 +413,29 @@ def decimal_comma(desk):
 
 def unknown_name_to_accept(desk):
     return program("check", desk.cohort(maps=()), "--accept=motion")
+
+
+def _trained(desk, *more):
+    """A tiny run on three exams, of a few steps."""
+    root = write_fake_cohort(desk.folder / "root", 3)
+    places = (f"--workdir={desk.folder / 'run'}", f"--config.data.cache_dir={desk.folder / 'cache'}")
+    fields = {**runs.QUICK, "train.steps": 3, "train.batch_size": 4, "data.root": root}
+    given = [f"--config.{name}={value}" for name, value in fields.items()]
+    return program("train", "--config=configs/temp_tmax.py:demo", *given, *places, *more)
+
+
+def loss_that_is_not_finite(desk):
+    return _trained(desk, "--config.train.learning_rate=1e30")
+
+
+def discriminator_that_teaches_nothing(desk):
+    desk.monkeypatch.setattr(balance, "LONG", 2)
+    desk.monkeypatch.setattr(balance, "NEVER", 0.2)
+    return _trained(desk, "--config.train.discriminator_learning_rate=1e-30")
+
+
+def maps_at_the_ends_of_their_range(desk):
+    return _trained(desk, "--config.train.learning_rate=3.0")
 
 
 def disk_full(desk):

@@ -220,6 +220,20 @@ def ended(config, workdir, monkeypatch, step, number):
     return told.value
 
 
+def ended_in_validation(config, workdir, monkeypatch):
+    """A run that is sent a signal during its next validation."""
+    real = loop.Validation._batches
+
+    def interrupted(self, shared):
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from real(self, shared)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Validation, "_batches", interrupted)
+        with pytest.raises(Ended, match="is saved"):
+            loop.train(config, workdir, *prepare(config))
+
+
 def test_a_run_that_is_asked_to_end_saves_its_step_and_goes_on_bit_for_bit(exams, cache, tmp_path, monkeypatch):
     config = config_of(exams, cache, **{"train.steps": 7, "train.keep_checkpoints": 1})  # a checkpoint every 2 steps
     loop.train(config, tmp_path / "whole", *prepare(config))
@@ -227,9 +241,10 @@ def test_a_run_that_is_asked_to_end_saves_its_step_and_goes_on_bit_for_bit(exams
     for step, number in ((3, signal.SIGTERM), (6, signal.SIGINT)):
         told = ended(config, workdir, monkeypatch, step, number)
         assert told.number == number and f"step {step} of 7 is saved" in str(told)
-        assert checkpoints.choose_step(workdir, "latest") == step // 2 * 2
-        kept = [path.name for path in workdir.glob("stopped/*")]
-        assert kept == [str(step)] * (step % 2), "of a step with a checkpoint there is no other"
+        # Of step 6 the row is there; the validation, which may take minutes, is left to the run that goes on.
+        assert checkpoints.choose_step(workdir, "latest") == {3: 2, 6: 4}[step]
+        assert [path.name for path in workdir.glob("stopped/*")] == [str(step)]
+    ended_in_validation(config, workdir, monkeypatch)  # of step 6 once more
     said = []
     loop.train(config, workdir, *prepare(config), tell=said.append)
     assert "from step 6 of 7" in said[0]

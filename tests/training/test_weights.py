@@ -88,6 +88,15 @@ def test_what_was_written_comes_back(network, file):
     assert "trained on simulated exams only" in back.in_words
 
 
+def test_what_is_usual_of_its_maps_travels_with_it(network, tmp_path):
+    path, usual = tmp_path / "small.safetensors", {"tmax_disorder": 0.5}
+    weights.write(dataclasses.replace(network, usual=usual), path)
+    assert weights.read(path).usual == usual
+    changed = rewritten(path, lambda entry: entry | {"usual": ["tmax_disorder"]})
+    with pytest.raises(InputError, match="limits of what is usual"):
+        weights.read(changed)
+
+
 def test_equal_networks_make_equal_files(file, tmp_path):
     for number in range(3):  # the library writes its metadata in an order that changes
         weights.write(network_of(), tmp_path / f"{number}.safetensors")
