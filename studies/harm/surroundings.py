@@ -80,7 +80,8 @@ STAGES = {
     "predicting": Stage(lambda world, place: ["predict", _exam(world), f"{place}/out", f"--model={world.run}"]),
     "deconvolving": Stage(lambda world, place: ["deconvolve", _exam(world), f"{place}/out", *QUICK]),
     "making a cohort": Stage(
-        lambda world, place: ["deconvolve", str(world.exams), f"{place}/out", *QUICK, "--workers=1"], leaves=True
+        lambda world, place: ["deconvolve", str(world.exams), f"{place}/out", *QUICK, "--aif=files", "--workers=1"],
+        leaves=True,
     ),
 }
 
@@ -284,6 +285,8 @@ def _judged(
     elif outcome in PART.kept and done.returncode and left:
         outcome, why = "half written", left[0]
     elif outcome in PART.kept:
+        if is_gone and stage == "evaluating":  # nothing is left to evaluate
+            shutil.rmtree(place / "run", ignore_errors=True)
         if is_gone:
             STAGES[stage].given(world, place)
         again = done if done.returncode == 0 and not is_gone else _done(world, stage, place)
