@@ -60,6 +60,11 @@ def one_line(error: BaseException) -> str:
             "error: the disk is full; free some space or give another folder. A run resumes from its last whole "
             "checkpoint when its command is given again."
         )
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return (
+            f"error: {error.filename}: cannot be read or written ({error.strerror}); look whether its folder is there "
+            "and may be written, and give the command again."
+        )
     if isinstance(error, (InputError, FloatingPointError, OSError)):
         return f"error: {text}"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:

@@ -223,6 +223,8 @@ def run(cohort: Plan, workers: int = 1, progress: Callable[[int], Any] | None = 
 
 def write_records(cohort: Plan, outcomes: Mapping[str, Outcome]) -> None:
     """`summary.csv` of the exams there are so far, and `participants.tsv` of all."""
+    if not (cohort.output / MARK).is_file():  # somebody removed the folder: what comes into it now is ours, too
+        write_mark(cohort)
     rows = [outcomes[name].row for name in cohort.order if name in outcomes]
     exam_rows.write(cohort.output / SUMMARY, rows)
     # Maps of an earlier way that are not replaced yet: nobody may train on a mixture.

@@ -68,6 +68,8 @@ def write_cohort(
         partial.mkdir()
         layouts.write_participants(partial, splits)
         _write_subjects(partial, list(splits), preset, seed, size, slices, progress)
+        if not (partial / "participants.tsv").is_file():  # it was written first
+            raise InputError(f"{root}: its folder was removed while exams were drawn; give the command again.")
         with contextlib.suppress(FileNotFoundError):
             root.rmdir()  # the empty folder that the user made
         os.rename(partial, root)

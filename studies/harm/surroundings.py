@@ -80,7 +80,8 @@ STAGES = {
     "predicting": Stage(lambda world, place: ["predict", _exam(world), f"{place}/out", f"--model={world.run}"]),
     "deconvolving": Stage(lambda world, place: ["deconvolve", _exam(world), f"{place}/out", *QUICK]),
     "making a cohort": Stage(
-        lambda world, place: ["deconvolve", str(world.exams), f"{place}/out", *QUICK, "--workers=1"], leaves=True
+        lambda world, place: ["deconvolve", str(world.exams), f"{place}/out", *QUICK, "--aif=files", "--workers=1"],
+        leaves=True,
     ),
 }
 
@@ -90,13 +91,20 @@ def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 class World:
-    """Exams, their prepared data and a trained network, made once; and what each stage leaves when nothing is wrong."""
+    """Exams, their prepared data and a trained network, made once; and what each stage leaves when nothing is wrong.
 
-    def __init__(self, folder: pathlib.Path):
+    Args:
+      folder: of all that.
+      network: whether one is trained; without it three stages can be done.
+    """
+
+    def __init__(self, folder: pathlib.Path, network: bool = True):
         self.folder = folder
         self.exams, self.cache, self.run = folder / "exams", folder / "cache", folder / "run"
         self._clean: dict[str, tuple[dict[str, bytes], int, float]] = {}
-        if not (self.run / "done").is_file():
+        if not network:
+            self._do("phantom", str(self.exams), "--subjects=3", "--size=32", "--slices=2")
+        elif not (self.run / "done").is_file():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             self._do("phantom", str(self.exams), "--subjects=3", "--size=32", "--slices=2")
@@ -134,7 +142,9 @@ def results(place: pathlib.Path) -> dict[str, bytes]:
         name = path.relative_to(place).as_posix()
         if "checkpoints/" in name or path.name.endswith((".lock", ".tmp")) or "tfevents" in name:
             continue  # Orbax calls its files otherwise each time
-        if path.is_file() and not path.is_symlink():
+        if ".array_record" in name:  # each process writes the fields of a slice in an order of its own
+            found[name] = str(path.stat().st_size).encode()
+        elif path.is_file() and not path.is_symlink():
             found[name] = b"" if name.endswith(NEVER_COMPARED) else path.read_bytes()
     return found
 
@@ -221,15 +231,19 @@ def read_only(world: World, stage: str, place: pathlib.Path, random: np.random.G
 
 
 def vanished(world: World, stage: str, place: pathlib.Path, random: np.random.Generator, number: int) -> Harm:
-    """Somebody removes the folder at a random moment."""
+    """Somebody removes the folder at a random moment, as a whole: it is moved away first."""
     del number
     clean, _, seconds = world.clean(stage, place)
     with disk(place, PLENTY):
         STAGES[stage].given(world, place)
 
         def remove() -> None:
-            for folder in place.iterdir():
-                shutil.rmtree(folder, ignore_errors=True)
+            for index, folder in enumerate(place.iterdir()):
+                away = place.with_name(f"{place.name}-away{index}")  # on a disk in memory it cannot leave it
+                with suppress(OSError):
+                    folder.rename(away if place.stat().st_dev == place.parent.stat().st_dev else place / away.name)
+                for moved in (away, place / away.name):
+                    shutil.rmtree(moved, ignore_errors=True)
 
         timer = threading.Timer(random.uniform(0.02, 1.0) * seconds, remove)
         timer.start()
@@ -284,6 +298,8 @@ def _judged(
     elif outcome in PART.kept and done.returncode and left:
         outcome, why = "half written", left[0]
     elif outcome in PART.kept:
+        if is_gone and stage == "evaluating":  # nothing is left to evaluate
+            shutil.rmtree(place / "run", ignore_errors=True)
         if is_gone:
             STAGES[stage].given(world, place)
         again = done if done.returncode == 0 and not is_gone else _done(world, stage, place)

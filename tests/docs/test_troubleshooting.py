@@ -442,6 +442,17 @@ def disk_full(desk):
     return program("phantom", desk.out, "--subjects=3", "--size=32", "--slices=2", file_limit=20)
 
 
+def folder_that_is_gone_or_read_only(desk):
+    desk.monkeypatch.setattr(folder.exam_page, "write", _removed)
+    return program("deconvolve", desk.write(), desk.out, "--method=csvd", "--scale=none", "--motion=none")
+
+
+def _removed(place, *_):
+    """Somebody takes the output away just before the page is written."""
+    shutil.rmtree(place.parent)
+    (place / "exam.html").write_text("")
+
+
 def output_that_is_a_file(desk):
     desk.out.write_text("not a folder")
     return desk.deconvolved()
