@@ -52,6 +52,8 @@ class ExamRow:
       cbf_median, cbv_median, mtt_median, tmax_median, ttp_median: in the brain, in the units of `maps.MAPS`, or
         relative: a warning says so.
       aif_quality: 0 to 1, where there is an AIF.
+      signal_to_noise, first_pass_seconds, seconds_after_peak, motion_mm, training_distance: of its quality record
+        (`quality.Quality`).
       warnings, notes: names of findings.
       method: of deconvolution, or `network`.
       network, network_version, network_sha256: name, version and digest.
@@ -79,6 +81,11 @@ class ExamRow:
     tmax_median: float | None = None
     ttp_median: float | None = None
     aif_quality: float | None = None
+    signal_to_noise: float | None = None
+    first_pass_seconds: float | None = None
+    seconds_after_peak: float | None = None
+    motion_mm: float | None = None
+    training_distance: float | None = None
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     method: str = ""
@@ -104,17 +111,19 @@ class ExamRow:
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(ExamRow))
 _OF_READ_OUT = COLUMNS[COLUMNS.index("tmax_over_4s_ml") : COLUMNS.index("mismatch_ratio") + 1]
+_OF_QUALITY = COLUMNS[COLUMNS.index("signal_to_noise") : COLUMNS.index("training_distance") + 1]
 _NUMBERS = tuple(field.name for field in dataclasses.fields(ExamRow) if field.type == (float | None))
 
 
 def numbers_of(maps: ExamMaps, read_out: ReadOut) -> dict[str, Any]:
-    """Volumes, read-out and medians of one exam's maps, by the names of their columns."""
+    """Volumes, read-out, medians and quality of one exam's maps, by the names of their columns."""
     inside = maps.mask
     if inside is None or not inside.any():
         return {}
     medians = {f"{name}_median": float(np.median(maps[name][inside])) for name in MAPS if name in maps.volumes}
     known = {name: value for name, value in read_out.columns().items() if name in _OF_READ_OUT}
-    return {"brain_ml": read_out.tissue_ml} | known | medians
+    quality = {name: maps.provenance.get("Quality", {}).get(name) for name in _OF_QUALITY}
+    return {"brain_ml": read_out.tissue_ml} | known | medians | quality
 
 
 def names_of(findings: Iterable[Finding], *, notes: bool) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ _COLUMNS = (
     ),
     *(_Column(f"median {spec.title}", f"{name}_median", ".3g", True) for name, spec in MAPS.items()),
     _Column("AIF quality", "aif_quality", ".2f", True),
+    _Column("signal over noise", "signal_to_noise", ".0f", True),
     _Column("seconds", "seconds", ".1f", True),
 )
 
