@@ -7,14 +7,14 @@ MOST_SATURATED = 0.01  # of the head's values: a whole series has one such value
 
 
 def tell_saturated(head: HeadCurves, found: Findings) -> None:
-    """Warns where many values of the head are the largest one: the baseline is too low there, and CBF and CBV with it."""
+    """Warns where many values of the head are the largest one: the baseline is too low there, and CBV with it."""
     some = head.some()
     largest = float(some.max())
     share = float((some == largest).mean())
     if share > MOST_SATURATED:
         found.warning(
             "signal_saturated",
-            f"{100 * share:.0f} % of the head's values are the largest one, {largest:g}: brighter signal was cut off, and "
-            "CBV and CBF are too low there; export the series with all its bits",
+            f"{100 * share:.0f} % of the head's values are the largest one, {largest:g}: brighter signal was cut off, "
+            "and CBV and CBF are too low there; export the series with all its bits",
             round(share, 3),
         )
