@@ -56,6 +56,7 @@ KINDS = {
         (WARNING, NOTE),
     ),
     "signal_negative": Kind("negative values outside the head, set to zero", (NOTE,)),
+    "signal_saturated": Kind("signal that was cut off at a largest value", (WARNING,)),
     "frames_missing": Kind("empty frames at the end, left out", (NOTE,)),
     "frames_repeated": Kind("frames that are copies of the frame before", (WARNING, NOTE)),
     "frame_order": Kind("frames in the wrong order", (ERROR,)),

@@ -487,18 +487,22 @@ def run(workdir: pathlib.Path, count: int = COUNT, kinds: list[str] | None = Non
     """
     records, bench = Records(workdir, PART), Bench(workdir)
     now = workdir / "mutants.now"
-    threading.excepthook = lambda _: None  # as main does
-    sys.unraisablehook = lambda _: None
     if now.is_file():  # the process died in it
         kind, number = json.loads(now.read_text())
         if not any((harm.kind, harm.number) == (kind, number) for harm in records.harms):
             records.add(Harm(kind, number, "traceback", "the process died"))
     todo = records.open_ones(kinds or KINDS, count)
-    for index, (kind, number) in enumerate(todo):
-        now.write_text(json.dumps([kind, number]))
-        harm = bench.done(kind, number)
-        records.add(harm)
-        print(
-            f"{index + 1}/{len(todo)} {kind} {number}: {harm.outcome}. {harm.said[:200]}", file=sys.stderr, flush=True
-        )
-    now.unlink(missing_ok=True)
+    hooks = threading.excepthook, sys.unraisablehook, signal.getsignal(signal.SIGTERM)
+    threading.excepthook = sys.unraisablehook = lambda _: None  # as main does
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        for index, (kind, number) in enumerate(todo):
+            now.write_text(json.dumps([kind, number]))
+            harm = bench.done(kind, number)
+            records.add(harm)
+            said = f"{kind} {number}: {harm.outcome}. {harm.said[:200]}"
+            print(f"{index + 1}/{len(todo)} {said}", file=sys.stderr, flush=True)
+    finally:  # who is stopped has not died of a file
+        now.unlink(missing_ok=True)
+        threading.excepthook, sys.unraisablehook = hooks[:2]
+        signal.signal(signal.SIGTERM, hooks[2])

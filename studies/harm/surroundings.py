@@ -1,7 +1,7 @@
 """What is around the program goes wrong: disks that are full, read-only or gone, no home, two runs at once, few files.
 
-Disks are real ones: a file system in memory (tmpfs) of the size that the harm wants, which only root can mount.
-Everybody else gets a limit on the size of files instead, and cannot do the read-only harms.
+Disks are real ones: a file system in memory (tmpfs) of the size that the harm wants, which root alone can mount: nobody
+else can do this part. A limit on processes does not bind root, and is not tried.
 """
 
 import dataclasses

@@ -183,6 +183,19 @@ def test_a_copy_in_between_is_told(spoiled):
     assert "frames_repeated" in names(findings, "warning")
 
 
+def test_signal_that_was_cut_off_is_told(spoiled, exam):
+    spoiled.series = np.minimum(spoiled.series, np.percentile(exam.series[exam.mask], 80))
+    [told] = [finding for finding in spoiled.maps()[1] if finding.name == "signal_saturated"]
+    assert told.severity == "warning" and "brighter signal was cut off" in told.text
+
+
+def test_single_zeros_of_voxels_that_are_never_dark_are_filled(spoiled, clean, exam):
+    lost = np.argwhere(exam.mask)[::40]
+    spoiled.series[(*lost.T, FRAME)] = 0
+    maps, findings = spoiled.maps()
+    assert "signal_missing" in names(findings) and mean_difference(maps, clean, exam) < SAME_SECONDS
+
+
 # ------------------------------------------------------------------------------------------------------------ time
 
 
