@@ -343,7 +343,10 @@ def _finished(
     except signal.NoBolusError as error:
         raise InputError(f"{where}: {error}") from error
     first_pass = first_pass_checks.first_pass(curves, bolus, when.frame_seconds)
-    first_pass_checks.check_first_pass(first_pass, when.frame_seconds, found, unsure_length=_is_filled_in(found))
+    usual_width = first_pass_checks.USUAL_WIDTH_CT if modality == CT else first_pass_checks.USUAL_WIDTH
+    first_pass_checks.check_first_pass(
+        first_pass, when.frame_seconds, found, unsure_length=_is_filled_in(found), usual=usual_width
+    )
     _check_size(mask, stored, found)
     found.refuse_errors(where)
     return Exam(
