@@ -3,7 +3,9 @@
 import importlib
 import json
 import pathlib
+from collections import Counter
 from collections.abc import Sequence
+from types import ModuleType
 
 from dscgan_jax import provenance
 from dscgan_jax.files import write_whole
@@ -18,20 +20,29 @@ MOST_SHOWN = 10  # harms that broke a promise, named below their table
 
 def write(workdir: pathlib.Path, names: Sequence[str]) -> None:
     """Writes the record, and the page below its mark; what stands above is written by hand."""
-    parts = [Records(workdir, importlib.import_module(f"harm.{name}").PART) for name in names]
-    done = [part for part in parts if part.harms]
-    record = {part.part.name: {kind: dict(row) for kind, row in counted(part.harms).items()} for part in done}
+    modules = {name: importlib.import_module(f"harm.{name}") for name in names}
+    parts = {name: Records(workdir, module.PART) for name, module in modules.items()}
+    done = {name: part.harms for name, part in parts.items() if part.harms}
+    record = {name: {kind: dict(row) for kind, row in counted(harms).items()} for name, harms in done.items()}
     write_whole(RECORD, json.dumps({"software": provenance.software_versions(), **record}, indent=2) + "\n")
     above = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
-    write_whole(PAGE, above + MARK + "\n" + "".join(_section(part.part, part.harms) for part in done))
+    sections = [_section(parts[name].part, harms, _summary(modules[name], harms)) for name, harms in done.items()]
+    write_whole(PAGE, above + MARK + "\n" + "".join(sections))
 
 
-def _section(part: Part, harms: Sequence[Harm]) -> str:
+def _summary(module: ModuleType, harms: Sequence[Harm]) -> list[str]:
+    """What a part says of its table besides, if it says anything."""
+    return module.summary(harms) if hasattr(module, "summary") else []
+
+
+def _section(part: Part, harms: Sequence[Harm], summary: Sequence[str] = ()) -> str:
     lines = [f"\n## {part.title}\n", part.promise, ""]
     lines += [f"| what was done | times | {' | '.join(part.outcomes)} |", "|---" * (2 + len(part.outcomes)) + "|"]
     for kind, row in counted(harms).items():
         lines.append(f"| {kind} | {sum(row.values())} | {' | '.join(str(row[name]) for name in part.outcomes)} |")
     broken = [harm for harm in harms if harm.outcome in part.broken]
-    lines.append(f"\n{len(harms)} harms, {len(broken)} broke the promise. With the tests: `{part.test}`.")
+    times = Counter(harm.outcome for harm in harms)
+    lines.append(f"\n{len(harms)} harms: {', '.join(f'{times[name]} {name}' for name in part.outcomes)}.")
+    lines += [*summary, f"With the tests: `{part.test}`.", ""]
     lines += [f"- {harm.kind}, number {harm.number}: {harm.outcome}. {harm.said}" for harm in broken[:MOST_SHOWN]]
     return "\n".join(lines) + "\n"

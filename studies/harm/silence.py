@@ -7,6 +7,8 @@ user would. The truth of a phantom says whether the maps are wrong; refusals and
 import dataclasses
 import json
 import pathlib
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,7 @@ COUNT = 12
 CLEAN_TIMES = 4  # exams as drawn for one of each harm: they say what is usual
 METHODS = ("network", "conventional")
 LATE_SECONDS, LEAST_ML, LOW_DICE, UNUSUAL = 6.0, 5.0, 0.8, 1.5
-AS_DRAWN, FEW_SLICES = "as drawn", 5
+AS_DRAWN, MENDED, FEW_SLICES = "as drawn", "frame length in ms", 5  # which is noticed, and mended
 
 
 def run(workdir: pathlib.Path, count: int) -> None:
@@ -134,3 +136,31 @@ def _outcome(row: dict[str, Any], usual_mae: float) -> tuple[str, str]:
     if row["mae"] > UNUSUAL * usual_mae or (row["late_ml"] >= LEAST_ML and row["dice"] < LOW_DICE):
         return (FLAGGED if warned else SILENT), f"{error}; {warned}" if warned else error
     return (RIGHT if not warned else WITH_REASON if row["justified"] else IN_VAIN), warned
+
+
+def summary(harms: Sequence[Harm]) -> list[str]:
+    """Of wrong maps how many were told, and of right ones how many were doubted, for each method."""
+    lines = []
+    for method in METHODS:
+        mine = [harm for harm in harms if harm.kind.endswith(f", {method}")]
+        clean = Counter(harm.outcome for harm in mine if harm.kind.startswith(AS_DRAWN))
+        harmed = Counter(harm.outcome for harm in mine if not harm.kind.startswith((AS_DRAWN, MENDED)))
+        lines.append(
+            f"By the {method} method: of {_wrong(harmed)} spoiled exams with wrong maps or none {_told(harmed)} were "
+            f"refused or flagged; of {clean[FLAGGED] + clean[SILENT]} exams as drawn with wrong maps {clean[FLAGGED]}. "
+            f"Of {_right(clean)} exams as drawn with right maps {clean[IN_VAIN]} were flagged in vain, and "
+            f"{clean[WITH_REASON]} for a reason that the truth confirms."
+        )
+    return lines
+
+
+def _told(times: Counter[str]) -> int:
+    return times[REFUSED] + times[FLAGGED]
+
+
+def _wrong(times: Counter[str]) -> int:
+    return _told(times) + times[SILENT]
+
+
+def _right(times: Counter[str]) -> int:
+    return times[RIGHT] + times[IN_VAIN] + times[WITH_REASON]
