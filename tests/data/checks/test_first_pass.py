@@ -14,11 +14,11 @@ FRAME, ARRIVAL = 1.5, 20.0
 def told(seconds_after_arrival: float, late: int = 0) -> list[str]:
     """Severities of the finding, of an exam that ends so long after the arterial bolus arrives.
 
-    Of its 500 voxels some may be 25 s late.
+    Of its 500 voxels some may be 32 s late.
     """
     seconds = np.arange(0.0, ARRIVAL + seconds_after_arrival, FRAME)
     rng = np.random.default_rng(0)
-    delay = np.where(np.arange(500) < late, 25.0, 0.0)[:, None]
+    delay = np.where(np.arange(500) < late, 32.0, 0.0)[:, None]
     curve = np.exp(-0.3 * gamma_variate(seconds - ARRIVAL - 1.0 - delay, 7.0, 3.0))
     curves = np.float32(1000 * curve + rng.normal(0, 5, curve.shape))
     found = Findings()
