@@ -7,6 +7,7 @@ import contextlib
 import pathlib
 import sys
 
+import jax.numpy as jnp
 import ml_collections
 import runs
 from command_line import parsed
@@ -102,7 +103,7 @@ class StepThatOnlyCounts:
         return None
 
     def __call__(self, state, batch):
-        return state.replace(step=state.step + 1), {"loss_l1": 1.0, "loss_d": 1.0, "loss_g": 1.0}
+        return state.replace(step=state.step + 1), dict.fromkeys(("loss_l1", "loss_d", "loss_g"), jnp.ones(()))
 
 
 def of_every_mode(folder: pathlib.Path, monkeypatch) -> dict[str, set[str]]:
