@@ -60,7 +60,8 @@ def interrupted_by_signals() -> Iterator[None]:
         yield
         return
 
-    before = {number: signal.signal(number, end) for number in POLITE}
+    heard = [number for number in POLITE if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {number: signal.signal(number, end) for number in heard}
     try:
         yield
     finally:
@@ -91,7 +92,7 @@ def ended_in_time(grace_seconds: float = GRACE_SECONDS) -> Iterator[None]:
 
 def _watch(reads: int, grace_seconds: float) -> None:
     """Reads the numbers of the signals that come, until the pipe is closed or the time is up."""
-    deadline, presses, last = None, 0, signal.SIGTERM
+    deadline, presses, last = None, 0, signal.SIGTERM  # one that is ignored does not come here
     while deadline is None or (left := deadline - time.monotonic()) > 0:
         if deadline is not None and not select.select([reads], [], [], left)[0]:
             break

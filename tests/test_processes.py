@@ -45,6 +45,17 @@ def test_a_polite_signal_interrupts_and_its_handler_goes_with_it(number):
     assert one_line(ended.value).startswith(f"\nended by {number.name}; ")
 
 
+def test_a_signal_that_is_ignored_as_by_nohup_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with processes.ended_in_time(0.1), processes.interrupted_by_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.5)  # else this process would end here
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_what_ends_a_process_otherwise_has_the_status_of_an_error():
     assert exit_status(ValueError()) == 1 and exit_status(KeyboardInterrupt()) == 130
 
@@ -62,6 +73,7 @@ with processes.ended_in_time(0.2), processes.interrupted_by_signals():
 def test_who_sits_in_a_library_ends_in_time_all_the_same():
     process = subprocess.Popen([sys.executable, "-c", DEAF], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.readline()
+    time.sleep(1.0)  # now it is in that call
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)

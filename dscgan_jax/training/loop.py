@@ -23,7 +23,7 @@ from dscgan_jax.data import batches
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.record import DataRecord
 from dscgan_jax.data.scaling import Scaling
-from dscgan_jax.errors import Ended
+from dscgan_jax.errors import Ended, InputError
 from dscgan_jax.models import flops
 from dscgan_jax.training import distributed, fine_tuning, interrupts, sharding, state, steps
 from dscgan_jax.training.balance import Balance
@@ -68,10 +68,14 @@ def train(
                 outputs.resume(run.current, asked)
                 for step in range(run.start + 1, run.total + 1):
                     with out_of_memory_named(config):
-                        run.current, scalars = run.one_step(run.current, next(run.feed))
+                        try:
+                            batch = next(run.feed)
+                        except InputError:  # who asks this process to end may have ended those that draw for it, too
+                            outputs.end_if(asked(), step - 1, run.current)
+                            raise
+                        run.current, scalars = run.one_step(run.current, batch)
                     outputs.after(step, run.current, scalars, asked)
-                    if number := asked():
-                        raise Ended(number, outputs.stop(step, run.current, number))
+                    outputs.end_if(asked(), step, run.current)
             finally:
                 outputs.close()
 
@@ -228,8 +232,7 @@ class _Outputs:
         start = self._run.start
         if is_due(start, self._checkpoint_every, self._run.total) and not self._run.checkpoints.is_kept(start):
             self._checkpoint(start, current, asked)
-            if number := asked():
-                raise Ended(number, self.stop(start, current, number))
+            self.end_if(asked(), start, current)
 
     def after(
         self, step: int, current: state.GanState, scalars: steps.Scalars, asked: Callable[[], int | None]
@@ -255,18 +258,25 @@ class _Outputs:
             self._checkpoint(step, current, asked)
         self._bar.update()
 
-    def stop(self, step: int, current: state.GanState, number: int) -> str:
-        """Keeps a state between two checkpoints, whole on disk; says from where the run will go on.
+    def end_if(self, number: int | None, step: int, current: state.GanState) -> None:
+        """Ends the run after a step, which is whole on disk, where there is a signal's number.
 
-        One of several processes keeps none: the others know nothing of its end.
+        One of several processes keeps no step: the others know nothing of its end.
+
+        Raises:
+          Ended: says from where the run will go on.
         """
-        if jax.process_count() > 1:
-            return ""
+        if not number:
+            return
+        if jax.process_count() > 1 or step == 0:
+            raise Ended(number)
         self._watch.check()
         check_state(current, step)
         self._run.checkpoints.save_stopped(current, self._run.record)
         by = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
-        return f"{by}; step {step} of {self._run.total} is saved, and the same command goes on from there."
+        raise Ended(
+            number, f"{by}; step {step} of {self._run.total} is saved, and the same command goes on from there."
+        )
 
     def _fetched(self, step: int, scalars: steps.Scalars) -> dict[str, float]:
         with out_of_memory_named(self._run.config):

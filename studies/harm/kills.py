@@ -30,16 +30,17 @@ PART = Part(
     name="kills",
     title="Killed, or asked to end",
     promise=(
-        "A process that is killed at any moment (SIGKILL: by hand, by the system where memory is short) loses no more "
-        "than what it did since its last checkpoint, or the exam that it was on. The same command, given again, goes "
-        "on at once and ends with the same bytes as one that nobody disturbed, on the same machine: weights, "
-        "optimisers and prepared slices by value, `metrics.jsonl`, samples, maps, pages and records but for their "
-        "clocks; TensorBoard's events alone are other files. No half-written file, temporary folder or lock is left. "
-        "So does a training that is asked to end (SIGTERM, as batch systems send it before they kill, or Ctrl-C once): "
-        "it finishes its step, saves it, says from where it goes on, and ends with status 143 or 130. Where the "
-        "program sits in a compilation or another long call, it is cut off after 25 s, as by a kill; Ctrl-C twice ends "
-        "it at once. Of several processes that train together, one is ended at once by SIGTERM, and the run goes on "
-        "from its last checkpoint."
+        "A process that is killed at any moment (SIGKILL: by hand, by the system where memory is short) loses no "
+        "more than what it did since its last checkpoint, or the exam of a cohort that it was on; drawing exams, "
+        "preparing and evaluating begin again. The same command can be given at once, and ends with the same bytes "
+        "as one that nobody disturbed, on the same machine: weights, optimisers and prepared slices by value, "
+        "`metrics.jsonl`, samples, maps, pages and records but for their clocks; TensorBoard's events alone are "
+        "other files. No half-written file, temporary folder or lock is left. So does a training that is asked to "
+        "end (SIGTERM, as batch systems send it before they kill, or Ctrl-C once): it finishes its step, saves it, "
+        "says from where it goes on, and ends with status 143 or 130. Where the program sits in a compilation or "
+        "another long call, it is cut off after 25 s, as by a kill; Ctrl-C twice ends it at once, within 3 s. Of "
+        "several processes that train together, one is ended at once by SIGTERM, and the run goes on from its last "
+        "checkpoint."
     ),
     kept=(SAME, TOO_LATE),
     broken=(DIFFERENT, LOST, LEFT_OVER, WRONG_END),

@@ -261,6 +261,21 @@ def test_a_run_that_is_asked_to_end_saves_its_step_and_goes_on_bit_for_bit(exams
     jax.tree.map(np.testing.assert_array_equal, weights(tmp_path / "whole")[1], weights(workdir)[1])
 
 
+def test_a_run_that_is_asked_to_end_with_those_that_feed_it_keeps_the_step_before(exams, cache, tmp_path, monkeypatch):
+    config = config_of(exams, cache, **{"train.steps": 5})
+    real = loop.data_feed
+
+    def ended_with_us(*arguments):
+        feed = real(*arguments)
+        yield from (next(feed), next(feed), next(feed))
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise InputError("the process that draws has ended")
+
+    monkeypatch.setattr(loop, "data_feed", ended_with_us)
+    with pytest.raises(Ended, match="step 3 of 5 is saved"):
+        loop.train(config, tmp_path / "run", *prepare(config))
+
+
 def test_a_batch_that_spoils_a_loss_is_named_at_its_step(exams, cache, tmp_path, monkeypatch):
     """The host logs every fourth step alone, the second one spoils the loss, and the third is not waited for."""
     config = config_of(exams, cache, **{"train.steps": 8, "train.log_every_steps": 4})
