@@ -30,7 +30,7 @@ PART = Part(
         "Where the disk is full or read-only, or a folder is removed while the program writes into it, the program "
         "ends with one line and exit status 1; nothing half-written stays, whatever was there before is whole, and the "
         "same command ends well once there is space again (an evaluation that is repeated begins by removing the "
-        "former one's maps, so that those of two are never mixed). Exams of a cohort and checkpoints that were finished "
+        "former one's maps, so that those of two never mix). Exams of a cohort and checkpoints that were finished "
         "before are kept and not made again. Without HOME everything runs that is not told to keep something in it. "
         "Two commands on one output, cache or work directory at the same time either both end well, or one of them "
         "ends with one line. 256 open files are enough for prediction, a cohort and training. The disks of the study "
