@@ -66,7 +66,7 @@ def read_curve(path: pathlib.Path | str) -> tuple[np.ndarray, np.ndarray]:
     for name, column in zip(COLUMNS, texts, strict=True):
         if odd := [(row, text) for row, text in enumerate(column, 1) if not NUMBER.fullmatch(text)]:
             raise InputError(
-                f"{path}: {expected}; row {odd[0][0]} has {odd[0][1]!r} as {name}; correct it (with a decimal "
+                f"{path}: {expected}; row {odd[0][0]} has {odd[0][1][:40]!r} as {name}; correct it (with a decimal "
                 "point) or give a NIfTI mask of arterial voxels."
             )
     seconds, concentration = (np.array([float(text) for text in column]) for column in texts)

@@ -51,7 +51,7 @@ class Image:
       exam: patient and study, to tell exams apart; never shown.
       series: identifier of the series, never shown.
       number: of the series; -1 where it has none.
-      instance: number of the image in it, by which it is put in order.
+      instance: number of the image in it, by which it is put in order; -1 where it has none.
       place: position and echo of the slice.
       frames: that the file holds, slices counted.
       seconds: times of acquisition by two clocks, NaN where unknown.
@@ -189,7 +189,7 @@ def _image(path: pathlib.Path) -> Image | None:
             (str(header.get("PatientID", "")), str(header.get("StudyInstanceUID", ""))),
             str(header.get("SeriesInstanceUID", "")),
             -1 if header.get("SeriesNumber") in (None, "") else int(header.SeriesNumber),
-            int(header.get("InstanceNumber") or 0),
+            -1 if header.get("InstanceNumber") in (None, "") else int(header.InstanceNumber),
             (str(header.get("ImagePositionPatient", "")), str(header.get("EchoNumbers", ""))),
             int(header.get("NumberOfFrames") or 1),
             (_trigger_seconds(header.get("TriggerTime")), _clock_seconds(header.get("AcquisitionTime"))),
@@ -252,6 +252,7 @@ def _perfusion(
     for index, one in enumerate(chosen):
         try:
             _check_whole(folder, one)
+            _check_numbers(folder, one)
             for path in _convert(folder, one, program, place / str(index)):
                 found[path] = one
         except InputError as error:  # another series of the exam, such as a T1 of many slices, may be in order
@@ -290,6 +291,23 @@ def _check_whole(folder: pathlib.Path, series: Series) -> None:
         raise InputError(
             f"{folder}: series {series.number} is not whole: expected {_count(most, 'frame')} of each of its "
             f"{len(counts)} slices, {_count(missing, 'image')} {'is' if missing == 1 else 'are'} missing; export it "
+            "from the scanner or archive again."
+        )
+
+
+def _check_numbers(folder: pathlib.Path, series: Series) -> None:
+    """Images are put in order by their numbers.
+
+    Raises:
+      InputError: some have none, or two images at one position have the same.
+    """
+    numbers = [image.instance for image in series.images]
+    unnumbered = numbers.count(-1)
+    twice = len(series.images) - len({(image.place, image.instance) for image in series.images})
+    if not series.multi_frame and (0 < unnumbered < len(numbers) or (twice and not unnumbered)):
+        what = f"{_count(unnumbered, 'image')} without" if unnumbered else f"{_count(twice, 'image')} twice with one"
+        raise InputError(
+            f"{folder}: series {series.number} has {what} InstanceNumber, so that their order is not known; export it "
             "from the scanner or archive again."
         )
 
@@ -374,7 +392,13 @@ def _same(stored: np.ndarray, converted: np.ndarray) -> bool:
 def _keep_times(path: pathlib.Path, series: Series, n_frames: int) -> None:
     """Replaces the sidecar, in which dcm2niix leaves names of hospitals and protocols."""
     sidecar = nifti.sidecar_path(path)
-    written = read_sidecar(sidecar)
+    try:
+        written = read_sidecar(sidecar)
+    except InputError as error:
+        raise InputError(
+            f"{series.images[0].path.parent}: dcm2niix could not tell the times of series {series.number}: its DICOM "
+            "headers are damaged or incomplete; export them again."
+        ) from error
     kept = {name: written[name] for name in ("Modality", "RepetitionTime", "EchoTime") if name in written}
     times = series.times() or written.get("FrameTimesStart")
     if isinstance(times, list) and len(times) == n_frames:

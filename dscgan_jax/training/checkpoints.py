@@ -80,7 +80,15 @@ class Checkpoints:
         self._stopped = None if alone or not self._stopped_folder.is_dir() else self._manager_of_stopped()
 
     def save(self, state: "GanState", record: CheckpointRecord, validation_error: float) -> None:
-        """Begins to write the state; returns before it is on disk."""
+        """Begins to write the state; returns before it is on disk.
+
+        Raises:
+          InputError: somebody has removed the folder; another one would be a run without its config.
+        """
+        if not self.folder.is_dir():
+            raise InputError(
+                f"{self.folder}: was removed while the run went on; give the command again, it begins from the start."
+            )
         self._manager.save(int(state.step), args=_saved(state, record), metrics={METRIC: validation_error})
 
     def save_stopped(self, state: "GanState", record: CheckpointRecord) -> None:

@@ -206,14 +206,21 @@ class Folder(Reader):
     def differs(self, clean: Read, other: Read) -> str:
         if clean.arrays.keys() != other.arrays.keys() or clean.exact["splits"] != other.exact["splits"]:
             return "other slices, or in other splits"
-        for key, values in clean.arrays.items():
-            if key.endswith("maps"):
-                mask = clean.arrays[key.removesuffix("maps") + "mask"] > 0
-                if wrong := maps_differ(_by_name(values), _by_name(other.arrays[key]), mask):
-                    return f"{key}: map {wrong}"
-            elif (np.asarray(values) != np.asarray(other.arrays[key])).mean() > FAR_SHARE:
-                return f"{key} differs"
+        for subject in sorted({key.partition(" ")[0] for key in clean.arrays}):
+            one, two = (_of_exam(read.arrays, subject) for read in (clean, other))
+            if wrong := maps_differ(_by_name(one["maps"]), _by_name(two["maps"]), one["mask"] > 0):
+                return f"{subject}: {wrong}"
+            for field in one.keys() - {"maps"}:
+                if (one[field] != two[field]).mean() > FAR_SHARE:
+                    return f"{subject}: {field} differs"
         return ""
+
+
+def _of_exam(arrays: dict[str, np.ndarray], subject: str) -> dict[str, np.ndarray]:
+    """{field: all slices of an exam}, of arrays that are called `subject slice field`."""
+    fields = {key.split(" ")[2] for key in arrays}
+    keys = sorted(key for key in arrays if key.startswith(f"{subject} "))
+    return {field: np.stack([arrays[key] for key in keys if key.split(" ")[2] == field]) for field in fields}
 
 
 def _by_name(maps: np.ndarray) -> dict[str, np.ndarray]:

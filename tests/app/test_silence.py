@@ -183,6 +183,15 @@ def test_a_copy_in_between_is_told(spoiled):
     assert "frames_repeated" in names(findings, "warning")
 
 
+def test_single_bits_that_flipped_are_filled(spoiled, clean, exam):
+    at = tuple(np.argwhere(exam.mask)[100::900].T)
+    spoiled.series[(*at, FRAME)] += 16384
+    maps, findings = spoiled.maps()
+    [told] = [finding for finding in findings if finding.name == "signal_missing"]
+    assert told.value == len(at[0]) and "as bright as all others" in told.text
+    assert mean_difference(maps, clean, exam) < SAME_SECONDS
+
+
 def test_signal_that_was_cut_off_is_told(spoiled, exam):
     spoiled.series = np.minimum(spoiled.series, np.percentile(exam.series[exam.mask], 80))
     [told] = [finding for finding in spoiled.maps()[1] if finding.name == "signal_saturated"]

@@ -1,5 +1,7 @@
 """A checkpoint that is not what was written is refused by name, and costs no other one."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -90,3 +92,22 @@ def test_what_cannot_even_be_listed_is_one_line(run):
     metrics.mkdir()
     with pytest.raises(InputError, match=f"{run / 'checkpoints'}: the checkpoints cannot be listed"):
         checkpoints.choose_step(run)
+
+
+def test_a_run_whose_folder_was_removed_does_not_begin_another_one_in_it(run, begun):
+    kept, (state_, record) = checkpoints.Checkpoints(run), begun
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(InputError, match="was removed while the run went on"):
+        kept.save(state_.replace(step=state_.step + 6), record, 0.1)
+    kept.close()
+    assert not (run / "checkpoints").exists()
+
+
+def test_the_checkpoint_of_a_run_that_was_asked_to_end_has_digests_too(run, begun):
+    kept, (state_, record) = checkpoints.Checkpoints(run), begun
+    kept.save_stopped(state_.replace(step=state_.step + 5), record)
+    kept.close()
+    read(run, begun, 5)
+    spoil(next((run / "stopped" / "5" / "generator" / "d").iterdir()))
+    with pytest.raises(InputError, match="not what was written"):
+        read(run, begun, 5)

@@ -19,6 +19,7 @@ MAX_MISSING = 0.2  # of the head's values that may be interpolated over time
 MISSING_SHARE = 0.05
 MOSTLY = 0.5  # the same, of a plane across another axis than the slices': a line of voxels may be dark
 LEAST_LIT = 0.3  # of a voxel's median, in every frame in which it is not zero: noise and bolus leave it brighter
+USUAL_BRIGHT, SPIKE = 0.9999, 2.0  # share of the head's values that stay below a level; times that level
 MAX_COPIES = 0.1  # of the frames of the first half; more are noise-free data
 BEFORE_DIP = 3  # frames: arteries fill before the mean signal shows it
 EMPTY_FRAME = 0.9  # of the head missing: the scan had ended
@@ -137,6 +138,29 @@ def filled(series: np.ndarray, head: HeadCurves, found: Findings) -> tuple[np.nd
         lost = missing[frame]
         volume = series.T[frame]
         volume[np.unravel_index(head.where[lost], volume.shape)] = values[frame, lost]
+    return series, dataclasses.replace(head, values=values)
+
+
+def without_spikes(series: np.ndarray, head: HeadCurves, found: Findings) -> tuple[np.ndarray, HeadCurves]:
+    """The series with single values that are far brighter than anything else in the head interpolated over time.
+
+    One flipped bit of an unpacked file makes one; in an arterial voxel it changes every map.
+    """
+    usual = float(np.quantile(head.some(), USUAL_BRIGHT))
+    spikes = head.values > SPIKE * usual
+    if not spikes.any() or spikes.mean() > 1 - USUAL_BRIGHT:
+        return series, head
+    values = _over_time(head.values, spikes)
+    series = np.array(series, order="K")
+    for frame in np.flatnonzero(spikes.any(axis=1)):
+        volume = series.T[frame]
+        volume[np.unravel_index(head.where[spikes[frame]], volume.shape)] = values[frame, spikes[frame]]
+    found.note(
+        "signal_missing",
+        f"{int(spikes.sum())} values of the head are more than {SPIKE:g} times as bright as all others; they were "
+        "interpolated over time",
+        int(spikes.sum()),
+    )
     return series, dataclasses.replace(head, values=values)
 
 

@@ -7,7 +7,14 @@ from dscgan_jax.perfusion import signal
 from dscgan_jax.perfusion.checks.frame_order import check_order
 from dscgan_jax.perfusion.checks.gain import gain_course, taken_back
 from dscgan_jax.perfusion.checks.head import head_curves
-from dscgan_jax.perfusion.checks.missing import filled, is_normalised, not_negative, tell_empty_slices, without_holes
+from dscgan_jax.perfusion.checks.missing import (
+    filled,
+    is_normalised,
+    not_negative,
+    tell_empty_slices,
+    without_holes,
+    without_spikes,
+)
 from dscgan_jax.perfusion.checks.saturation import tell_saturated
 
 
@@ -32,7 +39,7 @@ def repaired(series: np.ndarray, slice_axis: int, found: Findings) -> np.ndarray
     head = head_curves(series, 2 - slice_axis)
     if head is None:
         return not_negative(series, found)
-    series, head = filled(series, head, found)
+    series, head = filled(*without_spikes(series, head, found), found)
     tell_saturated(head, found)
     series = not_negative(series, found)
     if head.values.shape[0] < signal.MIN_FRAMES:
