@@ -119,6 +119,32 @@ def write_whole(path: pathlib.Path | str, text: str) -> None:
         file.write(text.encode(errors="backslashreplace"))
 
 
+@contextlib.contextmanager
+def replacing_folder(path: pathlib.Path | str) -> Iterator[pathlib.Path]:
+    """A folder that takes the place of `path` once it is whole; on failure what stood there before stays.
+
+    Raises:
+      InputError: the folder cannot be made, or the former one not removed.
+    """
+    path = pathlib.Path(path)
+    sweep_partial(path)
+    partial = partial_of(path)
+    try:
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({brief(error)}); choose another folder.") from error
+        yield partial
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            os.replace(partial, path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be replaced ({brief(error)}); remove it.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def sweep_partial_folders(output: pathlib.Path) -> None:
     """Removes what killed processes left in a folder of `all_or_nothing`; that of a live one stays."""
     for debris in output.glob(".partial-*"):

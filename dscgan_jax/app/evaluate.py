@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import score
 from dscgan_jax.evaluation.sources import FolderSource, MapSource
+from dscgan_jax.files import replacing_folder
 from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.methods.conventional import ConventionalSource, check_baselines, settings_of
@@ -31,7 +31,11 @@ from dscgan_jax.pages import report, sentences, tables
 from dscgan_jax.pages.subjects import Gallery
 from dscgan_jax.training import checkpoints
 
-OF_NETWORK = ("air_reaches_network", "unlike_training")  # findings that only a trained network can have of an exam
+OF_NETWORK = (
+    "air_reaches_network",
+    "maps_contradict",
+    "unlike_training",
+)  # findings that only a trained network can have of an exam
 # Facts about the exams that the user gives; they overrule the files and a stored run.
 OF_THE_EXAMS = ("data.modality", "data.tr_seconds", "data.te_seconds", "data.accept")
 # Fields of a config that say nothing of a network: a stored run may be evaluated with others.
@@ -71,21 +75,22 @@ def of_run(
     name = split if same else f"{pathlib.Path(trained.data.root).name}-{split}"
     subjects = places.subjects_of(found, split, splits, trained.data.root)
 
-    folder = workdir / "maps" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    network = NetworkSource(predictor, folder)
-    conventional = ConventionalSource(
-        settings_of(trained),
-        baselines,
-        trained.target,
-        folder,
-        trained.conventional.aif,
-        {files.subject: files.aif for files in subjects},
-    )
-    sources = [network, conventional] if baselines else [network]
     protocol = score.Protocol(split, predictor.preparation, predictor.scaling, data.medians)
-    collected = _Collected(sources)
-    scores = score.score(subjects, sources, protocol, look_for_motion=False, stop_at_rejected=same, each=collected.add)
+    with replacing_folder(workdir / "maps" / name) as folder:  # former maps stay until all new ones are there
+        network = NetworkSource(predictor, folder)
+        conventional = ConventionalSource(
+            settings_of(trained),
+            baselines,
+            trained.target,
+            folder,
+            trained.conventional.aif,
+            {files.subject: files.aif for files in subjects},
+        )
+        sources = [network, conventional] if baselines else [network]
+        collected = _Collected(sources)
+        scores = score.score(
+            subjects, sources, protocol, look_for_motion=False, stop_at_rejected=same, each=collected.add
+        )
     # The run's own exams were compared when they were prepared.
     compared = {} if same else _together(collected.compared(subjects), _seen(subjects, data))
     scores = dataclasses.replace(scores, findings=_together(scores.findings, compared))
@@ -117,7 +122,7 @@ def of_run(
         config_sha256=settings.sha256(trained),
     )
     _report(scores, protocol, about, collected, workdir, name)
-    print(f"maps:        {folder}\ncheckpoints: {workdir / 'checkpoints'}")
+    print(f"maps:        {workdir / 'maps' / name}\ncheckpoints: {workdir / 'checkpoints'}")
     return workdir / "evaluation" / name
 
 

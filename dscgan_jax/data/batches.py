@@ -212,6 +212,15 @@ def stacked(examples: Iterable[Example]) -> Batch:
     return Batch(**{name: np.stack([example[name] for example in examples]) for name in FIELDS})
 
 
+def evaluation_slices(builder: Any, split: str) -> "Slices":
+    """What `evaluation_batches` reads, opened.
+
+    Raises:
+      InputError: its files are gone.
+    """
+    return Slices.of(builder, split, (*FIELDS, "subject", "slice_index"))
+
+
 def evaluation_batches(
     builder: Any,
     split: str,
@@ -220,13 +229,15 @@ def evaluation_batches(
     read_threads: int = 4,
     process_index: int = 0,
     process_count: int = 1,
+    slices: "Slices | None" = None,
 ) -> Iterator[EvaluationBatch]:
     """Each slice of a split exactly once, in the order of the data set.
 
-    The last batch is filled up with repeats that `is_padding` marks, so that all batches have one shape. A process
+    `slices` are those of `evaluation_slices`, where somebody comes again and again: files that are opened for each time
+    are closed when the garbage collector comes by, which may be late. The last batch is filled up with repeats that `is_padding` marks, so that all batches have one shape. A process
     takes a run of each batch's rows, as in training.
     """
-    slices = Slices.of(builder, split, (*FIELDS, "subject", "slice_index"))
+    slices = slices or evaluation_slices(builder, split)
     local = _share(batch_size, process_count)
     n_slices = len(slices)
     n_padded = -(-n_slices // batch_size) * batch_size

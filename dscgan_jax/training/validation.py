@@ -70,8 +70,14 @@ class Validation:
             "validation",
             batch_size=self._config.train.batch_size,
             read_threads=self._config.data.read_threads,
+            slices=self._slices,
             **shares,
         )
+
+    @functools.cached_property
+    def _slices(self) -> batches.Slices:
+        """Opened once."""
+        return batches.evaluation_slices(self._builder, "validation")
 
 
 def _until(asked: Callable[[], int | None], batches: Iterable[EvaluationBatch]) -> Iterator[EvaluationBatch]:

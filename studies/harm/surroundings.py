@@ -29,8 +29,7 @@ PART = Part(
     promise=(
         "Where the disk is full or read-only, or a folder is removed while the program writes into it, the program "
         "ends with one line and exit status 1; nothing half-written stays, whatever was there before is whole, and the "
-        "same command ends well once there is space again (an evaluation that is repeated begins by removing the "
-        "former one's maps, so that those of two never mix). Exams of a cohort and checkpoints that were finished "
+        "same command ends well once there is space again. Exams of a cohort and checkpoints that were finished "
         "before are kept and not made again. Without HOME everything runs that is not told to keep something in it. "
         "Two commands on one output, cache or work directory at the same time either both end well, or one of them "
         "ends with one line. 256 open files are enough for prediction, a cohort and training. The disks of the study "
@@ -43,7 +42,6 @@ PART = Part(
 COUNT = 10  # of each kind; of those that start programs of their own, a fifth
 SECONDS = 240  # until it hangs
 PLENTY = "400m"
-MADE_ANEW = "run/maps/"  # removed where an evaluation begins: maps of two must not be mixed
 FILLER = "somebody-elses"
 NEVER_COMPARED = (".lock", ".html", ".json", ".jsonl", ".csv", ".png", ".log", ".md", ".tsv")  # times stand in them
 
@@ -278,7 +276,6 @@ def _kept(place: pathlib.Path, before: dict[str, bytes], done: command_line.Done
     if done.returncode == 0:
         return ""
     after = results(place)
-    before = {name: content for name, content in before.items() if not name.startswith(MADE_ANEW)}
     return next((name for name, content in before.items() if after.get(name) != content), "")
 
 
