@@ -233,9 +233,11 @@ def evaluation_batches(
 ) -> Iterator[EvaluationBatch]:
     """Each slice of a split exactly once, in the order of the data set.
 
-    `slices` are those of `evaluation_slices`, where somebody comes again and again: files that are opened for each time
-    are closed when the garbage collector comes by, which may be late. The last batch is filled up with repeats that `is_padding` marks, so that all batches have one shape. A process
+    The last batch is filled up with repeats that `is_padding` marks, so that all batches have one shape. A process
     takes a run of each batch's rows, as in training.
+
+    `slices` are those of `evaluation_slices`, where somebody comes again and again: files that are opened for each time
+    are closed when the garbage collector comes by, which may be late.
     """
     slices = slices or evaluation_slices(builder, split)
     local = _share(batch_size, process_count)

@@ -63,10 +63,10 @@ def _long_training(world: World, area: pathlib.Path) -> tuple[str, str]:
     kept = [path.name for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
     said = (
         f"memory {np.median(kib[last]) / 1024:.0f} MiB, {growth:.3f} times that of the second quarter; a step "
-        f"{slower:.2f} times; {np.median(files[last]):.0f} files and {np.median(threads[last]):.0f} threads, "
-        f"{np.median(files[first]):.0f} and {np.median(threads[first]):.0f} before; {len(kept)} checkpoints"
-    )
-    more = np.median(files[last]) > np.median(files[first]) or np.median(threads[last]) > np.median(threads[first])
+        f"{slower:.2f} times; at least {min(files[last]):.0f} files and {min(threads[last]):.0f} threads, "
+        f"{min(files[first]):.0f} and {min(threads[first]):.0f} before; {len(kept)} checkpoints"
+    )  # while a checkpoint is written there are more
+    more = min(files[last]) > min(files[first]) or min(threads[last]) > min(threads[first])
     if growth > MOST_GROWTH or more or len(kept) > 3:  # the last two and the best
         return GREW, said
     return (SLOWER if slower > MOST_SLOWER else FLAT), said
