@@ -239,7 +239,7 @@ def evaluation_batches(
     `slices` are those of `evaluation_slices`, where somebody comes again and again: files that are opened for each time
     are closed when the garbage collector comes by, which may be late.
     """
-    slices = slices or evaluation_slices(builder, split)
+    slices = evaluation_slices(builder, split) if slices is None else slices
     local = _share(batch_size, process_count)
     n_slices = len(slices)
     n_padded = -(-n_slices // batch_size) * batch_size

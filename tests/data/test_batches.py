@@ -174,6 +174,7 @@ def test_evaluation_reads_each_slice_once_and_keeps_nothing(data_set):
         "read_threads",
         "process_index",
         "process_count",
+        "slices",
     }
 
 
