@@ -15,7 +15,8 @@ from harm import spoiled
 
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.errors import InputError
-from dscgan_jax.methods.network import Predictor, usual_of
+from dscgan_jax.evaluation.consistency import usual_limits
+from dscgan_jax.methods.network import Predictor, rows_of
 from dscgan_jax.training import weights
 
 SEED = 31_337  # of no training and no other study
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--exams", type=int, default=EXAMS)
     arguments = parser.parse_args()
     network = weights.read(arguments.file)
-    usual = usual_of(Predictor(network), drawn(arguments.exams))
+    usual = usual_limits(rows_of(Predictor(network), drawn(arguments.exams)))
     weights.write(dataclasses.replace(network, usual=usual), arguments.file)
     print("\n".join(f"{name}: {value:.3g}" for name, value in usual.items()))
 

@@ -10,11 +10,11 @@ import numpy as np
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.data.features import ExamFeatures, features_of
+from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.evaluation.consistency import Consistency
 from dscgan_jax.maps import MAPS
 from dscgan_jax.perfusion.checks.first_pass import first_pass
 
-AT_THE_END = 0.005  # of a range, from either end
 MOST_VOXELS = 5_000  # of the brain: a share is known to a hundredth, a mean curve better
 MOTION = ("motion", "motion_corrected")  # findings whose value is the largest shift, mm
 
@@ -55,7 +55,7 @@ class Quality:
       seconds_after_peak: from the brain's lowest signal to the last frame.
       unfinished: share of the brain that is above half of its own peak at the end.
       saturated: share of the brain's voxels that reach the highest value of the series.
-      motion_mm: largest shift of the head that was found; 0: it lay still.
+      motion_mm: largest shift of the head that was found; 0: it lay still; None where too little is bright to see it.
       aif_quality: 0 to 1 (`arterial.ArterialInput`), where there is an AIF.
       training_distance: how far the exam is outside what the network learned from, 1 at the limit of a warning.
       at_range_ends: {map: share of the network's values at the ends of the map's range}.
@@ -113,23 +113,27 @@ def quality_of(exam: Exam, maps: ExamMaps, features: ExamFeatures | None = None,
         seconds_after_peak=passed.seconds_after_peak,
         unfinished=passed.unfinished,
         saturated=float((curves.max(axis=1) >= exam.series.max()).mean()),
-        motion_mm=next((float(one.value) for one in maps.findings if one.name in MOTION and one.value), 0.0),
+        motion_mm=_motion_mm(maps),
         **known,
     )
 
 
-def at_range_ends(maps: ExamMaps, limits: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """{map: share of the brain whose value is at the lowest or highest that the network can give}.
+def at_range_ends(maps: ExamMaps, scaling: Scaling) -> dict[str, float]:
+    """{map: share of the brain whose value is at an end of what the network can give}; TTP counts from another frame.
 
     Args:
       maps: of a network, with the mask of the brain.
-      limits: {map: what becomes -1 and +1 in the network}, in the map's unit.
+      scaling: of the network.
     """
     inside = maps.mask
     if inside is None or not inside.any():
         return {}
-    shares = {}
-    for name, (low, high) in limits.items():
-        values, margin = maps[name][inside], AT_THE_END * (high - low)
-        shares[name] = float(((values < low + margin) | (values > high - margin)).mean())
-    return shares
+    names = [name for name in scaling.targets if name != "ttp"]
+    return {name: float(scaling.at_ends(name, maps[name][inside]).mean()) for name in names}
+
+
+def _motion_mm(maps: ExamMaps) -> float | None:
+    """The largest shift that a finding tells; None where one says that nobody could look."""
+    told = [one.value for one in maps.findings if one.name in MOTION]
+    known = [float(value) for value in told if isinstance(value, int | float)]
+    return None if len(known) < len(told) else max(known, default=0.0)

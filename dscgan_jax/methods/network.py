@@ -172,30 +172,24 @@ class Predictor:
             prepared_seconds = time.perf_counter() - begun
             maps = [self._maps(exam, prepared, norm, prepared_seconds) for norm in norms]
             taken = features.features_of(exam)
-            agreement = consistency.consistency_of(maps[0].volumes, _voxels_of(maps[0], exam), exam)
-            found = by_severity(
-                (
-                    *prepared.findings,
-                    *(moved.result().findings if moved else ()),
-                    *self._untrained_for(taken),
-                    *consistency.doubts(agreement, self.weights.usual),
-                )
-            )
-        return [self._judged(dataclasses.replace(one, findings=found), exam, taken, agreement) for one in maps]
+            found = (*prepared.findings, *(moved.result().findings if moved else ()), *self._untrained_for(taken))
+        return [self._judged(one, found, exam, taken) for one in maps]
 
     def _judged(
-        self, maps: ExamMaps, exam: exams.Exam, taken: features.ExamFeatures, agreement: consistency.Consistency
+        self, maps: ExamMaps, found: tuple[Finding, ...], exam: exams.Exam, taken: features.ExamFeatures
     ) -> ExamMaps:
-        """The maps with the quality record of their exam."""
+        """The maps with all findings, `found` among them, and with the quality record of their exam."""
+        agreement = consistency.consistency_of(maps.volumes, _voxels_of(maps, exam), exam)
+        maps = dataclasses.replace(
+            maps, findings=by_severity((*found, *consistency.doubts(agreement, self.weights.usual)))
+        )
         far = features.distances(taken, self.record.data.features, self._unseen())
-        limits = dict(zip(self.scaling.targets, self.scaling.limits, strict=True))
-        limits.pop("ttp", None)  # which counts from a frame that is another one in the network
         record = quality.quality_of(
             exam,
             maps,
             taken,
             training_distance=max(far.values()) if far else None,
-            at_range_ends=quality.at_range_ends(maps, limits),
+            at_range_ends=quality.at_range_ends(maps, self.scaling),
             consistency=agreement,
         )
         return dataclasses.replace(maps, provenance={**maps.provenance, "Quality": record.to_json()})
@@ -279,8 +273,8 @@ class Predictor:
         }
 
 
-def usual_of(predictor: Predictor, of: Iterable[exams.Exam]) -> dict[str, float]:
-    """What is usual of a network's maps, from exams that it was not trained on (`Weights.usual`).
+def rows_of(predictor: Predictor, of: Iterable[exams.Exam]) -> list[consistency.Consistency]:
+    """How far a network's maps of exams that it was not trained on are from agreeing (`consistency.usual_limits`).
 
     Exams with a warning of their own, such as one about head motion, do not count.
 
@@ -290,9 +284,9 @@ def usual_of(predictor: Predictor, of: Iterable[exams.Exam]) -> dict[str, float]
     rows = []
     for exam in of:
         [maps] = predictor.predict_all(exam, (predictor.norm,))
-        if all(one.severity == "note" or one == SEES_AIR for one in maps.findings):
+        if all(one.severity == "note" or one == SEES_AIR or one.name == "maps_contradict" for one in maps.findings):
             rows.append(consistency.consistency_of(maps.volumes, _voxels_of(maps, exam), exam))
-    return consistency.usual_limits(rows)
+    return rows
 
 
 def _voxels_of(maps: ExamMaps, exam: exams.Exam) -> np.ndarray:

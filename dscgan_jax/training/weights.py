@@ -120,7 +120,7 @@ def of_run(workdir: pathlib.Path | str, which: str = "best", name: str = "") -> 
     variables = checkpoints.load_generator(workdir, step, like)
     name = name or pathlib.Path(workdir).absolute().name
     digest = provenance.digest(variables)
-    usual = _usual_of(pathlib.Path(workdir), digest)
+    usual = kept_usual(workdir, digest) or {}
     return Weights(name, dscgan_jax.__version__, step, which, record, structure, variables, digest, usual)
 
 
@@ -133,12 +133,20 @@ def keep_usual(workdir: pathlib.Path | str, sha256: str, usual: Mapping[str, flo
     write_whole(pathlib.Path(workdir) / USUAL_FILE, json.dumps({sha256: dict(usual)}, indent=2) + "\n")
 
 
-def _usual_of(workdir: pathlib.Path, sha256: str) -> dict[str, float]:
-    """What `keep_usual` kept of these weights; empty where it was of others, or is damaged: nothing depends on it."""
+def kept_usual(workdir: pathlib.Path | str, sha256: str) -> dict[str, float] | None:
+    """What `keep_usual` kept of these weights; None where it was not measured, or of other weights.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    path = pathlib.Path(workdir) / USUAL_FILE
     try:
-        return _plain_limits(json.loads((workdir / USUAL_FILE).read_text(encoding="utf-8")).get(sha256, {}))
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return _plain_limits(kept[sha256]) if sha256 in kept else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({brief(error)}); remove it, and train or evaluate again.") from error
 
 
 def _plain_limits(values: Any) -> dict[str, float]:

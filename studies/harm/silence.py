@@ -20,6 +20,7 @@ from dscgan_jax.data.geometry import voxel_ml
 from dscgan_jax.errors import InputError
 from dscgan_jax.methods import conventional
 from dscgan_jax.methods.network import Predictor
+from dscgan_jax.phantom.exam import Phantom
 from harm.records import Harm, Part, Records
 from harm.spoiled import HARMS, Given, drawn, spoiled
 
@@ -32,8 +33,8 @@ PART = Part(
         "An exam that is not what it seems is refused, or its maps carry a warning, in most cases. A map is wrong here "
         "if its Tmax has a mean absolute error above 1.5 times the usual (the median over exams as drawn that carry no "
         "warning), or a Dice of Tmax > 6 s below 0.8 where at least 5 mL are late; any map of another organ is. "
-        "A warning about right maps has a reason where the truth says that the head moved, the exam was cut short, "
-        "or it has five slices or fewer. Not promised: that an exam without any visible fault has a good map. "
+        "A warning about right maps has a reason where it says that the head moved or that the exam was cut short, and "
+        "the truth says so too. Not promised: that an exam without any visible fault has a good map. "
         "The rows of exams as drawn show how often it has not."
     ),
     kept=(REFUSED, FLAGGED, RIGHT, IN_VAIN, WITH_REASON),
@@ -44,7 +45,7 @@ COUNT = 12
 CLEAN_TIMES = 4  # exams as drawn for one of each harm: they say what is usual
 METHODS = ("network", "conventional")
 LATE_SECONDS, LEAST_ML, LOW_DICE, UNUSUAL = 6.0, 5.0, 0.8, 1.5
-AS_DRAWN, MENDED, FEW_SLICES = "as drawn", "frame length in ms", 5  # which is noticed, and mended
+AS_DRAWN, MENDED = "as drawn", "frame length in ms"  # which is noticed, and mended
 
 
 def run(workdir: pathlib.Path, count: int) -> None:
@@ -70,8 +71,7 @@ def run(workdir: pathlib.Path, count: int) -> None:
 def made_of(kind: str, number: int, predictor: Predictor) -> list[dict[str, Any]]:
     """What became of one exam, by each method, as plain values."""
     given, phantom = spoiled(kind, number), drawn(number)
-    justified = bool(phantom.motion.moved or phantom.truth["truncated"] or given.series.shape[2] <= FEW_SLICES)
-    row = {"kind": kind, "number": number, "justified": justified}
+    row = {"kind": kind, "number": number, "reasons": reasons_of(phantom)}
     try:
         exam = Exam.from_arrays(
             given.series, given.affine, repetition_time=given.frame_seconds, echo_time=given.echo_seconds
@@ -79,6 +79,12 @@ def made_of(kind: str, number: int, predictor: Predictor) -> list[dict[str, Any]
     except InputError as error:
         return [row | {"method": method, "refused": str(error)} for method in METHODS]
     return [row | {"method": method} | _made(exam, given, kind, method, predictor) for method in METHODS]
+
+
+def reasons_of(phantom: Phantom) -> list[str]:
+    """Names of the warnings that the truth about an exam justifies."""
+    moved = ["motion", "motion_corrected"] if phantom.motion.moved else []
+    return moved + (["truncated", "arterial_incomplete"] if phantom.truth["truncated"] else [])
 
 
 def _made(exam: Exam, given: Given, kind: str, method: str, predictor: Predictor) -> dict[str, Any]:
@@ -135,7 +141,8 @@ def _outcome(row: dict[str, Any], usual_mae: float) -> tuple[str, str]:
     error = f"Tmax MAE {row['mae']:.2f} s (usual {usual_mae:.2f}), Dice {row['dice']:.2f} of {row['late_ml']:.0f} mL"
     if row["mae"] > UNUSUAL * usual_mae or (row["late_ml"] >= LEAST_ML and row["dice"] < LOW_DICE):
         return (FLAGGED if warned else SILENT), f"{error}; {warned}" if warned else error
-    return (RIGHT if not warned else WITH_REASON if row["justified"] else IN_VAIN), warned
+    justified = any(name in row["reasons"] for name, _ in row["warnings"])
+    return (RIGHT if not warned else WITH_REASON if justified else IN_VAIN), warned
 
 
 def summary(harms: Sequence[Harm]) -> list[str]:
@@ -146,20 +153,17 @@ def summary(harms: Sequence[Harm]) -> list[str]:
         clean = Counter(harm.outcome for harm in mine if harm.kind.startswith(AS_DRAWN))
         harmed = Counter(harm.outcome for harm in mine if not harm.kind.startswith((AS_DRAWN, MENDED)))
         lines.append(
-            f"By the {method} method: of {_wrong(harmed)} spoiled exams with wrong maps or none {_told(harmed)} were "
-            f"refused or flagged; of {clean[FLAGGED] + clean[SILENT]} exams as drawn with wrong maps {clean[FLAGGED]}. "
+            f"By the {method} method: {harmed[REFUSED]} spoiled exams were refused, most as no perfusion series; "
+            f"of {_wrong(harmed)} others with wrong maps {harmed[FLAGGED]} were flagged. Of {_wrong(clean)} exams as "
+            f"drawn with wrong maps {clean[FLAGGED]} were. "
             f"Of {_right(clean)} exams as drawn with right maps {clean[IN_VAIN]} were flagged in vain, and "
             f"{clean[WITH_REASON]} for a reason that the truth confirms."
         )
     return lines
 
 
-def _told(times: Counter[str]) -> int:
-    return times[REFUSED] + times[FLAGGED]
-
-
 def _wrong(times: Counter[str]) -> int:
-    return _told(times) + times[SILENT]
+    return times[FLAGGED] + times[SILENT]
 
 
 def _right(times: Counter[str]) -> int:

@@ -17,6 +17,7 @@ from dscgan_jax.configs import temp_tmax
 from dscgan_jax.data import exams, layouts
 from dscgan_jax.data.scaling import Limits
 from dscgan_jax.errors import InputError
+from dscgan_jax.evaluation import consistency
 from dscgan_jax.findings import Finding
 from dscgan_jax.methods import cohort as cohorts
 from dscgan_jax.methods import network
@@ -205,7 +206,7 @@ def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not
 
 
 def test_what_is_usual_is_kept_with_the_run_and_what_is_not_is_told(world, predictor, exam):
-    usual = network.usual_of(predictor, [dataclasses.replace(exam, findings=())] * 4)
+    usual = consistency.usual_limits(network.rows_of(predictor, [dataclasses.replace(exam, findings=())] * 4))
     assert usual.keys() == {"tmax_disorder"} and 0 < usual["tmax_disorder"] < 2
     weights.keep_usual(world / "run", predictor.sha256, {"tmax_disorder": 0.1})
     judged = network.Predictor.from_run(world / "run").predict(exam)
@@ -215,10 +216,11 @@ def test_what_is_usual_is_kept_with_the_run_and_what_is_not_is_told(world, predi
     weights.keep_usual(world / "run", "of another checkpoint", {"tmax_disorder": 0.1})
     assert "maps_contradict" not in names(network.Predictor.from_run(world / "run").predict(exam))
     (world / "run" / weights.USUAL_FILE).write_text("damaged")
-    assert network.Predictor.from_run(world / "run").weights.usual == {}
+    with pytest.raises(InputError, match=r"usual.json: damaged .* remove it"):
+        network.Predictor.from_run(world / "run")
     (world / "run" / weights.USUAL_FILE).unlink()
 
 
 def test_exams_with_a_warning_do_not_say_what_is_usual(predictor, exam):
     moved = dataclasses.replace(exam, findings=(Finding("motion", "warning", "the head moved"),))
-    assert network.usual_of(predictor, [moved] * 4) == {}
+    assert network.rows_of(predictor, [moved] * 4) == []

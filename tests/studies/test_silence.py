@@ -45,7 +45,7 @@ def test_milliseconds_are_noticed_and_mended(exam):
 
 def row(kind, number, mae, dice=0.9, late_ml=20.0, warned=(), **more):
     warnings = [[name, ""] for name in warned]
-    return {"kind": kind, "number": number, "method": "network", "justified": False, "warnings": warnings} | {
+    return {"kind": kind, "number": number, "method": "network", "reasons": [], "warnings": warnings} | {
         "mae": mae,
         "dice": dice,
         "late_ml": late_ml,
@@ -56,11 +56,14 @@ def row(kind, number, mae, dice=0.9, late_ml=20.0, warned=(), **more):
 def test_the_study_judges_by_what_is_usual_of_exams_that_nobody_doubts():
     made = [row("as drawn", number, mae) for number, mae in enumerate((0.4, 0.5, 0.6))]
     made += [row("as drawn", 3, 9.0, warned=["motion"])]  # which must not change what is usual
-    made += [row("as drawn", 4, 0.5, warned=["truncated"]), row("as drawn", 5, 0.5, warned=["motion"], justified=True)]
+    made += [
+        row("as drawn", 4, 0.5, warned=["truncated"]),
+        row("as drawn", 5, 0.5, warned=["motion"], reasons=["motion"]),
+    ]
     made += [row("as drawn", 6, 0.5, dice=0.7), row("as drawn", 7, 0.5, dice=0.0, late_ml=1.0)]
     made += [row("frame length doubled", 0, 0.8), row("frame length halved", 0, 0.7)]
-    made += [{"kind": "another organ", "number": 0, "method": "network", "justified": False, "refused": "no"}]
-    made += [{"kind": "another organ", "number": 1, "method": "network", "justified": False, "warnings": []}]
+    made += [{"kind": "another organ", "number": 0, "method": "network", "reasons": [], "refused": "no"}]
+    made += [{"kind": "another organ", "number": 1, "method": "network", "reasons": [], "warnings": []}]
     outcome = {(harm.kind.partition(",")[0], harm.number): harm.outcome for harm in silence.judged(made)}
     assert [outcome["as drawn", number] for number in range(3)] == [silence.RIGHT] * 3
     assert outcome["as drawn", 3] == silence.FLAGGED
