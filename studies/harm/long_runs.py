@@ -17,10 +17,10 @@ PART = Part(
     title="Long runs",
     promise=(
         "Over 2,000 steps, once as many are behind it, a training needs no more memory at the end than at the "
-        "beginning (within 2 %), holds no more files open, has no more threads, takes no longer for a step (within the noise of "
-        "a shared machine: 1.25 times), and keeps no more checkpoints than it was told. Of 200 "
-        "exams that are predicted in one call, a broken one costs itself alone: 199 have maps, and the list says why "
-        "one has none."
+        "beginning (within 2 %), holds no more files open, has no more threads, takes no longer for a step (within "
+        "the noise of a shared machine: 1.25 times), and keeps no more checkpoints than it was told. Of 200 exams "
+        "that are predicted in one call, a broken one costs itself alone: 199 have maps, and the list says why one "
+        "has none."
     ),
     kept=(FLAT, ALL_BUT_ONE),
     broken=(GREW, SLOWER, LOST),
