@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # prediction needs no optimiser
     from dscgan_jax.training.state import GanState
 
 FOLDER, STOPPED_FOLDER = "checkpoints", "stopped"
+DELETED = "deleted"  # in the folder: checkpoints that are being removed; one that a kill left half removed is no step
 RECORD, METRICS = "record", "metrics"  # folders of a checkpoint, beside those of `_items`
 METRIC = "validation_error"  # brain MAE on validation over the width of the map's range; lower is better
 
@@ -59,7 +60,7 @@ class Checkpoints:
 
     @_listable
     def __init__(self, workdir: pathlib.Path | str, keep: int = 2, alone: bool = False):
-        self.folder = (pathlib.Path(workdir) / FOLDER).absolute()
+        self.folder, self._alone = (pathlib.Path(workdir) / FOLDER).absolute(), alone
         self._stopped_folder = self.folder.with_name(STOPPED_FOLDER)
         best = preservation_policy.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1)
         self._manager = ocp.CheckpointManager(
@@ -73,6 +74,7 @@ class Checkpoints:
                 ),
                 create=not alone,  # a reader finds the folder there
                 cleanup_tmp_directories=not alone,  # what a killed run left half-written
+                todelete_subdir=DELETED,
                 async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _note_digests(self.folder)),
                 multiprocessing_options=_this_process() if alone else ocp.options.MultiprocessingOptions(),
             ),
@@ -164,6 +166,8 @@ class Checkpoints:
         self._manager.wait_until_finished()
         latest, stopped = self._manager.latest_step(), self._stopped
         self._manager.close()
+        if not self._alone:
+            self._remove_deleted()
         if stopped is None:
             return
         is_needed = (stopped.latest_step() or 0) > (latest or 0)

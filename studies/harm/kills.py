@@ -317,6 +317,8 @@ def one(world: World, kind: str, number: int, expected: Undisturbed, area: pathl
     if ended.status not in stage.statuses:
         return Harm(kind, number, WRONG_END, f"status {ended.status}: {ended.said}")
     again = world.started(stage.line(world, area)).wait_for(MOST_SECONDS)
+    if again.status and "has content already" in again.said:  # the exams were whole; the process had still to end
+        return Harm(kind, number, *_compared(expected.left, area, TOO_LATE, again.said))
     if again.status:
         return Harm(kind, number, LOST, f"after {ended.seconds:.2f} s; status {again.status}: {again.said}")
     return Harm(kind, number, *_compared(expected.left, area, SAME, f"after {ended.seconds:.2f} s; {ended.said}"))

@@ -111,3 +111,21 @@ def test_the_checkpoint_of_a_run_that_was_asked_to_end_has_digests_too(run, begu
     spoil(next((run / "stopped" / "5" / "generator" / "d").iterdir()))
     with pytest.raises(InputError, match="not what was written"):
         read(run, begun, 5)
+
+
+def test_a_checkpoint_that_is_half_removed_is_no_step_and_is_removed_by_the_next_run(begun, tmp_path, monkeypatch):
+    state_, record = begun
+    with monkeypatch.context() as killed:
+        killed.setattr(checkpoints.Checkpoints, "_remove_deleted", lambda self: None)
+        kept = checkpoints.Checkpoints(tmp_path, keep=1)
+        for step, error in ((2, 0.2), (4, 0.4), (6, 0.3)):  # the first is the best, so that 4 goes
+            kept.save(state_.replace(step=state_.step + step), record, error)
+        kept.close()
+    removed = tmp_path / checkpoints.FOLDER / checkpoints.DELETED
+    assert [path.name for path in removed.iterdir()] == ["4"]
+    shutil.rmtree(removed / "4" / "generator")
+    with pytest.raises(InputError, match="holds the steps 2, 6"):
+        checkpoints.choose_step(tmp_path, "4")
+    assert removed.is_dir()  # a reader changes nothing
+    checkpoints.Checkpoints(tmp_path, keep=1).close()
+    assert not removed.exists() and checkpoints.choose_step(tmp_path) == 2
