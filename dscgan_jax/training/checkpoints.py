@@ -80,6 +80,11 @@ class Checkpoints:
             ),
         )
         self._stopped = None if alone or not self._stopped_folder.is_dir() else self._manager_of_stopped()
+        self._remove_deleted()
+
+    def _remove_deleted(self) -> None:
+        if not self._alone and jax.process_index() == 0:
+            shutil.rmtree(self.folder / DELETED, ignore_errors=True)
 
     def save(self, state: "GanState", record: CheckpointRecord, validation_error: float) -> None:
         """Begins to write the state; returns before it is on disk.
@@ -91,6 +96,7 @@ class Checkpoints:
             raise InputError(
                 f"{self.folder}: was removed while the run went on; give the command again, it begins from the start."
             )
+        self._remove_deleted()
         self._manager.save(int(state.step), args=_saved(state, record), metrics={METRIC: validation_error})
 
     def save_stopped(self, state: "GanState", record: CheckpointRecord) -> None:
@@ -166,8 +172,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
         latest, stopped = self._manager.latest_step(), self._stopped
         self._manager.close()
-        if not self._alone:
-            self._remove_deleted()
+        self._remove_deleted()
         if stopped is None:
             return
         is_needed = (stopped.latest_step() or 0) > (latest or 0)

@@ -26,7 +26,8 @@ CLOCKS_OF_PAGES = (
 )
 # What nobody should find: half-written files and folders, locks, and the extra checkpoint of a run that was stopped.
 DEBRIS = re.compile(
-    r"(^|/)(\.partial-|incomplete\.|stopped(/|$))|checkpoints/deleted(/|$)|\.partial(/|$)|orbax-checkpoint-tmp|(run|cohort)\.lock$"
+    r"(^|/)(\.partial-|incomplete\.|stopped(/|$)|checkpoints/deleted(/|$))|\.partial(/|$)|orbax-checkpoint-tmp"
+    r"|(run|cohort)\.lock$"
 )
 ITEMS = ("generator", "discriminator", "optimisers")
 
