@@ -65,7 +65,8 @@ def _long_training(world: World, area: pathlib.Path) -> tuple[str, str]:
     said = (
         f"memory {min(kib[last]) / 1024:.0f} MiB, {growth:.3f} times that 1,500 steps before; a step "
         f"takes {slower:.2f} times the CPU seconds; at least {min(files[last]):.0f} files and "
-        f"{min(threads[last]):.0f} threads, {min(files[first]):.0f} and {min(threads[first]):.0f} before; {len(kept)} checkpoints"
+        f"{min(threads[last]):.0f} threads, {min(files[first]):.0f} and {min(threads[first]):.0f} before; "
+        f"{len(kept)} checkpoints"
     )
     more = any(min(of[last]) > MOST_MORE * min(of[first]) for of in (files, threads))
     if growth > MOST_GROWTH or more or len(kept) > 3:  # the last two and the best
