@@ -111,3 +111,10 @@ def test_the_checkpoint_of_a_run_that_was_asked_to_end_has_digests_too(run, begu
     spoil(next((run / "stopped" / "5" / "generator" / "d").iterdir()))
     with pytest.raises(InputError, match="not what was written"):
         read(run, begun, 5)
+
+
+def test_damage_beside_the_checkpoints_names_the_folder_it_is_in(run):
+    shutil.copytree(run / "checkpoints", run / "stopped")
+    (run / "stopped" / "4" / "metrics" / "metrics").write_bytes(b"\xff{")
+    with pytest.raises(InputError, match=f"{run / 'stopped'}: the checkpoints cannot be listed"):
+        checkpoints.Checkpoints(run)
