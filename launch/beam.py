@@ -68,7 +68,8 @@ def make_maps(config, given, of_runner: list[str]) -> None:
         raise InputError(f"--mode={given.mode} needs --output=FOLDER.")
     subjects, lost = places.find_cohort(config)
     output = pathlib.Path(flags.FLAGS.output).expanduser().absolute()  # workers may start elsewhere
-    rows = pipeline.run(cohort.plan(work, subjects, output, places.exams_root(config), lost), _RUNNER.value, of_runner)
+    plan = cohort.plan(work, subjects, output, places.exams_root(config), lost)
+    rows = pipeline.run(plan, _RUNNER.value, of_runner, print)
     failed = [row for row in rows if row.status == FAILED]
     for row in failed:
         print(f"failed: {row.subject}: {row.reason}")

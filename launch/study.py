@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from dscgan_jax.errors import InputError, one_line
+from dscgan_jax.errors import InputError, exit_status, one_line
 from dscgan_jax.files import expanded, write_whole
 from dscgan_jax.findings import check_names
 from dscgan_jax.processes import usable_cores
@@ -304,7 +304,8 @@ def main(argv: list[str]) -> None:
     except (KeyboardInterrupt, Exception) as error:
         if _DEBUG.value:
             traceback.print_exc()
-        sys.exit(one_line(error))
+        print(one_line(error), file=sys.stderr)
+        sys.exit(exit_status(error))
 
 
 def parse(argv: Sequence[str]) -> list[str]:

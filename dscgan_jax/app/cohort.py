@@ -1,5 +1,6 @@
 """Maps of a folder of exams, for the modes that make maps: `predict` and `deconvolve`."""
 
+import functools
 import pathlib
 import shlex
 import signal
@@ -45,7 +46,7 @@ def run(
     doing = {"predict": "predicting", "deconvolve": "deconvolving"}[work.made_of()["mode"]]
     try:
         with progress_bar(len(plan.order), doing, before=done) as bar:
-            outcomes = cohort.run(plan, workers, bar.update)
+            outcomes = cohort.run(plan, workers, bar.update, functools.partial(print, flush=True))
             done = bar.n
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Ended) else signal.SIGINT

@@ -30,7 +30,11 @@ def given_of(exam: Exam, aif: pathlib.Path | str = AUTOMATIC, own_aif: pathlib.P
     Raises:
       InputError: a file is absent or unusable.
     """
-    given = Given(exam.mask, tissue_was_found=exam.mask_source == "threshold")
+    given = Given(
+        exam.mask,
+        tissue_was_found=exam.mask_source == "threshold",
+        tissue_of_maps=exam.mask_source == "maps",
+    )
     if aif == AUTOMATIC:
         return given
     if aif == FROM_FOLDER and own_aif is None:

@@ -21,6 +21,7 @@ from dscgan_jax.findings import Finding, Findings, by_severity, check_names
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.perfusion import brain, ct, motion, signal
 from dscgan_jax.perfusion.checks import first_pass as first_pass_checks
+from dscgan_jax.perfusion.checks.saturation import tell_saturated
 from dscgan_jax.perfusion.checks.series import repaired
 
 MR, CT = "mr", "ct"
@@ -32,6 +33,11 @@ USUAL_BRAIN_MM = (
 )  # diameter of the widest slice, taken as a disc: adults have 120-150, a single high slice less
 
 
+def shown(name: str) -> str:
+    """A name as tables, terminals and pages can show it, with Python's escapes for what cannot be printed."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in name)
+
+
 def check_name(subject: str, where: str) -> None:
     """Refuses an identifier that is no name of a file, or that a table, a terminal or a page would not show as it is.
 
@@ -40,8 +46,7 @@ def check_name(subject: str, where: str) -> None:
         characters, names that are not UTF-8).
     """
     if subject in ("", ".", "..") or "/" in subject or not subject.isprintable():
-        shown = "".join(letter if letter.isprintable() else "?" for letter in where)
-        raise InputError(f"{shown}: the name {subject!a} cannot be that of an exam; rename its file or folder.")
+        raise InputError(f"{shown(where)}: the name {subject!a} cannot be that of an exam; rename its file or folder.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +98,7 @@ class SubjectFiles:
       participant: the person in it, where several exams may be of one; empty = this exam's alone.
       findings: what was doubtful before any of them was opened.
       usual_frame_seconds: frame length where no file tells one, of data sets that are known for it; 0 = none.
+      unusable: why an exam with this name cannot be used (`found`); empty = it can.
     """
 
     subject: str
@@ -108,9 +114,20 @@ class SubjectFiles:
     participant: str = ""
     findings: tuple[Finding, ...] = ()
     usual_frame_seconds: float = 0.0
+    unusable: str = ""
 
     def __post_init__(self):
         check_name(self.subject, str(pathlib.PurePath(self.series or "").parent))
+
+    @classmethod
+    def found(cls, subject: str, series: pathlib.Path, participant: str = "", **others: Any) -> "SubjectFiles":
+        """The files of an exam of a folder; a name that cannot be shown as it is costs this exam alone."""
+        unusable = ""
+        try:
+            check_name(subject, str(series.parent))
+        except InputError as error:
+            unusable = str(error)
+        return cls(shown(subject), series, participant=shown(participant), unusable=unusable, **others)
 
     @property
     def person(self) -> str:
@@ -338,6 +355,7 @@ def _finished(
             "this series."
         )
     curves = series[mask]
+    tell_saturated(curves, found)
     try:
         bolus = signal.find_bolus(curves.mean(axis=0, dtype=np.float64))
     except signal.NoBolusError as error:

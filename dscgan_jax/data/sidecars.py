@@ -1,5 +1,6 @@
 """JSON sidecars beside NIfTI files."""
 
+import functools
 import json
 import pathlib
 from typing import Any
@@ -8,6 +9,8 @@ from dscgan_jax.data.headers import refuse_pointer
 from dscgan_jax.data.nifti import Path, present, sidecar_path
 from dscgan_jax.errors import InputError, brief
 from dscgan_jax.findings import Findings
+
+READ = ("RepetitionTime", "VolumeTiming", "FrameTimesStart", "EchoTime", "Modality")  # fields that decide maps
 
 
 def read_sidecar(path: Path, found: Findings | None = None) -> dict[str, Any]:
@@ -23,14 +26,16 @@ def read_sidecar(path: Path, found: Findings | None = None) -> dict[str, Any]:
       Whatever the file holds: NaN, huge integers and wrong types are for those to judge who use a field.
 
     Raises:
-      InputError: the file cannot be read, is not JSON or holds no JSON object.
+      InputError: the file cannot be read, is not JSON, holds no JSON object, or a field that decides maps twice.
     """
     if not present(path):
         return {}
     content = b""
     try:
         content = pathlib.Path(path).read_bytes()
-        sidecar = json.loads(_decoded(path, content, found), object_pairs_hook=_once)
+        sidecar = json.loads(_decoded(path, content, found), object_pairs_hook=functools.partial(_once, path))
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         refuse_pointer(path, content)
         raise InputError(f"{path}: not a JSON file ({brief(error)}); repair or remove it.") from error
@@ -41,12 +46,15 @@ def read_sidecar(path: Path, found: Findings | None = None) -> dict[str, Any]:
     return sidecar
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of these pairs, unless a field is there twice with two values: nobody knows which one counts."""
+def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of these pairs, unless a field of `READ` is there twice with two values.
+
+    Nobody knows which one counts. Other fields are nobody's business, and their values are told to nobody.
+    """
     record = dict(pairs)
     for name, value in pairs:
-        if record[name] != value and not (value != value and record[name] != record[name]):
-            raise ValueError(f"{name} is there twice, as {str(value)[:40]} and {str(record[name])[:40]}")
+        if name in READ and record[name] != value and not (value != value and record[name] != record[name]):
+            raise InputError(f"{path}: the field {name} is there twice, with two values; keep the right one.")
     return record
 
 

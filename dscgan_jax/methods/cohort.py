@@ -32,6 +32,7 @@ from dscgan_jax.processes import interrupted_by_signals
 MARK, SUMMARY, PAGE = "cohort.json", "summary.csv", "cohort.html"
 _LOCK = ".cohort.lock"
 LOCK_SECONDS = 10.0  # the processes of a run that was killed take as long to end
+_LOCK_TRIES = 10  # on some file systems the open file is never the file of that name
 _LOOK_SECONDS = 0.1
 
 
@@ -179,13 +180,19 @@ def check_output(output: pathlib.Path, subjects: Sequence[SubjectFiles], ours: M
             )
 
 
-def run(cohort: Plan, workers: int = 1, progress: Callable[[int], Any] | None = None) -> dict[str, Outcome]:
+def run(
+    cohort: Plan,
+    workers: int = 1,
+    progress: Callable[[int], Any] | None = None,
+    tell: Callable[[str], Any] | None = None,
+) -> dict[str, Outcome]:
     """Makes what is missing; whatever interrupts it, what is there is whole, and the records tell of it.
 
     Args:
       cohort: from `plan`.
       workers: processes; with 1 it is this one.
       progress: called with 1 after each exam.
+      tell: called with a line where another process is waited for.
 
     Returns:
       {subject: what became of it}.
@@ -206,7 +213,7 @@ def run(cohort: Plan, workers: int = 1, progress: Callable[[int], Any] | None = 
     def lost(job: Job, reason: str) -> None:
         done(job, failed(job.subject, job.files.split, reason))
 
-    with interrupted_by_signals(), only_one(cohort.output) as lock:
+    with interrupted_by_signals(), only_one(cohort.output, tell) as lock:
         write_mark(cohort)
         try:
             write_records(cohort, outcomes)
@@ -264,16 +271,19 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def only_one(output: pathlib.Path) -> Iterator[int]:
+def only_one(output: pathlib.Path, tell: Callable[[str], Any] | None = None) -> Iterator[int]:
     """Within it, no other process makes this cohort.
 
     The lock goes with the processes that hold the open file, of which this gives the number, however they end: those of
-    a run that was killed a moment ago are waited for.
+    a run that was killed a moment ago are waited for, which `tell` is called with a line of.
     """
     end = time.monotonic() + LOCK_SECONDS
     while (lock := _locked(output)) is None:
         if time.monotonic() > end:
             raise InputError(f"{output}: another process is making these maps; wait for it.")
+        if tell is not None:
+            tell(f"{output}: another process is making these maps; it is waited for, for {LOCK_SECONDS:.0f} s")
+            tell = None
         time.sleep(_LOOK_SECONDS)
     with lock:
         try:
@@ -285,18 +295,21 @@ def only_one(output: pathlib.Path) -> Iterator[int]:
 
 def _locked(output: pathlib.Path) -> IO[bytes] | None:
     """The lock file, open and locked where the file system has locks; None while another process has it."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        lock = open(output / _LOCK, "wb")  # noqa: SIM115 - closed by the caller
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror}); give another --output.") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock.fileno()), (output / _LOCK).stat()):
+    for again in reversed(range(_LOCK_TRIES)):
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            lock = open(output / _LOCK, "wb")  # noqa: SIM115 - closed by the caller
+        except OSError as error:
+            raise InputError(f"{output}: cannot be written ({error.strerror}); give another --output.") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            return None
+        except OSError:  # a file system without locks
             return lock
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except OSError:  # a file system without locks
-        return lock
-    lock.close()  # another process has it, or removed it in this moment: a lock on it would lock nobody out
+        with contextlib.suppress(OSError):
+            if not again or os.path.samestat(os.fstat(lock.fileno()), (output / _LOCK).stat()):
+                return lock
+        lock.close()  # another process removed it in this moment: a lock on it would lock nobody out
     return None

@@ -38,7 +38,7 @@ from dscgan_jax.training.weights import Weights
 NORMS = {"network_per_slice": "per_slice", "network_running": "running"}  # source -> how its batch norm works
 SLICES_PER_CALL, SLICES_PER_CALL_ON_CPU = 8, 4  # one compilation serves every exam: the last call is padded
 MUCH_BEYOND = 0.02  # share of a given mask outside the brain that was found: drawn by hand, outlines differ by a rim
-MUCH_LEFT_OUT = 0.5  # of the brain, fluid spaces counted, which masks of tissue leave out
+MOST_LEFT_OUT = (0.5, 0.5)  # of the brain and of one slice of it, fluid spaces counted, which masks of tissue leave out
 SEES_AIR = Finding(
     "air_reaches_network",
     "warning",
@@ -316,14 +316,7 @@ def _inside(maps: ExamMaps, exam: exams.Exam) -> ExamMaps:
                 "series, and have no maps",
                 beyond,
             )
-        without, worst, share = brain.left_out(exam.mask, inside)
-        if without > MUCH_LEFT_OUT or share > MUCH_LEFT_OUT:
-            found.warning(
-                "mask_partly",
-                f"the given mask leaves out {100 * without:.0f} % of the brain that was found in the series, and "
-                f"{100 * share:.0f} % of it in slice {worst} (counted from 0): there are no maps there",
-                round(without, 3),
-            )
+        brain.tell_left_out(exam.mask, inside, found, MOST_LEFT_OUT, "brain")
         inside = inside & exam.mask
     volumes = {name: np.where(inside, volume, np.float32(0)) for name, volume in maps.volumes.items()}
     findings = by_severity((*maps.findings, *found.listed()))

@@ -5,6 +5,7 @@ made again, so that a pipeline that failed goes on when it is run once more.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import apache_beam as beam  # pyright: ignore[reportMissingImports] - an extra
 from apache_beam.options.pipeline_options import PipelineOptions  # pyright: ignore[reportMissingImports]
@@ -42,13 +43,16 @@ class MakeMaps(beam.DoFn):
         yield outcome
 
 
-def run(plan: cohort.Plan, runner: str, options: Sequence[str] = ()) -> list[ExamRow]:
+def run(
+    plan: cohort.Plan, runner: str, options: Sequence[str] = (), tell: Callable[[str], Any] | None = None
+) -> list[ExamRow]:
     """Makes what is missing on a runner, and waits for it.
 
     Args:
       plan: from `cohort.plan`.
       runner: name of a Beam runner, such as `DirectRunner`.
       options: its own, as on a command line.
+      tell: as of `cohort.run`.
 
     Returns:
       the rows of `summary.csv`.
@@ -56,7 +60,7 @@ def run(plan: cohort.Plan, runner: str, options: Sequence[str] = ()) -> list[Exa
     Raises:
       InputError: another process is writing into the folder.
     """
-    with cohort.only_one(plan.output):
+    with cohort.only_one(plan.output, tell):
         cohort.write_mark(plan)
         with beam.Pipeline(runner=runner, options=PipelineOptions(list(options))) as pipeline:
             outcomes = (

@@ -91,7 +91,8 @@ def run_all(
       workers: processes at a time.
       done: called with each task and its result.
       lost: called with a task whose process died, and why it did.
-      held: open files that the processes hold too, such as a lock: where this one is killed, they finish their task.
+      held: open files that the processes hold too, such as a lock, until they have ended: where this one is killed,
+        they end at once on Linux, and elsewhere after their task.
     """
     waiting = collections.deque(tasks)
     count = min(workers, len(waiting))

@@ -29,6 +29,7 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from dscgan_jax.errors import InputError
+from dscgan_jax.findings import Findings
 from dscgan_jax.perfusion import signal
 
 WIDE = 0.5  # of the widest slice's tissue: thinner slices are not judged alone
@@ -129,6 +130,26 @@ def left_out(mask: np.ndarray, tissue: np.ndarray) -> tuple[float, int, float]:
     shares = np.where(in_slice >= WIDE * in_slice.max(initial=1), outside / np.maximum(in_slice, 1), 0.0)
     worst = int(shares.argmax())
     return float(outside.sum() / max(int(tissue.sum()), 1)), worst, float(shares[worst])
+
+
+def tell_left_out(mask: np.ndarray, tissue: np.ndarray, found: Findings, most: tuple[float, float], what: str) -> None:
+    """Warns of a given mask without much of the tissue that was found: a part of its file may be lost.
+
+    Args:
+      mask, tissue: (x, y, z) bool.
+      found: receives the warning.
+      most: how much of all tissue, and of that of one slice, may be left out.
+      what: the tissue is called.
+    """
+    whole, worst, share = left_out(mask, tissue)
+    if whole > most[0] or share > most[1]:
+        found.warning(
+            "mask_partly",
+            f"the given mask leaves out {100 * whole:.0f} % of the {what} that is found in the series, and "
+            f"{100 * share:.0f} % of it in slice {worst} (counted from 0): there are no maps there",
+            round(whole, 3),
+            "--mask=FILE",
+        )
 
 
 def with_fluid_spaces(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 No step needs a user; each can be overruled by one.
 """
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -15,7 +16,7 @@ from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.perfusion.signal import BolusTiming
 
 DARK_SHARE = 0.01  # of a given mask that may be dark without a warning
-LEFT_OUT, LEFT_OUT_OF_SLICE = 0.25, 0.4  # of the tissue that is found, without a warning
+MOST_LEFT_OUT = (0.25, 0.4)  # of the tissue that is found, and of one slice of it, without a warning
 DRY = 0.1  # of the blood that passes the brain's mean: no first pass
 SEEN = 4.0  # standard deviations: a weaker first pass has no time
 CORE_SHARE = 0.005  # of the tissue: fewer voxels without a first pass may be a cistern
@@ -34,6 +35,7 @@ class Given:
       arterial_seconds, arterial_mm: (time,) AIF, s and mM.
       tissue_was_found: `tissue` is what `brain.brain_mask` finds in this series: it need not be found again, and is
         treated as found.
+      tissue_of_maps: `tissue` is where maps have values: nobody drew it, so it is not held against the brain.
     """
 
     tissue: np.ndarray | None = None
@@ -41,6 +43,7 @@ class Given:
     arterial_seconds: np.ndarray | None = None
     arterial_mm: np.ndarray | None = None
     tissue_was_found: bool = False
+    tissue_of_maps: bool = False
 
 
 NOTHING_GIVEN = Given()
@@ -197,24 +200,15 @@ def _tissue(
         return brain.brain_mask(series, affine).tissue
     if not given.tissue_was_found:
         _check_given_tissue(series, given.tissue, found)
-        _tell_left_out(series, affine, given.tissue, found)
+        if not given.tissue_of_maps:
+            _tell_left_out(series, affine, given.tissue, found)
     return given.tissue
 
 
 def _tell_left_out(series: np.ndarray, affine: np.ndarray, tissue: np.ndarray, found: Findings) -> None:
-    """A given mask (x, y, z) without much of the brain that is found: a part of its file may be lost."""
-    try:
-        whole, worst, share = brain.left_out(tissue, brain.brain_mask(series, affine).tissue)
-    except InputError:  # nothing to compare with, and nothing that is needed
-        return
-    if whole > LEFT_OUT or share > LEFT_OUT_OF_SLICE:
-        found.warning(
-            "mask_partly",
-            f"the given mask leaves out {100 * whole:.0f} % of the tissue that is found in the series, and "
-            f"{100 * share:.0f} % of it in slice {worst} (counted from 0): there are no maps there",
-            round(whole, 3),
-            "--mask=FILE",
-        )
+    """A given mask (x, y, z) without much of the brain that is found."""
+    with contextlib.suppress(InputError):  # nothing to compare with, and nothing that is needed
+        brain.tell_left_out(tissue, brain.brain_mask(series, affine).tissue, found, MOST_LEFT_OUT, "tissue")
 
 
 def _check_given_tissue(series: np.ndarray, tissue: np.ndarray, found: Findings) -> None:

@@ -10,10 +10,9 @@ is never the best, and takes no other's place. It is gone when the run that it l
 """
 
 import contextlib
-import functools
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -34,22 +33,17 @@ RECORD, METRICS = "record", "metrics"  # folders of a checkpoint, beside those o
 METRIC = "validation_error"  # brain MAE on validation over the width of the map's range; lower is better
 
 
-def _listable(initialise: Callable[..., None]) -> Callable[..., None]:
+@contextlib.contextmanager
+def _listable(folder: pathlib.Path) -> Iterator[None]:
     """Turns what damaged checkpoints raise when they are listed into one line that names the folder."""
-
-    @functools.wraps(initialise)
-    def wrapped(self: Any, workdir: pathlib.Path | str, *arguments: Any, **settings: Any) -> None:
-        try:
-            initialise(self, workdir, *arguments, **settings)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            folder = (pathlib.Path(workdir) / "checkpoints").absolute()
-            if not folder.is_dir() or disk_is_full(error):
-                raise
-            raise InputError(
-                f"{folder}: the checkpoints cannot be listed ({brief(error)}); repair or remove what is named there."
-            ) from error
-
-    return wrapped
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not folder.is_dir() or disk_is_full(error):
+            raise
+        raise InputError(
+            f"{folder}: the checkpoints cannot be listed ({brief(error)}); repair or remove what is named there."
+        ) from error
 
 
 class Checkpoints:
@@ -58,27 +52,23 @@ class Checkpoints:
     All processes save and restore them together, unless one opens them `alone`.
     """
 
-    @_listable
     def __init__(self, workdir: pathlib.Path | str, keep: int = 2, alone: bool = False):
         self.folder, self._alone = (pathlib.Path(workdir) / FOLDER).absolute(), alone
         self._stopped_folder = self.folder.with_name(STOPPED_FOLDER)
         best = preservation_policy.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1)
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                best_fn=lambda metrics: metrics[METRIC],
-                best_mode="min",
-                # max_to_keep with best_fn would delete the latest step as soon as it is not among the best.
-                preservation_policy=preservation_policy.AnyPreservationPolicy(
-                    [preservation_policy.LatestN(keep), best]
-                ),
-                create=not alone,  # a reader finds the folder there
-                cleanup_tmp_directories=not alone,  # what a killed run left half-written
-                todelete_subdir=DELETED,
-                async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _note_digests(self.folder)),
-                multiprocessing_options=_this_process() if alone else ocp.options.MultiprocessingOptions(),
-            ),
+        options = ocp.CheckpointManagerOptions(
+            best_fn=lambda metrics: metrics[METRIC],
+            best_mode="min",
+            # max_to_keep with best_fn would delete the latest step as soon as it is not among the best.
+            preservation_policy=preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep), best]),
+            create=not alone,  # a reader finds the folder there
+            cleanup_tmp_directories=not alone,  # what a killed run left half-written
+            todelete_subdir=DELETED,
+            async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _note_digests(self.folder)),
+            multiprocessing_options=_this_process() if alone else ocp.options.MultiprocessingOptions(),
         )
+        with _listable(self.folder):
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._stopped = None if alone or not self._stopped_folder.is_dir() else self._manager_of_stopped()
         self._remove_deleted()
 
@@ -122,7 +112,8 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=lambda: _note_digests(self._stopped_folder)),
         )
-        return ocp.CheckpointManager(self._stopped_folder, options=options)
+        with _listable(self._stopped_folder):
+            return ocp.CheckpointManager(self._stopped_folder, options=options)
 
     def _manager_with(self, step: int) -> ocp.CheckpointManager:
         """The one that wrote this step."""
@@ -187,7 +178,7 @@ def choose_step(workdir: pathlib.Path | str, which: str = "best") -> int:
     Raises:
       InputError: there is no such checkpoint; names those that exist.
     """
-    folder = (pathlib.Path(workdir) / "checkpoints").absolute()
+    folder = (pathlib.Path(workdir) / FOLDER).absolute()
     if not folder.is_dir():
         raise InputError(
             f"{workdir} holds no checkpoints; expected {folder.name}/<step>/ as training leaves them. "
@@ -237,7 +228,7 @@ def load_discriminator(workdir: pathlib.Path | str, step: int, like: Any) -> Any
 
 
 def _load_item(workdir: pathlib.Path | str, step: int, name: str, like: Any) -> Any:
-    folder = (pathlib.Path(workdir) / "checkpoints").absolute()
+    folder = (pathlib.Path(workdir) / FOLDER).absolute()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=_this_process())
     with _readable(folder, step), ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as reader:
         _check_digests(folder, step, name)
@@ -287,7 +278,10 @@ def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
 
 
 def _note_digests(folder: pathlib.Path) -> None:
-    """Of a checkpoint that is written whole and not yet listed, so that no listed one is without."""
+    """Of a checkpoint that is written whole and not yet listed, so that no listed one is without.
+
+    But of `commit_success.txt`: Orbax marks whole folders with it, perhaps after this, and nothing is read in it.
+    """
     if jax.process_index() == 0:
         for path in folder.glob("*.orbax-checkpoint-tmp*"):
             if (path / RECORD).is_dir():

@@ -17,6 +17,7 @@ from dscgan_jax.data.record import DataRecord
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import write_whole
 from dscgan_jax.training import distributed
+from dscgan_jax.training.checkpoints import FOLDER, STOPPED_FOLDER
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = "run.lock"  # holds host, process and time of the run that trains here
@@ -56,7 +57,7 @@ def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
 
 def has_finished_step(workdir: pathlib.Path) -> bool:
     """Whether a checkpoint was written to its end; until then its folder's name is no number."""
-    folders = [folder for folder in (workdir / "checkpoints", workdir / "stopped") if folder.is_dir()]
+    folders = [folder for folder in (workdir / FOLDER, workdir / STOPPED_FOLDER) if folder.is_dir()]
     return any(path.name.isdigit() for folder in folders for path in folder.iterdir())
 
 

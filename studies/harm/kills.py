@@ -37,10 +37,10 @@ PART = Part(
         "`metrics.jsonl`, samples, maps, pages and records but for their clocks; TensorBoard's events alone are "
         "other files. No half-written file, temporary folder or lock is left. So does a training that is asked to "
         "end (SIGTERM, as batch systems send it before they kill, or Ctrl-C once): it finishes its step, saves it, "
-        "says from where it goes on, and ends with status 143 or 130. Where the program sits in a compilation or "
-        "another long call, it is cut off after 25 s, as by a kill; Ctrl-C twice ends it at once, within 3 s. Of "
-        "several processes that train together, one is ended at once by SIGTERM, and the run goes on from its last "
-        "checkpoint."
+        "says from where it goes on, and ends with status 143 or 130. Where a step and its save, a compilation or "
+        "another long call take longer, it is cut off 25 s after SIGTERM, as by a kill; Ctrl-C once waits for as long "
+        "as it takes, and Ctrl-C twice ends it at once, within 3 s. Of several processes that train together, one is "
+        "ended at once by SIGTERM, and the run goes on from its last checkpoint."
     ),
     kept=(SAME, TOO_LATE),
     broken=(DIFFERENT, LOST, LEFT_OVER, WRONG_END),

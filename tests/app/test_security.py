@@ -76,7 +76,14 @@ def write_exam(path: pathlib.Path, phantom: Phantom, text: str = "", maps: bool 
         image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", text.encode()))
         nibabel.save(image, file)
     nifti.sidecar_path(path).write_text(json.dumps(sidecar))
+    if text:
+        name_twice(nifti.sidecar_path(path), "PatientName", f"{text}^SECOND")
     return path
+
+
+def name_twice(sidecar: pathlib.Path, field: str, text: str) -> None:
+    """Adds a field to a JSON file that has it already, with another value."""
+    sidecar.write_text(f"{sidecar.read_text().rstrip()[:-1]}, {json.dumps(field)}: {json.dumps(text)}}}")
 
 
 def write_folder(root: pathlib.Path, phantom: Phantom, text: str) -> pathlib.Path:
@@ -107,6 +114,9 @@ def test_no_text_of_a_header_comes_into_outputs_or_messages(phantom, run, tmp_pa
     cache = f"--config.data.cache_dir={out / 'cache'}"
     truncated = write_exam(tmp_path / "cut_dsc.nii.gz", phantom, CANARY)
     invented.truncate(truncated)
+    twice = write_exam(tmp_path / "twice" / "sub-1" / "perf" / "sub-1_dsc.nii.gz", phantom, CANARY)
+    name_twice(nifti.sidecar_path(twice), "EchoTime", CANARY)
+    shutil.copytree(root / "sub-2", twice.parents[2] / "sub-2")
     said = [
         program("deconvolve", series, out / "one", *QUICK, "--debug", check=True),
         program("deconvolve", root, out / "cohort", *QUICK, "--workers=1", check=True),
@@ -115,8 +125,10 @@ def test_no_text_of_a_header_comes_into_outputs_or_messages(phantom, run, tmp_pa
         program("predict", series, out / "predicted", f"--model={run}", "--beside=csvd", check=True),
         program("evaluate", f"--maps={out / 'one'}", f"--config.data.root={root}", cache, "--split=train"),
         program("deconvolve", truncated, out / "none", *QUICK),
+        program("deconvolve", twice.parents[2], out / "doubled", *QUICK, "--workers=1"),
     ]
-    assert [done.returncode for done in said] == [0] * 6 + [1], said[-2].stderr
+    assert [done.returncode for done in said] == [0] * 6 + [1, 1], said[-3].stderr
+    assert "EchoTime is there twice" in (out / "doubled" / "summary.csv").read_text()
     assert not traces(out, (CANARY,)) and len(list(out.rglob("*.html"))) >= 6
     assert not any(CANARY in done.stdout + done.stderr for done in said)
     assert traces(root, (CANARY,)), "it was there to be found"
@@ -206,8 +218,9 @@ def test_names_that_cannot_be_shown_are_refused_in_one_line(phantom, tmp_path, n
         (tmp_path / "root" / "sub-1" / "perf" / "sub-1_dsc.nii.gz").touch()
         (tmp_path / "root" / "participants.tsv").write_text(f"participant_id\nsub-1\nsub-{name}\n")
         if "\t" not in name:
-            with pytest.raises(InputError, match="cannot be printed"):
+            with pytest.raises(InputError, match="has no folder") as refused:
                 layouts.find_subjects(tmp_path / "root")
+            assert str(refused.value).isprintable()
 
 
 @pytest.mark.parametrize("subject", ["../x", "/tmp/x", "a/../../x", "..", ".", "", "a/b"])

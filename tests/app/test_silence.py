@@ -15,8 +15,11 @@ from runs import snapshot
 from dscgan_jax.data import aif, exams, nifti
 from dscgan_jax.data.checks import folder
 from dscgan_jax.errors import InputError
+from dscgan_jax.findings import Findings
 from dscgan_jax.methods.conventional import deconvolved
 from dscgan_jax.methods.folder import deconvolve_file
+from dscgan_jax.perfusion.checks.head import head_curves
+from dscgan_jax.perfusion.checks.missing import filled
 from dscgan_jax.perfusion.conventional import Settings
 from dscgan_jax.phantom import cohort
 from dscgan_jax.phantom.exam import Phantom, draw_phantom
@@ -196,6 +199,34 @@ def test_signal_that_was_cut_off_is_told(spoiled, exam):
     spoiled.series = np.minimum(spoiled.series, np.percentile(exam.series[exam.mask], 80))
     [told] = [finding for finding in spoiled.maps()[1] if finding.name == "signal_saturated"]
     assert told.severity == "warning" and "brighter signal was cut off" in told.text
+
+
+def test_fat_under_the_skin_that_was_cut_off_is_not_told(spoiled, exam):
+    level = 1.2 * exam.series[exam.mask].max()
+    scalp = np.argwhere(~exam.mask & (exam.series.min(axis=-1) > 0))[::3]
+    assert len(scalp) > 0.02 * exam.mask.sum()
+    spoiled.series[tuple(scalp.T)] = level
+    assert "signal_saturated" not in names(spoiled.maps()[1])
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_signal_that_was_cut_off_is_told_whatever_the_gain_did(spoiled, exam, steps):
+    spoiled.series = np.minimum(spoiled.series, np.percentile(exam.series[exam.mask], 80))
+    if steps:
+        spoiled.series[..., 40:] *= 0.85
+    assert "signal_saturated" in names(spoiled.maps()[1])
+
+
+def test_the_peak_of_an_artery_is_no_hole():
+    """One that falls to zero while neighbouring frames are half-way there, among voxels of tissue."""
+    series = np.full((12, 12, 3, 40), 300.0, np.float32)
+    series += np.random.default_rng(0).normal(0, 3, series.shape).astype(np.float32)
+    series[6, 6, 1, 10:17] = 300, 270, 120, 0, 0, 110, 190
+    series[2, 2, 1, 30] = 0
+    found = Findings()
+    kept = filled(series, head_curves(series, 0), found)[0]
+    np.testing.assert_array_equal(kept[6, 6, 1], series[6, 6, 1])
+    assert 280 < kept[2, 2, 1, 30] < 320 and [one.name for one in found.listed()] == ["signal_missing"]
 
 
 def test_single_zeros_of_voxels_that_are_never_dark_are_filled(spoiled, clean, exam):

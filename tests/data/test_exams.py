@@ -14,7 +14,7 @@ from exams import (
     write_fake_exam,
 )
 
-from dscgan_jax.data import grid, layouts, preparation
+from dscgan_jax.data import aif, grid, layouts, preparation
 from dscgan_jax.data.checks import folder as folder_checks
 from dscgan_jax.data.exams import Exam, Overrules, load_exam
 from dscgan_jax.errors import InputError
@@ -191,6 +191,7 @@ def test_without_a_mask_the_maps_and_without_maps_the_signal_give_one(tmp_path):
     exam = load_exam(_only(tmp_path / "a"))
     np.testing.assert_array_equal(stored_arrays(exam)[2], mask)
     assert exam.mask_source == "maps" and [finding.short() for finding in exam.findings] == ["mask_from_maps"]
+    assert aif.given_of(exam).tissue_of_maps  # nobody drew it
     write_fake_exam(tmp_path / "b", mask=False, maps=())
     exam = load_exam(_only(tmp_path / "b"))
     assert exam.mask_source == "threshold" and [finding.short() for finding in exam.findings] == ["mask_from_signal"]

@@ -1,6 +1,7 @@
 """Folders -> subjects, splits, and what of it is usable."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -344,3 +345,21 @@ def _write_series(folder, frame_seconds):
     nifti.write_volume(
         folder / f"{folder.parent.name}_dsc.nii.gz", series, AFFINE, dtype=np.int16, frame_seconds=frame_seconds
     )
+
+
+@pytest.mark.parametrize("name", ["sub-2\u200b", "sub-M\udcfcller"])  # a zero-width space; Latin-1
+def test_a_name_that_cannot_be_shown_costs_its_exam_alone(tmp_path, name):
+    root = write_fake_cohort(tmp_path, 2, mask=False, maps=())
+    odd = root / name / "perf"
+    odd.mkdir(parents=True)
+    shutil.copy(root / "sub-0002" / "perf" / "sub-0002_dsc.nii.gz", odd / f"{name}_dsc.nii.gz")
+    rows = {row.subject: row for row in folder_checks.check(root, "bids")}
+    [told] = rows.keys() - {"sub-0001", "sub-0002"}
+    assert told.isprintable() and "\\" in told and rows["sub-0001"].usable and rows["sub-0002"].usable
+    assert "cannot be that of an exam; rename its file or folder" in rows[told].reason
+    with pytest.raises(InputError, match="cannot be that of an exam"):
+        layouts.find_subjects(root)
+    if "\udcfc" not in name:  # a table is UTF-8
+        table = "".join(f"{who}\t{split}\n" for who, split in (("0001", "train"), ("0002", "test"), (name, "exclude")))
+        (root / "participants.tsv").write_text(f"participant_id\tsplit\n{table}", encoding="utf-8")
+        assert [files.split for files in layouts.find_subjects(root)] == ["train", "test", "exclude"]

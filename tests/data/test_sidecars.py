@@ -81,3 +81,14 @@ def test_a_link_whose_data_were_not_fetched_is_named_with_its_target(tmp_path):
                 read(tmp_path / name)
     with pytest.raises(InputError, match=r"a\.json: a symbolic link to .*datalad get"):
         read_sidecar(tmp_path / "a.json")
+
+
+def test_a_field_that_decides_maps_is_refused_where_it_is_there_twice_and_no_value_is_told(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"EchoTime": 0.031, "EchoTime": "DOE^JANE", "Site": 1}')
+    with pytest.raises(InputError, match=r"a\.json: the field EchoTime is there twice, with two values") as refused:
+        read_sidecar(path)
+    assert "DOE" not in str(refused.value) and "0.031" not in str(refused.value)
+    assert "not a JSON file" not in str(refused.value)
+    path.write_text('{"EchoTime": 0.031, "EchoTime": 0.031, "PatientName": "DOE^JANE", "PatientName": "ROE^RICHARD"}')
+    assert read_sidecar(path)["EchoTime"] == 0.031

@@ -347,6 +347,39 @@ def test_one_folder_is_made_by_one_process_at_a_time(three, tmp_path, monkeypatc
             cohort.run(plan)
 
 
+def test_who_waits_for_another_process_is_told_at_once(three, tmp_path, monkeypatch):
+    monkeypatch.setattr(cohort, "LOCK_SECONDS", 0.2)
+    (tmp_path / "out").mkdir()
+    told = []
+    with (tmp_path / "out" / cohort._LOCK).open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another process"):
+            cohort.run(planned(three, tmp_path / "out"), tell=told.append)
+    assert len(told) == 1 and "it is waited for" in told[0]
+
+
+def test_a_file_system_whose_open_files_are_never_those_of_their_names_is_no_obstacle(tmp_path, monkeypatch):
+    monkeypatch.setattr(cohort.os.path, "samestat", lambda one, other: False)
+    monkeypatch.setattr(cohort, "LOCK_SECONDS", 0.2)
+    with cohort.only_one(tmp_path / "out") as lock:
+        assert lock > 0
+
+
+def test_an_exam_whose_name_cannot_be_shown_fails_alone(exams, tmp_path):
+    odd = (exams / "sub-0002").rename(exams / "sub-2\u200b")
+    [series] = odd.glob("perf/*_dsc.nii.gz")
+    series.rename(series.with_name("sub-2\u200b_dsc.nii.gz"))
+    (exams / "participants.tsv").unlink(missing_ok=True)
+    outcomes = made(exams, tmp_path / "out")
+    assert {name: one.row.status for name, one in outcomes.items()} == {
+        "sub-0001": "made",
+        "sub-0003": "made",
+        "sub-2\\u200b": "failed",
+    }
+    assert "rename its file or folder" in outcomes["sub-2\\u200b"].row.reason
+    assert "\u200b" not in (tmp_path / "out" / "summary.csv").read_text(encoding="utf-8")
+
+
 def test_two_subjects_of_one_name_are_refused(three, tmp_path):
     subjects = layouts.find_subjects(three, "bids")
     subjects[1] = dataclasses.replace(subjects[1], subject="0001")

@@ -128,3 +128,18 @@ def test_the_core_of_an_infarct_is_tissue_up_to_its_edge_and_has_the_times_of_wh
 def test_an_exam_without_an_infarct_is_not_told_of_one(measured):
     assert not [finding for finding in measured.findings if finding.name == "no_first_pass"]
     assert measured.not_seen.mean() < 0.01
+
+
+def test_only_a_mask_that_somebody_gave_is_held_against_the_brain(exam, monkeypatch):
+    half = exam.mask.copy()
+    half[: half.shape[0] // 2] = False
+    given = dataclasses.replace(fits.truth(exam), tissue=half)
+    [told] = [one for one in measure(*fits.arguments(exam), given=given).findings if one.name == "mask_partly"]
+    assert told.severity == "warning" and "the given mask leaves out" in told.text
+
+    def looked_for(*arguments):
+        raise AssertionError("the brain is not looked for")
+
+    monkeypatch.setattr("dscgan_jax.perfusion.brain.brain_mask", looked_for)
+    found = measure(*fits.arguments(exam), realign="none", given=dataclasses.replace(given, tissue_of_maps=True))
+    assert "mask_partly" not in {one.name for one in found.findings}

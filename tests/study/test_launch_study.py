@@ -2,8 +2,10 @@
 
 import json
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -43,3 +45,15 @@ def test_folder_of_another_study_is_refused(tmp_path):
     done = launch(f"--workdir={tmp_path}", "--scale=tiny", "--list")
     assert done.returncode == 1
     assert "holds a study with scale 'paper', this one has 'tiny'" in done.stderr
+
+
+def test_a_study_that_is_asked_to_end_says_so_by_its_status(tmp_path):
+    line = [sys.executable, str(ROOT / "launch" / "study.py"), f"--workdir={tmp_path / 'study'}", "--scale=tiny"]
+    line += ["--workers=1", f"--cache_dir={tmp_path / 'cache'}"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not list(tmp_path.rglob("log.txt")) and time.monotonic() < end:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 143 and "ended by SIGTERM" in said

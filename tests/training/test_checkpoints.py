@@ -129,3 +129,10 @@ def test_a_checkpoint_that_is_half_removed_is_no_step_and_is_removed_by_the_next
     assert removed.is_dir()  # a reader changes nothing
     checkpoints.Checkpoints(tmp_path, keep=1).close()
     assert not removed.exists() and checkpoints.choose_step(tmp_path) == 2
+
+
+def test_damage_beside_the_checkpoints_names_the_folder_it_is_in(run):
+    shutil.copytree(run / "checkpoints", run / "stopped")
+    (run / "stopped" / "4" / "metrics" / "metrics").write_bytes(b"\xff{")
+    with pytest.raises(InputError, match=f"{run / 'stopped'}: the checkpoints cannot be listed"):
+        checkpoints.Checkpoints(run)

@@ -24,8 +24,7 @@ MIN_REPEATS = 3  # voxels: the same 32-bit number in so many of them, far from a
 # Times the way from the median to the 99.9 (0.1) percentile of the rest: failed fits of ours, at 40 s, lie at 4.
 FAR = 6.0
 FEWEST_IN_SLICE = 50  # voxels of the brain in a slice that is judged
-# Of the brain in a slice, more than in half of the others: dead tissue and Tmax in whole frames leave zeros, too.
-HOLES = 0.4
+HOLES = 0.4  # of the brain in a slice, more than in half of the others: dead tissue leaves zeros, too
 MOSTLY_ZERO = 0.6  # of the brain in half of the slices
 CONSTANT_SHARE = 0.999  # of the brain
 MARGIN_SECONDS = 30.0  # after the end of the exam: frames that were cut off, times that count from the injection
@@ -145,11 +144,16 @@ def checked_maps(
 def _tell_holes(
     maps: Mapping[str, np.ndarray], brain: np.ndarray, without_value: Mapping[str, np.ndarray], found: Findings
 ) -> None:
-    """Warns of maps that are zero in much of a slice of the brain: a part of the file may be lost."""
+    """Warns of maps that are zero in much of a slice of the brain: a part of the file may be lost.
+
+    Tmax in whole frames is 0 in most of a healthy brain; there only zeros count that fill whole lines of the brain.
+    """
     n_brain = brain.sum(axis=(0, 1))
     slices = np.flatnonzero(n_brain >= FEWEST_IN_SLICE)
     for name, values in maps.items():
-        zero = (brain & (values == 0) & ~without_value[name]).sum(axis=(0, 1))[slices] / n_brain[slices]
+        is_zero = brain & (values == 0) & ~without_value[name]
+        counts = _in_whole_lines(is_zero, brain & (values != 0)) if name == "tmax" else is_zero.sum(axis=(0, 1))
+        zero = counts[slices] / n_brain[slices]
         usual = float(np.median(zero)) if len(zero) else 0.0
         if (len(zero) and zero.max() > HOLES + usual) or usual > MOSTLY_ZERO:
             worst = int(slices[zero.argmax()])
@@ -159,6 +163,12 @@ def _tell_holes(
                 f"half of the slices in less than {100 * usual:.0f} %: a part of it may be lost; look at it",
                 round(float(zero.max()), 3),
             )
+
+
+def _in_whole_lines(zero: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(slice,) voxels of `zero` in rows, or else in columns, of a slice that hold nothing else; (x, y, z) bool both."""
+    of_axis = [(zero & ~other.any(axis=axis, keepdims=True)).sum(axis=(0, 1)) for axis in (0, 1)]
+    return np.maximum(*of_axis)
 
 
 def _anywhere(masks: Sequence[np.ndarray]) -> np.ndarray:

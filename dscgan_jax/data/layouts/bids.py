@@ -142,7 +142,7 @@ def _exam(
         path = series.with_name(f"{subject}_{name}")
         return path if is_there(path) else None
 
-    return SubjectFiles(
+    return SubjectFiles.found(
         subject=subject,
         series=series,
         sidecars=sidecars_of(series),

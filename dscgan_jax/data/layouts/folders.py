@@ -101,7 +101,9 @@ def _table_of(root: pathlib.Path, subjects: Sequence[SubjectFiles]) -> pathlib.P
 
 
 def check_series(files: SubjectFiles) -> None:
-    """Raises `InputError` unless the subject has a series."""
+    """Raises `InputError` unless the subject has a series, and a name that can be shown."""
+    if files.unusable:
+        raise InputError(files.unusable)
     if not nifti.present(files.series):
         raise InputError(f"{files.series}: no such file, so {files.subject} has no series; {LEAVE_OUT}.")
 

@@ -116,7 +116,7 @@ def _of_session(folder: pathlib.Path, space: str) -> SubjectFiles:
 
     series = one(folder, "ctp") or folder / f"{stem}{space}_ctp.nii.gz"
     maps = {name: one(folder / "perfusion-maps", name) for name in MAPS_OF_2024}
-    return SubjectFiles(
+    return SubjectFiles.found(
         subject=stem,
         series=series,
         sidecars=own_sidecar(series),

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from dscgan_jax.data import nifti
-from dscgan_jax.data.exams import SubjectFiles
+from dscgan_jax.data.exams import SubjectFiles, shown
 from dscgan_jax.data.layouts.splits import EXCLUDE, SPLITS
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import write_whole
@@ -83,11 +83,9 @@ def read_participants(path: pathlib.Path) -> Participants:
     splits: dict[str, str | None] = {}
     known: dict[str, str | None] = {}
     for row in rows:
-        subject, split = (row["participant_id"] or "").strip(), (row.get("split") or "").strip()
+        subject, split = shown((row["participant_id"] or "").strip()), (row.get("split") or "").strip()
         if not subject:
             continue
-        if not subject.isprintable():
-            raise InputError(f"{path}: participant_id {subject!a} has characters that cannot be printed; correct it.")
         split = None if split in ("", "n/a") else split
         if split not in (None, EXCLUDE, *SPLITS):
             raise InputError(

@@ -19,6 +19,7 @@ MAX_MISSING = 0.2  # of the head's values that may be interpolated over time
 MISSING_SHARE = 0.05
 MOSTLY = 0.5  # the same, of a plane across another axis than the slices': a line of voxels may be dark
 LEAST_LIT = 0.3  # of a voxel's median, in every frame in which it is not zero: noise and bolus leave it brighter
+NEAR_MEDIAN = 0.7  # the same of the frames before and after a zero: an artery falls to its peak, and comes back from it
 USUAL_BRIGHT, SPIKE = 0.9999, 2.0  # share of the head's values that stay below a level; times that level
 MAX_COPIES = 0.1  # of the frames of the first half; more are noise-free data
 BEFORE_DIP = 3  # frames: arteries fill before the mean signal shows it
@@ -240,14 +241,17 @@ def _in_large_parts(empty: np.ndarray, head: HeadCurves) -> np.ndarray:
 
 
 def _of_bright_voxels(empty: np.ndarray, head: HeadCurves) -> np.ndarray:
-    """(time, voxel) bool: single holes of voxels that are never dark else; an artery at its peak is dark before."""
+    """(time, voxel) bool: single holes, between bright frames, of voxels that are never dark else."""
     at = np.flatnonzero(empty.any(axis=0))
     lit = np.where(empty[:, at], np.nan, head.values[:, at])
     few = empty[:, at].mean(axis=0) <= MAX_MISSING
-    bright = np.zeros(empty.shape[1], bool)
+    at, lit = at[few], lit[:, few]
+    holes = np.zeros(empty.shape, bool)
     with np.errstate(invalid="ignore"):
-        bright[at[few]] = np.nanmin(lit[:, few], axis=0) > LEAST_LIT * np.nanmedian(lit[:, few], axis=0)
-    return np.broadcast_to(bright, empty.shape)
+        median = np.nanmedian(lit, axis=0)
+        bright = np.pad(lit > NEAR_MEDIAN * median, ((1, 1), (0, 0)), constant_values=True)
+        holes[:, at] = bright[:-2] & bright[2:] & (np.nanmin(lit, axis=0) > LEAST_LIT * median)
+    return holes
 
 
 def _empty_end(missing: np.ndarray) -> int:

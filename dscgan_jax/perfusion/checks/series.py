@@ -15,7 +15,6 @@ from dscgan_jax.perfusion.checks.missing import (
     without_holes,
     without_spikes,
 )
-from dscgan_jax.perfusion.checks.saturation import tell_saturated
 
 
 def repaired(series: np.ndarray, slice_axis: int, found: Findings) -> np.ndarray:
@@ -40,7 +39,6 @@ def repaired(series: np.ndarray, slice_axis: int, found: Findings) -> np.ndarray
     if head is None:
         return not_negative(series, found)
     series, head = filled(*without_spikes(series, head, found), found)
-    tell_saturated(head, found)
     series = not_negative(series, found)
     if head.values.shape[0] < signal.MIN_FRAMES:
         return series

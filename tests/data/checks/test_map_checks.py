@@ -201,6 +201,28 @@ def phantoms():
     return drawn
 
 
+def test_tmax_in_whole_frames_is_no_map_with_holes_and_a_block_of_zeros_in_it_is_one():
+    exam = draw_phantom("acute", (77, 5), size=32, slices=4)
+    maps = {name: values.astype(np.float32) for name, values in exam.maps.items()}
+    maps["tmax"] = np.float32(exam.frame_seconds * np.floor(maps["tmax"] / (2 * exam.frame_seconds)))
+    zero = (exam.mask & (maps["tmax"] == 0)).sum(axis=(0, 1)) / exam.mask.sum(axis=(0, 1))
+    assert np.median(zero) > 0.6
+    seconds = exam.frame_seconds * exam.series.shape[-1]
+    assert "map_holes" not in {one.name for one in judged(maps, exam.mask, seconds)[1]}
+    maps["tmax"][:, 16:, 2] = 0
+    [told] = [one for one in judged(maps, exam.mask, seconds)[1] if one.name == "map_holes"]
+    assert "the tmax map is 0 in" in told.text and "in slice 2" in told.text
+
+
+@pytest.mark.parametrize("name", MAP_NAMES)
+def test_a_map_that_lost_half_of_a_slice_is_told(name):
+    exam = draw_phantom("acute", (77, 5), size=32, slices=4)
+    maps = {name: np.float32(exam.maps[name])}
+    maps[name][16:, :, 1] = 0
+    findings = judged(maps, exam.mask, exam.frame_seconds * exam.series.shape[-1])[1]
+    assert "map_holes" in {one.name for one in findings}
+
+
 WAYS = {
     "as drawn": lambda name, values: values,
     "whole numbers": lambda name, values: np.rint(values),
