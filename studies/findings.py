@@ -20,7 +20,7 @@ import numpy as np
 
 from dscgan_jax.data import exams, layouts, nifti
 from dscgan_jax.errors import InputError
-from dscgan_jax.findings import NAMES
+from dscgan_jax.findings import KINDS
 from dscgan_jax.perfusion.checks import first_pass
 from dscgan_jax.perfusion.checks.head import slice_axis
 from dscgan_jax.perfusion.checks.series import repaired
@@ -164,15 +164,16 @@ The flag in brackets behind a sentence overrides what was found, for example `[-
 
 ## Names
 
-| name | what it is about |
-|---|---|
+| name | what it is about | severity |
+|---|---|---|
 {names}
 
 ## False alarms and cost
 
 Clean phantom exams of known truth were read (`python studies/findings.py --real=EXAM.nii.gz`, record:
 [findings.json](benchmarks/findings.json)). A warning is justified where the truth says that the head moved, that the
-exam was cut short, or that it has five slices or fewer:
+exam was cut short, or that it has five slices or fewer. What spoiled exams come to is on the page about
+[reliability](reliability.md):
 
 | exams | number | rejected | with a warning | of these without reason |
 |---|---|---|---|---|
@@ -189,7 +190,7 @@ faults, one kind at a time (`tests/app/test_silence.py`, `tests/data/test_nifti.
 - A step of the receiver's gain below 5 %, or below 18 % within the first pass.
 - Head motion below 0.8 mm and 0.8 degrees, and in exams of fewer than 600 bright voxels.
 - Frames that are exchanged with their neighbours.
-- A series of another organ.
+- For certain, a series of another organ: its maps carry a warning in most cases, of whatever is odd about it.
 """
 
 
@@ -204,7 +205,7 @@ def page(record: dict[str, object]) -> str:
         table.append(
             f"| a real exam (one slice, 50 frames of 2 s) | 1 | 0 | {int(bool(doubts))} | {int(bool(doubts))} |"
         )
-    names = [f"| `{name}` | {what} |" for name, what in NAMES.items()]
+    names = [f"| `{name}` | {kind.about} | {', '.join(kind.severities)} |" for name, kind in KINDS.items()]
     return TEXT.format(names="\n".join(names), table="\n".join(table), **record["seconds"])
 
 
