@@ -32,7 +32,8 @@ PART = Part(
     promise=(
         "A process that is killed at any moment (SIGKILL: by hand, by the system where memory is short) loses no "
         "more than what it did since its last checkpoint, or the exam of a cohort that it was on; drawing exams, "
-        "preparing and evaluating begin again. The same command can be given at once, and ends with the same bytes "
+        "preparing and evaluating begin again. The same command can be given at once (where all exams were already "
+        "drawn, it says that the folder has content), and ends with the same bytes "
         "as one that nobody disturbed, on the same machine: weights, optimisers and prepared slices by value, "
         "`metrics.jsonl`, samples, maps, pages and records but for their clocks; TensorBoard's events alone are "
         "other files. No half-written file, temporary folder or lock is left. So does a training that is asked to "
