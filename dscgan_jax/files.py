@@ -8,7 +8,9 @@ import pathlib
 import pwd
 import re
 import shutil
+import socket
 import tempfile
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -146,21 +148,31 @@ def replacing_folder(path: pathlib.Path | str) -> Iterator[pathlib.Path]:
 
 
 def sweep_partial_folders(output: pathlib.Path) -> None:
-    """Removes what killed processes left in a folder of `all_or_nothing`; that of a live one stays."""
+    """Removes what killed processes of this machine left in a folder of `all_or_nothing`; that of a live one stays."""
     for debris in output.glob(".partial-*"):
-        process = re.fullmatch(r"\.partial-(\d+)-.*", debris.name)
-        if process is None or not _is_alive(int(process[1])):
+        made_by = re.fullmatch(r"\.partial-(\d+)-(?:([0-9a-f]{8})-)?.*", debris.name)  # formerly without the machine
+        is_ours = made_by is None or made_by[2] in (None, _this_machine())
+        if is_ours and (made_by is None or not _is_alive(int(made_by[1]))):
             shutil.rmtree(debris, ignore_errors=True)
+
+
+def _this_machine() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
 @contextlib.contextmanager
 def all_or_nothing(output: pathlib.Path | str) -> Iterator[pathlib.Path]:
-    """A folder whose files move into `output` together; where something fails, `output` stays as it was."""
+    """A folder whose files move into `output` together; where something fails, `output` stays as it was.
+
+    What a killed process left there is removed.
+    """
     output = pathlib.Path(output)
     existed = output.is_dir()
     try:
         output.mkdir(parents=True, exist_ok=True)
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=f".partial-{os.getpid()}-", dir=output))
+        sweep_partial_folders(output)
+        prefix = f".partial-{os.getpid()}-{_this_machine()}-"
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=output))
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror}); give another --output.") from error
     try:

@@ -27,7 +27,7 @@ from dscgan_jax.evaluation import exam_rows
 from dscgan_jax.evaluation.exam_rows import FAILED, ExamRow
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import thumbnail
-from dscgan_jax.files import all_or_nothing, sweep_partial_folders, write_whole
+from dscgan_jax.files import all_or_nothing, write_whole
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MORE_MAPS
 
@@ -99,7 +99,6 @@ def make(job: Job, maker: Maker, about: Mapping[str, str]) -> Outcome:
     exam = dataclasses.replace(load_exam(job.files), subject=job.subject)
     result = maker(exam, job.files)
     stale = _files_of(job)
-    sweep_partial_folders(job.folder)  # which the runs of a session share
     try:
         with all_or_nothing(job.folder) as folder:
             _write_series(job, exam, folder)

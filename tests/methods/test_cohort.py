@@ -19,7 +19,7 @@ from dscgan_jax.data import dataset, layouts
 from dscgan_jax.data.exams import NOTHING_OVERRULED, Overrules
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import exam_rows
-from dscgan_jax.files import sweep_partial_folders
+from dscgan_jax.files import all_or_nothing
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.methods import cohort, exam_files
 from dscgan_jax.methods.folder import DeconvolveWork
@@ -271,11 +271,12 @@ def test_of_a_folder_half_made_again_in_another_way_the_rest_is_not_trained_on(t
 def test_what_a_live_process_is_writing_stays_and_what_a_dead_one_left_goes(tmp_path):
     done = subprocess.Popen([sys.executable, "-c", ""])
     done.wait()
-    names = [f".partial-{os.getpid()}-a", f".partial-{done.pid}-b", ".partial-old"]
-    for name in names:
+    staying = {f".partial-{os.getpid()}-a", f".partial-{done.pid}-00000000-c"}  # the other one of another machine
+    for name in (*staying, f".partial-{done.pid}-b", ".partial-old"):
         (tmp_path / name).mkdir()
-    sweep_partial_folders(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == names[:1]
+    with all_or_nothing(tmp_path) as folder:
+        staying.add(folder.name)
+        assert {path.name for path in tmp_path.iterdir()} == staying
 
 
 def test_two_processes_make_the_same_maps_and_one_that_dies_costs_its_exam(exams, tmp_path, monkeypatch):
