@@ -31,11 +31,8 @@ from dscgan_jax.pages import report, sentences, tables
 from dscgan_jax.pages.subjects import Gallery
 from dscgan_jax.training import checkpoints
 
-OF_NETWORK = (
-    "air_reaches_network",
-    "maps_contradict",
-    "unlike_training",
-)  # findings that only a trained network can have of an exam
+# Findings that are a network's, not the exam's alone.
+OF_NETWORK = ("air_reaches_network", "maps_contradict", "unlike_training")
 # Facts about the exams that the user gives; they overrule the files and a stored run.
 OF_THE_EXAMS = ("data.modality", "data.tr_seconds", "data.te_seconds", "data.accept")
 # Fields of a config that say nothing of a network: a stored run may be evaluated with others.

@@ -39,10 +39,8 @@ def measure(config: ml_collections.ConfigDict, workdir: pathlib.Path | str, whic
         judged = rows_of(predictor, _readable(found, bar.update))
     usual = consistency.usual_limits(judged)
     keep_usual(workdir, predictor.sha256, usual)
-    few = "" if usual else f"; at least {consistency.FEWEST_EXAMS} are needed, so that no maps are judged by it"
-    print(
-        f"what is usual of its maps: from {len(judged)} of {len(found)} validation exams, without a warning each{few}"
-    )
+    few = "" if usual else f"; too few to judge other maps by ({consistency.FEWEST_EXAMS} are needed)"
+    print(f"what is usual of its maps: from {len(judged)} of {len(found)} validation exams that have no warning{few}")
 
 
 def _validation_exams(config: ml_collections.ConfigDict, predictor: Predictor) -> list[exams.SubjectFiles]:

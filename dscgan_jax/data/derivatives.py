@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dscgan_jax.data import nifti
 from dscgan_jax.data.geometry import StoredGrid
+from dscgan_jax.data.quality import Quality
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding
@@ -49,6 +50,7 @@ class ExamMaps:
       mask: (x, y, z) bool, where maps were made; None: everywhere.
       scaled: of a network, its maps on the network grid.
       seconds: from the series in memory to the maps in memory, if it was measured.
+      quality: what exam and maps are worth, if it was measured.
     """
 
     subject: str
@@ -61,6 +63,7 @@ class ExamMaps:
     mask: np.ndarray | None = None
     scaled: ScaledMaps | None = None
     seconds: float | None = None
+    quality: Quality | None = None
 
     def __getitem__(self, name: str) -> np.ndarray:
         """(x, y, z) of one map.
@@ -88,6 +91,7 @@ class ExamMaps:
         findings = [finding.to_json() for finding in self.findings]
         head: dict[str, Any] = {"Units": self.units[name], "Description": description}
         head |= {} if self.mask is None else {"SkullStripped": True}  # 0 outside it, in the word of BIDS
+        head |= {} if self.quality is None else {"Quality": self.quality.to_json()}
         return {**head, **self.provenance, "Findings": findings, "IntendedUse": "research only"}
 
     def save(self, folder: pathlib.Path | str, stem: str = "", names: Sequence[str] = ()) -> list[pathlib.Path]:

@@ -5,12 +5,12 @@ chance is that blood volume, flow and transit time belong together (the central 
 that they follow what anybody can measure in the series: where much agent passes, and when.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dscgan_jax.data.exams import Exam
+from dscgan_jax.data.quality import Consistency
 from dscgan_jax.findings import Finding
 from dscgan_jax.perfusion import signal
 
@@ -29,31 +29,6 @@ WORDS = {
     "tmax_disorder": "Tmax does not follow the time of the lowest signal, 1 - rank correlation",
 }
 SURE = ("cbv_disorder",)  # whose maps come from the very series: without any order they are wrong, whoever made them
-
-
-@dataclasses.dataclass(frozen=True)
-class Consistency:
-    """How far maps are from agreeing; the lower, the better. None where a map that it needs is not there.
-
-    True maps agree among themselves (`central_volume` 0), and with a noisy series in part: Tmax counts from the AIF.
-
-    Attributes:
-      central_volume: median over the brain of |ln(60 CBV / (CBF MTT))|.
-      ttp_offset_seconds: |median of TTP minus the time of the lowest signal|.
-      ttp_spread_seconds: median absolute deviation of that difference.
-      cbv_disorder: 1 - Spearman's correlation of CBV and the sum of ΔR2* from the bolus on.
-      tmax_disorder: 1 - Spearman's correlation of Tmax and the time of the lowest signal.
-    """
-
-    central_volume: float | None = None
-    ttp_offset_seconds: float | None = None
-    ttp_spread_seconds: float | None = None
-    cbv_disorder: float | None = None
-    tmax_disorder: float | None = None
-
-    def known(self) -> dict[str, float]:
-        """The values that are there, by name."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 def consistency_of(

@@ -122,7 +122,7 @@ def numbers_of(maps: ExamMaps, read_out: ReadOut) -> dict[str, Any]:
         return {}
     medians = {f"{name}_median": float(np.median(maps[name][inside])) for name in MAPS if name in maps.volumes}
     known = {name: value for name, value in read_out.columns().items() if name in _OF_READ_OUT}
-    quality = {name: maps.provenance.get("Quality", {}).get(name) for name in _OF_QUALITY}
+    quality = {name: getattr(maps.quality, name, None) for name in _OF_QUALITY}
     return {"brain_ml": read_out.tissue_ml} | known | medians | quality
 
 

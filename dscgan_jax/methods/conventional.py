@@ -14,6 +14,7 @@ from dscgan_jax import provenance
 from dscgan_jax.data import aif as arterial_inputs
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
+from dscgan_jax.data.features import ExamFeatures, features_of
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import consistency, quality
 from dscgan_jax.findings import Finding, by_severity
@@ -92,10 +93,13 @@ def by_methods(
       InputError: as `perfusion.conventional.conventional_maps`.
     """
     measured = measure(exam.series, exam.affine, exam.frame_seconds, exam.echo_seconds, settings.motion, given)
-    return {method: _deconvolved(exam, measured, dataclasses.replace(settings, method=method)) for method in methods}
+    taken = features_of(exam)
+    return {
+        method: _deconvolved(exam, measured, dataclasses.replace(settings, method=method), taken) for method in methods
+    }
 
 
-def _deconvolved(exam: Exam, measured: Measured, settings: Settings) -> Deconvolved:
+def _deconvolved(exam: Exam, measured: Measured, settings: Settings, taken: ExamFeatures) -> Deconvolved:
     found = conventional.invert(measured, settings)
     realigned = measured.realignment
     relative = () if found.absolute else ("cbf", "cbv")
@@ -112,9 +116,8 @@ def _deconvolved(exam: Exam, measured: Measured, settings: Settings) -> Deconvol
     agreement = consistency.consistency_of(maps.volumes, measured.tissue, exam, series)
     found_of_all = by_severity((*exam.findings, *found.findings, *consistency.doubts(agreement, {})))
     maps = dataclasses.replace(maps, findings=found_of_all)
-    record = quality.quality_of(exam, maps, aif_quality=measured.arterial.quality, consistency=agreement)
-    maps = dataclasses.replace(maps, provenance={**maps.provenance, "Quality": record.to_json()})
-    return Deconvolved(maps, found, series, settings)
+    record = quality.quality_of(exam, maps, taken, aif_quality=measured.arterial.quality, consistency=agreement)
+    return Deconvolved(dataclasses.replace(maps, quality=record), found, series, settings)
 
 
 def _provenance(exam: Exam, found: ConventionalMaps, settings: Settings) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dscgan_jax import provenance
 from dscgan_jax.data import exams, features, preparation
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
+from dscgan_jax.data.quality import Consistency
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import consistency, quality
 from dscgan_jax.evaluation.readout import ReadOut
@@ -179,7 +180,8 @@ class Predictor:
         self, maps: ExamMaps, found: tuple[Finding, ...], exam: exams.Exam, taken: features.ExamFeatures
     ) -> ExamMaps:
         """The maps with all findings, `found` among them, and with the quality record of their exam."""
-        agreement = consistency.consistency_of(maps.volumes, _voxels_of(maps, exam), exam)
+        judged = exam.mask if maps.mask is None else maps.mask
+        agreement = consistency.consistency_of(maps.volumes, judged, exam)
         maps = dataclasses.replace(
             maps, findings=by_severity((*found, *consistency.doubts(agreement, self.weights.usual)))
         )
@@ -192,7 +194,7 @@ class Predictor:
             at_range_ends=quality.at_range_ends(maps, self.scaling),
             consistency=agreement,
         )
-        return dataclasses.replace(maps, provenance={**maps.provenance, "Quality": record.to_json()})
+        return dataclasses.replace(maps, quality=record)
 
     def _maps(
         self, exam: exams.Exam, prepared: preparation.PreparedExam, norm: str, prepared_seconds: float
@@ -273,7 +275,7 @@ class Predictor:
         }
 
 
-def rows_of(predictor: Predictor, of: Iterable[exams.Exam]) -> list[consistency.Consistency]:
+def rows_of(predictor: Predictor, of: Iterable[exams.Exam]) -> list[Consistency]:
     """How far a network's maps of exams that it was not trained on are from agreeing (`consistency.usual_limits`).
 
     Exams with a warning of their own, such as one about head motion, do not count.
@@ -284,14 +286,10 @@ def rows_of(predictor: Predictor, of: Iterable[exams.Exam]) -> list[consistency.
     rows = []
     for exam in of:
         [maps] = predictor.predict_all(exam, (predictor.norm,))
-        if all(one.severity == "note" or one == SEES_AIR or one.name == "maps_contradict" for one in maps.findings):
-            rows.append(consistency.consistency_of(maps.volumes, _voxels_of(maps, exam), exam))
+        own = [one for one in maps.findings if one != SEES_AIR and one.name != "maps_contradict"]
+        if maps.quality and all(one.severity == "note" for one in own):
+            rows.append(maps.quality.consistency)
     return rows
-
-
-def _voxels_of(maps: ExamMaps, exam: exams.Exam) -> np.ndarray:
-    """(x, y, z) bool, where the maps are judged."""
-    return exam.mask if maps.mask is None else maps.mask
 
 
 def _check_norm(weights: Weights, norm: str | None) -> None:

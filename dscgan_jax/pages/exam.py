@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from nibabel.affines import voxel_sizes
 
-from dscgan_jax.evaluation import quality
+from dscgan_jax.data.quality import WORDS
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import panels
 from dscgan_jax.files import write_whole
@@ -106,10 +106,10 @@ def write(folder: pathlib.Path, page: ExamPage, stem: str = "") -> list[pathlib.
 
 def _quality(page: ExamPage) -> str:
     """The quality record of each method's maps, side by side."""
-    records = {title: maps.provenance.get("Quality", {}) for title, maps in page.view.methods.items()}
+    records = {title: maps.quality.to_json() for title, maps in page.view.methods.items() if maps.quality}
     lines = [
         (f"{words} [{unit}]" if unit else words, [parts.number(one.get(name), ".3g") for one in records.values()])
-        for name, (words, unit) in quality.WORDS.items()
+        for name, (words, unit) in WORDS.items()
         if any(name in record for record in records.values())
     ]
     return section("Quality of the exam", parts.table(["", *records], lines, titles=False)) if lines else ""

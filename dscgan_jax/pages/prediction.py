@@ -78,5 +78,4 @@ def _provenance(maps: ExamMaps) -> list[tuple[str, str]]:
         if isinstance(values, dict)
         else (name, json.dumps(values))
         for name, values in maps.provenance.items()
-        if name != "Quality"  # which has a section of its own
     ]

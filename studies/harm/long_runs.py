@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from harm.kills import MOST_SECONDS, TRAINING, Process, World
-from harm.records import Harm, Part, Records
+from harm.records import Part, carry_out
 
 COUNT = 1
 FLAT, ALL_BUT_ONE = "flat", "all but the broken one"
@@ -34,21 +34,12 @@ LOOK_SECONDS = 0.5
 
 def run(workdir: pathlib.Path, count: int) -> None:
     """Does what is still open."""
-    records, folder = Records(workdir, PART), workdir.absolute() / "long_runs"
-    world = World(folder / "world")
-    still_open = records.open_ones(KINDS, count)
-    world.make()
-    for kind, number in still_open:
-        area = folder / "area"
-        shutil.rmtree(area, ignore_errors=True)
-        area.mkdir(parents=True)
-        outcome, said = KINDS[kind](world, area)
-        records.add(Harm(kind, number, outcome, said))
-        print(f"{kind}, number {number}: {outcome}. {said}", flush=True)
+    carry_out(workdir, PART, KINDS, count, World(workdir.absolute() / "long_runs" / "world"))
 
 
-def _long_training(world: World, area: pathlib.Path) -> tuple[str, str]:
+def _long_training(world: World, area: pathlib.Path, number: int) -> tuple[str, str]:
     """2,000 steps, watched from outside."""
+    del number
     fields = [one for one in TRAINING if not one.startswith(("train.steps", "train.checkpoint", "train.sample"))]
     fields += [f"train.steps={2 * STEPS}", "train.checkpoint_every_epochs=50.0", "train.sample_every_epochs=200.0"]
     workdir = area / "run"
@@ -92,8 +83,9 @@ def _watched(process: Process, rows: pathlib.Path) -> np.ndarray:
     return np.array(looks, np.float64)
 
 
-def _many_exams(world: World, area: pathlib.Path) -> tuple[str, str]:
+def _many_exams(world: World, area: pathlib.Path, number: int) -> tuple[str, str]:
     """200 exams in one call, one of them cut in half."""
+    del number
     root = area / "exams"
     series = sorted(world.exams.glob("sub-*/perf/*_dsc.nii.gz"))
     for number in range(EXAMS):

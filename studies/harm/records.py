@@ -3,8 +3,13 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harm.kills import World
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +77,24 @@ class Records:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dataclasses.asdict(harm)) + "\n")
         self.harms.append(harm)
+
+
+Do = Callable[["World", pathlib.Path, int], tuple[str, str]]  # in a world and an empty folder, -> outcome and words
+
+
+def carry_out(workdir: pathlib.Path, part: Part, kinds: Mapping[str, Do], count: int, world: "World") -> None:
+    """Does the harms of a part that are still open, one after the other, each in an empty folder of the same name."""
+    records = Records(workdir, part)
+    still_open = records.open_ones(kinds, count)
+    if still_open:
+        world.make()
+    for kind, number in still_open:
+        area = world.folder.parent / "area"
+        shutil.rmtree(area, ignore_errors=True)
+        area.mkdir(parents=True)
+        harm = Harm(kind, number, *kinds[kind](world, area, number))
+        records.add(harm)
+        print(f"{kind}, number {number}: {harm.outcome}. {harm.said}", flush=True)
 
 
 def counted(harms: Sequence[Harm]) -> Mapping[str, Counter[str]]:

@@ -94,7 +94,7 @@ def _made(exam: Exam, given: Given, kind: str, method: str, predictor: Predictor
     except InputError as error:
         return {"refused": str(error)}
     warnings = [[one.name, one.text] for one in maps.findings if one.severity == "warning"]
-    return {"warnings": warnings, "quality": maps.provenance["Quality"]} | _scores(maps, given)
+    return {"warnings": warnings, "quality": maps.quality.to_json()} | _scores(maps, given)
 
 
 def _conventional(exam: Exam, kind: str) -> ExamMaps:

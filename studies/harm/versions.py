@@ -16,7 +16,7 @@ import numpy as np
 from dscgan_jax.training import weights
 from harm.contents import contents, differences
 from harm.kills import MOST_SECONDS, ROOT, TRAINING, Process, World
-from harm.records import Harm, Part, Records
+from harm.records import Do, Part, carry_out
 
 COUNT = 2
 SAME_BYTES, SAME_NUMBERS = "the same bytes", "the same to rounding"
@@ -43,20 +43,20 @@ EIGHT = "--xla_force_host_platform_device_count=8"
 
 def run(workdir: pathlib.Path, count: int) -> None:
     """Does what is still open; the environment of the oldest versions is made once, by pip."""
-    records, folder = Records(workdir, PART), workdir.absolute() / "versions"
-    world = World(folder / "world")
-    still_open = records.open_ones(KINDS, count)
-    world.make()
-    for kind, number in still_open:
-        area = folder / "area"
-        shutil.rmtree(area, ignore_errors=True)
-        area.mkdir(parents=True)
+    folder = workdir.absolute() / "versions"
+    carry_out(workdir, PART, {kind: _or_lost(do) for kind, do in KINDS.items()}, count, World(folder / "world"))
+
+
+def _or_lost(do: Do) -> Do:
+    """The same, lost where a command of it does not end well."""
+
+    def harm(world: World, area: pathlib.Path, number: int) -> tuple[str, str]:
         try:
-            outcome, said = KINDS[kind](world, area, number)
+            return do(world, area, number)
         except subprocess.CalledProcessError as error:
-            outcome, said = LOST, f"{error.returncode}: {error.stderr}"
-        records.add(Harm(kind, number, outcome, said))
-        print(f"{kind}, number {number}: {outcome}. {said}", flush=True)
+            return LOST, f"{error.returncode}: {error.stderr}"
+
+    return harm
 
 
 def _trained(
@@ -85,9 +85,7 @@ def _ended(line: list[str], world: World, flags: str = "") -> None:
         raise subprocess.CalledProcessError(done.status, line, stderr=done.said)
 
 
-def _in_two(
-    one: Callable[[World], tuple[str, str]], other: Callable[[World], tuple[str, str]]
-) -> Callable[[World, pathlib.Path, int], tuple[str, str]]:
+def _in_two(one: Callable[[World], tuple[str, str]], other: Callable[[World], tuple[str, str]]) -> Do:
     """A run that is begun in one surrounding and goes on in another, against one that stays in the first."""
 
     def harm(world: World, area: pathlib.Path, number: int) -> tuple[str, str]:
@@ -174,7 +172,7 @@ def oldest(world: World) -> tuple[str, str]:
     return str(python), ""
 
 
-KINDS: dict[str, Callable[[World, pathlib.Path, int], tuple[str, str]]] = {
+KINDS: dict[str, Do] = {
     "the same run twice": _twice,
     "begun on 8 devices, goes on on 1": _in_two(eight_devices, newest),
     "begun on 1 device, goes on on 8": _in_two(newest, eight_devices),

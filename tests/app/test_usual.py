@@ -6,7 +6,7 @@ import runs
 from dscgan_jax.app import usual
 from dscgan_jax.app.prepare import prepare
 from dscgan_jax.configs import temp_tmax
-from dscgan_jax.evaluation.consistency import Consistency
+from dscgan_jax.data.quality import Consistency
 from dscgan_jax.phantom import cohort
 from dscgan_jax.training import loop, weights
 
@@ -54,5 +54,5 @@ def test_a_run_with_few_exams_says_that_nothing_is_known(run, monkeypatch, capsy
     monkeypatch.setattr(usual, "MOST_EXAMS", 1)
     usual.measure(config, workdir)
     assert weights.of_run(workdir).usual == {}
-    assert "at least 4 are needed" in capsys.readouterr().out
+    assert "too few to judge other maps by (4 are needed)" in capsys.readouterr().out
     (workdir / weights.USUAL_FILE).unlink()

@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from dscgan_jax.data.exams import Exam
+from dscgan_jax.data.quality import Consistency
 from dscgan_jax.evaluation import consistency
-from dscgan_jax.evaluation.consistency import Consistency, consistency_of, doubts, usual_limits
+from dscgan_jax.evaluation.consistency import consistency_of, doubts, usual_limits
 from dscgan_jax.phantom.simulation import simulate
 
 

@@ -4,9 +4,7 @@ import numpy as np
 
 from dscgan_jax.findings import Findings
 
-MOST_SATURATED = (
-    0.01  # of the brain's values; of fat under the skin more are cut off in many an exam, which harms no map
-)
+MOST_SATURATED = 0.01  # of the brain's values; of fat under the skin more are often cut off, which harms no map
 
 
 def tell_saturated(curves: np.ndarray, found: Findings) -> None:
