@@ -20,6 +20,7 @@ REQUIREMENTS = [
     "orbax-checkpoint>=0.11.30,<0.13",  # asynchronous checkpoints that survive a kill
     "tensorflow-datasets>=4.9.10",  # the prepared data set (used without TensorFlow)
     "importlib_resources>=5.12",  # tensorflow-datasets imports it, but from Python 3.12 on nothing installs it
+    "flatbuffers>=24.3.25",  # JAX's own need to write and read exported programs, which it does not install
     "safetensors>=0.4.3",  # files of weights: reading one executes nothing, as a pickle could
     "array_record>=0.8.1",  # the file format of the prepared data
     "grain>=0.2.12",  # batches: shuffling, read-ahead, resumable position

@@ -60,7 +60,16 @@ _INPUT = flags.DEFINE_string(
 _SERIES = flags.DEFINE_integer(
     "series", None, "Number of the DICOM series to take from --input; default: the one with at least 10 frames."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the results; export: FILE.safetensors; benchmark: JSON file.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder for the results; export: FILE.safetensors or FILE.stablehlo; benchmark: JSON file."
+)
+_FORMAT = flags.DEFINE_enum(
+    "format",
+    "safetensors",
+    ["safetensors", "stablehlo"],
+    "What the file holds: safetensors = the weights of a run, for this package (default); stablehlo = prediction as a "
+    "program with weights, of a run or of --model, that JAX alone runs.",
+)
 _METHOD = flags.DEFINE_enum(
     "method", None, list(settings.CHOICES["conventional.method"]), "Deconvolution method; default parametric."
 )
@@ -283,7 +292,10 @@ def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given
     elif mode == "export":
         from dscgan_jax.app import export
 
-        export.run(workdir(), _required(_OUTPUT), _STEP.value)
+        if given.as_program:
+            export.run_program(config, model(), _required(_OUTPUT), _STEP.value, given.all_fields)
+        else:
+            export.run(workdir(), _required(_OUTPUT), _STEP.value)
     elif mode == "deconvolve":
         from dscgan_jax.app import deconvolve
 
@@ -333,11 +345,12 @@ def _check_paths(mode: str, config: ml_collections.ConfigDict) -> None:
         output = _required(_OUTPUT)
         if mode != "export" and output.exists() and not output.is_dir():  # told before minutes of work
             raise InputError(f"--output={output} is a file; give a folder.")
-    if mode == "predict":
-        if not config.data.root:
-            _required(_INPUT)
+    as_program = mode == "export" and _FORMAT.value == "stablehlo"
+    if mode == "predict" and not config.data.root:
+        _required(_INPUT)
+    if mode == "predict" or as_program:
         _check_model(model())
-    if mode == "export" or (mode == "evaluate" and not _MAPS.value):
+    if (mode == "export" and not as_program) or (mode == "evaluate" and not _MAPS.value):
         _check_run(workdir(), "workdir", needs_checkpoints=mode == "export")
     for flag in (_INPUT, _MASK, _CORE, _SPACE):
         if flag.value and not os.path.lexists(_path(flag)):
@@ -382,7 +395,8 @@ def read_command(mode: str) -> options.Given:
     config = _CONFIG.value
     leaves = {leaf for path in fields for leaf in _leaves(config, path)}
     run_is_there = bool(_WORKDIR.value) and (workdir() / "checkpoints").is_dir()
-    given = options.Given(mode, frozenset(names), frozenset(leaves), run_is_there, _input_is_folder(mode))
+    is_folder, as_program = _input_is_folder(mode), _FORMAT.value == "stablehlo"
+    given = options.Given(mode, frozenset(names), frozenset(leaves), run_is_there, is_folder, as_program)
     options.check(given, _with_flags(config, given))
     return given
 

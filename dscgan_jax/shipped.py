@@ -7,6 +7,7 @@ from dscgan_jax.errors import InputError
 PHYSICS = "physics"  # trained on simulated exams alone
 FOLDER = pathlib.Path(__file__).resolve().parent / "weights"
 SUFFIX = ".safetensors"
+PROGRAM_SUFFIX = ".stablehlo"
 NAMES = (PHYSICS,)
 
 

@@ -16,7 +16,7 @@ MODES = {
     "check": "list which exams of a folder are usable, which are not, and why; in PAGE/ as a page, too",
     "evaluate": "score the maps of a trained network, or with --maps anybody's, against reference maps",
     "predict": "maps, by a network, of a 4-D file, one exam's DICOM files or a folder of exams",
-    "export": "a trained network as one file that others can use, and its model card",
+    "export": "a trained network as one file that others can use: weights and a model card, or a program",
     "deconvolve": "conventional maps, without a network, of a 4-D file, one exam's DICOM files or a folder of exams",
     "phantom": "simulate exams with known truth",
     "benchmark": "measure how fast a config is on this machine",

@@ -18,7 +18,7 @@ TRAIN, PREPARE, CHECK, PHANTOM, BENCHMARK = "train", "prepare", "check", "phanto
 EVALUATE, MAPS, MAPS_OF_RUN = "evaluate", "evaluate --maps", "evaluate --maps --workdir"
 ONE_FILE, FOLDER = "deconvolve --input", "deconvolve --config.data.root"
 PREDICT, PREDICT_FOLDER = "predict --input", "predict --config.data.root"
-EXPORT = "export"
+EXPORT, EXPORT_PROGRAM = "export", "export --format=stablehlo"
 READERS = (
     TRAIN,
     PREPARE,
@@ -29,6 +29,7 @@ READERS = (
     PREDICT,
     PREDICT_FOLDER,
     EXPORT,
+    EXPORT_PROGRAM,
     ONE_FILE,
     FOLDER,
     PHANTOM,
@@ -36,7 +37,8 @@ READERS = (
 )
 
 _DECONVOLVE, _PREDICT = (ONE_FILE, FOLDER), (PREDICT, PREDICT_FOLDER)
-_OF_A_RUN = (EVALUATE, MAPS_OF_RUN, *_PREDICT, EXPORT)  # they take everything else from the run's own config
+_EXPORT = (EXPORT, EXPORT_PROGRAM)
+_OF_A_RUN = (EVALUATE, MAPS_OF_RUN, *_PREDICT, *_EXPORT)  # they take everything else from the run's own config
 _EXAMS = (TRAIN, PREPARE, CHECK, EVALUATE, MAPS, MAPS_OF_RUN, FOLDER, PREDICT_FOLDER)  # they read a folder of exams
 _SERIES = (*_EXAMS, PREDICT, ONE_FILE)
 _GRID = (TRAIN, PREPARE, MAPS, BENCHMARK)  # they bring exams onto the network grid that the config describes
@@ -47,10 +49,11 @@ FLAGS = {
     "mode": READERS,
     "config": READERS,
     "debug": READERS,
-    "workdir": (TRAIN, EVALUATE, MAPS, MAPS_OF_RUN, *_PREDICT, EXPORT),
-    "model": _PREDICT,
+    "workdir": (TRAIN, EVALUATE, MAPS, MAPS_OF_RUN, *_PREDICT, *_EXPORT),
+    "model": (*_PREDICT, EXPORT_PROGRAM),
     "input": (*_PREDICT, *_DECONVOLVE),
-    "output": (CHECK, *_PREDICT, EXPORT, *_DECONVOLVE, PHANTOM, BENCHMARK),
+    "output": (CHECK, *_PREDICT, *_EXPORT, *_DECONVOLVE, PHANTOM, BENCHMARK),
+    "format": _EXPORT,
     "method": _DECONVOLVE,
     "aif": _DECONVOLVE,
     "scale": _DECONVOLVE,
@@ -63,10 +66,10 @@ FLAGS = {
     "desc": (*_PREDICT, *_DECONVOLVE),
     "motion": (*_DECONVOLVE, *_PREDICT),
     "leakage": _DECONVOLVE,
-    "norm": _PREDICT,
+    "norm": (*_PREDICT, EXPORT_PROGRAM),
     "maps": (MAPS, MAPS_OF_RUN),
     "split": (EVALUATE, MAPS, MAPS_OF_RUN),
-    "step": (EVALUATE, *_PREDICT, EXPORT),
+    "step": (EVALUATE, *_PREDICT, *_EXPORT),
     "tr": _SERIES,
     "te": _SERIES,
     "accept": _SERIES,
@@ -84,7 +87,7 @@ FIELDS = {
     "data.": _GRID,
     "data.root": (*_EXAMS, ONE_FILE),
     "data.layout": _EXAMS,
-    "data.cache_dir": tuple(reader for reader in READERS if reader not in (CHECK, EXPORT, PHANTOM)),
+    "data.cache_dir": tuple(reader for reader in READERS if reader not in (CHECK, *_EXPORT, PHANTOM)),
     **dict.fromkeys(("data.modality", "data.tr_seconds", "data.te_seconds", "data.accept"), _SERIES),
     "data.split_fractions": (*_GRID, PHANTOM),
     "data.slices": (TRAIN, PREPARE, MAPS),
@@ -112,7 +115,7 @@ FIELDS = {
         ),
         (TRAIN,),
     ),
-    "evaluate.norm_at_test": (*_NETWORK, *_PREDICT),
+    "evaluate.norm_at_test": (*_NETWORK, *_PREDICT, EXPORT_PROGRAM),
     "evaluate.baselines": (TRAIN, EVALUATE),
     "conventional.": (TRAIN, EVALUATE, *_DECONVOLVE),
     "conventional.method": _DECONVOLVE,
@@ -268,6 +271,7 @@ class Given:
       fields: paths of config fields that are overridden, sections written out.
       run_is_there: whether the work directory holds the checkpoints of a run.
       input_is_folder: whether --input names a folder of exams, as config.data.root does.
+      as_program: whether --format asks for a program.
     """
 
     mode: str
@@ -275,12 +279,15 @@ class Given:
     fields: frozenset[str] = frozenset()
     run_is_there: bool = False
     input_is_folder: bool = False
+    as_program: bool = False
 
     @property
     def reader(self) -> str:
         """One of `READERS`."""
         if self.mode == "evaluate" and "maps" in self.flags:
             return MAPS_OF_RUN if "workdir" in self.flags and self.run_is_there else MAPS
+        if self.mode == "export":
+            return EXPORT_PROGRAM if self.as_program else EXPORT
         if self.mode in ("deconvolve", "predict"):
             is_folder = self.input_is_folder or ("input" not in self.flags and "data.root" in self.fields)
             return {"deconvolve": _DECONVOLVE, "predict": _PREDICT}[self.mode][is_folder]

@@ -30,10 +30,10 @@ from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages import prediction
 from dscgan_jax.perfusion import brain
-from dscgan_jax.settings import LAYOUTS_OF_CT
 from dscgan_jax.shipped import PHYSICS
 from dscgan_jax.training import weights as training_weights
 from dscgan_jax.training.inference import compiler_options, predict_step
+from dscgan_jax.training.program import ProgramInputs
 from dscgan_jax.training.weights import Weights
 
 NORMS = {"network_per_slice": "per_slice", "network_running": "running"}  # source -> how its batch norm works
@@ -77,7 +77,7 @@ class Predictor:
         self.step, self.selected_by, self.sha256 = weights.step, weights.selected_by, weights.sha256
         self.config, self.scaling = self.record.config, self.record.scaling
         _check_norm(weights, norm)
-        self.modality = "ct" if self.config.data.layout in LAYOUTS_OF_CT else str(self.config.data.modality)
+        self.modality = self.record.modality
         self.norm = norm or self.config.evaluate.norm_at_test
         self.preparation = preparation.PreparationSettings.from_config(self.config.data)
         if motion is not None:
@@ -155,16 +155,7 @@ class Predictor:
         Of a network that sees nothing outside the brain they are 0 there, as those it learned from; of others they are
         not, and no given mask cuts them.
         """
-        if exam.modality != self.modality:
-            raise InputError(
-                f"{exam.subject}: an exam of {exam.modality.upper()}, and the network learned from "
-                f"{self.modality.upper()}; give the other --model, or conventional maps (--mode=deconvolve)."
-            )
-        if self.scaling.signal == "delta_r2star" and not np.isfinite(exam.echo_seconds):
-            raise InputError(
-                f"{exam.subject}: the network works on delta_r2star and needs the echo time; give --te= in seconds, or "
-                "EchoTime in the sidecar."
-            )
+        self._check(exam)
         begun = time.perf_counter()
         with concurrent.futures.ThreadPoolExecutor(1) as beside:
             # Nothing waits for what is found of motion in a series that is used as it is, and it takes longest.
@@ -175,6 +166,28 @@ class Predictor:
             taken = features.features_of(exam)
             found = (*prepared.findings, *(moved.result().findings if moved else ()), *self._untrained_for(taken))
         return [self._judged(one, found, exam, taken) for one in maps]
+
+    def program_inputs(self, exam: exams.Exam) -> ProgramInputs:
+        """What the exported program of this network takes of an exam (`dscgan-jax export --format=stablehlo`).
+
+        Raises:
+          InputError: as `predict`.
+        """
+        self._check(exam)
+        return ProgramInputs.of(preparation.prepare(exam, self.preparation, look_for_motion=False))
+
+    def _check(self, exam: exams.Exam) -> None:
+        """Refuses an exam that this network cannot see."""
+        if exam.modality != self.modality:
+            raise InputError(
+                f"{exam.subject}: an exam of {exam.modality.upper()}, and the network learned from "
+                f"{self.modality.upper()}; give the other --model, or conventional maps (--mode=deconvolve)."
+            )
+        if self.scaling.signal == "delta_r2star" and not np.isfinite(exam.echo_seconds):
+            raise InputError(
+                f"{exam.subject}: the network works on delta_r2star and needs the echo time; give --te= in seconds, or "
+                "EchoTime in the sidecar."
+            )
 
     def _judged(
         self, maps: ExamMaps, found: tuple[Finding, ...], exam: exams.Exam, taken: features.ExamFeatures

@@ -7,6 +7,7 @@ import numpy as np
 from einops import rearrange
 from flax import nnx
 
+from dscgan_jax import platforms
 from dscgan_jax.errors import InputError
 from dscgan_jax.models import blocks, time_passes
 
@@ -61,7 +62,8 @@ class TemporalStack(nnx.Module):
         weights = tuple(block.weights() for block in stack)
         known = [block.norm.known_statistics(mode) for block in stack]
         if all(known):
-            n_tiles = time_passes.tile_count(*x.shape[:2], self.width)
+            on_cpu = platforms.traced_for() == platforms.CPU
+            n_tiles = time_passes.tile_count(*x.shape[:2], self.width) if on_cpu else 1
             y = time_passes.folded_features(x, weights, tuple(known), dtype or x.dtype, n_tiles)
         else:
             y, statistics = time_passes.features(x, weights, stack[0].norm.per_slice(mode), dtype or x.dtype, self.lean)

@@ -39,6 +39,11 @@ class CheckpointRecord:
         """What kind of exams, in words."""
         return SIMULATED if self.data.source == PHANTOM else f"exams of {self.data.source or 'an unknown source'}"
 
+    @property
+    def modality(self) -> str:
+        """Of the exams: `mr` or `ct`."""
+        return "ct" if self.config.data.layout in settings.LAYOUTS_OF_CT else str(self.config.data.modality)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {

@@ -181,13 +181,22 @@ def write(weights: Weights, path: pathlib.Path | str) -> None:
         **record.to_json(),
     }
     entry[ENTRY_DIGEST] = _entry_digest(entry)
-    tensors = {
-        _name(key): np.asarray(jax.device_get(leaf), order="C")
-        for key, leaf in jax.tree_util.tree_leaves_with_path(weights.variables)
-    }
-    content = safetensors.numpy.save(tensors, {ENTRY: json.dumps(entry, sort_keys=True)})
+    content = safetensors.numpy.save(tensors_of(weights.variables), {ENTRY: json.dumps(entry, sort_keys=True)})
     with replacing(path) as file:
         file.write(content)
+
+
+def tensors_of(variables: networks.Variables) -> dict[str, np.ndarray]:
+    """The variables as files hold them, flat and by name: `params/unet/down/0/kernel`."""
+    return {
+        _name(key): np.asarray(jax.device_get(leaf), order="C")
+        for key, leaf in jax.tree_util.tree_leaves_with_path(variables)
+    }
+
+
+def from_tensors(tensors: Mapping[str, Any], like: networks.Variables) -> networks.Variables:
+    """Inverse of `tensors_of`, for variables of that structure."""
+    return jax.tree_util.tree_map_with_path(lambda key, _: tensors[_name(key)], like)
 
 
 def read(path: pathlib.Path | str) -> Weights:
