@@ -8,13 +8,14 @@ Every slice is predicted apart from the others, so the program takes them in par
 does then has fixed shapes, and each platform gets the way that is fast on it.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import io
 import json
 import pathlib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +41,7 @@ METADATA, PROGRAM, WEIGHTS = "metadata.json", "program.jax", "weights/{}.npy"  #
 # Slices at a time: the shipped network took 0.07 s for one slice and 0.27 s for eight on two cores one by one, 0.14 and
 # 0.34 s by fours. An accelerator has room for as many as `predict` gives it.
 AT_A_TIME = {platforms.CPU: 1, platforms.ACCELERATOR: 8}
+TRACEBACKS = "jax_traceback_in_locations_limit"  # frames of the source that JAX notes of each operation
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip archive knows no earlier time: equal networks make equal files
 
 
@@ -166,7 +168,19 @@ def exported(
         for name, spec in INPUTS.items()
     }
     weights = {name: jax.ShapeDtypeStruct(one.shape, one.dtype) for name, one in tensors_of(variables).items()}
-    return export.export(jax.jit(program), platforms=PLATFORMS)(weights, **inputs)
+    with _without_places():
+        return export.export(jax.jit(program), platforms=PLATFORMS)(weights, **inputs)
+
+
+@contextlib.contextmanager
+def _without_places() -> Iterator[None]:
+    """Within it, programs do not remember in which file and line of this machine each operation was asked for."""
+    before = getattr(jax.config, TRACEBACKS)
+    jax.config.update(TRACEBACKS, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(TRACEBACKS, before)
 
 
 def in_parts(
