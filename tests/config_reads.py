@@ -136,6 +136,9 @@ def of_every_mode(folder: pathlib.Path, monkeypatch) -> dict[str, set[str]]:
         reads.run("prepare", "--mode=prepare", demo, *given(data__size=32, data__root=exams), *cache)
         reads.run("train", demo, f"--workdir={run}", *phantom, *given(**tiny), *cache)
         reads.run("export", "--mode=export", f"--workdir={run}", f"--output={folder / 'run.safetensors'}")
+        program = ["--mode=export", "--format=stablehlo", f"--output={folder / 'run.stablehlo'}"]
+        norm = given(evaluate__norm_at_test="running")
+        reads.run("export --format=stablehlo", *program, f"--workdir={run}", *norm)
         reads.run(
             "predict --input",
             "--mode=predict",

@@ -24,7 +24,15 @@ IMPORTED_AS = {
     "tensorflow-datasets": "tensorflow_datasets",
     "pillow": "PIL",
 }
-FOR_OTHERS = {"importlib_resources", "array_record", "pytest-xdist", "bids-validator-deno", "dcm2niix", "playwright"}
+FOR_OTHERS = {
+    "importlib_resources",
+    "flatbuffers",
+    "array_record",
+    "pytest-xdist",
+    "bids-validator-deno",
+    "dcm2niix",
+    "playwright",
+}
 
 
 def requirements(name: str) -> list[str]:

@@ -266,7 +266,7 @@ def metadata(weights: Weights, norm: str, made: export.Exported) -> dict[str, An
         "version": weights.version,
         "step": weights.step,
         "selected_by": weights.selected_by,
-        "trained_on": weights.trained_on,
+        "trained_on": weights.record.without_places().trained_on,
         "sha256": weights.sha256,
         "generator": str(config.model.generator),
         "norm": norm if has_batch_norm(config.model) else "none: each slice by itself",

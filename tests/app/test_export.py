@@ -5,6 +5,7 @@ On tiny phantom exams and weights that learned nothing.
 
 import json
 import pathlib
+import zipfile
 
 import config_reads
 import numpy as np
@@ -124,6 +125,53 @@ def test_a_model_that_cannot_be_used_is_one_line(world, series, tmp_path, argume
     done = program("predict", series, tmp_path / "maps", *arguments)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and words in done.stderr
     assert not (tmp_path / "maps").exists()
+
+
+def test_a_run_and_its_file_become_the_same_program_but_for_their_name(world, tmp_path):
+    about = {}
+    for name, network in (("run", f"--workdir={world / 'run'}"), ("small", f"--model={world / 'small.safetensors'}")):
+        file = tmp_path / f"{name}.stablehlo"
+        done = program("export", "--format=stablehlo", network, f"--output={file}", "--norm=per_slice", check=True)
+        assert f"{name} 0.1.0" in done.stdout and "Research use only" in done.stdout
+        with zipfile.ZipFile(file) as archive:
+            about[name] = json.loads(archive.read("metadata.json")), archive.read("program.jax")
+    assert about["run"][1] == about["small"][1] and about["run"][0]["norm"] == "per_slice"
+    assert about["run"][0] == about["small"][0] | {"name": "run"}
+    assert not list(tmp_path.glob("*.md"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model=physics", "--output=OUT/a.safetensors"], "expected a file called NAME.stablehlo"),
+        (["--model=physics", "--output=OUT/nowhere/a.stablehlo"], "there is no folder"),
+        (["--model=physics", "--output=FILE.stablehlo"], "is there already"),
+        (["--model=physics", "--output=OUT/a.stablehlo", "--norm=running"], "no batch norm, and one way; leave it out"),
+        (["--model=physics", "--output=OUT/a.stablehlo", "--norm=slice"], "per_slice"),
+        (["--model=physics", "--workdir=RUN", "--output=OUT/a.stablehlo"], "--model and --workdir say the same"),
+        (["--model=OUT/none.safetensors", "--output=OUT/a.stablehlo"], "there is no such file or folder"),
+        (["--model=FILE.stablehlo", "--output=OUT/a.stablehlo"], "it is a zip archive"),
+        (["--workdir=EXAMS", "--output=OUT/a.stablehlo"], "holds no checkpoints"),
+        (["--model=physics", "--output=OUT/a.stablehlo", "--step=latest"], "chooses a checkpoint of a run"),
+        (["--model=physics", "--output=OUT/a.stablehlo", "--format=onnx"], "stablehlo"),
+        (["--model=physics"], "needs --output=PATH"),
+    ],
+)
+def test_what_cannot_become_a_program_is_one_line(world, tmp_path, arguments, words):
+    there = world / "there.stablehlo"
+    there.write_bytes(b"PK\x03\x04something of the user's")
+    places = {"OUT": tmp_path, "FILE.stablehlo": there, "RUN": world / "run", "EXAMS": world / "exams"}
+    for name, place in places.items():
+        arguments = [argument.replace(name, str(place)) for argument in arguments]
+    chosen = [] if any(one.startswith("--format") for one in arguments) else ["--format=stablehlo"]
+    done = program("export", *chosen, *arguments)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and words in done.stderr
+    assert not list(tmp_path.iterdir()) and there.read_bytes().endswith(b"the user's")
+
+
+def test_a_file_of_weights_called_a_program_is_told_of_the_flag(world, tmp_path):
+    done = program("export", world / "run", tmp_path / "a.stablehlo")
+    assert done.returncode == 1 and "a program needs --format=stablehlo" in done.stderr and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_equal_networks_make_equal_files_that_say_what_they_are_and_nothing_of_t
 
 def test_it_says_where_a_network_saw_simulated_exams_alone(tmp_path):
     network = network_of()
-    of_people = dataclasses.replace(network.record.data, source="hospital")
+    of_people = dataclasses.replace(network.record.data, source="/home/somebody/hospital")
     for data, words in ((network.record.data, "simulated exams only"), (of_people, "exams of hospital")):
         record = dataclasses.replace(network.record, data=data)
         program.write(dataclasses.replace(network, record=record), "running", tmp_path / "a.stablehlo")
