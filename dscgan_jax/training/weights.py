@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 16 * 2**20  # of the header; 4,000 training exams make 0.2 MiB
 # What the first bytes of other files say, some of which would execute what they hold when they are read.
 OTHERS = {
-    b"PK\x03\x04": "a zip archive, as PyTorch's .pt and .pth and NumPy's .npz are",
+    b"PK\x03\x04": "a zip archive, as PyTorch's .pt and .pth, NumPy's .npz and exported programs are",
     b"\x80\x02": "a pickle",
     b"\x80\x03": "a pickle",
     b"\x80\x04": "a pickle",

@@ -70,28 +70,37 @@ def read_back(structure, variables, norm, frames=64):
     [("temporal", "running"), ("temporal", "per_slice"), ("unet", "running")]
     + [(generator, "per_slice") for generator in ("light", "voxel", "patch", "stunet")],
 )
-def test_the_program_gives_the_maps_of_the_package_for_any_number_of_slices(generator, norm):
+def test_the_program_gives_the_maps_of_the_package(generator, norm):
     structure, variables = built(generator)
-    call = read_back(structure, variables, norm).call
-    for n_slices in (1, 5):
+    inputs = inputs_of(3)
+    maps = read_back(structure, variables, norm).call(tensors_of(variables), **inputs.to_dict())
+    assert_same(maps, directly(structure, variables, norm, inputs), inputs.brain)
+
+
+def assert_same(maps, expected, brain):
+    assert maps.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.ptp(values) > 1e-3 * RANGES[name]
+        np.testing.assert_allclose(maps[name], np.where(brain, values, 0), rtol=0, atol=1e-5 * RANGES[name])
+
+
+def test_it_takes_any_number_of_slices():
+    structure, variables = built("unet")
+    call = read_back(structure, variables, "per_slice").call
+    for n_slices in (1, 9, 64):
         inputs = inputs_of(n_slices)
         maps = call(tensors_of(variables), **inputs.to_dict())
-        expected = directly(structure, variables, norm, inputs)
-        assert maps.keys() == expected.keys()
-        for name, values in expected.items():
-            assert np.ptp(values) > 1e-3 * RANGES[name]
-            inside = np.where(inputs.brain, values, 0)
-            np.testing.assert_allclose(maps[name], inside, rtol=0, atol=1e-5 * RANGES[name])
+        assert_same(maps, directly(structure, variables, "per_slice", inputs), inputs.brain)
 
 
-def test_sixty_four_slices_are_no_more_than_one_to_it():
+def test_on_a_cpu_it_computes_in_float32_whatever_the_network_does_elsewhere():
     structure, variables = built("unet")
-    call, inputs = read_back(structure, variables, "running").call, inputs_of(64)
-    maps = call(tensors_of(variables), **inputs.to_dict())
-    assert maps["tmax"].shape == (64, SIZE, SIZE)
-    np.testing.assert_allclose(
-        maps["tmax"], np.where(inputs.brain, directly(structure, variables, "running", inputs)["tmax"], 0), atol=1e-4
-    )
+    inputs = inputs_of(2)
+    of_16_bits = dataclasses.replace(structure, compute="bfloat16")
+    maps = read_back(of_16_bits, variables, "running").call(tensors_of(variables), **inputs.to_dict())
+    assert_same(maps, directly(structure, variables, "running", inputs), inputs.brain)
+    rounded = directly(of_16_bits, variables, "running", inputs)
+    assert np.abs(rounded["tmax"] - directly(structure, variables, "running", inputs)["tmax"]).max() > 1e-4
 
 
 @pytest.mark.parametrize("norm", ["running", "per_slice"])
