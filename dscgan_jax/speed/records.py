@@ -11,7 +11,9 @@ from typing import Any
 
 Record = dict[str, Any]
 
-BENCHMARK, VERSUS = "dscgan_jax benchmark 1", "dscgan_jax versus torch 1"  # what `schema` may be
+# What `schema` may be.
+BENCHMARK, VERSUS = "dscgan_jax benchmark 1", "dscgan_jax versus torch 1"
+PROGRAM = "dscgan_jax gpu program 1"
 
 
 def to_text(record: Record) -> str:
