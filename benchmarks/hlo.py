@@ -87,7 +87,7 @@ class Instruction:
         return found[1] if found else None
 
     def numbers(self, attribute: str) -> tuple[int, ...] | None:
-        """`{1,2}` or `["1","2"]` behind an attribute; None where there is none."""
+        """`{1,2}` or `["1","2"]` behind an attribute, a pattern; None where there is none."""
         found = re.search(rf"\b{attribute}\"?[=:][{{\[]([\d,\"]*)[}}\]]", self.attributes)
         return tuple(int(one) for one in re.findall(r"\d+", found[1])) if found else None
 

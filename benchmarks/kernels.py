@@ -156,7 +156,7 @@ def _running(module: Module, name: str, times: int) -> Iterator[tuple[Instructio
     """Instructions that become kernels, with their computation and how often each runs."""
     computation = module.computations[name]
     for one in computation:
-        if one.operation in NO_KERNEL or one.operation.endswith(("-done", "-update")):
+        if one.operation in NO_KERNEL or one.operation.endswith("-done") or one.operation == "async-update":
             continue
         if one.operation == "while":
             yield from _running(module, str(one.named("body")), times * _trips(one))
@@ -302,12 +302,12 @@ def _flops(one: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> int:
     """
     kind = _kind(one)
     if kind not in ("matrix product", "convolution"):
-        if kind.startswith(("__cudnn", "__cublas")) or kind == "__onednn":
+        if kind.startswith(("__cudnn", "__cublas")):
             raise ValueError(f"{one.name}: a library call {kind}, whose operations are not known here.")
         return 0
     operands = [shapes[name][0] for name in one.operands]
     if kind == "matrix product":
-        contracted = one.numbers("lhs_contracting_dims") or one.numbers("lhs_contracting_dimensions")
+        contracted = one.numbers("lhs_contracting_dim(?:s|ensions)")
         if contracted is None:
             raise ValueError(f"{one.name}: a matrix product that does not say which axes it sums over.")
         return 2 * one.result.size * math.prod(operands[0].dims[axis] for axis in contracted)
