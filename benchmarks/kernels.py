@@ -26,6 +26,7 @@ CONVOLUTION_OUTPUT = {  # library calls: which operand (None: the result) is wha
     "__cudnn$convBackwardInput": 0,
     "__cudnn$convBackwardFilter": 1,
 }
+PALLAS = ("__gpu$xla.gpu.triton", "mosaic_gpu")  # beginnings of what a Pallas kernel is called
 PROPORTIONAL = {"reduce", "reduce-window", "dot", "convolution", "custom-call", "scatter", "sort", "map", "fusion"}
 SLICES = {"slice", "dynamic-slice", "gather"}
 
@@ -36,7 +37,8 @@ class Kernel:
 
     Attributes:
       name: of the instruction.
-      kind: `fusion`, `matrix product`, `convolution`, `copy`, `collective`, or another operation.
+      kind: `fusion`, `matrix product`, `convolution`, `copy`, `collective`, `Pallas kernel` (whose operations are not
+        in the text: 0), or another operation.
       times: runs in one run of the program.
       read_bytes, written_bytes: of one run.
       flops: of one run, matrix products and convolutions alone, a multiplication and an addition counted as two.
@@ -199,6 +201,8 @@ def _kind(one: Instruction) -> str:
         return "copy"
     if _base(one.operation) in COLLECTIVES:
         return "collective"
+    if target.startswith(PALLAS):
+        return "Pallas kernel"
     return target or one.operation
 
 

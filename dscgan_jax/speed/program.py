@@ -14,6 +14,7 @@ KIND_WORDS = {
     "convolution": "convolutions",
     "copy": "copies",
     "collective": "messages",
+    "Pallas kernel": "Pallas kernels",
 }
 HEAD = (
     "work",
@@ -75,10 +76,15 @@ def row_words(row: Record) -> tuple[str, ...]:
         "–" if norm else "yes" if row["lean"] else "no",
         n_bytes(row["moved_bytes"]),
         gibibytes(row["memory"]["temporary_bytes"]),
-        words.flops(row["matrix_flops"]),
+        words.flops(row["matrix_flops"]) + (" beside those of Pallas kernels" if _has_pallas(row) else ""),
         ", ".join(f"{kind['launches']} {KIND_WORDS.get(kind['kind'], kind['kind'])}" for kind in row["kernels"]),
         ", ".join(_message(one) for one in row["collectives"]) or "–",
     )
+
+
+def _has_pallas(row: Record) -> bool:
+    """Whether there are kernels whose operations are not in the program's text."""
+    return any(kind["kind"] == "Pallas kernel" for kind in row["kernels"])
 
 
 def _message(one: Record) -> str:

@@ -199,6 +199,11 @@ def test_a_library_call_of_an_unknown_form_is_refused():
         lone('f32[8]{0} custom-call(%a), custom_call_target="__cudnn$fmha"', ("a", "f32[8]{0}"))
 
 
+def test_a_pallas_kernel_has_bytes_and_its_own_name():
+    kernel = lone('f32[8]{0} custom-call(%a), custom_call_target="__gpu$xla.gpu.triton"', ("a", "f32[8]{0}"))
+    assert (kernel.kind, kernel.flops, kernel.moved_bytes) == ("Pallas kernel", 0, 16 * F32)
+
+
 # --- Between devices, and the largest arrays -------------------------------------------------------------------------
 
 

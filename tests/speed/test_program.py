@@ -102,3 +102,8 @@ def test_eight_devices_add_up_in_float32_and_need_little_more_memory():
 def test_messages_stand_in_the_table_by_type():
     words = program.row_words(row(devices=8, collectives=reduced("bf16", "f32")))
     assert words[-1] == "3 all-reduce bf16 (100 B), 3 all-reduce f32 (100 B)"
+
+
+def test_operations_of_pallas_kernels_are_said_to_be_missing():
+    pallas = {"kind": "Pallas kernel", "launches": 6, "moved_bytes": 1e9, "flops": 0}
+    assert "11 TFLOP beside those of Pallas kernels" in program.row_words(row(kernels=[pallas]))
