@@ -75,6 +75,8 @@ EXTRAS = {
     "bench": ["torch>=2.6"],  # what benchmarks/versus_torch.py compares with
     "beam": ["apache-beam>=2.70"],  # cohorts on more than one machine (launch/beam.py); it holds protobuf below 7
     "cuda": ["jax[cuda12]>=0.10,<0.11"],  # NVIDIA GPUs
+    # What compiles for an H100 without one (benchmarks/gpu_program.py): 5 GB, in an environment of its own.
+    "gpu_program": ["jax[cuda13]>=0.10,<0.11"],
     "tpu": ["jax[tpu]>=0.10,<0.11"],  # Google TPUs
 }
 

@@ -33,7 +33,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 MOST_WORKERS = 4  # each takes up to 3 GB of memory
 LONG = ("training", "app", "methods")
-MAY_BE_ABSENT = ("Chromium is not installed", "(the extra beam)")  # in the reason why a test was skipped
+MAY_BE_ABSENT = (
+    "Chromium is not installed",
+    "(the extra beam)",
+    "(the extra gpu_program)",
+)  # in the reason why a test was skipped
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -6,8 +6,8 @@ python -m dscgan_jax.speed.page docs/benchmarks/*.json > docs/benchmarks.md
 import sys
 from collections.abc import Iterable, Sequence
 
-from dscgan_jax.speed import words
-from dscgan_jax.speed.records import VERSUS, Record, entry, read, setting_of
+from dscgan_jax.speed import program, words
+from dscgan_jax.speed.records import PROGRAM, VERSUS, Record, entry, read, setting_of
 from dscgan_jax.speed.targets import checklist, growth
 from dscgan_jax.speed.words import ABSENT, NORM_WORDS, PLACE_WORDS, Form, or_absent, percent, seconds, times
 
@@ -216,11 +216,12 @@ def title_of(record: Record) -> str:
 
 
 def page(records: Sequence[Record]) -> str:
-    """The whole page from records of both kinds."""
+    """The whole page from records of all kinds."""
     targets = table(("what", "target", "measured", "met"), checklist(records))
     parts = [INTRODUCTION, "## Targets\n", targets, HOW_TO_READ]
+    sections = {VERSUS: _versus_section, PROGRAM: _program_section}
     for record in records:
-        parts += _versus_section(record) if record["schema"] == VERSUS else _config_section(record)
+        parts += sections.get(record["schema"], _config_section)(record)
     return "\n".join(parts)
 
 
@@ -233,6 +234,11 @@ def _config_section(record: Record) -> list[str]:
 def _versus_section(record: Record) -> list[str]:
     title = f"## Against PyTorch: {title_of(record)}\n"
     return [title, _origin(record), versus_words(record), table(VERSUS_HEAD, versus_rows(record))]
+
+
+def _program_section(record: Record) -> list[str]:
+    tables = [table(head, rows) for head, rows in program.section(record)]
+    return [f"## {program.title(record)}\n", program.origin(record), program.HOW_TO_READ, *tables]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

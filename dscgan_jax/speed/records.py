@@ -1,7 +1,8 @@
 """The JSON records of speed: what they are called, how they are read, and what is where in them.
 
-There are two kinds: one config on one machine (`measure.run`), and this package beside its PyTorch twin
-(`benchmarks/versus_torch.py`). What could not be measured is null, never estimated.
+There are three kinds: one config on one machine (`measure.run`), this package beside its PyTorch twin
+(`benchmarks/versus_torch.py`), and programs that were compiled for a GPU and never ran (`benchmarks/gpu_program.py`).
+What could not be measured is null, never estimated.
 """
 
 import json
@@ -11,7 +12,10 @@ from typing import Any
 
 Record = dict[str, Any]
 
-BENCHMARK, VERSUS = "dscgan_jax benchmark 1", "dscgan_jax versus torch 1"  # what `schema` may be
+# What `schema` may be.
+BENCHMARK, VERSUS = "dscgan_jax benchmark 1", "dscgan_jax versus torch 1"
+PROGRAM = "dscgan_jax gpu program 1"
+SCHEMAS = (BENCHMARK, VERSUS, PROGRAM)
 
 
 def to_text(record: Record) -> str:
@@ -24,9 +28,7 @@ def read(paths: Iterable[str | pathlib.Path]) -> list[Record]:
     contents = [
         json.loads(pathlib.Path(path).read_text(encoding="utf-8"), object_pairs_hook=_renamed) for path in paths
     ]
-    return [
-        content for content in contents if isinstance(content, dict) and content.get("schema") in (BENCHMARK, VERSUS)
-    ]
+    return [content for content in contents if isinstance(content, dict) and content.get("schema") in SCHEMAS]
 
 
 def _renamed(pairs: list[tuple[str, Any]]) -> Record:
@@ -53,7 +55,7 @@ def entry(record: Any, path: str) -> Any:
 
 
 def setting_of(record: Record) -> Record:
-    """Sizes of either kind of record."""
+    """Sizes of a record of what was measured."""
     if record["schema"] == VERSUS:
         return record["setting"]
     config = record["config"]

@@ -51,23 +51,23 @@ def _on_cpu(records: Sequence[Record]) -> list[Row]:
 
     difference = _find(records, VERSUS, "cpu", "largest_difference", SMALL)
     rows = [
-        _at_least("CPU: step, over the published form", 3.0, ratio(PUBLISHED, eager), times),
-        _at_least("CPU: step, over tuned PyTorch", 1.5, ratio(TUNED, eager), times),
+        at_least("CPU: step, over the published form", 3.0, ratio(PUBLISHED, eager), times),
+        at_least("CPU: step, over tuned PyTorch", 1.5, ratio(TUNED, eager), times),
         _reported("CPU: … with torch.compile", ratio(TUNED, compiled), times),
-        _at_least("CPU: inference, over tuned PyTorch", 2.5, ratio(INFERENCE, eager), times),
+        at_least("CPU: inference, over tuned PyTorch", 2.5, ratio(INFERENCE, eager), times),
         _reported("CPU: … with torch.compile", ratio(INFERENCE, compiled), times),
-        _at_most("CPU: … same output, largest difference", 1e-4, difference, power_of_ten),
+        at_most("CPU: … same output, largest difference", 1e-4, difference, power_of_ten),
     ]
     for norm, words in NORM_WORDS.items():
         what = f"CPU: five maps of 21 slices of 128 x 128, width 16, warm, {words}"
         measured = _find(records, BENCHMARK, "cpu", f"inference.five_maps.{norm}.median", WIDE)
-        rows.append(_at_most(what, 5.0, measured, seconds))
+        rows.append(at_most(what, 5.0, measured, seconds))
     start = _find(records, BENCHMARK, "cpu", "start_to_files.again", WIDE)
-    rows.append(_at_most("CPU: … predict from start to files", 20.0, start, seconds))
+    rows.append(at_most("CPU: … predict from start to files", 20.0, start, seconds))
     for norm, words in NORM_WORDS.items():
         what = f"CPU: … temporal stack, of the matrix rate, {words}"
         measured = _find(records, BENCHMARK, "cpu", f"temporal_stack.{norm}.fraction_of_peak.float32", WIDE)
-        rows.append(_at_least(what, 0.80, measured, percent))
+        rows.append(at_least(what, 0.80, measured, percent))
     return rows
 
 
@@ -82,14 +82,14 @@ def _on_gpu(records: Sequence[Record]) -> list[Row]:
     best = max((step["fraction_of_peak"]["bfloat16"] for step in sizes), default=None)
     fraction = found("step.fraction_of_peak.bfloat16", PAPER_STEP)
     rows = [
-        _at_least("GPU: step at batch 4, of the bf16 matrix peak", 0.55, fraction, percent),
-        _at_least("GPU: … at the best batch", 0.55, best, percent),
-        _at_least("GPU: step, over tuned PyTorch", 2.0, ratio(TUNED), times),
-        _at_least("GPU: step, over the published form", 8.0, ratio(PUBLISHED), times),
+        at_least("GPU: step at batch 4, of the bf16 matrix peak", 0.55, fraction, percent),
+        at_least("GPU: … at the best batch", 0.55, best, percent),
+        at_least("GPU: step, over tuned PyTorch", 2.0, ratio(TUNED), times),
+        at_least("GPU: step, over the published form", 8.0, ratio(PUBLISHED), times),
     ]
     for norm, words in NORM_WORDS.items():
         measured = found(f"inference.five_maps.{norm}.median", PAPER)
-        rows.append(_at_most(f"GPU: five maps of 21 slices, warm, {words}", 0.25, measured, seconds))
+        rows.append(at_most(f"GPU: five maps of 21 slices, warm, {words}", 0.25, measured, seconds))
     training = found("step.minutes_of_paper", PAPER_STEP)
     return [*rows, _reported("GPU: 100 epochs of 142 x 21 slices at batch 4", training, minutes)]
 
@@ -102,14 +102,14 @@ def _batches(records: Sequence[Record]) -> list[Row]:
         for place, words in PLACE_WORDS.items():
             rate = _find(records, BENCHMARK, backend, f"pipeline.slices_per_second.{place}", setting)
             what = f"{backend.upper()}: batches over consumption, data set {words}"
-            rows.append(_at_least(what, 3.0, rate / used if rate and used else None, times))
+            rows.append(at_least(what, 3.0, rate / used if rate and used else None, times))
     return rows
 
 
 def _growth(records: Sequence[Record]) -> list[Row]:
     """How far cost is from linear."""
     return [
-        _at_most(
+        at_most(
             f"{backend.upper()}: cost {words}",
             1.2,
             growth(_find(records, BENCHMARK, backend, f"linear.{what}", {}) or []),
@@ -143,7 +143,8 @@ def _reported(what: str, measured: float | None, form: Form) -> Row:
     return what, "reported", or_absent(measured, form), ABSENT if measured is None else "–"
 
 
-def _at_least(what: str, target: float, measured: float | None, form: Form) -> Row:
+def at_least(what: str, target: float, measured: float | None, form: Form) -> Row:
+    """A row that is met from the target on."""
     return (
         what,
         f"≥ {form(target)}",
@@ -152,7 +153,8 @@ def _at_least(what: str, target: float, measured: float | None, form: Form) -> R
     )
 
 
-def _at_most(what: str, target: float, measured: float | None, form: Form) -> Row:
+def at_most(what: str, target: float, measured: float | None, form: Form) -> Row:
+    """A row that is met up to the target."""
     return (
         what,
         f"≤ {form(target)}",

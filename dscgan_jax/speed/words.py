@@ -51,6 +51,11 @@ def mebibytes(value: float) -> str:
     return f"{value / 2**20:,.0f} MiB"
 
 
+def gibibytes(value: float) -> str:
+    """1.23 GiB from bytes."""
+    return f"{value / 2**30:.2f} GiB"
+
+
 def slices(value: float) -> str:
     """12.3 slices/s."""
     return f"{value:,.0f} slices/s" if value >= 100 else f"{value:.3g} slices/s"

@@ -5,6 +5,7 @@ scripts would define the same flags twice.
 """
 
 import ast
+import functools
 import importlib.util
 import pathlib
 import re
@@ -20,6 +21,7 @@ from command_line import program, read
 from exams import write_fake_cohort
 
 from dscgan_jax import shipped
+from dscgan_jax.configs import default
 from dscgan_jax.data import nifti
 from dscgan_jax.phantom.exam import draw_phantom
 
@@ -115,12 +117,15 @@ def test_the_script_is_there_and_has_the_flags(line):
         read(*(one for one in line.given if not one.startswith("--runner=")))
         return
     known = flags_of(ROOT / line.started)
-    for name, value in re.findall(r"--(\w+)(?:=(\S+))?", " ".join(line.given)):
+    for name, field, value in re.findall(r"--(\w+)(?:\.([\w.]+))?(?:=(\S+))?", " ".join(line.given)):
         assert name in known, f"{line.started} has no flag --{name}"
         kind, choices = known[name]
         assert not choices or value in choices
         assert kind not in ("DEFINE_integer", "DEFINE_float") or float(value) >= 0
-        assert name != "config" or (ROOT / value.partition(":")[0]).is_file()
+        if field:
+            functools.reduce(getattr, field.split("."), default.get_config())  # an AttributeError names a wrong one
+        elif name == "config":
+            assert (ROOT / value.partition(":")[0]).is_file()
 
 
 def test_extras_that_are_installed_are_those_of_the_package():
