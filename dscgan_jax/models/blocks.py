@@ -103,38 +103,79 @@ class Statistics(NamedTuple):
     variance: Array
 
 
+def statistics(x: Array, sample: Array, axes: tuple[int, ...]) -> Statistics:
+    """Mean and biased variance over `axes`, of which 0 may be missing.
+
+    Both in one pass over x, where XLA fuses them. E[x^2] - E[x]^2 would lose digits; about a value near the mean, that
+    of a sample, it does not.
+
+    Args:
+      x: (slice, pixel, time, channel).
+      sample: of some of its pixels, (slice, some, time, channel).
+      axes: (0, 1, 2), or (1, 2) for each slice's own.
+    """
+    near = jax.lax.optimization_barrier(exact(sample).mean(axes, keepdims=True))
+    beside = exact(x) - near
+    mean, square = beside.mean(axes, keepdims=True), jnp.square(beside).mean(axes, keepdims=True)
+    variance = jnp.maximum(square - jnp.square(mean), 0.0)
+    return Statistics(*jax.lax.optimization_barrier(((near + mean)[:, 0, 0], variance[:, 0, 0])))
+
+
 def normalised(x: Array, mean: Array, variance: Array, scale: Array, shift: Array, slope: float) -> Array:
     """Norm with given statistics and leaky ReLU (slope 1 leaves it out).
 
     `x` is (slice, ., ., channel), the statistics are (1 or slice, 1, 1, channel), scale and shift (channel,).
     """
-    y = _received(x, mean, _inverse_sd(variance), scale, shift)
+    y = _received(x, mean, variance, scale, shift)
     if slope != 1.0:
         y = jnp.where(y > 0, y, slope * y)
     return y.astype(x.dtype)
 
 
-def normalised_derivative(
+class NormSums(NamedTuple):
+    """Derivatives of a norm's scale and shift, each (1 or slice, 1, 1, channel); over the values of a channel, means.
+
+    The derivative of what is normalised needs them of all values before it can say anything of one.
+    """
+
+    scale: Array
+    shift: Array
+
+
+def norm_sums(
     x: Array, mean: Array, variance: Array, scale: Array, shift: Array, d_y: Array, axes: tuple[int, ...], slope: float
-) -> tuple[Array, Array, Array]:
-    """D of `normalised` -> d of x, scale and shift, where the statistics are those of x itself over `axes`."""
-    values, d_y, inverse_sd = exact(x), exact(d_y), _inverse_sd(variance)
-    if slope != 1.0:
-        d_y = jnp.where(_received(x, mean, inverse_sd, scale, shift) > 0, d_y, slope * d_y)
+) -> NormSums:
+    """D of `normalised` -> d of scale and shift, summed over `axes`."""
+    d_y = received_derivative(x, mean, variance, scale, shift, d_y, slope)
     d_shift = d_y.sum(axes, keepdims=True)
     # The mean is taken off after the sum: a centred copy of x would be one more pass over memory.
-    d_scale = ((d_y * values).sum(axes, keepdims=True) - mean * d_shift) * inverse_sd
-    count = math.prod(x.shape[axis] for axis in axes)
-    d_x = _channels_last(scale) * inverse_sd * (d_y - (d_shift + (values - mean) * (inverse_sd * d_scale)) / count)
-    return d_x.astype(x.dtype), d_scale.sum((0, 1, 2)).astype(scale.dtype), d_shift.sum((0, 1, 2)).astype(shift.dtype)
+    return NormSums(((d_y * exact(x)).sum(axes, keepdims=True) - mean * d_shift) * inverse_sd(variance), d_shift)
 
 
-def _received(x: Array, mean: Array, inverse_sd: Array, scale: Array, shift: Array) -> Array:
+def norm_derivative(
+    x: Array, mean: Array, variance: Array, scale: Array, shift: Array, d_y: Array, means: NormSums, slope: float
+) -> Array:
+    """D of `normalised` -> d of x where the statistics are those of x itself; `means` are `norm_sums` over a count."""
+    d_y, factor = received_derivative(x, mean, variance, scale, shift, d_y, slope), inverse_sd(variance)
+    d_x = _channels_last(scale) * factor * (d_y - (means.shift + (exact(x) - mean) * (factor * means.scale)))
+    return d_x.astype(x.dtype)
+
+
+def received_derivative(
+    x: Array, mean: Array, variance: Array, scale: Array, shift: Array, d_y: Array, slope: float
+) -> Array:
+    """D of `normalised` -> d of what the activation receives, at least float32."""
+    d_y = exact(d_y)
+    return d_y if slope == 1.0 else jnp.where(_received(x, mean, variance, scale, shift) > 0, d_y, slope * d_y)
+
+
+def _received(x: Array, mean: Array, variance: Array, scale: Array, shift: Array) -> Array:
     """What the activation receives."""
-    return (exact(x) - mean) * (_channels_last(scale) * inverse_sd) + _channels_last(shift)
+    return (exact(x) - mean) * (_channels_last(scale) * inverse_sd(variance)) + _channels_last(shift)
 
 
-def _inverse_sd(variance: Array) -> Array:
+def inverse_sd(variance: Array) -> Array:
+    """What a norm multiplies with."""
     return jax.lax.rsqrt(variance + EPSILON)
 
 
@@ -172,7 +213,11 @@ def _normalise_forward(
 def _normalise_backward(
     axes: tuple[int, ...], slope: float, saved: tuple[Array, ...], cotangents: tuple[Array, Array, Array]
 ) -> tuple[Array, Array, Array]:
-    return normalised_derivative(*saved, cotangents[0], axes, slope)
+    x, _, _, scale, shift = saved
+    sums = norm_sums(*saved, cotangents[0], axes, slope)
+    count = math.prod(x.shape[axis] for axis in axes)
+    d_x = norm_derivative(*saved, cotangents[0], NormSums(sums.scale / count, sums.shift / count), slope)
+    return d_x, *(of_all.sum((0, 1, 2)).astype(like.dtype) for of_all, like in zip(sums, (scale, shift), strict=True))
 
 
 normalise.defvjp(_normalise_forward, _normalise_backward)

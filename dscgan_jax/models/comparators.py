@@ -14,7 +14,7 @@ import numpy as np
 from einops import rearrange
 from flax import nnx
 
-from dscgan_jax.models import blocks, light, time_passes
+from dscgan_jax.models import blocks, light, time_convolution
 from dscgan_jax.models.padding import pad_to_depth
 
 Array = jax.Array
@@ -58,20 +58,20 @@ class TimeConv(nnx.Module):
     """Convolution over time alone (kernel 4, stride 2, padding 1) with bias, and leaky ReLU."""
 
     def __init__(self, n_in: int, n_out: int, *, scheme: str, rng: np.random.Generator | None):
-        shape = (time_passes.TAPS, n_in, n_out)
+        shape = (time_convolution.TAPS, n_in, n_out)
         self.kernel = nnx.Param(blocks.draw_kernel(rng, shape, "temporal", scheme))
         self.bias = nnx.Param(blocks.draw_bias(rng, shape, "temporal", scheme))
 
     def of_curves(self, x: Array, dtype: Any) -> Array:
         """(slice, pixel, time, in) -> (slice, pixel, time // 2, out), of type `dtype`."""
-        return self._activated(time_passes.convolve_time(x, self.kernel[...]), dtype)
+        return self._activated(time_convolution.convolve_time(x, self.kernel[...]), dtype)
 
     def of_frames(self, x: Array, dtype: Any) -> Array:
         """(slice, time, row, col, in) -> (slice, time // 2, row, col, out), of type `dtype`."""
         half = 2 * (x.shape[1] // 2)
         padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
         kernel = self.kernel[...].astype(x.dtype)
-        taps = [padded[:, tap : tap + half : 2] for tap in range(time_passes.TAPS)]
+        taps = [padded[:, tap : tap + half : 2] for tap in range(time_convolution.TAPS)]
         if x.shape[-1] == 1:  # four multiplications are faster than a matrix product of so little
             terms = [part * kernel[tap][None, None, None] for tap, part in enumerate(taps)]
         else:

@@ -7,9 +7,8 @@ import numpy as np
 from einops import rearrange
 from flax import nnx
 
-from dscgan_jax import platforms
 from dscgan_jax.errors import InputError
-from dscgan_jax.models import blocks, time_passes
+from dscgan_jax.models import blocks, time_convolution, time_passes
 
 Array = jax.Array
 
@@ -21,7 +20,7 @@ class TemporalBlock(nnx.Module):
     """What a block of convolution over time (kernel 4, stride 2, padding 1), norm and leaky ReLU has learned."""
 
     def __init__(self, n_in: int, n_out: int, *, norm: str, bias: bool, scheme: str, rng: np.random.Generator | None):
-        shape = (time_passes.TAPS, n_in, n_out)
+        shape = (time_convolution.TAPS, n_in, n_out)
         self.kernel = nnx.Param(blocks.draw_kernel(rng, shape, "temporal", scheme))
         if bias:
             self.bias = nnx.Param(blocks.draw_bias(rng, shape, "temporal", scheme))
@@ -62,8 +61,7 @@ class TemporalStack(nnx.Module):
         weights = tuple(block.weights() for block in stack)
         known = [block.norm.known_statistics(mode) for block in stack]
         if all(known):
-            on_cpu = platforms.traced_for() == platforms.CPU
-            n_tiles = time_passes.tile_count(*x.shape[:2], self.width) if on_cpu else 1
+            n_tiles = time_passes.tile_count(*x.shape[:2], self.width)
             y = time_passes.folded_features(x, weights, tuple(known), dtype or x.dtype, n_tiles)
         else:
             y, statistics = time_passes.features(x, weights, stack[0].norm.per_slice(mode), dtype or x.dtype, self.lean)

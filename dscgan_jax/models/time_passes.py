@@ -3,8 +3,9 @@
 Six blocks of convolution over time, norm and leaky ReLU make some thousand values of each pixel, so that memory, not
 arithmetic, decides the speed. Therefore
 
-- a convolution is one matrix product a window of frames;
-- the derivative keeps of a block only what its convolution gave: norm, activation and windows are computed again;
+- a convolution is one matrix product a window of frames (`time_convolution`);
+- the derivative keeps of a block only what its convolution gave, and of the first not even that: norms, activations
+  and windows are computed again;
 - with known statistics the norms fold into the weights; pixels are then independent, and on a CPU a tile of them, small
   enough for the cache, goes through all six blocks before the next one begins.
 
@@ -13,20 +14,28 @@ float32 whatever the values are.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from dscgan_jax import platforms
 from dscgan_jax.models import blocks
+from dscgan_jax.models.time_convolution import (
+    convolve_time,
+    input_derivative,
+    kernel_derivative,
+    single_windows,
+    window_sums,
+)
 
 Array = jax.Array
+Span = tuple[int, int]  # a part of the pixels: the first, and the one behind the last
 
-TAPS = 4  # frames under a kernel; stride 2, padding 1
-EXACT_UP_TO = 7  # frames: shorter series are convolved window by window, without the zeros around them
-LEAN_BLOCKS = 2  # a lean derivative computes the values of the first blocks again
-LEAN_PARTS = 8  # and takes the pixels in so many parts, where they divide
+SAMPLED = 101  # every so many pixels say about where a mean is; no row or column of an image is hit more than others
+KEPT_FROM, LEAN_KEPT_FROM = 1, 3  # first block whose raw values wait for the derivative; in a lean one
+PARTS, LEAN_PARTS = 4, 8  # the derivative takes the pixels in so many parts, where they divide; on a CPU a lean one only
 TILE_VALUES = 65536  # pixels times width of a tile on a CPU: the fastest of 16,384 to 131,072 at width 16
 
 
@@ -39,117 +48,23 @@ class BlockWeights(NamedTuple):
     shift: Array  # (out,)
 
 
-# --- One convolution -----------------------------------------------------------------------------------------------
+class _Kept(NamedTuple):
+    """What waits for the derivative."""
 
+    x: Array  # (slice, pixel, time)
+    raw: tuple[Array, ...]  # of the last blocks, each (slice, pixel, time, channel)
+    statistics: tuple[blocks.Statistics, ...]
+    weights: tuple[BlockWeights, ...]
 
-@jax.custom_vjp
-def convolve_time(x: Array, kernel: Array) -> Array:
-    """Convolution over time alone, kernel 4, stride 2, padding 1, as matrix products over windows of four frames.
+    @property
+    def begin(self) -> int:
+        """The first block whose raw values are kept."""
+        return len(self.weights) - len(self.raw)
 
-    Args:
-      x: (slice, pixel, time, in).
-      kernel: (4, in, out), of the type of `x` or a wider one.
-
-    Returns:
-      (slice, pixel, time // 2, out), of the type of `x`.
-
-    The derivative is written out as matrix products too: the automatic one, of a convolution or of windows, is several
-    times slower on a CPU.
-    """
-    n, pixels, frames, n_in = x.shape
-    kernel = kernel.astype(x.dtype)
-    if n_in == 1:  # too little for a matrix product: four multiplications in the pass that writes the result
-        padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
-        taps = [padded[:, :, tap : tap + 2 * (frames // 2) : 2] * kernel[tap][None, None] for tap in range(TAPS)]
-        return sum(taps[1:], start=taps[0])
-    if frames >= TAPS and jax.default_backend() == "cpu":
-        # The library's one-dimensional convolution packs the windows while it multiplies: here writing them costs more.
-        y = jax.lax.conv_general_dilated(
-            x.reshape(n * pixels, frames, n_in),
-            kernel,
-            (2,),
-            [(1, 1 - frames % 2)],
-            dimension_numbers=("NWC", "WIO", "NWC"),
-        )
-        return y.reshape(n, pixels, frames // 2, -1)
-    flat = kernel.reshape(-1, kernel.shape[-1])
-    y = [part @ flat[rows] for part, rows in zip(_windows(x), _kernel_rows(frames, n_in), strict=True)]
-    return y[0] if len(y) == 1 else jnp.concatenate(y, axis=2)
-
-
-def _convolve_time_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return convolve_time(x, kernel), (x, kernel)
-
-
-def _convolve_time_backward(saved: tuple[Array, Array], d_y: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    frames, n_in = x.shape[2:]
-    flat = kernel.astype(d_y.dtype).reshape(-1, kernel.shape[-1])
-    d_flat, d_windows, first = jnp.zeros(flat.shape, kernel.dtype), [], 0
-    for part, rows in zip(_windows(x), _kernel_rows(frames, n_in), strict=True):
-        d_part = d_y[:, :, first : first + part.shape[2]]
-        # As plain matrices, one row per window: contracted over three axes, XLA would transpose the windows first.
-        d_flat = d_flat.at[rows].add(
-            jax.lax.dot_general(
-                part.reshape(-1, part.shape[-1]),
-                d_part.reshape(-1, d_part.shape[-1]),
-                (((0,), (0,)), ((), ())),
-                preferred_element_type=kernel.dtype,
-            )
-        )
-        d_windows.append(d_part @ flat[rows].T)
-        first += part.shape[2]
-    return _frames_of_windows(d_windows, frames, n_in), d_flat.reshape(kernel.shape)
-
-
-convolve_time.defvjp(_convolve_time_forward, _convolve_time_backward)
-
-
-def _with_bias(y: Array, bias: Array | None) -> Array:
-    return y if bias is None else y + bias.astype(y.dtype)[None, None, None]
-
-
-def _exact_windows(frames: int) -> list[tuple[int, int, int]]:
-    """First frame, frame behind the last, and first tap of each window."""
-    windows = []
-    for window in range(frames // 2):
-        first = 2 * window - 1
-        windows.append((max(first, 0), min(first + TAPS, frames), max(-first, 0)))
-    return windows
-
-
-def _kernel_rows(frames: int, n_in: int) -> list[slice]:
-    """Which rows of the flat kernel meet each part of `_windows`."""
-    if frames > EXACT_UP_TO:
-        return [slice(None)]
-    return [slice(tap * n_in, (tap + end - begin) * n_in) for begin, end, tap in _exact_windows(frames)]
-
-
-def _windows(x: Array) -> list[Array]:
-    """(slice, pixel, time, in) -> parts (slice, pixel, windows, rows of the kernel) of consecutive windows."""
-    n, pixels, frames, n_in = x.shape
-    if frames > EXACT_UP_TO:
-        x = jnp.pad(x, ((0, 0), (0, 0), (1, 1 - frames % 2), (0, 0)))  # an odd last frame has no partner behind it
-        frame_of_window = 2 * np.arange(frames // 2)[:, None] + np.arange(TAPS)
-        return [x[:, :, frame_of_window].reshape(n, pixels, frames // 2, TAPS * n_in)]
-    return [x[:, :, begin:end].reshape(n, pixels, 1, (end - begin) * n_in) for begin, end, _ in _exact_windows(frames)]
-
-
-def _frames_of_windows(d_windows: list[Array], frames: int, n_in: int) -> Array:
-    """The transpose of `_windows`: each frame's sum over the windows that hold it."""
-    nothing = ((0, 0), (0, 0))
-    if frames > EXACT_UP_TO:
-        # A window is two pairs of frames; each pair but the outermost belongs to two windows.
-        (d,) = d_windows
-        pairs = jnp.pad(d[..., : 2 * n_in], (*nothing, (0, 1), (0, 0))) + jnp.pad(
-            d[..., 2 * n_in :], (*nothing, (1, 0), (0, 0))
-        )
-        return pairs.reshape(*pairs.shape[:2], -1, n_in)[:, :, 1 : 1 + frames]
-    parts = [
-        jnp.pad(d.reshape(*d.shape[:2], end - begin, n_in), (*nothing, (begin, frames - end), (0, 0)))
-        for d, (begin, end, _) in zip(d_windows, _exact_windows(frames), strict=True)
-    ]
-    return sum(parts[1:], start=parts[0])
+    def norm(self, index: int) -> tuple[Array, Array, Array, Array]:
+        """Mean, variance, scale and shift of a block's norm."""
+        block = self.weights[index]
+        return *_spread(self.statistics[index]), block.scale, block.shift
 
 
 # --- The stack with statistics of its own input --------------------------------------------------------------------
@@ -180,60 +95,137 @@ def features(
 
 def _features_forward(
     x: Array, weights: tuple[BlockWeights, ...], per_slice: bool, dtype: Any, lean: bool
-) -> tuple[tuple[Array, tuple[blocks.Statistics, ...]], tuple[Any, ...]]:
-    axes = (1, 2) if per_slice else (0, 1, 2)
-    raw, statistics, inputs = [x[..., None]], [], x[..., None]
-    for block in weights:
-        y = _convolved(inputs, block).astype(dtype)
-        exact = blocks.exact(y)
-        mean = exact.mean(axes, keepdims=True)
-        variance = jnp.square(exact - mean).mean(axes, keepdims=True)  # two passes: E[x^2] - E[x]^2 loses digits
+) -> tuple[tuple[Array, tuple[blocks.Statistics, ...]], _Kept]:
+    raw, statistics, inputs = [], [], x[..., None]
+    sample = inputs[:, ::SAMPLED]  # goes through the blocks beside all pixels
+    # Behind a barrier: XLA would put products of one kernel together, and copy all pixels beside the sample for it.
+    for block, same in zip(weights, jax.lax.optimization_barrier(weights), strict=True):
+        y, raw_sample = _convolved(inputs, block).astype(dtype), _convolved(sample, same).astype(dtype)
+        of_block = blocks.statistics(y, raw_sample, _axes(per_slice))
+        if not raw:
+            # The first convolution is cheaper done again than its values are read: here, and by the derivative. Behind
+            # barriers: XLA would see that they are the same, and write them.
+            inputs, of_block = jax.lax.optimization_barrier((inputs, of_block))
+            y = _convolved(inputs, block).astype(dtype)
         raw.append(y)
-        # Behind a barrier: else XLA would write x - mean to memory, once for the variance and the norm together.
-        mean, variance = jax.lax.optimization_barrier((mean[:, 0, 0], variance[:, 0, 0]))
-        statistics.append(blocks.Statistics(mean, variance))
-        inputs = _activated(y, block, statistics[-1])
-    kept = raw[:1] + raw[1 + _recomputed(weights, lean) :]
-    return (inputs, tuple(statistics)), (kept, tuple(statistics), weights)
+        statistics.append(of_block)
+        inputs, sample = (_activated(of, block, of_block) for of in (y, raw_sample))
+    begin = min(LEAN_KEPT_FROM if lean else KEPT_FROM, len(weights) - 1)
+    return (inputs, tuple(statistics)), _Kept(x, tuple(raw[begin:]), tuple(statistics), weights)
 
 
 def _features_backward(
-    per_slice: bool, dtype: Any, lean: bool, saved: tuple[Any, ...], cotangents: tuple[Any, ...]
+    per_slice: bool, dtype: Any, lean: bool, kept: _Kept, cotangents: tuple[Any, ...]
 ) -> tuple[Array, tuple[BlockWeights, ...]]:
-    kept, statistics, weights = saved
-    recomputed = _recomputed(weights, lean)
-    raw = [kept[0], *[None] * recomputed, *kept[1:]]
-    d_y, gradients = cotangents[0], []
-    for index in reversed(range(len(weights))):
-        block = weights[index]
-        if recomputed and index == recomputed:
-            # Not before the blocks above are done: else XLA would keep the first pass's values after all.
-            x, d_y = jax.lax.optimization_barrier((raw[0], d_y))
-            raw[: 1 + recomputed] = _raw_again(x, weights[:recomputed], statistics, dtype)
-        d_raw, d_scale, d_shift = blocks.normalised_derivative(
-            raw[index + 1],
-            *_spread(statistics[index]),
-            block.scale,
-            block.shift,
-            d_y,
-            (1, 2) if per_slice else (0, 1, 2),
-            blocks.SLOPE,
-        )
-        before = (weights[index - 1], statistics[index - 1]) if index else None
-        # The inputs' windows are not made before they are needed: they are the largest arrays of all.
-        raw[index], d_raw = jax.lax.optimization_barrier((raw[index], d_raw))
-        d_y, d_kernel = _convolution_derivative(raw[index], d_raw, block.kernel, before, LEAN_PARTS if lean else 1)
-        d_bias = None if block.bias is None else blocks.exact(d_raw).sum((0, 1, 2)).astype(block.bias.dtype)
+    axes, last, spans = _axes(per_slice), len(kept.weights) - 1, _spans(kept.x.shape[1], lean)
+    kept, d_y = jax.lax.optimization_barrier((kept, cotangents[0]))
+    sums, gradients = blocks.norm_sums(kept.raw[-1], *kept.norm(last), d_y, axes, blocks.SLOPE), []
+    d_parts = [_cut(d_y, span) for span in spans]
+    for index in reversed(range(1, last + 1)):
+        means = _over(sums, _count(kept.x, index, axes))
+        d_scale, d_shift = (of_all.sum((0, 1, 2)) for of_all in sums)
+        d_inputs, totals = [], []
+        for span, d_part in zip(spans, d_parts, strict=True):
+            # A part begins when the one before it is done. What is computed again is, behind a barrier, not to XLA what
+            # was computed once: else that would be kept.
+            held, d_part, d_inputs = jax.lax.optimization_barrier((kept, d_part, d_inputs))  # noqa: PLW2901
+            d_of_part, total = _block_derivative(held, index, span, d_part, means, axes, dtype)
+            d_inputs.append(d_of_part)
+            totals.append(total)
+        d_parts = d_inputs
+        d_kernel, d_bias, sums = jax.tree.map(_added, *totals)
         gradients.append(BlockWeights(d_kernel, d_bias, d_scale, d_shift))
-    return d_y[..., 0].astype(kept[0].dtype), tuple(reversed(gradients))
+    d_x, of_first = _first_derivative(kept, d_parts, spans, axes, dtype)
+    d_weights = (of_first, *reversed(gradients))
+    return d_x, jax.tree.map(lambda d, value: d.astype(value.dtype), d_weights, kept.weights)
 
 
 features.defvjp(_features_forward, _features_backward)
 
 
-def _recomputed(weights: tuple[BlockWeights, ...], lean: bool) -> int:
-    """Of how many blocks the raw values are not kept."""
-    return min(LEAN_BLOCKS, len(weights) - 1) if lean else 0
+def _block_derivative(
+    kept: _Kept, index: int, span: Span, d_y: Array, means: blocks.NormSums, axes: tuple[int, ...], dtype: Any
+) -> tuple[Array, tuple[Array, Array | None, blocks.NormSums | None]]:
+    """Derivative of a block behind the first, for a part of the pixels.
+
+    Args:
+      kept: of all pixels.
+      index: the block's.
+      span: the part.
+      d_y: of the block's output, (slice, pixel of the part, time, channel).
+      means: over all pixels, of what `blocks.norm_sums` adds up for this block.
+      axes: of the statistics.
+      dtype: of raw values.
+
+    Returns:
+      d of the block's input; d of kernel and bias, and `norm_sums` of the block before it (None of the first, which
+      needs none), of this part.
+    """
+    block, before = kept.weights[index], index - 1
+    again = _raw_again(_cut(kept.x, span), kept, index, dtype)
+    raw = again[index] if index < kept.begin else _cut(kept.raw[index - kept.begin], span)
+    d_raw = blocks.norm_derivative(raw, *kept.norm(index), d_y, means, blocks.SLOPE)
+    if before < kept.begin:
+        raw = again[before]
+    else:  # the input, which is large, is not made before it is needed
+        whole, d_raw = jax.lax.optimization_barrier((kept.raw[before - kept.begin], d_raw))
+        raw = _cut(whole, span)
+    inputs = _activated(raw, kept.weights[before], kept.statistics[before])
+    d_kernel = kernel_derivative(inputs, d_raw)
+    d_bias = None if block.bias is None else blocks.exact(d_raw).sum((0, 1, 2))
+    # The kernel first: its derivative is small and lets go of the block's input.
+    d_kernel, d_raw = jax.lax.optimization_barrier((d_kernel, d_raw))
+    d_inputs = input_derivative(block.kernel, d_raw, inputs.shape[2])
+    sums = blocks.norm_sums(raw, *kept.norm(before), d_inputs, axes, blocks.SLOPE) if before else None
+    return d_inputs, (d_kernel, d_bias, sums)
+
+
+def _first_derivative(
+    kept: _Kept, d_parts: list[Array], spans: list[Span], axes: tuple[int, ...], dtype: Any
+) -> tuple[Array, BlockWeights]:
+    """Derivative of the first block -> d of x and of the weights.
+
+    Its raw values are k_1 w_1 + ... + k_4 w_4 + bias, with kernel k and the frames w under its taps. With w less its
+    mean and g what the activation receives, all derivatives follow from the sums of g w_i, g and w_i w_j: one pass over
+    the derivative of the output, which is large, instead of three.
+    """
+    (kernel, bias, scale, shift), (mean, variance, *_) = kept.weights[0], kept.norm(0)
+    under_taps = jnp.stack(single_windows(kept.x))  # (tap, slice, pixel, time)
+    windows = under_taps - under_taps.mean([1 + axis for axis in axes], keepdims=True)
+    sums: list[Array] = []
+    for span, d_part in zip(spans, d_parts, strict=True):
+        of_part, d_y, sums = jax.lax.optimization_barrier((windows[:, :, slice(*span)], d_part, sums))
+        centred = _added(*(of_tap[..., None] * kernel[tap, None, None] for tap, of_tap in enumerate(of_part)))
+        received = blocks.received_derivative(
+            centred, jnp.zeros_like(mean), variance, scale, shift, d_y, blocks.SLOPE
+        )
+        sums.append(window_sums(of_part, received))
+    total = _added(*sums)  # (slice, tap + 1, out)
+    squares = jnp.einsum("inpt,jnpt->nij", windows, windows, precision="highest")
+    if 0 in axes:
+        total, squares = (of_all.sum(0, keepdims=True) for of_all in (total, squares))
+    of_taps, d_shift = total[:, :-1], total[:, -1]
+    inverse_sd = blocks.inverse_sd(variance)[:, 0]  # (1 or slice, 1, out)
+    d_scale = (kernel[None, :, 0] * of_taps).sum(1) * inverse_sd[:, 0]
+    means = _over(blocks.NormSums(d_scale[:, None, None], d_shift[:, None, None]), _count(kept.x, 0, axes))
+    values = jnp.einsum("nij,jc->nic", squares, kernel[:, 0], precision="highest")
+    d_kernel = scale[None, None] * inverse_sd * (of_taps - inverse_sd * means.scale[:, 0] * values)
+    d_bias = None if bias is None else jnp.zeros_like(bias)  # the norm takes off what a bias adds
+
+    raw = _convolved(kept.x[..., None], kept.weights[0]).astype(dtype)
+    d_raw = blocks.norm_derivative(raw, *kept.norm(0), jnp.concatenate(d_parts, 1), means, blocks.SLOPE)
+    d_x = input_derivative(kernel, d_raw.astype(kept.x.dtype), kept.x.shape[2])[..., 0]
+    return d_x, BlockWeights(d_kernel.sum(0)[:, None], d_bias, d_scale.sum(0), d_shift.sum(0))
+
+
+def _raw_again(x: Array, kept: _Kept, index: int, dtype: Any) -> list[Array]:
+    """Raw values of the first blocks, as far as the derivative of block `index` needs them and they are not kept."""
+    needed = min(index + 1, kept.begin) if index <= kept.begin else 0
+    raw, inputs = [], x[..., None]
+    for block, statistics in zip(kept.weights[:needed], kept.statistics, strict=False):
+        raw.append(_convolved(inputs, block).astype(dtype))
+        inputs = _activated(raw[-1], block, statistics)
+    return raw
 
 
 def _convolved(inputs: Array, block: BlockWeights) -> Array:
@@ -241,42 +233,8 @@ def _convolved(inputs: Array, block: BlockWeights) -> Array:
     return _with_bias(convolve_time(inputs, block.kernel), block.bias)
 
 
-def _convolution_derivative(
-    raw: Array, d_y: Array, kernel: Array, before: tuple[BlockWeights, blocks.Statistics] | None, parts: int
-) -> tuple[Array, Array]:
-    """Derivative of a convolution with respect to its inputs and its kernel, `parts` of the pixels in turn.
-
-    The inputs are the output of the block `before`, whose raw values are given; or, for the first block, `raw` itself.
-    """
-
-    def of_part(part: tuple[Array, Array]) -> tuple[Array, Array]:
-        raw, d_y = part
-        inputs = raw if before is None else _activated(raw, *before)
-        _, pull = jax.vjp(convolve_time, inputs, kernel)
-        return pull(d_y.astype(inputs.dtype))
-
-    n_pixels = raw.shape[1]
-    if parts == 1 or n_pixels % parts:
-        return of_part((raw, d_y))
-
-    def step(part: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
-        d_inputs, d_kernel = sums
-        begin, length = part * (n_pixels // parts), n_pixels // parts
-        d_part, d_kernel_part = of_part(tuple(jax.lax.dynamic_slice_in_dim(x, begin, length, 1) for x in (raw, d_y)))
-        return jax.lax.dynamic_update_slice_in_dim(d_inputs, d_part, begin, 1), d_kernel + d_kernel_part
-
-    return jax.lax.fori_loop(0, parts, step, (jnp.zeros_like(raw), jnp.zeros_like(kernel)))
-
-
-def _raw_again(
-    x: Array, weights: tuple[BlockWeights, ...], statistics: tuple[blocks.Statistics, ...], dtype: Any
-) -> list[Array]:
-    """`x` and the raw values of the first blocks, from statistics that are known by now."""
-    raw, inputs = [x], x
-    for block, of_block in zip(weights, statistics, strict=False):
-        raw.append(_convolved(inputs, block).astype(dtype))
-        inputs = _activated(raw[-1], block, of_block)
-    return raw
+def _with_bias(y: Array, bias: Array | None) -> Array:
+    return y if bias is None else y + bias.astype(y.dtype)[None, None, None]
 
 
 def _activated(raw: Array, block: BlockWeights, statistics: blocks.Statistics) -> Array:
@@ -287,6 +245,37 @@ def _activated(raw: Array, block: BlockWeights, statistics: blocks.Statistics) -
 def _spread(statistics: blocks.Statistics) -> tuple[Array, Array]:
     """Statistics beside (slice, pixel, time, channel)."""
     return statistics.mean[:, None, None], statistics.variance[:, None, None]
+
+
+def _axes(per_slice: bool) -> tuple[int, ...]:
+    """Those that statistics are taken over."""
+    return (1, 2) if per_slice else (0, 1, 2)
+
+
+def _count(x: Array, index: int, axes: tuple[int, ...]) -> int:
+    """Values of a channel that the statistics of a block are of."""
+    n, pixels, frames = x.shape
+    return (n if 0 in axes else 1) * pixels * (frames // 2 ** (index + 1))
+
+
+def _over(sums: blocks.NormSums, count: int) -> blocks.NormSums:
+    return blocks.NormSums(sums.scale / count, sums.shift / count)
+
+
+def _added(*parts: Array) -> Array:
+    return sum(parts[1:], start=parts[0])
+
+
+def _spans(n_pixels: int, lean: bool) -> list[Span]:
+    """The parts that the derivative takes the pixels in."""
+    parts = LEAN_PARTS if lean else PARTS if platforms.traced_for() != platforms.CPU else 1
+    length = n_pixels // parts if n_pixels % parts == 0 else n_pixels
+    return [(begin, begin + length) for begin in range(0, n_pixels, length)]
+
+
+def _cut(x: Array, span: Span) -> Array:
+    """A part of the pixels, axis 1."""
+    return x[:, slice(*span)]
 
 
 # --- The stack with known statistics -------------------------------------------------------------------------------
@@ -333,7 +322,7 @@ def folded_features(
 
 def tile_count(n_slices: int, n_pixels: int, width: int) -> int:
     """Into how many parts to take the pixels: one on an accelerator, cache-sized ones on a CPU."""
-    if jax.default_backend() != "cpu":
+    if platforms.traced_for() != platforms.CPU:
         return 1
     wanted = -(-n_slices * n_pixels * width // TILE_VALUES)
     return next((count for count in range(wanted, min(2 * wanted, n_pixels) + 1) if n_pixels % count == 0), 1)

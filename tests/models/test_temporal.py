@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.models import blocks, temporal, time_passes
+from dscgan_jax.models import blocks, temporal, time_convolution, time_passes
 
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time; the arithmetic stays
 
@@ -16,7 +16,7 @@ def test_a_convolution_has_kernel_4_stride_2_padding_1(frames):
     rng = np.random.default_rng(1)
     x, kernel = rng.standard_normal((1, 2, frames, 2), np.float32), rng.standard_normal((4, 2, 3), np.float32)
 
-    y = time_passes.convolve_time(x, kernel)
+    y = time_convolution.convolve_time(x, kernel)
 
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
     by_hand = [np.einsum("spti,tio->spo", padded[:, :, 2 * t : 2 * t + 4], kernel) for t in range(frames // 2)]
@@ -61,7 +61,7 @@ def test_the_written_derivative_of_a_convolution_is_that_of_the_library(frames, 
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     rng = np.random.default_rng(0)
     x, kernel = rng.standard_normal((2, 3, frames, 2), np.float32), rng.standard_normal((4, 2, 5), np.float32)
-    y, pull = jax.vjp(time_passes.convolve_time, x, kernel)
+    y, pull = jax.vjp(time_convolution.convolve_time, x, kernel)
     expected, pull_library = jax.vjp(by_library, x, kernel)
 
     np.testing.assert_allclose(y, expected, atol=1e-5)
