@@ -15,6 +15,11 @@ def traced_for() -> str:
     return _TRACED_FOR.get() or jax.default_backend()
 
 
+def on_cpu() -> bool:
+    """Whether the program is for a CPU."""
+    return traced_for() == CPU
+
+
 @contextlib.contextmanager
 def tracing_for(platform: str) -> Iterator[None]:
     """Within it, `traced_for` is that platform, `CPU` or `ACCELERATOR`, whatever this machine has."""

@@ -11,6 +11,7 @@ Words: images are (slice, row, col, channel); kernels are (row, col, in, out), a
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -103,22 +104,32 @@ class Statistics(NamedTuple):
     variance: Array
 
 
-def statistics(x: Array, sample: Array, axes: tuple[int, ...]) -> Statistics:
-    """Mean and biased variance over `axes`, of which 0 may be missing.
+class Moments(NamedTuple):
+    """Means about a value near the mean, each (1 or slice, 1, 1, channel), at least float32."""
 
-    Both in one pass over x, where XLA fuses them. E[x^2] - E[x]^2 would lose digits; about a value near the mean, that
-    of a sample, it does not.
+    near: Array  # that value
+    beside: Array  # of x - near
+    square: Array  # of (x - near)^2
 
-    Args:
-      x: (slice, pixel, time, channel).
-      sample: of some of its pixels, (slice, some, time, channel).
-      axes: (0, 1, 2), or (1, 2) for each slice's own.
-    """
-    near = jax.lax.optimization_barrier(exact(sample).mean(axes, keepdims=True))
+
+def near_mean(sample: Array, axes: tuple[int, ...]) -> Array:
+    """The mean of some pixels, which is near that of all, (1 or slice, 1, 1, channel)."""
+    return exact(sample).mean(axes, keepdims=True)
+
+
+def moments(x: Array, near: Array, axes: tuple[int, ...]) -> Moments:
+    """Of x (slice, pixel, time, channel) over `axes`, of which 0 may be missing, in one pass where XLA fuses both."""
     beside = exact(x) - near
-    mean, square = beside.mean(axes, keepdims=True), jnp.square(beside).mean(axes, keepdims=True)
-    variance = jnp.maximum(square - jnp.square(mean), 0.0)
-    return Statistics(*jax.lax.optimization_barrier(((near + mean)[:, 0, 0], variance[:, 0, 0])))
+    return Moments(near, beside.mean(axes, keepdims=True), jnp.square(beside).mean(axes, keepdims=True))
+
+
+def statistics(parts: Sequence[Moments]) -> Statistics:
+    """Of equally large parts, from their moments about one value.
+
+    E[x^2] - E[x]^2 loses digits; about a value near the mean it does not.
+    """
+    near, beside, square = jax.tree.map(lambda *of_parts: sum(of_parts) / len(of_parts), *parts)
+    return Statistics((near + beside)[:, 0, 0], jnp.maximum(square - jnp.square(beside), 0.0)[:, 0, 0])
 
 
 def normalised(x: Array, mean: Array, variance: Array, scale: Array, shift: Array, slope: float) -> Array:
@@ -126,10 +137,25 @@ def normalised(x: Array, mean: Array, variance: Array, scale: Array, shift: Arra
 
     `x` is (slice, ., ., channel), the statistics are (1 or slice, 1, 1, channel), scale and shift (channel,).
     """
-    y = _received(x, mean, variance, scale, shift)
+    y = received(x, mean, variance, scale, shift)
     if slope != 1.0:
         y = jnp.where(y > 0, y, slope * y)
     return y.astype(x.dtype)
+
+
+def normalised_derivative(
+    x: Array, mean: Array, variance: Array, scale: Array, shift: Array, d_y: Array, axes: tuple[int, ...], slope: float
+) -> tuple[Array, Array, Array]:
+    """D of `normalised` -> d of x, scale and shift, where the statistics are those of x itself over `axes`."""
+    values, d_y, factor = exact(x), exact(d_y), inverse_sd(variance)
+    if slope != 1.0:
+        d_y = jnp.where(received(x, mean, variance, scale, shift) > 0, d_y, slope * d_y)
+    d_shift = d_y.sum(axes, keepdims=True)
+    # The mean is taken off after the sum: a centred copy of x would be one more pass over memory.
+    d_scale = ((d_y * values).sum(axes, keepdims=True) - mean * d_shift) * factor
+    count = math.prod(x.shape[axis] for axis in axes)
+    d_x = _channels_last(scale) * factor * (d_y - (d_shift + (values - mean) * (factor * d_scale)) / count)
+    return d_x.astype(x.dtype), d_scale.sum((0, 1, 2)).astype(scale.dtype), d_shift.sum((0, 1, 2)).astype(shift.dtype)
 
 
 class NormSums(NamedTuple):
@@ -146,7 +172,7 @@ def norm_sums(
     x: Array, mean: Array, variance: Array, scale: Array, shift: Array, d_y: Array, axes: tuple[int, ...], slope: float
 ) -> NormSums:
     """D of `normalised` -> d of scale and shift, summed over `axes`."""
-    d_y = received_derivative(x, mean, variance, scale, shift, d_y, slope)
+    d_y = _received_derivative(x, mean, variance, scale, shift, d_y, slope)
     d_shift = d_y.sum(axes, keepdims=True)
     # The mean is taken off after the sum: a centred copy of x would be one more pass over memory.
     return NormSums(((d_y * exact(x)).sum(axes, keepdims=True) - mean * d_shift) * inverse_sd(variance), d_shift)
@@ -156,20 +182,20 @@ def norm_derivative(
     x: Array, mean: Array, variance: Array, scale: Array, shift: Array, d_y: Array, means: NormSums, slope: float
 ) -> Array:
     """D of `normalised` -> d of x where the statistics are those of x itself; `means` are `norm_sums` over a count."""
-    d_y, factor = received_derivative(x, mean, variance, scale, shift, d_y, slope), inverse_sd(variance)
+    d_y, factor = _received_derivative(x, mean, variance, scale, shift, d_y, slope), inverse_sd(variance)
     d_x = _channels_last(scale) * factor * (d_y - (means.shift + (exact(x) - mean) * (factor * means.scale)))
     return d_x.astype(x.dtype)
 
 
-def received_derivative(
+def _received_derivative(
     x: Array, mean: Array, variance: Array, scale: Array, shift: Array, d_y: Array, slope: float
 ) -> Array:
     """D of `normalised` -> d of what the activation receives, at least float32."""
     d_y = exact(d_y)
-    return d_y if slope == 1.0 else jnp.where(_received(x, mean, variance, scale, shift) > 0, d_y, slope * d_y)
+    return d_y if slope == 1.0 else jnp.where(received(x, mean, variance, scale, shift) > 0, d_y, slope * d_y)
 
 
-def _received(x: Array, mean: Array, variance: Array, scale: Array, shift: Array) -> Array:
+def received(x: Array, mean: Array, variance: Array, scale: Array, shift: Array) -> Array:
     """What the activation receives."""
     return (exact(x) - mean) * (_channels_last(scale) * inverse_sd(variance)) + _channels_last(shift)
 
@@ -213,11 +239,7 @@ def _normalise_forward(
 def _normalise_backward(
     axes: tuple[int, ...], slope: float, saved: tuple[Array, ...], cotangents: tuple[Array, Array, Array]
 ) -> tuple[Array, Array, Array]:
-    x, _, _, scale, shift = saved
-    sums = norm_sums(*saved, cotangents[0], axes, slope)
-    count = math.prod(x.shape[axis] for axis in axes)
-    d_x = norm_derivative(*saved, cotangents[0], NormSums(sums.scale / count, sums.shift / count), slope)
-    return d_x, *(of_all.sum((0, 1, 2)).astype(like.dtype) for of_all, like in zip(sums, (scale, shift), strict=True))
+    return normalised_derivative(*saved, cotangents[0], axes, slope)
 
 
 normalise.defvjp(_normalise_forward, _normalise_backward)
@@ -313,6 +335,97 @@ def make_norm(norm: str, channels: int, *, scheme: str, rng: np.random.Generator
 # --- Convolutions --------------------------------------------------------------------------------------------------
 
 
+def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """2-D convolution: (slice, row, col, in), (row, col, in, out) -> (slice, row', col', out), of the type of `x`.
+
+    Of 16-bit values the derivative of the kernel is summed and given in float32.
+    """
+    if x.dtype != jnp.bfloat16:
+        return _convolution(x, kernel.astype(x.dtype), stride, padding)
+    return _convolve_16_bits(x, kernel, stride, padding)
+
+
+def _convolution(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    return jax.lax.conv_general_dilated(x, kernel, (stride,) * 2, [(padding,) * 2] * 2, dimension_numbers=IMAGE)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve_16_bits(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    return _convolution(x, kernel.astype(x.dtype), stride, padding)
+
+
+def _convolve_16_bits_forward(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve_16_bits(x, kernel, stride, padding), (x, kernel)
+
+
+def _convolve_16_bits_backward(
+    stride: int, padding: int, saved: tuple[Array, Array], d_y: Array
+) -> tuple[Array, Array]:
+    x, kernel = saved
+    if x.shape[-1] > kernel[:, :, 0].size:
+        d_kernel = _kernel_derivative_of_pixels(x, d_y, kernel.shape, stride, padding)
+    else:  # XLA has no convolution of 16-bit values that gives float32
+        convolution = functools.partial(_convolution, exact(x), stride=stride, padding=padding)
+        (d_kernel,) = jax.linear_transpose(convolution, jax.ShapeDtypeStruct(kernel.shape, exact(x).dtype))(exact(d_y))
+    # The kernel first: several devices add up its derivative, and would else put that off and keep what it is made of.
+    d_kernel, d_y = jax.lax.optimization_barrier((d_kernel.astype(kernel.dtype), d_y))
+    of_input = functools.partial(_convolution, kernel=kernel.astype(x.dtype), stride=stride, padding=padding)
+    (d_x,) = jax.linear_transpose(of_input, jax.ShapeDtypeStruct(x.shape, x.dtype))(d_y)
+    return d_x, d_kernel
+
+
+_convolve_16_bits.defvjp(_convolve_16_bits_forward, _convolve_16_bits_backward)
+
+
+def _kernel_derivative_of_pixels(x: Array, d_y: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
+    """Derivative of a kernel of many input channels, float32: a product of the pixels with what lies over them.
+
+    For each tap `d_y` is put where the pixels under it are, with zeros between; `x`, which is larger, stays as it is.
+    """
+    rows, cols = x.shape[1:3]
+    taps = []
+    for tap in np.ndindex(*shape[:2]):
+        config = [(0, 0, 0)]
+        for at, size, left in zip(tap, (rows, cols), d_y.shape[1:3], strict=True):
+            first = at - padding
+            config.append((first, size - first - (stride * (left - 1) + 1), stride - 1))
+        taps.append(jax.lax.pad(d_y, jnp.zeros((), d_y.dtype), [*config, (0, 0, 0)]))
+    over = jnp.stack(taps, axis=-2).reshape(-1, len(taps) * shape[-1])
+    product = jax.lax.dot_general(
+        x.reshape(-1, x.shape[-1]), over, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
+    )
+    return jnp.moveaxis(product.reshape(shape[2], *shape[:2], shape[3]), 0, 2)
+
+
+def multiply(x: Array, matrix: Array) -> Array:
+    """(..., in), (in, out) -> (..., out), of the type of `x`; the derivative of the matrix as in `convolve`."""
+    return x @ matrix if x.dtype != jnp.bfloat16 else _multiply_16_bits(x, matrix)
+
+
+@jax.custom_vjp
+def _multiply_16_bits(x: Array, matrix: Array) -> Array:
+    return x @ matrix.astype(x.dtype)
+
+
+def _multiply_16_bits_forward(x: Array, matrix: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _multiply_16_bits(x, matrix), (x, matrix)
+
+
+def _multiply_16_bits_backward(saved: tuple[Array, Array], d_y: Array) -> tuple[Array, Array]:
+    x, matrix = saved
+    d_matrix = jax.lax.dot_general(
+        x.reshape(-1, x.shape[-1]),
+        d_y.reshape(-1, d_y.shape[-1]),
+        (((0,), (0,)), ((), ())),
+        preferred_element_type=jnp.float32,
+    )
+    d_matrix, d_y = jax.lax.optimization_barrier((d_matrix.astype(matrix.dtype), d_y))
+    return d_y @ matrix.astype(x.dtype).T, d_matrix
+
+
+_multiply_16_bits.defvjp(_multiply_16_bits_forward, _multiply_16_bits_backward)
+
+
 class Conv(nnx.Module):
     """2-D convolution with zero padding."""
 
@@ -343,10 +456,8 @@ class Conv(nnx.Module):
         """
         y, first = None, 0
         for part in parts:
-            kernel = self.kernel[...][:, :, first : first + part.shape[-1]].astype(part.dtype)
-            term = jax.lax.conv_general_dilated(
-                part, kernel, (self.stride, self.stride), [(self.padding,) * 2] * 2, dimension_numbers=IMAGE
-            )
+            kernel = self.kernel[...][:, :, first : first + part.shape[-1]]
+            term = convolve(part, kernel, self.stride, self.padding)
             y, first = term if y is None else y + term, first + part.shape[-1]
         return y + _channels_last(self.bias[...]).astype(y.dtype) if self.has_bias else y
 
@@ -377,7 +488,7 @@ class TransposedConv(nnx.Module):
         taps = taps.transpose(0, 2, 4, 1, 3, 5).reshape(4 * n_in, 4 * n_out)
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         windows = jnp.concatenate([x[:, :-1, :-1], x[:, :-1, 1:], x[:, 1:, :-1], x[:, 1:, 1:]], axis=-1)
-        y = (windows @ taps.astype(x.dtype)).reshape(n, rows + 1, cols + 1, 2, 2, n_out)
+        y = multiply(windows, taps).reshape(n, rows + 1, cols + 1, 2, 2, n_out)
         y = y.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * rows + 2, 2 * cols + 2, n_out)[:, 1:-1, 1:-1]
         return y + _channels_last(self.bias[...]).astype(y.dtype) if self.has_bias else y
 

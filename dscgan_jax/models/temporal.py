@@ -8,7 +8,7 @@ from einops import rearrange
 from flax import nnx
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.models import blocks, time_convolution, time_passes
+from dscgan_jax.models import blocks, time_blocks, time_convolution, time_passes
 
 Array = jax.Array
 
@@ -27,10 +27,10 @@ class TemporalBlock(nnx.Module):
         self.has_bias = bias
         self.norm = blocks.make_norm(norm, n_out, scheme=scheme, rng=rng)
 
-    def weights(self) -> time_passes.BlockWeights:
+    def weights(self) -> time_blocks.BlockWeights:
         """As the passes over time take them."""
         bias = self.bias[...] if self.has_bias else None
-        return time_passes.BlockWeights(self.kernel[...], bias, *self.norm.scale_and_shift())
+        return time_blocks.BlockWeights(self.kernel[...], bias, *self.norm.scale_and_shift())
 
 
 class TemporalStack(nnx.Module):

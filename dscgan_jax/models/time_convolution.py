@@ -5,8 +5,11 @@ matrix products over windows of four frames that are written out: the library's 
 there. An accelerator is bound by memory, and its library multiplies windows that are nowhere written.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dscgan_jax import platforms
 
@@ -33,11 +36,15 @@ def convolve_time(x: Array, kernel: Array) -> Array:
     n, pixels, frames, n_in = x.shape
     kernel = kernel.astype(x.dtype)
     if n_in == 1:  # too little for a matrix product: four multiplications in the pass that writes the result
-        return sum(frame[..., None] * kernel[tap][None, None] for tap, frame in enumerate(single_windows(x[..., 0])))
+        padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
+        taps = [padded[:, :, tap : tap + 2 * (frames // 2) : 2] * kernel[tap][None, None] for tap in range(TAPS)]
+        return sum(taps[1:], start=taps[0])
     if frames // 2 == 1:  # one window that lies there already
         return x.reshape(n, pixels, 1, frames * n_in) @ _of_one_window(kernel, frames)
+    # A zero behind an odd last frame changes nothing; a GPU's library asks for as many as before the first one.
+    behind = 1 - frames % 2 if platforms.on_cpu() else 1
     y = jax.lax.conv_general_dilated(
-        x.reshape(n * pixels, frames, n_in), kernel, (2,), [(1, 1)], dimension_numbers=("NWC", "WIO", "NWC")
+        x.reshape(n * pixels, frames, n_in), kernel, (2,), [(1, behind)], dimension_numbers=("NWC", "WIO", "NWC")
     )
     return y.reshape(n, pixels, frames // 2, -1)
 
@@ -61,7 +68,7 @@ def kernel_derivative(x: Array, d_y: Array) -> Array:
       x: (slice, pixel, time, in), what was convolved.
       d_y: (slice, pixel, time // 2, out), of what came out.
     """
-    if _on_cpu():
+    if platforms.on_cpu():
         return _kernel_derivative_of_windows(x, d_y, EXACT_UP_TO)
     if x.shape[2] <= ALL_PAIRS_UP_TO:
         return _kernel_derivative_of_pairs(x, d_y)
@@ -79,13 +86,9 @@ def input_derivative(kernel: Array, d_y: Array, frames: int) -> Array:
       frames: of the input.
     """
     kernel = kernel.astype(d_y.dtype)
-    if _on_cpu() or frames // 2 == 1:
+    if platforms.on_cpu() or frames // 2 == 1:
         return _input_derivative_of_windows(kernel, d_y, frames)
     return _input_derivative_of_library(kernel, d_y, frames)
-
-
-def _on_cpu() -> bool:
-    return platforms.traced_for() == platforms.CPU
 
 
 def _summed_in(x: Array) -> jnp.dtype:
@@ -99,28 +102,30 @@ def single_windows(x: Array) -> list[Array]:
     return [padded[:, :, tap : tap + 2 * (frames // 2) : 2] for tap in range(TAPS)]
 
 
-def window_sums(windows: Array, d_y: Array) -> Array:
-    """Sums over pixels and time of `d_y` times what is under each tap, and of `d_y` alone.
+def window_sums(windows: Array, received: Sequence[Array], d_y: Array, slope: float) -> Array:
+    """Sums over pixels and time of the derivative behind a leaky ReLU times what is under each tap, and of it alone.
+
+    A GPU sums a few values in one thread, whatever the number of sums; of all of them two sums at a time.
 
     Args:
-      windows: (tap, slice, pixel, time), of one channel.
-      d_y: (slice, pixel, time, out), at least float32.
+      windows: (slice, pixel, time, tap), of one channel.
+      received: what the activation receives, (slice, pixel, time, out), once for each sum: where XLA does not know that
+        they are the same, it computes each in the pass that sums it, instead of writing them to memory.
+      d_y: derivative of what the activation gives; sums are at least float32.
+      slope: of the activation.
 
     Returns:
       (slice, tap + 1, out).
     """
-    ones = jnp.ones((1, *windows.shape[1:]), windows.dtype)
-    windows = jnp.concatenate([windows, ones])
-    return jnp.einsum("knpt,nptc->nkc", windows, d_y) if _on_cpu() else _window_sums_in_one_pass(windows, d_y)
-
-
-def _window_sums_in_one_pass(windows: Array, d_y: Array) -> Array:
-    """A GPU sums a few values in one thread, whatever the number of sums; of all of them two sums at a time."""
+    windows = jnp.concatenate([windows, jnp.ones_like(windows[..., :1])], axis=-1)
+    d_y = d_y.astype(_summed_in(d_y))
     n, pixels, frames, n_out = d_y.shape
-    group = next(count for count in range(MOST_IN_A_THREAD, 0, -1) if pixels * frames % count == 0)
-    products = jnp.moveaxis(windows, 0, -1)[..., None] * d_y[..., None, :]
-    of_groups = products.reshape(n, pixels * frames // group, group, -1, n_out).sum(2)
-    return jax.lax.optimization_barrier(of_groups).sum(1)
+    few = next(count for count in range(MOST_IN_A_THREAD, 0, -1) if pixels * frames % count == 0)
+    sums = []
+    for tap, of_tap in enumerate(received):
+        product = windows[..., tap, None] * jnp.where(of_tap > 0, d_y, slope * d_y)
+        sums.append(product.reshape(n, pixels * frames // few, few, n_out).sum(2))
+    return jnp.stack([of_tap.sum(1) for of_tap in jax.lax.optimization_barrier(sums)], axis=1)
 
 
 def _of_one_window(kernel: Array, frames: int) -> Array:
@@ -234,7 +239,10 @@ def _windows(x: Array, exact_up_to: int) -> list[Array]:
     n, pixels, frames, n_in = x.shape
     if frames > exact_up_to:
         x = jnp.pad(x, ((0, 0), (0, 0), (1, 1 - frames % 2), (0, 0)))  # an odd last frame has no partner behind it
-        windows = jnp.stack([x[:, :, tap : tap + 2 * (frames // 2) : 2] for tap in range(TAPS)], axis=3)
+        if platforms.on_cpu():  # the same values; each machine fuses one form of them with what makes x
+            windows = x[:, :, 2 * np.arange(frames // 2)[:, None] + np.arange(TAPS)]
+        else:
+            windows = jnp.stack([x[:, :, tap : tap + 2 * (frames // 2) : 2] for tap in range(TAPS)], axis=3)
         return [windows.reshape(n, pixels, frames // 2, TAPS * n_in)]
     return [x[:, :, begin:end].reshape(n, pixels, 1, (end - begin) * n_in) for begin, end, _ in _exact_windows(frames)]
 

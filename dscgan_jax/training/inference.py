@@ -12,7 +12,7 @@ WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}  # bits; XLA prefers 256 by 
 
 def compiler_options() -> dict[str, int]:
     """Options of XLA for `jax.jit`: on a CPU its widest vectors (a training step at width 16 became 8 % faster)."""
-    return WIDE_VECTORS if platforms.traced_for() == platforms.CPU else {}
+    return WIDE_VECTORS if platforms.on_cpu() else {}
 
 
 def predict_step(variables: Variables, batch: Batch, *, networks: Networks, scaling: Scaling, mode: str) -> jax.Array:

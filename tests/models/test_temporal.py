@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dscgan_jax import platforms
 from dscgan_jax.errors import InputError
 from dscgan_jax.models import blocks, temporal, time_convolution, time_passes
 
+PLATFORMS = (platforms.CPU, platforms.ACCELERATOR)  # each has its own way
 FAST = {"xla_backend_optimization_level": 0}  # compiles in half the time; the arithmetic stays
 
 
@@ -50,23 +52,36 @@ def test_pixels_do_not_mix():
     assert changed.tolist() == [[True, False, False], [False, False, False]]
 
 
-@pytest.mark.parametrize("backend", ["cpu", "another"])  # each has its own way
+@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("frames", [2, 5, 6, 8, 13])
-def test_the_written_derivative_of_a_convolution_is_that_of_the_library(frames, backend, monkeypatch):
+def test_the_written_derivative_of_a_convolution_is_that_of_the_library(frames, platform):
     def by_library(x, kernel):
         return jax.lax.conv_general_dilated(
             x, kernel[None], (1, 2), [(0, 0), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     rng = np.random.default_rng(0)
     x, kernel = rng.standard_normal((2, 3, frames, 2), np.float32), rng.standard_normal((4, 2, 5), np.float32)
-    y, pull = jax.vjp(time_convolution.convolve_time, x, kernel)
     expected, pull_library = jax.vjp(by_library, x, kernel)
+    with platforms.tracing_for(platform):
+        y, pull = jax.vjp(time_convolution.convolve_time, x, kernel)
 
-    np.testing.assert_allclose(y, expected, atol=1e-5)
-    for ours, library in zip(pull(np.cos(y)), pull_library(np.cos(y)), strict=True):
-        np.testing.assert_allclose(ours, library, atol=1e-5)
+        np.testing.assert_allclose(y, expected, atol=1e-5)
+        for ours, library in zip(pull(np.cos(y)), pull_library(np.cos(y)), strict=True):
+            np.testing.assert_allclose(ours, library, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [2, 5, 13])
+def test_of_16_bit_values_an_accelerator_sums_the_derivative_of_a_kernel_in_float32(frames):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((2, 300, frames, 2)), jnp.bfloat16)
+    d_y = jnp.asarray(rng.standard_normal((2, 300, frames // 2, 5)), jnp.bfloat16)
+    with platforms.tracing_for(platforms.ACCELERATOR):
+        of_16_bits = time_convolution.kernel_derivative(x, d_y)
+        expected = time_convolution.kernel_derivative(x.astype("float32"), d_y.astype("float32"))
+
+    assert of_16_bits.dtype == np.float32
+    np.testing.assert_allclose(of_16_bits, expected, atol=1e-4)  # 16 bits would leave 0.1 of sums about 30
 
 
 # --- The stack -----------------------------------------------------------------------------------------------------
@@ -92,9 +107,10 @@ def plain_features(x, weights, axes):
     return x
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize(("frames", "per_slice", "lean"), [(64, False, False), (97, False, True), (97, True, False)])
-def test_the_stack_and_its_written_derivative_are_the_plain_ones(frames, per_slice, lean):
-    with jax.enable_x64(True):
+def test_the_stack_and_its_written_derivative_are_the_plain_ones(frames, per_slice, lean, platform):
+    with jax.enable_x64(True), platforms.tracing_for(platform):
         x, weights = small_stack(frames)
         weight = np.random.default_rng(2).standard_normal((3, 16, 1, 16))
         axes = (1, 2) if per_slice else (0, 1, 2)
@@ -109,6 +125,20 @@ def test_the_stack_and_its_written_derivative_are_the_plain_ones(frames, per_sli
         plain = sides(lambda x, weights: plain_features(x, weights, axes))
 
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), ours, plain)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3000.0])
+def test_statistics_about_a_value_near_the_mean_lose_no_digits(offset):
+    values = (offset + np.random.default_rng(0).standard_normal((2, 4096, 1, 3))).astype(np.float32)
+
+    near = blocks.near_mean(values[:, ::409], (1, 2))
+    mean, variance = blocks.statistics(
+        [blocks.moments(part, near, (1, 2)) for part in (values[:, :2048], values[:, 2048:])]
+    )
+
+    exact = values.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean((1, 2)), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(variance, exact.var((1, 2)), rtol=1e-5)
 
 
 def test_folded_norms_and_tiles_give_what_the_statistics_ask_for():
