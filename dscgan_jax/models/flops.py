@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jax.interpreters import partial_eval
 
 from dscgan_jax.models import comparators, light, temporal, unet
 from dscgan_jax.settings import WITHOUT_LEVELS
@@ -210,13 +211,15 @@ def _sum(layers: Sequence[Layer]) -> int:
 def traced_flops(work: Callable[..., Any], *arguments: Any) -> int:
     """Operations of all matrix products and convolutions that a function does, loops and all, from its trace alone.
 
-    XLA's cost analysis takes the body of a loop once; this takes it as often as it runs. Of a conditional the dearest
+    What no result needs does not count: written-out derivatives trace more than is asked of them. XLA's cost analysis takes the body of a loop once; this takes it as often as it runs. Of a conditional the dearest
     branch counts. Arguments may be abstract; `work` may be jitted.
     """
     traced = (
         work if hasattr(work, "trace") else jax.jit(work)
     )  # options of a compiler forbid it to be traced inside another
-    return _traced(traced.trace(*arguments).jaxpr.jaxpr)
+    program = traced.trace(*arguments).jaxpr.jaxpr
+    needed, _ = partial_eval.dce_jaxpr(program, [True] * len(program.outvars))
+    return _traced(needed)
 
 
 def _traced(program: Any) -> int:

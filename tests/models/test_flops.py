@@ -105,3 +105,9 @@ def test_the_trace_of_a_convolution_and_its_gradients_counts_thrice():
     assert forward == flops.Layer("layer", 16, 8, 16, 32**2).flops
     both = flops.traced_flops(jax.grad(lambda x, kernel: jnp.square(output(x, kernel)).sum(), (0, 1)), x, kernel)
     assert both == pytest.approx(3 * forward, rel=0.1)
+
+
+def test_products_whose_results_nobody_needs_do_not_count():
+    x = jax.ShapeDtypeStruct((4, 4), np.float32)
+
+    assert flops.traced_flops(lambda x: (x @ x, (x @ x @ x).sum() * 0)[0], x) == 2 * 4 * 4 * 4
