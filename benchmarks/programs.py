@@ -4,13 +4,11 @@ The step is the one that trains (`steps.jitted_step`), the prediction the one of
 alone: there are no weights, and nothing runs.
 """
 
-import contextlib
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
-from unittest import mock
 
 import jax
 import ml_collections
@@ -18,7 +16,7 @@ from chip import H100, target_config
 from hlo import read
 from kernels import program_of
 
-from dscgan_jax import settings
+from dscgan_jax import platforms, settings
 from dscgan_jax.data import batches
 from dscgan_jax.errors import InputError
 from dscgan_jax.methods.network import SLICES_PER_CALL
@@ -123,17 +121,10 @@ def described_h100s(number: int) -> Sequence[Any]:
     ).devices
 
 
-@contextlib.contextmanager
-def traced_for_a_gpu() -> Iterator[None]:
-    """Within it networks and options are those of a GPU: they ask `jax.default_backend`, which is this machine's."""
-    with mock.patch.object(jax, "default_backend", return_value="gpu"):
-        yield
-
-
 def lowered(row: Row, config: ml_collections.ConfigDict, devices: Sequence[Any]) -> Any:
     """The program of a row as a GPU would be given it, not yet compiled for `devices`."""
     mesh = sharding.data_mesh(devices)
-    with traced_for_a_gpu():
+    with platforms.tracing_for(platforms.ACCELERATOR):
         return _step(config, mesh) if row.what == "train" else _prediction(config, mesh, str(row.norm))
 
 

@@ -211,8 +211,9 @@ def _sum(layers: Sequence[Layer]) -> int:
 def traced_flops(work: Callable[..., Any], *arguments: Any) -> int:
     """Operations of all matrix products and convolutions that a function does, loops and all, from its trace alone.
 
-    What no result needs does not count: written-out derivatives trace more than is asked of them. XLA's cost analysis takes the body of a loop once; this takes it as often as it runs. Of a conditional the dearest
-    branch counts. Arguments may be abstract; `work` may be jitted.
+    What no result needs does not count: written-out derivatives trace more than is asked of them. XLA's cost analysis
+    takes the body of a loop once; this takes it as often as it runs. Of a conditional the dearest branch counts.
+    Arguments may be abstract; `work` may be jitted.
     """
     traced = (
         work if hasattr(work, "trace") else jax.jit(work)

@@ -13,6 +13,7 @@ import numpy as np
 import programs
 import pytest
 
+from dscgan_jax import platforms
 from dscgan_jax.configs import default
 from dscgan_jax.data.preparation import PreparationSettings
 from dscgan_jax.errors import InputError
@@ -81,10 +82,12 @@ def test_rows_of_the_page_are_all_different_and_can_be_typed():
 
 
 def test_what_is_traced_is_the_path_of_a_gpu():
-    before = compiler_options()
-    with programs.traced_for_a_gpu():
-        assert jax.default_backend() == "gpu" and compiler_options() == {}
-    assert compiler_options() == before != {}
+    """The library's convolution forward and backward: a CPU's derivative would be products over windows."""
+    row = programs.Row("train", 2, "float32")
+    assert compiler_options() != {}
+    with platforms.tracing_for(platforms.ACCELERATOR):
+        assert compiler_options() == {}
+    assert "lhs_dilate = [2]" in text_of(row, config())
 
 
 def test_the_step_splits_its_batch_and_takes_the_state_over():
