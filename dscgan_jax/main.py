@@ -240,6 +240,8 @@ def run(mode: str) -> None:
     if mode == "train":
         _join_processes()
     settings.check_fields(config, given.all_fields - {"conventional.aif"})  # --aif takes files too
+    if mode in ("predict", "deconvolve") and not given.input_is_folder and _INPUT.value:
+        _read_ahead(_path(_INPUT))
     if mode == "check":
         from dscgan_jax.app import check
 
@@ -251,6 +253,14 @@ def run(mode: str) -> None:
 
         start.set_up(config)
         _with_jax(mode, config, given)
+
+
+def _read_ahead(series: pathlib.Path) -> None:
+    """Begins to read the exam: it takes as long as what else is imported before anybody looks at it."""
+    if series.is_file() and series.name.endswith((".nii", ".nii.gz")):
+        from dscgan_jax.data import nifti
+
+        nifti.read_ahead(series, dims=4)
 
 
 def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dscgan_jax import provenance
+from dscgan_jax import provenance, settings
 from dscgan_jax.data import exams, features, preparation
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
@@ -22,10 +22,10 @@ from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
+from dscgan_jax.methods import programs
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras, refuse_overwriting, remove_stale
 from dscgan_jax.methods.conventional import Deconvolved
 from dscgan_jax.methods.exam_files import Maker, Result, write_mask
-from dscgan_jax.models import networks
 from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages import prediction
@@ -33,7 +33,6 @@ from dscgan_jax.perfusion import brain
 from dscgan_jax.settings import LAYOUTS_OF_CT
 from dscgan_jax.shipped import PHYSICS
 from dscgan_jax.training import weights as training_weights
-from dscgan_jax.training.inference import compiler_options, predict_step
 from dscgan_jax.training.weights import Weights
 
 NORMS = {"network_per_slice": "per_slice", "network_running": "running"}  # source -> how its batch norm works
@@ -82,13 +81,10 @@ class Predictor:
         self.preparation = preparation.PreparationSettings.from_config(self.config.data)
         if motion is not None:
             self.preparation = dataclasses.replace(self.preparation, motion=motion)
-        self._networks = weights.networks
-        if jax.default_backend() == "cpu":  # which only emulates 16 bits
-            self._networks = dataclasses.replace(self._networks, compute="float32")
         self._variables = jax.device_put(weights.variables)
         self._steps: dict[str, Any] = {}
         # A network that sees neighbours takes an exam in one call: all of its slices on the network grid.
-        self._per_call = self._networks.exam_slices if self.config.model.neighbours else _slices_per_call()
+        self._per_call = settings.exam_slices(self.config) if self.config.model.neighbours else _slices_per_call()
 
     @classmethod
     def load(
@@ -234,9 +230,7 @@ class Predictor:
 
     def _compiled(self, norm: str) -> Any:
         if norm not in self._steps:
-            step = functools.partial(predict_step, networks=self._networks, scaling=self.scaling, mode=norm)
-            jitted = jax.jit(step, compiler_options=compiler_options())
-            self._steps[norm] = jitted.lower(self._variables, _one_call(self.preparation, self._per_call)).compile()
+            self._steps[norm] = programs.compiled(self.weights, norm, _one_call(self.preparation, self._per_call))
         return self._steps[norm]
 
     def _untrained_for(self, taken: features.ExamFeatures) -> tuple[Finding, ...]:
@@ -293,7 +287,7 @@ def rows_of(predictor: Predictor, of: Iterable[exams.Exam]) -> list[Consistency]
 
 
 def _check_norm(weights: Weights, norm: str | None) -> None:
-    if norm is not None and not networks.has_batch_norm(weights.record.config.model):
+    if norm is not None and not settings.has_batch_norm(weights.record.config.model):
         raise InputError(
             f"--norm={norm} is given, which has no effect: the network of {weights.name} has "
             "no batch norm, and one way; leave it out."
@@ -466,7 +460,7 @@ class NetworkSource:
 
     def __init__(self, predictor: Predictor, folder: pathlib.Path):
         self._predictor, self._folder = predictor, folder
-        has_norms = networks.has_batch_norm(predictor.config.model)
+        has_norms = settings.has_batch_norm(predictor.config.model)
         self._norms = NORMS if has_norms else {"network_per_slice": "per_slice"}
         self.offers = dict.fromkeys(self._norms, predictor.scaling.targets)
         self.findings: dict[str, tuple[Finding, ...]] = {}

@@ -71,7 +71,7 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
         ("learned values", f"{networks.parameter_count(weights.variables):,} ({n_bytes / 1e6:.1f} MB)"),
         ("input", f"{data.size} x {data.size} pixels, {data.signal} signal, {outside}"),
         ("time", seconds if data.time_mode == "seconds" else f"the whole series as {data.frames} frames"),
-        ("batch norm", config.evaluate.norm_at_test if networks.has_batch_norm(model) else ""),
+        ("batch norm", config.evaluate.norm_at_test if settings.has_batch_norm(model) else ""),
     ]
 
 

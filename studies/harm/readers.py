@@ -338,7 +338,7 @@ class WeightsFile(Reader):
         _, record, structure, begun = tiny_network()
         variables = jax.device_get(begun.generator)
         digest = provenance.digest(variables)
-        network = weights.Weights("small", "0.1.0", 7, "best", record, structure, variables, digest)
+        network = weights.Weights("small", "0.1.0", 7, "best", record, variables, digest)
         weights.write(network, folder / "small.safetensors")
 
     def read(self, folder: pathlib.Path, output: pathlib.Path) -> Read:
