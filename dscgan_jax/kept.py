@@ -1,4 +1,4 @@
-"""What one start works out and the next ones need not: kept beside JAX's compiled programs, found by what it was made of.
+"""What one start works out and the next ones need not: kept beside what JAX compiled, found by what it was made of.
 
 The name of a file is a digest of everything that its content depends on, the source of this package and the version of
 JAX among it; its content begins with a digest of the rest. What is absent, damaged or of another version is made again,

@@ -1,18 +1,21 @@
 """--mode=deconvolve: conventional maps of one file, or of a folder of exams."""
 
+import concurrent.futures
 import dataclasses
 import pathlib
+from typing import TYPE_CHECKING
 
 import ml_collections
 
-from dscgan_jax.app import cohort, options
+from dscgan_jax.app import options, start
 from dscgan_jax.app.output import print_findings, print_read_outs
 from dscgan_jax.data import exams, inputs
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
-from dscgan_jax.methods import folder
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
-from dscgan_jax.methods.conventional import settings_of
+
+if TYPE_CHECKING:
+    from dscgan_jax.methods.folder import DeconvolveWork
 
 
 def run(
@@ -29,19 +32,31 @@ def run(
     if bool(series) == bool(config.data.root):
         raise InputError("--mode=deconvolve needs either --input=PATH or --config.data.root=DIR.")
     if series:
-        settings = settings_of(config)
         overrules = exams.Overrules.from_config(config.data)
         read: list[ReadOut] = []
         asked = dataclasses.replace(asked, on_read_out=read.append)
-        with inputs.lone_exam(series, overrules, mask, number) as files:
-            paths, findings = folder.deconvolve_file(files, output, settings, aif=aif, asked=asked)
+        with (
+            inputs.lone_exam(series, overrules, mask, number) as files,
+            concurrent.futures.ThreadPoolExecutor(1) as beside,
+        ):
+            exam = beside.submit(exams.load_exam, files)
+            start.set_up(config)
+            from dscgan_jax.methods import conventional, folder  # with JAX, they take as long as reading does
+
+            settings = conventional.settings_of(config)
+            paths, findings = folder.deconvolve_file(files, output, settings, aif=aif, asked=asked, read=exam.result)
         print(*paths, sep="\n")
         print_read_outs(read)
         print_findings(findings, options.ONE_FILE)
     else:
+        from dscgan_jax.app import cohort
+
+        start.set_up(config)
         cohort.run(config, work_of(config, aif, asked.desc), output, workers, options.FOLDER)
 
 
-def work_of(config: ml_collections.ConfigDict, aif: str, desc: str = "") -> folder.DeconvolveWork:
+def work_of(config: ml_collections.ConfigDict, aif: str, desc: str = "") -> "DeconvolveWork":
     """How the maps of a cohort are made."""
-    return folder.DeconvolveWork(settings_of(config), aif, desc)
+    from dscgan_jax.methods import conventional, folder
+
+    return folder.DeconvolveWork(conventional.settings_of(config), aif, desc)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import ml_collections
 
-from dscgan_jax.app import options
+from dscgan_jax.app import options, start
 from dscgan_jax.app.output import print_findings, print_read_outs
 from dscgan_jax.data import exams, inputs
 from dscgan_jax.evaluation.readout import ReadOut
@@ -35,16 +35,16 @@ def run(
     `number` is that of a DICOM series.
     """
     norm, motion = _norm_and_motion(config, given)
-    with concurrent.futures.ThreadPoolExecutor(2) as beside:
-        network = beside.submit(_network, model, which, norm, motion)
-        beside.submit(ink.load_matplotlib)
+    read: list[ReadOut] = []
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        network = beside.submit(_network, config, model, which, norm, motion)
+        beside.submit(ink.load_matplotlib)  # which only the page waits for
         with inputs.lone_exam(series, exams.Overrules.from_config(config.data), mask, number) as files:
             exam = exams.load_exam(files)
         predictor = network.result()
-    from dscgan_jax.methods.network import predict_file
+        from dscgan_jax.methods.network import predict_file
 
-    read: list[ReadOut] = []
-    paths, findings = predict_file(predictor, exam, output, dataclasses.replace(asked, on_read_out=read.append))
+        paths, findings = predict_file(predictor, exam, output, dataclasses.replace(asked, on_read_out=read.append))
     print(*paths, sep="\n")
     print_read_outs(read)
     print(f"network: {predictor.weights.in_words}")
@@ -63,6 +63,7 @@ def run_folder(
     """The exams in config.data.root, in the same way."""
     from dscgan_jax.app import cohort
 
+    start.set_up(config)
     cohort.run(config, work_of(config, model, which, given, desc), output, workers, options.PREDICT_FOLDER)
 
 
@@ -85,8 +86,11 @@ def _norm_and_motion(config: ml_collections.ConfigDict, given: Collection[str]) 
     return norm, config.data.motion if "data.motion" in given else None
 
 
-def _network(model: pathlib.Path | str, which: str, norm: str | None, motion: str | None) -> "Predictor":
+def _network(
+    config: ml_collections.ConfigDict, model: pathlib.Path | str, which: str, norm: str | None, motion: str | None
+) -> "Predictor":
     """The network, ready to be applied; with its imports it takes as long as an exam does to be read."""
+    start.set_up(config)
     from dscgan_jax.methods.network import Predictor
 
     predictor = Predictor.load(model, which, norm=norm, motion=motion)

@@ -19,7 +19,7 @@ from dscgan_jax.data.geometry import StoredGrid, check_affine, voxel_ml
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity, check_names
 from dscgan_jax.maps import MAP_NAMES
-from dscgan_jax.perfusion import brain, ct, motion, signal
+from dscgan_jax.perfusion import brain, ct, signal
 from dscgan_jax.perfusion.checks import first_pass as first_pass_checks
 from dscgan_jax.perfusion.checks.saturation import tell_saturated
 from dscgan_jax.perfusion.checks.series import repaired
@@ -321,6 +321,8 @@ def lone_series(
 
 def with_motion_finding(exam: Exam) -> Exam:
     """The exam with a finding on head motion, for those who use its series as it is."""
+    from dscgan_jax.perfusion import motion  # it needs JAX, and reading an exam does not
+
     moved = motion.look_for_motion(exam.series, exam.affine)
     return dataclasses.replace(exam, findings=by_severity((*exam.findings, *moved)))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ def deconvolve_file(
     mask: pathlib.Path | str | None = None,
     overrules: Overrules = NOTHING_OVERRULED,
     asked: Asked = NOTHING_ASKED,
+    read: Callable[[], Exam] | None = None,
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
     """One exam -> maps, read-out, AIF, pictures and page in `output`, and what else is `asked` for.
 
@@ -47,6 +49,7 @@ def deconvolve_file(
       mask: NIfTI mask of the tissue of the brain.
       overrules: what the user knows better than the files.
       asked: what is wanted besides.
+      read: gives the exam of these files, where somebody began to read it; None: it is read here.
 
     Returns:
       what was written and is worth opening, and the findings.
@@ -57,7 +60,7 @@ def deconvolve_file(
     files = series if isinstance(series, SubjectFiles) else lone_series(series, overrules, mask)
     output = pathlib.Path(output)
     refuse_overwriting(output, asked.stem(files.subject), OWN_FILES)
-    exam, _ = at_once(lambda: load_exam(files), ink.load_matplotlib)
+    exam, _ = at_once(read or (lambda: load_exam(files)), ink.load_matplotlib)
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
     own_aif = files.series.with_name(f"{exam.subject}_aif.tsv")

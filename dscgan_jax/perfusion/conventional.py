@@ -8,13 +8,13 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy import ndimage, spatial
+from scipy import spatial
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.perfusion import brain, deconvolution, hemispheres, kinetics, leakage, motion, parametric, signal
-from dscgan_jax.perfusion.brain import otsu_threshold
-from dscgan_jax.perfusion.deconvolution import Deconvolved
+from dscgan_jax.perfusion.brain import most_frequent, otsu_threshold
+from dscgan_jax.perfusion.deconvolved import Deconvolved
 from dscgan_jax.perfusion.measurement import NOTHING_GIVEN, Given, Measured, measure
 from dscgan_jax.perfusion.parametric import USUAL_FIT, FitSettings, Fitted
 
@@ -353,13 +353,6 @@ def judge(measured: Measured, tmax: np.ndarray, settings: Settings) -> tuple[Fin
             "--config.conventional.tmax_offset=healthy",
         )
     return found.listed()
-
-
-def most_frequent(values: np.ndarray) -> float:
-    """The most frequent value: the peak of a histogram of 100 bins from the 1st to the 99th percentile, smoothed."""
-    counts, edges = np.histogram(values, bins=100, range=tuple(np.percentile(values, (1, 99))))
-    peak = int(ndimage.gaussian_filter1d(counts.astype(np.float64), 5.0).argmax())
-    return float(edges[peak : peak + 2].mean())
 
 
 def _white_matter_factor(result: Deconvolved, measured: Measured, found: Findings) -> float | None:

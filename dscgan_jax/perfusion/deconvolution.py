@@ -17,13 +17,14 @@ first. All times are finer than a frame. `parametric.py` is the other way.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dscgan_jax.perfusion import kinetics, signal
+from dscgan_jax.perfusion.deconvolved import Deconvolved
 from dscgan_jax.threads import in_threads
 
 SVD_METHODS = ("ssvd", "csvd", "osvd")
@@ -39,22 +40,6 @@ _UPSAMPLED = 2  # the block-circulant response is evaluated so much finer than a
 _CHUNK = 1024  # voxels at a time within a call
 _COEFFICIENTS = 32  # their number is padded to multiples
 _FLOW = 6000.0 / kinetics.DENSITY_OVER_HAEMATOCRIT_FACTOR  # impulse response in 1/s -> mL/100 g/min
-
-
-class Deconvolved(NamedTuple):
-    """The maps of deconvolution, (voxel,) float32 each.
-
-    Attributes:
-      cbf: mL/100 g/min.
-      cbv: mL/100 g.
-      mtt: s, 60 CBV / CBF.
-      tmax: s, signed.
-    """
-
-    cbf: np.ndarray
-    cbv: np.ndarray
-    mtt: np.ndarray
-    tmax: np.ndarray
 
 
 def transit_seconds(cbf: np.ndarray, cbv: np.ndarray) -> np.ndarray:

@@ -33,7 +33,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dscgan_jax.perfusion import kinetics, neighbours
-from dscgan_jax.perfusion.deconvolution import Deconvolved, by_chunks, in_blocks
+from dscgan_jax.perfusion.deconvolution import by_chunks, in_blocks
+from dscgan_jax.perfusion.deconvolved import Deconvolved
 from dscgan_jax.perfusion.dictionary import (
     DISPERSIONS,
     MTTS,
