@@ -356,7 +356,7 @@ def _finished(
             f"{mask_file or where}: {100 * dark:.0f} % of the mask's voxels have no signal; check that it was drawn on "
             "this series."
         )
-    curves = series[mask]
+    curves = signal.curves_in(series, mask)
     tell_saturated(curves, found)
     try:
         bolus = signal.find_bolus(curves.mean(axis=0, dtype=np.float64))

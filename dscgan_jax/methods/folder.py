@@ -1,5 +1,6 @@
 """Conventional maps in files: of one exam, or how those of a cohort are made."""
 
+import concurrent.futures
 import dataclasses
 import pathlib
 from collections.abc import Callable
@@ -127,14 +128,16 @@ def write_all(
     """The maps, their read-out, where they were made, the AIF and its voxels, pictures and the page, which is last."""
     stem = extras.asked.stem(exam.subject)
     measured = result.found.measured
-    paths, aif_png = at_once(  # one compresses, the other draws in Python
-        lambda: _write_maps(result, exam, folder, extras, read_out),
-        lambda: conventional_page.aif_picture(result.maps, measured, result.series),
-    )
-    aif_path = folder / f"{stem}_aif.png"
-    aif_path.write_bytes(aif_png)
-    page = conventional_page.page_of(result.maps, result.found, result.series, result.settings, read_out, aif_png)
-    return [*paths, aif_path, *exam_page.write(folder, page, stem)]
+    with concurrent.futures.ThreadPoolExecutor(1) as other:  # one draws in Python, the other computes and compresses
+        aif = other.submit(conventional_page.aif_picture, result.maps, measured, result.series)
+        drawn = other.submit(conventional_page.picture, result.maps, result.found, result.series, result.settings)
+        paths, aif_path = _write_maps(result, exam, folder, extras, read_out), folder / f"{stem}_aif.png"
+        curves = conventional_page.curves_of(result.found)
+        aif_path.write_bytes(aif.result())
+        page = conventional_page.page_of(
+            result.maps, result.found, result.series, result.settings, read_out, aif.result(), curves
+        )
+        return [*paths, aif_path, *exam_page.write(folder, page, stem, drawn.result)]
 
 
 def _write_maps(

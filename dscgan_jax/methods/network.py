@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -361,10 +361,13 @@ def predict_file(
     maps = predictor.predict(exam)
     beside, found = extras.conventional(exam)
     maps = dataclasses.replace(maps, findings=by_severity((*maps.findings, *found)))
-    read_out = extras.read_out(maps)
-    with all_or_nothing(output) as folder:
-        paths = _write_all(predictor, maps, exam, folder, extras, read_out, beside)
-        written = {path.name for path in folder.iterdir()}
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        # It is drawn in Python, while NumPy and zlib let other threads run. With two methods the page's series counts.
+        drawn = other.submit(prediction.picture, maps, exam, predictor.weights).result if beside is None else None
+        read_out = extras.read_out(maps)
+        with all_or_nothing(output) as folder:
+            paths = _write_all(predictor, maps, exam, folder, extras, read_out, beside, drawn)
+            written = {path.name for path in folder.iterdir()}
     remove_stale(output, asked.stem(exam.subject), written)
     return [output / path.name for path in paths], maps.findings
 
@@ -377,6 +380,7 @@ def _write_all(
     extras: Extras,
     read_out: ReadOut,
     beside: Deconvolved | None = None,
+    drawn: Callable[[], bytes] | None = None,
 ) -> list[pathlib.Path]:
     """Maps and sidecars, what is read from them, the picture and the page, which comes last."""
     page = prediction.page_of(maps, exam, predictor.weights, read_out)
@@ -389,7 +393,7 @@ def _write_all(
         aif_png = conventional_page.aif_picture(beside.maps, beside.found.measured, beside.series)
         of_both = conventional_page.page_of(beside.maps, beside.found, beside.series, beside.settings, found, aif_png)
         page = exam_page.together(page, of_both)
-    return [*paths, *exam_page.write(folder, page, stem)]
+    return [*paths, *exam_page.write(folder, page, stem, drawn)]
 
 
 @dataclasses.dataclass(frozen=True)

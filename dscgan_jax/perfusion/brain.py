@@ -108,7 +108,7 @@ def brain_mask(series: np.ndarray, affine: np.ndarray) -> BrainMask:
     """
     voxel_mm = voxel_sizes(np.asarray(affine, dtype=np.float64))
     rough = _rough_mask(series.mean(axis=-1, dtype=np.float32), voxel_mm)
-    timing = signal.find_bolus(series[rough].mean(axis=0, dtype=np.float64))
+    timing = signal.find_bolus(signal.curves_in(series, rough).mean(axis=0, dtype=np.float64))
     baseline, passes = _baseline_and_passes(series, timing)
     tissue = _tissue(baseline, passes, rough, voxel_mm)
     if not tissue.any():

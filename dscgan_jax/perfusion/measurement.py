@@ -133,12 +133,14 @@ def measure(
     find_tissue = given.tissue is None or given.tissue_was_found
     tissue = _tissue(series, affine, given, realignment, found)
     whole = brain.with_fluid_spaces(tissue, voxel_mm)  # arteries run outside the tissue
-    timing = signal.find_bolus(series[tissue].mean(axis=0, dtype=np.float64))
+    timing = signal.find_bolus(signal.curves_in(series, tissue).mean(axis=0, dtype=np.float64))
     baseline = signal.baseline_signal(series, timing)
     tissue = tissue & (baseline > 0)
 
     delta_r2star = np.zeros(series.shape, np.float32)
-    delta_r2star[whole] = signal.delta_r2star(np.float32(series[whole]), np.float32(baseline[whole]), te)
+    delta_r2star[whole] = signal.delta_r2star(
+        np.float32(signal.curves_in(series, whole)), np.float32(baseline[whole]), te
+    )
     artery = _arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, te, given)
     curves = kinetics.concentration_of(delta_r2star[tissue])
     arterial_mm = kinetics.concentration_of(artery.delta_r2star, kinetics.BLOOD_RELAXIVITY)
@@ -153,7 +155,7 @@ def measure(
         rim = brain.at_rim(tissue, voxel_mm) & (first_pass < DRY) & ~infarcted
         tissue, curves = tissue & ~rim, curves[~rim[tissue]]
 
-    sigma, baseline_over_noise = _noise(series[tissue], baseline[tissue], timing)
+    sigma, baseline_over_noise = _noise(signal.curves_in(series, tissue), baseline[tissue], timing)
     noise = np.float32(sigma / te / kinetics.TISSUE_RELAXIVITY / baseline[tissue])
     passing = first_pass[tissue]
     not_seen = infarcted[tissue] & ((passing < DRY) | (passing * strength < SEEN * noise))
