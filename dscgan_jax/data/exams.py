@@ -7,7 +7,7 @@ repaired or assumed.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -260,6 +260,7 @@ def load_exam(
     mask: pathlib.Path | str | None = None,
     accept: tuple[str, ...] = (),
     modality: str = MR,
+    on_series: Callable[[np.ndarray, np.ndarray], Any] | None = None,
 ) -> Exam:
     """Reads and checks one exam.
 
@@ -271,6 +272,8 @@ def load_exam(
       mask: NIfTI mask of the tissue of the brain.
       accept: names of findings that are errors and that are taken all the same.
       modality: `mr`, or `ct` for a series in HU.
+      on_series: called with series (x, y, z, time) and affine of the exam, RAS, before the brain is looked for: for
+        whoever can begin with them.
 
     Raises:
       InputError: a file is unreadable or damaged, a needed map is absent, a map is on another grid, the series is
@@ -294,6 +297,8 @@ def load_exam(
     stored = StoredGrid.of(volume.data, volume.affine)
     modality = files.overrules.modality
     series = timing.resampled(_checked_series(files.series, volume.data, stored, found, modality), when)
+    if on_series is not None:
+        on_series(series, stored.ras_affine)
     checked = _checked_maps(files, stored, when, found)
     return _finished(
         files.subject,

@@ -6,7 +6,7 @@ import functools
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -24,9 +24,7 @@ from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
 from dscgan_jax.methods import programs
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras, refuse_overwriting, remove_stale
-from dscgan_jax.methods.conventional import Deconvolved
 from dscgan_jax.methods.exam_files import Maker, Result, write_mask
-from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages import prediction
 from dscgan_jax.perfusion import brain
@@ -34,6 +32,9 @@ from dscgan_jax.settings import LAYOUTS_OF_CT
 from dscgan_jax.shipped import PHYSICS
 from dscgan_jax.training import weights as training_weights
 from dscgan_jax.training.weights import Weights
+
+if TYPE_CHECKING:
+    from dscgan_jax.methods.conventional import Deconvolved  # what makes conventional maps is imported for them alone
 
 NORMS = {"network_per_slice": "per_slice", "network_running": "running"}  # source -> how its batch norm works
 SLICES_PER_CALL, SLICES_PER_CALL_ON_CPU = 8, 4  # one compilation serves every exam: the last call is padded
@@ -130,12 +131,20 @@ class Predictor:
         """Versions of what runs now; the record holds those of the training."""
         return provenance.software_versions()
 
-    def predict(self, exam: exams.Exam, norm: str | None = None) -> ExamMaps:
+    @property
+    def looks_for_motion(self) -> bool:
+        """Whether motion is looked for alone: a series that is realigned tells of it in any case."""
+        return self.preparation.motion == "none"
+
+    def predict(
+        self, exam: exams.Exam, norm: str | None = None, motion: Callable[[], tuple[Finding, ...]] | None = None
+    ) -> ExamMaps:
         """Maps of one exam.
 
         Args:
           exam: from `load_exam` or `Exam.from_arrays`.
           norm: `per_slice` (each slice's own statistics) or `running`; default: the predictor's.
+          motion: gives what was found of motion in the exam's series, where somebody began to look for it.
 
         Returns:
           The maps, 0 outside the brain that is found in the series, and outside the exam's mask if one was given.
@@ -143,9 +152,11 @@ class Predictor:
         Raises:
           InputError: the network needs an echo time that the exam lacks, or the exam has no brain on the network grid.
         """
-        return _inside(self.predict_all(exam, (norm or self.norm,))[0], exam)
+        return _inside(self.predict_all(exam, (norm or self.norm,), motion)[0], exam)
 
-    def predict_all(self, exam: exams.Exam, norms: Sequence[str]) -> list[ExamMaps]:
+    def predict_all(
+        self, exam: exams.Exam, norms: Sequence[str], motion: Callable[[], tuple[Finding, ...]] | None = None
+    ) -> list[ExamMaps]:
         """By several norms of the same prepared exam, as the network gives them.
 
         Of a network that sees nothing outside the brain they are 0 there, as those it learned from; of others they are
@@ -164,12 +175,13 @@ class Predictor:
         begun = time.perf_counter()
         with concurrent.futures.ThreadPoolExecutor(1) as beside:
             # Nothing waits for what is found of motion in a series that is used as it is, and it takes longest.
-            moved = beside.submit(exams.with_motion_finding, exam) if self.preparation.motion == "none" else None
+            if motion is None and self.looks_for_motion:
+                motion = beside.submit(lambda: exams.with_motion_finding(exam).findings).result
             prepared = preparation.prepare(exam, self.preparation, look_for_motion=False)
             prepared_seconds = time.perf_counter() - begun
             maps = [self._maps(exam, prepared, norm, prepared_seconds) for norm in norms]
             taken = features.features_of(exam)
-            found = (*prepared.findings, *(moved.result().findings if moved else ()), *self._untrained_for(taken))
+            found = (*prepared.findings, *(motion() if motion else ()), *self._untrained_for(taken))
         return [self._judged(one, found, exam, taken) for one in maps]
 
     def _judged(
@@ -344,9 +356,15 @@ def _one_call(settings: preparation.PreparationSettings, n: int) -> Batch:
 
 
 def predict_file(
-    predictor: Predictor, exam: exams.Exam, output: pathlib.Path | str, asked: Asked = NOTHING_ASKED
+    predictor: Predictor,
+    exam: exams.Exam,
+    output: pathlib.Path | str,
+    asked: Asked = NOTHING_ASKED,
+    motion: Callable[[], tuple[Finding, ...]] | None = None,
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
     """Maps, sidecars, read-out, a picture and a page of one exam in `output`, and what else is `asked` for.
+
+    `motion` is as of `Predictor.predict`.
 
     Returns:
       the paths of the maps and of the page, and the findings (also in each sidecar).
@@ -358,7 +376,7 @@ def predict_file(
     refuse_overwriting(output, asked.stem(exam.subject), [f"_{name}.nii.gz" for name in predictor.scaling.targets])
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
-    maps = predictor.predict(exam)
+    maps = predictor.predict(exam, motion=motion)
     beside, found = extras.conventional(exam)
     maps = dataclasses.replace(maps, findings=by_severity((*maps.findings, *found)))
     with concurrent.futures.ThreadPoolExecutor(1) as other:
@@ -379,7 +397,7 @@ def _write_all(
     folder: pathlib.Path,
     extras: Extras,
     read_out: ReadOut,
-    beside: Deconvolved | None = None,
+    beside: "Deconvolved | None" = None,
     drawn: Callable[[], bytes] | None = None,
 ) -> list[pathlib.Path]:
     """Maps and sidecars, what is read from them, the picture and the page, which comes last."""
@@ -387,6 +405,8 @@ def _write_all(
     stem = extras.asked.stem(exam.subject)
     paths = [*maps.save(folder, stem), *extras.write(folder, maps, read_out)]
     if beside is not None:
+        from dscgan_jax.pages import conventional as conventional_page
+
         found, other = extras.read_out(beside.maps), extras.of_beside()
         paths += beside.maps.save(folder, other.asked.stem(exam.subject))
         paths += other.write(folder, beside.maps, found)

@@ -30,7 +30,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from nibabel.affines import voxel_sizes
-from scipy.spatial.transform import Rotation
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import signal
@@ -409,6 +408,8 @@ def translation(millimetres: np.ndarray) -> np.ndarray:
 
 def pose_matrices(millimetres: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """(time, 4, 4) of (time, 3) each, R = Rz Ry Rx; inverse of `_euler_degrees`."""
+    from scipy.spatial.transform import Rotation  # which passes while frames are registered
+
     matrices = np.tile(np.eye(4), (len(degrees), 1, 1))
     matrices[:, :3, 3] = millimetres
     matrices[:, :3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
@@ -417,6 +418,8 @@ def pose_matrices(millimetres: np.ndarray, degrees: np.ndarray) -> np.ndarray:
 
 def angle_degrees(transforms: np.ndarray) -> np.ndarray:
     """(time,) angle of rotation of (time, 4, 4)."""
+    from scipy.spatial.transform import Rotation
+
     return np.degrees(Rotation.from_matrix(transforms[:, :3, :3]).magnitude())
 
 

@@ -196,7 +196,7 @@ def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not
     def without_an_artery(exam, settings):
         raise InputError(f"{exam.subject}: no voxel looks like an artery.")
 
-    monkeypatch.setattr("dscgan_jax.methods.asked.deconvolved", without_an_artery)
+    monkeypatch.setattr("dscgan_jax.methods.conventional.deconvolved", without_an_artery)
     paths, findings = network.predict_file(predictor, exam, tmp_path / "one", asked)
     [reason] = [finding for finding in findings if finding.name == "conventional_missing"]
     assert reason.severity == "warning" and reason.text.endswith("the network's: no voxel looks like an artery")
