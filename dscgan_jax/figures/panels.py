@@ -166,7 +166,8 @@ def bolus_frame(series: np.ndarray, brain: np.ndarray | None = None) -> int:
     mean_image = series.mean(axis=0)
     if brain is None or not brain.any():
         brain = mean_image > mean_image.max() / 4
-    return int(series[:, brain].mean(axis=1).argmin()) if brain.any() else 0
+    where = np.flatnonzero(brain)
+    return int(np.argmin([frame.take(where).mean() for frame in series.reshape(len(series), -1)])) if len(where) else 0
 
 
 def sample_panel(
