@@ -1,11 +1,12 @@
 """--mode=deconvolve: conventional maps of one file, or of a folder of exams."""
 
-import concurrent.futures
 import dataclasses
 import pathlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import ml_collections
+import numpy as np
 
 from dscgan_jax.app import options, start
 from dscgan_jax.app.output import print_findings, print_read_outs
@@ -35,16 +36,21 @@ def run(
         overrules = exams.Overrules.from_config(config.data)
         read: list[ReadOut] = []
         asked = dataclasses.replace(asked, on_read_out=read.append)
-        with (
-            inputs.lone_exam(series, overrules, mask, number) as files,
-            concurrent.futures.ThreadPoolExecutor(1) as beside,
-        ):
-            exam = beside.submit(exams.load_exam, files)
+        with inputs.lone_exam(series, overrules, mask, number) as files, ThreadPoolExecutor(2) as beside:
+            found: Future[tuple[np.ndarray, np.ndarray]] = Future()
+            exam = beside.submit(exams.load_exam, files, on_series=lambda *series: found.set_result(series))
             start.set_up(config)
             from dscgan_jax.methods import conventional, folder  # with JAX, they take as long as reading does
+            from dscgan_jax.perfusion import motion
 
             settings = conventional.settings_of(config)
-            paths, findings = folder.deconvolve_file(files, output, settings, aif=aif, asked=asked, read=exam.result)
+            exam.add_done_callback(lambda done: done.exception() and found.cancel())
+            realigned = None
+            if settings.motion == "rigid":  # while the brain is found
+                realigned = beside.submit(lambda: motion.realign_if_possible(*found.result())).result
+            paths, findings = folder.deconvolve_file(
+                files, output, settings, aif=aif, asked=asked, read=exam.result, realigned=realigned
+            )
         print(*paths, sep="\n")
         print_read_outs(read)
         print_findings(findings, options.ONE_FILE)

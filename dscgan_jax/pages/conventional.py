@@ -97,9 +97,9 @@ def sections_of(found: ConventionalMaps, settings: Settings, aif_png: bytes) -> 
     ]
 
 
-def aif_picture(maps: ExamMaps, measured: Measured, series: np.ndarray) -> bytes:
-    """The AIF and its voxels, PNG; arguments as of `page_of`."""
-    voxel_mm = voxel_sizes(maps.affine)
+def aif_picture(subject: str, affine: np.ndarray, measured: Measured, series: np.ndarray) -> bytes:
+    """The AIF and its voxels, PNG; the affine is that of the RAS grid, other arguments are as of `page_of`."""
+    voxel_mm = voxel_sizes(affine)
     figure = curves.aif_figure(
         _frame_times(measured),
         _arterial_concentration(measured),
@@ -109,7 +109,7 @@ def aif_picture(maps: ExamMaps, measured: Measured, series: np.ndarray) -> bytes
         measured.arterial.mask,
         non_steady_frames=measured.timing.non_steady_frames,
         aspect=float(voxel_mm[1] / voxel_mm[0]),
-        title=f"{maps.subject}: AIF, quality {measured.arterial.quality:.2f}",
+        title=f"{subject}: AIF, quality {measured.arterial.quality:.2f}",
     )
     return ink.to_png(figure)
 

@@ -17,6 +17,7 @@ from dscgan_jax.perfusion.brain import most_frequent, otsu_threshold
 from dscgan_jax.perfusion.deconvolved import Deconvolved
 from dscgan_jax.perfusion.measurement import NOTHING_GIVEN, Given, Measured, measure
 from dscgan_jax.perfusion.parametric import USUAL_FIT, FitSettings, Fitted
+from dscgan_jax.threads import at_once
 
 METHODS = ("parametric", *deconvolution.SVD_METHODS)
 SCALES = ("none", "reference_wm")
@@ -206,10 +207,15 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
         raise InputError("an AIF in mM needs the echo time; give --te= in seconds, or --scale=reference_wm.")
     found = Findings()
     found.extend(measured.findings)
-    corrected = leakage.corrected(measured, settings.leakage)
+    if settings.leakage == leakage.NONE:  # nothing waits for what is only told
+        corrected, (result, ttp, fitted) = at_once(
+            lambda: leakage.corrected(measured, settings.leakage), lambda: _inverted(measured, settings, False)
+        )
+    else:
+        corrected = leakage.corrected(measured, settings.leakage)
+        result, ttp, fitted = _inverted(corrected.measured, settings, corrected.applied)
     found.extend(corrected.findings)
     measured = corrected.measured
-    result, ttp, fitted = _inverted(measured, settings, corrected.applied)
     result, ttp = result._replace(tmax=_seen(result.tmax, measured)), _seen(ttp, measured)
     healthy = most_frequent(result.tmax)
     if settings.method == "parametric" and healthy < LEAST_USUAL_TMAX_SECONDS:

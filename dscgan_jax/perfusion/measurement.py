@@ -5,6 +5,7 @@ No step needs a user; each can be overruled by one.
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -101,6 +102,7 @@ def measure(
     echo_seconds: float,
     realign: str = "rigid",
     given: Given = NOTHING_GIVEN,
+    realigned: Callable[[], motion.Realigned] | None = None,
 ) -> Measured:
     """From signal to concentration in tissue and artery.
 
@@ -111,12 +113,13 @@ def measure(
       echo_seconds: TE; NaN where unknown: concentrations are relative then.
       realign: `none` or `rigid`.
       given: mask and AIF of the user, which always win.
+      realigned: gives what `motion.realign_if_possible` makes of the series, where somebody began it.
 
     Raises:
       InputError: no brain, no bolus, no AIF, or a given mask or curve that does not belong to the exam.
     """
     found = Findings()
-    realignment = _realigned(series, affine, realign, found)
+    realignment = _realigned(series, affine, realign, found, realigned)
     if realignment is not None:
         series = realignment.series
     relative = not np.isfinite(echo_seconds)
@@ -183,12 +186,18 @@ def measure(
 # ------------------------------------------------------------------------------------------------- parts
 
 
-def _realigned(series: np.ndarray, affine: np.ndarray, realign: str, found: Findings) -> motion.Realignment | None:
+def _realigned(
+    series: np.ndarray,
+    affine: np.ndarray,
+    realign: str,
+    found: Findings,
+    realigned: Callable[[], motion.Realigned] | None,
+) -> motion.Realignment | None:
     """The realigned series; None where none is wanted or possible. `found` receives how far the head moved."""
     if realign == "none":
         found.extend(motion.look_for_motion(series, affine))
         return None
-    realignment, findings = motion.realign_if_possible(series, affine)
+    realignment, findings = realigned() if realigned else motion.realign_if_possible(series, affine)
     found.extend(findings)
     return realignment
 
