@@ -28,7 +28,7 @@ HEALTHY_TMAX_SECONDS = 2.0
 LEAST_USUAL_TMAX_SECONDS = 0.75  # blood needs time from an artery into the tissue
 MOST_USUAL_TMAX_SECONDS = 4.0  # from here on tissue counts as hypoperfused, and not most of a brain can be
 MIN_WHITE_VOXELS = 50
-SCALE_VOXELS = deconvolution.BLOCK  # fewer cost as much, and give the most frequent flow less surely
+SCALE_VOXELS = 16384  # the most frequent flow of fewer is less sure
 # s; voxels fitted alone have about the flow of the fit with neighbours if a little more dispersion is expected of them.
 LONE_DISPERSION = 0.3
 WHITE_DEPTH_MM = 4.0  # below the surface of the tissue: the cortex is 2-4 mm thick

@@ -33,7 +33,7 @@ TRUNCATION_THRESHOLD = {"ssvd": 0.2, "csvd": 0.1}
 OSCILLATION_INDEX = 0.035  # the largest one of osvd, in common use
 OSVD_THRESHOLDS = np.arange(0.95, 0.04, -0.05)  # strongest regularisation first
 
-BLOCK = 4096  # voxels per call: one compilation serves exams of any size, and threads end together
+BLOCK = 2048  # voxels per call: one compilation serves exams of any size, and threads end together
 EARLIEST_SECONDS, LATEST_SECONDS = -10.0, 40.0  # lags at which the peak is looked for: noise has peaks at any lag
 VOLUME_LAGS = (-5.0, 30.0)  # s: of `response_cbv`; longer lags add more noise than blood
 _UPSAMPLED = 2  # the block-circulant response is evaluated so much finer than a frame before its peak is refined

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dscgan_jax.perfusion import kinetics, neighbours
-from dscgan_jax.perfusion.deconvolution import by_chunks, in_blocks
+from dscgan_jax.perfusion.deconvolution import BLOCK, by_chunks, in_blocks
 from dscgan_jax.perfusion.deconvolved import Deconvolved
 from dscgan_jax.perfusion.dictionary import (
     DISPERSIONS,
@@ -46,7 +46,7 @@ from dscgan_jax.perfusion.dictionary import (
 from dscgan_jax.threads import in_threads
 
 SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # of the transit times: exponential residue to nearly a box
-SHAPE_VOXELS = 2048  # decide which of them, and whether neighbours share an artery; whole chunks
+SHAPE_VOXELS = BLOCK  # decide which of them, and whether neighbours share an artery: what fits them fits all
 USUAL_DISPERSION = 0.25  # s
 DISPERSION_MEDIANS = (0.05, 0.25, 0.5, 1.0)  # s; usual ones of exams whose voxels are fitted alone
 # In mean log evidence; on curves without dispersion up to 0.03 is gained, since the prior of the MTT is no exact one.
