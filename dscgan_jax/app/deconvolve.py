@@ -36,18 +36,20 @@ def run(
         overrules = exams.Overrules.from_config(config.data)
         read: list[ReadOut] = []
         asked = dataclasses.replace(asked, on_read_out=read.append)
-        with inputs.lone_exam(series, overrules, mask, number) as files, ThreadPoolExecutor(2) as beside:
+        with inputs.lone_exam(series, overrules, mask, number) as files, ThreadPoolExecutor(3) as beside:
             found: Future[tuple[np.ndarray, np.ndarray]] = Future()
             exam = beside.submit(exams.load_exam, files, on_series=lambda *series: found.set_result(series))
             start.set_up(config)
             from dscgan_jax.methods import conventional, folder  # with JAX, they take as long as reading does
-            from dscgan_jax.perfusion import motion
+            from dscgan_jax.perfusion import motion, parametric
 
             settings = conventional.settings_of(config)
             exam.add_done_callback(lambda done: done.exception() and found.cancel())
             realigned = None
             if settings.motion == "rigid":  # while the brain is found
                 realigned = beside.submit(lambda: motion.realign_if_possible(*found.result())).result
+            if settings.method == "parametric":
+                beside.submit(lambda: parametric.compile_fit(found.result()[0].shape[-1], settings.fit))
             paths, findings = folder.deconvolve_file(
                 files, output, settings, aif=aif, asked=asked, read=exam.result, realigned=realigned
             )
