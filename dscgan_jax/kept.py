@@ -26,7 +26,7 @@ def folder() -> pathlib.Path | None:
     """Where things are kept: where JAX keeps what it compiled, if that is a folder of this machine."""
     import jax
 
-    compiled = jax.config.jax_compilation_cache_dir
+    compiled = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     return pathlib.Path(compiled) / FOLDER if compiled and "://" not in compiled else None
 
 

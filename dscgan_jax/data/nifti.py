@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import nibabel
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip, igzip_lib
 
 from dscgan_jax.data.headers import LARGEST_SCALING, Header, Path, Unpacked, read_header, too_short
 from dscgan_jax.errors import InputError, brief
@@ -176,7 +176,7 @@ def _opened(path: Path) -> Iterator[tuple[Unpacked, int]]:
                 yield file, size
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file.") from error
-    except (EOFError, zlib.error, isal_zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, igzip_lib.IsalError, gzip.BadGzipFile) as error:
         raise InputError(
             f"{path}: the compressed file is cut off or damaged ({brief(error)}); copy or convert it again."
         ) from error

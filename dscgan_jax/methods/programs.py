@@ -42,7 +42,10 @@ def _step(weights: Weights, norm: str, like: Batch) -> tuple[Callable[..., jax.A
         "norm": norm,
         "batch": [str(structure), *(f"{leaf.dtype} {leaf.shape}" for leaf in leaves)],
         "device": [jax.default_backend(), jax.devices()[0].device_kind],
-        "jax": [str(jax.config.jax_default_matmul_precision), bool(jax.config.jax_enable_x64)],
+        "numbers": [
+            str(jax.config.jax_default_matmul_precision),  # pyright: ignore[reportAttributeAccessIssue]
+            bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
+        ],
     }
     if (content := kept.read("program", made_of)) is not None:
         options, _, program = content.partition(b"\n")
