@@ -176,7 +176,7 @@ def _opened(path: Path) -> Iterator[tuple[Unpacked, int]]:
                 yield file, size
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file.") from error
-    except (EOFError, zlib.error, igzip_lib.IsalError, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, igzip_lib.IsalError, gzip.BadGzipFile) as error:  # pyright: ignore[reportGeneralTypeIssues]
         raise InputError(
             f"{path}: the compressed file is cut off or damaged ({brief(error)}); copy or convert it again."
         ) from error
