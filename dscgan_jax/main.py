@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dscgan_jax.methods.asked import Asked
 
 NETWORK_MODES = ("train", "evaluate", "predict", "benchmark")
+READ_FIRST = ("predict", "deconvolve")  # an exam is read while they import what takes as long
 
 _MODE = flags.DEFINE_enum("mode", "train", list(command.MODES), "What to do; the first word does the same.")
 _CONFIG = config_flags.DEFINE_config_file(
@@ -240,7 +241,7 @@ def run(mode: str) -> None:
     config = read_config(given)
     _check_paths(mode, config)
     # Our own threads have a core each; those of OpenBLAS would wait, and take as much time again.
-    if mode in ("predict", "deconvolve"):
+    if mode in READ_FIRST:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
     if mode in NETWORK_MODES:
         from dscgan_jax.training.memory import keep_freed_memory
@@ -249,6 +250,8 @@ def run(mode: str) -> None:
     if mode == "train":
         _join_processes()
     settings.check_fields(config, given.all_fields - {"conventional.aif"})  # --aif takes files too
+    if mode in READ_FIRST and not given.input_is_folder and _INPUT.value:
+        _read_ahead(_path(_INPUT))
     if mode == "check":
         from dscgan_jax.app import check
 
@@ -256,10 +259,19 @@ def run(mode: str) -> None:
     elif mode == "phantom":
         _phantom(config)
     else:
-        from dscgan_jax.app import start
+        if mode not in READ_FIRST:  # which set up when the exam is being read
+            from dscgan_jax.app import start
 
-        start.set_up(config)
+            start.set_up(config)
         _with_jax(mode, config, given)
+
+
+def _read_ahead(series: pathlib.Path) -> None:
+    """Begins to read the exam: it takes as long as what else is imported before anybody looks at it."""
+    if series.is_file() and series.name.endswith((".nii", ".nii.gz")):
+        from dscgan_jax.data import nifti
+
+        nifti.read_ahead(series, dims=4)
 
 
 def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given) -> None:

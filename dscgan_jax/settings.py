@@ -274,6 +274,11 @@ def exam_slices(config: ml_collections.ConfigDict) -> int:
     return config.data.slices if config.model.neighbours else 1
 
 
+def has_batch_norm(model: ml_collections.ConfigDict) -> bool:
+    """Whether a generator has batch norm, which can use each slice's statistics or those of training."""
+    return model.norm == "batch" and model.generator not in WITHOUT_NORMS
+
+
 def check_former_names(paths: Iterable[str]) -> None:
     """Refuses names that fields had in older versions.
 

@@ -153,7 +153,11 @@ def loaded_by(module: str) -> set[str]:
     ("module", "needed", "spared"),
     [
         ("dscgan_jax", set(), {"numpy", "jax", "flax", "nibabel"}),
-        ("dscgan_jax.methods.network", {"flax"}, {"tensorflow_datasets", "grain"}),  # Flax itself imports Optax
+        # A kept program needs neither layers nor an optimiser; pictures and pages come after the maps.
+        ("dscgan_jax.methods.network", {"jax"}, {"flax", "optax", "tensorflow_datasets", "grain", "matplotlib"}),
+        # What reads an exam is imported first, and JAX while it is read.
+        ("dscgan_jax.app.predict", {"nibabel"}, {"jax", "flax", "matplotlib"}),
+        ("dscgan_jax.app.deconvolve", {"nibabel"}, {"jax", "flax", "matplotlib"}),
         ("dscgan_jax.methods.conventional", {"nibabel"}, {"flax", "optax", "tensorflow_datasets", "grain"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -2,17 +2,21 @@
 
 import dataclasses
 import pathlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import ml_collections
+import numpy as np
 
-from dscgan_jax.app import cohort, options
+from dscgan_jax.app import options, start
 from dscgan_jax.app.output import print_findings, print_read_outs
 from dscgan_jax.data import exams, inputs
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
-from dscgan_jax.methods import folder
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
-from dscgan_jax.methods.conventional import settings_of
+
+if TYPE_CHECKING:
+    from dscgan_jax.methods.folder import DeconvolveWork
 
 
 def run(
@@ -29,19 +33,38 @@ def run(
     if bool(series) == bool(config.data.root):
         raise InputError("--mode=deconvolve needs either --input=PATH or --config.data.root=DIR.")
     if series:
-        settings = settings_of(config)
         overrules = exams.Overrules.from_config(config.data)
         read: list[ReadOut] = []
         asked = dataclasses.replace(asked, on_read_out=read.append)
-        with inputs.lone_exam(series, overrules, mask, number) as files:
-            paths, findings = folder.deconvolve_file(files, output, settings, aif=aif, asked=asked)
+        with inputs.lone_exam(series, overrules, mask, number) as files, ThreadPoolExecutor(3) as beside:
+            found: Future[tuple[np.ndarray, np.ndarray]] = Future()
+            exam = beside.submit(exams.load_exam, files, on_series=lambda *series: found.set_result(series))
+            start.set_up(config)
+            from dscgan_jax.methods import conventional, folder  # with JAX, they take as long as reading does
+            from dscgan_jax.perfusion import motion, parametric
+
+            settings = conventional.settings_of(config)
+            exam.add_done_callback(lambda done: done.exception() and found.cancel())
+            realigned = None
+            if settings.motion == "rigid":  # while the brain is found
+                realigned = beside.submit(lambda: motion.realign_if_possible(*found.result())).result
+            if settings.method == "parametric":
+                beside.submit(lambda: parametric.compile_fit(found.result()[0].shape[-1], settings.fit))
+            paths, findings = folder.deconvolve_file(
+                files, output, settings, aif=aif, asked=asked, read=exam.result, realigned=realigned
+            )
         print(*paths, sep="\n")
         print_read_outs(read)
         print_findings(findings, options.ONE_FILE)
     else:
+        from dscgan_jax.app import cohort
+
+        start.set_up(config)
         cohort.run(config, work_of(config, aif, asked.desc), output, workers, options.FOLDER)
 
 
-def work_of(config: ml_collections.ConfigDict, aif: str, desc: str = "") -> folder.DeconvolveWork:
+def work_of(config: ml_collections.ConfigDict, aif: str, desc: str = "") -> "DeconvolveWork":
     """How the maps of a cohort are made."""
-    return folder.DeconvolveWork(settings_of(config), aif, desc)
+    from dscgan_jax.methods import conventional, folder
+
+    return folder.DeconvolveWork(conventional.settings_of(config), aif, desc)

@@ -1,22 +1,26 @@
 """--mode=predict: one exam, a 4-D file or a DICOM folder, or a folder of exams, to maps by a network."""
 
-import concurrent.futures
 import dataclasses
 import pathlib
 from collections.abc import Collection
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import ml_collections
+import numpy as np
 
-from dscgan_jax.app import options
+from dscgan_jax.app import options, start
 from dscgan_jax.app.output import print_findings, print_read_outs
 from dscgan_jax.data import exams, inputs
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import ink
+from dscgan_jax.findings import Finding
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
 
 if TYPE_CHECKING:
     from dscgan_jax.methods.network import Predictor, PredictWork
+
+Found = tuple[Finding, ...]
 
 
 def run(
@@ -35,16 +39,20 @@ def run(
     `number` is that of a DICOM series.
     """
     norm, motion = _norm_and_motion(config, given)
-    with concurrent.futures.ThreadPoolExecutor(2) as beside:
-        network = beside.submit(_network, model, which, norm, motion)
-        beside.submit(ink.load_matplotlib)
-        with inputs.lone_exam(series, exams.Overrules.from_config(config.data), mask, number) as files:
-            exam = exams.load_exam(files)
-        predictor = network.result()
-    from dscgan_jax.methods.network import predict_file
-
     read: list[ReadOut] = []
-    paths, findings = predict_file(predictor, exam, output, dataclasses.replace(asked, on_read_out=read.append))
+    with ThreadPoolExecutor(1) as beside:
+        network = beside.submit(_network, config, model, which, norm, motion)
+        beside.submit(ink.load_matplotlib)  # which only the page waits for
+        with inputs.lone_exam(series, exams.Overrules.from_config(config.data), mask, number) as files:
+            motions: list[Future[Found]] = []
+            exam = exams.load_exam(
+                files, on_series=lambda series, affine: motions.append(beside.submit(_motion, network, series, affine))
+            )
+        predictor = network.result()
+        from dscgan_jax.methods.network import predict_file
+
+        asked = dataclasses.replace(asked, on_read_out=read.append)
+        paths, findings = predict_file(predictor, exam, output, asked, motions[0].result)
     print(*paths, sep="\n")
     print_read_outs(read)
     print(f"network: {predictor.weights.in_words}")
@@ -63,6 +71,7 @@ def run_folder(
     """The exams in config.data.root, in the same way."""
     from dscgan_jax.app import cohort
 
+    start.set_up(config)
     cohort.run(config, work_of(config, model, which, given, desc), output, workers, options.PREDICT_FOLDER)
 
 
@@ -79,14 +88,24 @@ def work_of(
     return PredictWork(model, which, *_norm_and_motion(config, given), desc)
 
 
+def _motion(network: "Future[Predictor]", series: np.ndarray, affine: np.ndarray) -> Found:
+    """What is found of motion in a series that the network takes as it is, while the brain is looked for."""
+    from dscgan_jax.perfusion import motion
+
+    return motion.look_for_motion(series, affine) if network.result().looks_for_motion else ()
+
+
 def _norm_and_motion(config: ml_collections.ConfigDict, given: Collection[str]) -> tuple[str | None, str | None]:
     """Where they are given; None is the network's own."""
     norm = config.evaluate.norm_at_test if "evaluate.norm_at_test" in given else None
     return norm, config.data.motion if "data.motion" in given else None
 
 
-def _network(model: pathlib.Path | str, which: str, norm: str | None, motion: str | None) -> "Predictor":
+def _network(
+    config: ml_collections.ConfigDict, model: pathlib.Path | str, which: str, norm: str | None, motion: str | None
+) -> "Predictor":
     """The network, ready to be applied; with its imports it takes as long as an exam does to be read."""
+    start.set_up(config)
     from dscgan_jax.methods.network import Predictor
 
     predictor = Predictor.load(model, which, norm=norm, motion=motion)

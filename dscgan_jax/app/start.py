@@ -3,7 +3,6 @@
 import contextlib
 import os
 
-import jax
 import ml_collections
 
 from dscgan_jax.app import places
@@ -13,6 +12,8 @@ from dscgan_jax.files import name_unknown_owners
 
 def set_up(config: ml_collections.ConfigDict) -> None:
     """Keeps compiled programs where there is a place for them, so that the second start is quick."""
+    import jax  # which takes half a second: help, bad input and reading an exam do without
+
     name_unknown_owners()
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # otherwise JAX keeps them there
         with contextlib.suppress(InputError):  # whoever needs more of that folder refuses
@@ -32,6 +33,8 @@ def check_platform() -> None:
     backend = {"cuda": "gpu", "rocm": "gpu", "gpu": "gpu", "tpu": "tpu"}.get(wanted)
     if backend is None:
         return
+    import jax
+
     try:
         found = jax.default_backend()
     except Exception:  # without the driver JAX raises several kinds, an empty AssertionError among them

@@ -7,7 +7,7 @@ repaired or assumed.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from dscgan_jax.data.geometry import StoredGrid, check_affine, voxel_ml
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity, check_names
 from dscgan_jax.maps import MAP_NAMES
-from dscgan_jax.perfusion import brain, ct, motion, signal
+from dscgan_jax.perfusion import brain, ct, signal
 from dscgan_jax.perfusion.checks import first_pass as first_pass_checks
 from dscgan_jax.perfusion.checks.saturation import tell_saturated
 from dscgan_jax.perfusion.checks.series import repaired
@@ -260,6 +260,7 @@ def load_exam(
     mask: pathlib.Path | str | None = None,
     accept: tuple[str, ...] = (),
     modality: str = MR,
+    on_series: Callable[[np.ndarray, np.ndarray], Any] | None = None,
 ) -> Exam:
     """Reads and checks one exam.
 
@@ -271,6 +272,8 @@ def load_exam(
       mask: NIfTI mask of the tissue of the brain.
       accept: names of findings that are errors and that are taken all the same.
       modality: `mr`, or `ct` for a series in HU.
+      on_series: called with series (x, y, z, time) and affine of the exam, RAS, before the brain is looked for: for
+        whoever can begin with them.
 
     Raises:
       InputError: a file is unreadable or damaged, a needed map is absent, a map is on another grid, the series is
@@ -294,6 +297,8 @@ def load_exam(
     stored = StoredGrid.of(volume.data, volume.affine)
     modality = files.overrules.modality
     series = timing.resampled(_checked_series(files.series, volume.data, stored, found, modality), when)
+    if on_series is not None:
+        on_series(series, stored.ras_affine)
     checked = _checked_maps(files, stored, when, found)
     return _finished(
         files.subject,
@@ -321,6 +326,8 @@ def lone_series(
 
 def with_motion_finding(exam: Exam) -> Exam:
     """The exam with a finding on head motion, for those who use its series as it is."""
+    from dscgan_jax.perfusion import motion  # it needs JAX, and reading an exam does not
+
     moved = motion.look_for_motion(exam.series, exam.affine)
     return dataclasses.replace(exam, findings=by_severity((*exam.findings, *moved)))
 
@@ -354,7 +361,7 @@ def _finished(
             f"{mask_file or where}: {100 * dark:.0f} % of the mask's voxels have no signal; check that it was drawn on "
             "this series."
         )
-    curves = series[mask]
+    curves = signal.curves_in(series, mask)
     tell_saturated(curves, found)
     try:
         bolus = signal.find_bolus(curves.mean(axis=0, dtype=np.float64))

@@ -17,8 +17,8 @@ from dscgan_jax.data.geometry import voxel_ml
 from dscgan_jax.evaluation.agreement import HYPOPERFUSED_SECONDS, Number
 from dscgan_jax.findings import Findings
 from dscgan_jax.perfusion import hemispheres
-from dscgan_jax.perfusion.conventional import most_frequent
-from dscgan_jax.perfusion.deconvolution import Deconvolved
+from dscgan_jax.perfusion.brain import most_frequent
+from dscgan_jax.perfusion.deconvolved import Deconvolved
 
 SMALLEST_CLUSTER_ML = 1.0  # of trials' software: what is smaller is noise or a vessel more often than tissue at risk
 LEAST_OF_BRAIN = 0.2  # of the tissue on either side of the middle: with less there are no two hemispheres to compare

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CONTOUR_SECONDS = 6.0  # Tmax above which tissue is called hypoperfused
 INK, MUTED, ACCENTS = "#1f2933", "#616e7c", ("#1565a9", "#c2571a", "#2f855a", "#6b46c1", "#b7791f")
+TITLE_INCHES = 0.05  # of a figure's title from its upper edge
 PNG_LEVEL = 3  # zlib's; 6, the default, takes twice as long for a tenth less of a light box
 GRID, SPINE, SHADE, HIGHLIGHT = "#e4e7eb", "#9aa5b1", "#eceff3", "#fdf1d8"
 
@@ -43,11 +44,11 @@ def load_matplotlib() -> None:
     importlib.import_module("matplotlib.backends.backend_agg")
 
 
-def new_figure(width: float, height: float) -> "Figure":
-    """An empty white figure, in inches, whose axes are laid out without overlaps."""
+def new_figure(width: float, height: float, *, laid_out: bool = True) -> "Figure":
+    """An empty white figure, in inches, whose axes are `laid_out` without overlaps, or where they are put."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    return Figure(figsize=(width, height), layout="constrained" if laid_out else None, facecolor="white")
 
 
 def grid_of_axes(figure: "Figure", n_rows: int, n_cols: int) -> "np.ndarray":
@@ -59,7 +60,9 @@ def grid_of_axes(figure: "Figure", n_rows: int, n_cols: int) -> "np.ndarray":
 def add_title(figure: "Figure", text: str, size: float = 12) -> None:
     """A bold line at the top left; an empty text adds nothing."""
     if text:
-        figure.suptitle(text, fontsize=size, color=INK, x=0.01, ha="left", weight="bold", parse_math=False)
+        # Where axes are put and not laid out, its place is told, too.
+        place = {} if figure.get_layout_engine() else {"y": 1.0 - TITLE_INCHES / figure.get_figheight(), "va": "top"}
+        figure.suptitle(text, fontsize=size, color=INK, x=0.01, ha="left", weight="bold", parse_math=False, **place)
 
 
 def without_frame(axis: "Axes") -> None:
@@ -92,7 +95,13 @@ def mark_sides(axis: "Axes", parts: Sequence[tuple[float, float]] = ((0.0, 1.0),
 
 
 def add_colour_bar(
-    figure: "Figure", axis: "Axes", colour_map: str, window: tuple[float, float], label: str, n_pictures: int = 1
+    figure: "Figure",
+    axis: "Axes",
+    colour_map: str,
+    window: tuple[float, float],
+    label: str,
+    n_pictures: int = 1,
+    place: "Axes | None" = None,
 ) -> None:
     """A bar at the right of an axis.
 
@@ -103,13 +112,15 @@ def add_colour_bar(
       window: lowest and highest value that is shown.
       label: quantity and unit.
       n_pictures: in the row.
+      place: the bar's own axis; None: a part of the other one.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     share = 0.05 / n_pictures
     shown = ScalarMappable(Normalize(*window), colour_map)
-    bar = figure.colorbar(shown, ax=axis, fraction=share, pad=0.4 * share, aspect=18, extend="max")
+    where = {"cax": place} if place else {"ax": axis, "fraction": share, "pad": 0.4 * share, "aspect": 18}
+    bar = figure.colorbar(shown, extend="max", **where)
     bar.set_label(label, fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=8, colors=INK)
     bar.outline.set_visible(False)

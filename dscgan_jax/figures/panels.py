@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ERROR_COLOURS = "magma"
 GAP = 0.03  # between the slices of a light box, of a slice's width
+LABEL_INCHES, BAR_INCHES = 0.26, 0.72  # left and right of a light box's rows
+TITLES_INCHES, ROW_GAP_INCHES = 0.52, 0.16  # above all rows, and between them
 FRAME_TITLE = "source, bolus peak"
 
 
@@ -166,7 +168,8 @@ def bolus_frame(series: np.ndarray, brain: np.ndarray | None = None) -> int:
     mean_image = series.mean(axis=0)
     if brain is None or not brain.any():
         brain = mean_image > mean_image.max() / 4
-    return int(series[:, brain].mean(axis=1).argmin()) if brain.any() else 0
+    where = np.flatnonzero(brain)
+    return int(np.argmin([frame.take(where).mean() for frame in series.reshape(len(series), -1)])) if len(where) else 0
 
 
 def sample_panel(
@@ -261,15 +264,27 @@ def _map_shown(name: str, volume: np.ndarray, arrival_seconds: float | None) -> 
 
 
 def _rows_of_slices(shown: Sequence[_Shown], slices: Sequence[int], aspect: float) -> "Figure":
-    """One row for each volume; its slices are one picture, since Matplotlib takes its time for each axis."""
-    figure = ink.new_figure(2.2 * len(slices) + 0.9, 2.3 * len(shown) + 0.6)
-    axes = ink.grid_of_axes(figure, len(shown), 1)[:, 0]
-    for axis, one in zip(axes, shown, strict=True):
+    """One row for each volume; its slices are one picture, since Matplotlib takes its time for each axis.
+
+    Each row has its place: to find where nothing overlaps takes Matplotlib as long as to draw.
+    """
+    wide, high = 2.2 * len(slices) + 0.9, 2.3 * len(shown) + 0.6  # inches, as all lengths here
+    figure, axes = ink.new_figure(wide, high, laid_out=False), []
+    for number, one in enumerate(shown):
         row, lefts = _beside_each_other([axial(one.volume, z) for z in slices])
+        most = wide - LABEL_INCHES - BAR_INCHES, (high - TITLES_INCHES) / len(shown) - ROW_GAP_INCHES
+        scale = min(most[0] / row.shape[1], most[1] / (row.shape[0] * aspect))
+        width, height = scale * row.shape[1], scale * row.shape[0] * aspect
+        bottom = high - TITLES_INCHES - (number + 1) * (most[1] + ROW_GAP_INCHES) + ROW_GAP_INCHES
+        bottom += 0.5 * (most[1] - height)
+        axis = figure.add_axes((LABEL_INCHES / wide, bottom / high, width / wide, height / high))
         _show(axis, row, one.colour_map, one.window, aspect)
         axis.set_ylabel(one.label, fontsize=9, color=ink.INK, parse_math=False)
         if one.has_bar:
-            ink.add_colour_bar(figure, axis, one.colour_map, one.window, one.heading, len(slices))
+            left = LABEL_INCHES + width + 0.06
+            bar = figure.add_axes((left / wide, (bottom + 0.02 * height) / high, 0.1 / wide, 0.96 * height / high))
+            ink.add_colour_bar(figure, axis, one.colour_map, one.window, one.heading, place=bar)
+        axes.append(axis)
     width = shown[0].volume.shape[0]
     for z, left in zip(slices, lefts, strict=True):
         axes[0].text(left + width / 2, -0.03 * width, f"slice {z}", fontsize=9, color=ink.INK, ha="center", va="bottom")

@@ -5,7 +5,7 @@ import glob
 import pathlib
 import re
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from dscgan_jax.evaluation import readout
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS, MORE_MAPS
-from dscgan_jax.methods.conventional import DEFAULTS, Deconvolved, deconvolved
+
+if TYPE_CHECKING:
+    from dscgan_jax.methods.conventional import Deconvolved  # it needs JAX, and what is asked for does not
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +98,12 @@ class Extras:
         """The exam with the findings on these files."""
         return dataclasses.replace(exam, findings=by_severity((*exam.findings, *self.findings)))
 
-    def conventional(self, exam: Exam) -> tuple[Deconvolved | None, tuple[Finding, ...]]:
+    def conventional(self, exam: Exam) -> "tuple[Deconvolved | None, tuple[Finding, ...]]":
         """Conventional maps beside a network's, where they were asked for; a warning where none could be made."""
         if not self.asked.beside:
             return None, ()
+        from dscgan_jax.methods.conventional import DEFAULTS, deconvolved
+
         found = Findings()
         try:
             settings = dataclasses.replace(DEFAULTS, method=self.asked.beside)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -22,6 +22,7 @@ from dscgan_jax.maps import MAP_NAMES, spec_of
 from dscgan_jax.perfusion import conventional
 from dscgan_jax.perfusion.conventional import ConventionalMaps, Settings
 from dscgan_jax.perfusion.measurement import NOTHING_GIVEN, Given, Measured, measure
+from dscgan_jax.perfusion.motion import Realigned
 from dscgan_jax.perfusion.parametric import FitSettings
 
 DEFAULTS = Settings()
@@ -71,28 +72,46 @@ def deconvolve(
     return deconvolved(exam, settings, arterial_inputs.given_of(exam, aif)).maps
 
 
-def deconvolved(exam: Exam, settings: Settings = DEFAULTS, given: Given = NOTHING_GIVEN) -> Deconvolved:
+def deconvolved(
+    exam: Exam,
+    settings: Settings = DEFAULTS,
+    given: Given = NOTHING_GIVEN,
+    realigned: Callable[[], Realigned] | None = None,
+    on_measured: Callable[[Measured, np.ndarray], Any] | None = None,
+) -> Deconvolved:
     """As `deconvolve`, with everything that was measured on the way; what is `given` is on RAS axes.
+
+    `realigned` is as of `measure`; `on_measured` is called before the inversion, with what was measured and the series
+    that is inverted, for whoever can begin with them.
 
     Raises:
       InputError: as `perfusion.conventional.conventional_maps`, with the subject.
     """
     try:
-        [result] = by_methods(exam, settings, (settings.method,), given).values()
+        [result] = by_methods(exam, settings, (settings.method,), given, realigned, on_measured).values()
     except InputError as error:
         raise InputError(f"{exam.subject}: {error}") from error
     return result
 
 
 def by_methods(
-    exam: Exam, settings: Settings, methods: Sequence[str], given: Given = NOTHING_GIVEN
+    exam: Exam,
+    settings: Settings,
+    methods: Sequence[str],
+    given: Given = NOTHING_GIVEN,
+    realigned: Callable[[], Realigned] | None = None,
+    on_measured: Callable[[Measured, np.ndarray], Any] | None = None,
 ) -> dict[str, Deconvolved]:
     """The same exam by several methods; the AIF is found once.
 
     Raises:
       InputError: as `perfusion.conventional.conventional_maps`.
     """
-    measured = measure(exam.series, exam.affine, exam.frame_seconds, exam.echo_seconds, settings.motion, given)
+    measured = measure(
+        exam.series, exam.affine, exam.frame_seconds, exam.echo_seconds, settings.motion, given, realigned
+    )
+    if on_measured is not None:
+        on_measured(measured, _series(exam, measured))
     taken = features_of(exam)
     return {
         method: _deconvolved(exam, measured, dataclasses.replace(settings, method=method), taken) for method in methods
@@ -101,7 +120,6 @@ def by_methods(
 
 def _deconvolved(exam: Exam, measured: Measured, settings: Settings, taken: ExamFeatures) -> Deconvolved:
     found = conventional.invert(measured, settings)
-    realigned = measured.realignment
     relative = () if found.absolute else ("cbf", "cbv")
     maps = ExamMaps(
         subject=exam.subject,
@@ -112,12 +130,17 @@ def _deconvolved(exam: Exam, measured: Measured, settings: Settings, taken: Exam
         provenance=_provenance(exam, found, settings),
         mask=measured.tissue,
     )
-    series = exam.series if realigned is None else realigned.series
+    series = _series(exam, measured)
     agreement = consistency.consistency_of(maps.volumes, measured.tissue, exam, series)
     found_of_all = by_severity((*exam.findings, *found.findings, *consistency.doubts(agreement, {})))
     maps = dataclasses.replace(maps, findings=found_of_all)
     record = quality.quality_of(exam, maps, taken, aif_quality=measured.arterial.quality, consistency=agreement)
     return Deconvolved(dataclasses.replace(maps, quality=record), found, series, settings)
+
+
+def _series(exam: Exam, measured: Measured) -> np.ndarray:
+    """As it is inverted."""
+    return exam.series if measured.realignment is None else measured.realignment.series
 
 
 def _provenance(exam: Exam, found: ConventionalMaps, settings: Settings) -> dict[str, Any]:

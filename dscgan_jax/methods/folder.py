@@ -2,7 +2,9 @@
 
 import dataclasses
 import pathlib
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +24,8 @@ from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.perfusion import kinetics
 from dscgan_jax.perfusion.conventional import Settings
-from dscgan_jax.threads import at_once
+from dscgan_jax.perfusion.measurement import Measured
+from dscgan_jax.perfusion.motion import Realigned
 
 OWN_FILES = (*(f"_{name}.nii.gz" for name in MAPS), "_mask.nii.gz", "_aif.tsv")
 
@@ -36,6 +39,8 @@ def deconvolve_file(
     mask: pathlib.Path | str | None = None,
     overrules: Overrules = NOTHING_OVERRULED,
     asked: Asked = NOTHING_ASKED,
+    read: Callable[[], Exam] | None = None,
+    realigned: Callable[[], Realigned] | None = None,
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
     """One exam -> maps, read-out, AIF, pictures and page in `output`, and what else is `asked` for.
 
@@ -47,6 +52,8 @@ def deconvolve_file(
       mask: NIfTI mask of the tissue of the brain.
       overrules: what the user knows better than the files.
       asked: what is wanted besides.
+      read: gives the exam of these files, where somebody began to read it; None: it is read here.
+      realigned: as of `measure`, likewise.
 
     Returns:
       what was written and is worth opening, and the findings.
@@ -57,15 +64,39 @@ def deconvolve_file(
     files = series if isinstance(series, SubjectFiles) else lone_series(series, overrules, mask)
     output = pathlib.Path(output)
     refuse_overwriting(output, asked.stem(files.subject), OWN_FILES)
-    exam, _ = at_once(lambda: load_exam(files), ink.load_matplotlib)
+    with ThreadPoolExecutor(1) as other:
+        return _deconvolve_file(
+            files, output, settings, aif, asked, read or (lambda: load_exam(files)), realigned, other
+        )
+
+
+def _deconvolve_file(
+    files: SubjectFiles,
+    output: pathlib.Path,
+    settings: Settings,
+    aif: pathlib.Path | str,
+    asked: Asked,
+    read: Callable[[], Exam],
+    realigned: Callable[[], Realigned] | None,
+    other: ThreadPoolExecutor,
+) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
+    """As `deconvolve_file`, with a thread beside this one, which draws."""
+    other.submit(ink.load_matplotlib)
+    exam = read()
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
     own_aif = files.series.with_name(f"{exam.subject}_aif.tsv")
     given = arterial_inputs.given_of(exam, aif, own_aif if own_aif.is_file() else None)
-    result = deconvolved(exam, settings, given)
+    aif_png: list[Future[bytes]] = []
+
+    def draw(measured: Measured, series: np.ndarray) -> None:
+        aif_png.append(other.submit(conventional_page.aif_picture, exam.subject, exam.affine, measured, series))
+
+    result = deconvolved(exam, settings, given, realigned, draw)
+    drawn = Drawn(aif_png[0], other.submit(_picture, result))
     read_out = extras.read_out(result.maps)
     with all_or_nothing(output) as folder:
-        paths = write_all(result, exam, folder, extras, read_out)
+        paths = write_all(result, exam, folder, extras, read_out, drawn)
         written = {path.name for path in folder.iterdir()}
     remove_stale(output, asked.stem(exam.subject), written)
     return [output / path.name for path in paths], result.maps.findings
@@ -113,25 +144,39 @@ class DeconvolveWork:
 
         def write(folder: pathlib.Path) -> str:
             write_mask(folder, result.maps)  # under the name by which a layout finds it, whatever maps are called
-            return write_all(result, exam, folder, extras, read_out)[-1].name
+            with ThreadPoolExecutor(1) as other:  # it draws in Python, while this one computes and compresses
+                series, measured = result.series, result.found.measured
+                aif_png = other.submit(conventional_page.aif_picture, exam.subject, exam.affine, measured, series)
+                drawn = Drawn(aif_png, other.submit(_picture, result))
+                return write_all(result, exam, folder, extras, read_out, drawn)[-1].name
 
         return Result(result.maps, read_out, write, float(result.found.measured.arterial.quality))
 
 
+class Drawn(NamedTuple):
+    """Pictures that a thread draws: of the AIF and of the maps, PNG."""
+
+    aif: "Future[bytes]"
+    maps: "Future[bytes]"
+
+
+def _picture(result: Deconvolved) -> bytes:
+    return conventional_page.picture(result.maps, result.found, result.series, result.settings)
+
+
 def write_all(
-    result: Deconvolved, exam: Exam, folder: pathlib.Path, extras: Extras, read_out: ReadOut
+    result: Deconvolved, exam: Exam, folder: pathlib.Path, extras: Extras, read_out: ReadOut, drawn: Drawn
 ) -> list[pathlib.Path]:
     """The maps, their read-out, where they were made, the AIF and its voxels, pictures and the page, which is last."""
     stem = extras.asked.stem(exam.subject)
-    measured = result.found.measured
-    paths, aif_png = at_once(  # one compresses, the other draws in Python
-        lambda: _write_maps(result, exam, folder, extras, read_out),
-        lambda: conventional_page.aif_picture(result.maps, measured, result.series),
-    )
-    aif_path = folder / f"{stem}_aif.png"
+    paths, aif_path = _write_maps(result, exam, folder, extras, read_out), folder / f"{stem}_aif.png"
+    curves = conventional_page.curves_of(result.found)
+    aif_png = drawn.aif.result()
     aif_path.write_bytes(aif_png)
-    page = conventional_page.page_of(result.maps, result.found, result.series, result.settings, read_out, aif_png)
-    return [*paths, aif_path, *exam_page.write(folder, page, stem)]
+    page = conventional_page.page_of(
+        result.maps, result.found, result.series, result.settings, read_out, aif_png, curves
+    )
+    return [*paths, aif_path, *exam_page.write(folder, page, stem, drawn.maps.result)]
 
 
 def _write_maps(

@@ -5,13 +5,13 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from dscgan_jax import provenance
+from dscgan_jax import provenance, settings
 from dscgan_jax.data import exams, features, preparation
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
@@ -22,19 +22,21 @@ from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
+from dscgan_jax.methods import programs
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras, refuse_overwriting, remove_stale
-from dscgan_jax.methods.conventional import Deconvolved
 from dscgan_jax.methods.exam_files import Maker, Result, write_mask
-from dscgan_jax.models import networks
-from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages import prediction
 from dscgan_jax.perfusion import brain
 from dscgan_jax.shipped import PHYSICS
+from dscgan_jax.threads import in_threads
 from dscgan_jax.training import weights as training_weights
-from dscgan_jax.training.inference import compiler_options, predict_step
-from dscgan_jax.training.program import ProgramInputs
 from dscgan_jax.training.weights import Weights
+
+if TYPE_CHECKING:
+    # What makes conventional maps, or exports, is imported for these alone.
+    from dscgan_jax.methods.conventional import Deconvolved
+    from dscgan_jax.training.program import ProgramInputs
 
 NORMS = {"network_per_slice": "per_slice", "network_running": "running"}  # source -> how its batch norm works
 SLICES_PER_CALL, SLICES_PER_CALL_ON_CPU = 8, 4  # one compilation serves every exam: the last call is padded
@@ -82,13 +84,10 @@ class Predictor:
         self.preparation = preparation.PreparationSettings.from_config(self.config.data)
         if motion is not None:
             self.preparation = dataclasses.replace(self.preparation, motion=motion)
-        self._networks = weights.networks
-        if jax.default_backend() == "cpu":  # which only emulates 16 bits
-            self._networks = dataclasses.replace(self._networks, compute="float32")
         self._variables = jax.device_put(weights.variables)
         self._steps: dict[str, Any] = {}
         # A network that sees neighbours takes an exam in one call: all of its slices on the network grid.
-        self._per_call = self._networks.exam_slices if self.config.model.neighbours else _slices_per_call()
+        self._per_call = settings.exam_slices(self.config) if self.config.model.neighbours else _slices_per_call()
 
     @classmethod
     def load(
@@ -134,12 +133,20 @@ class Predictor:
         """Versions of what runs now; the record holds those of the training."""
         return provenance.software_versions()
 
-    def predict(self, exam: exams.Exam, norm: str | None = None) -> ExamMaps:
+    @property
+    def looks_for_motion(self) -> bool:
+        """Whether motion is looked for alone: a series that is realigned tells of it in any case."""
+        return self.preparation.motion == "none"
+
+    def predict(
+        self, exam: exams.Exam, norm: str | None = None, motion: Callable[[], tuple[Finding, ...]] | None = None
+    ) -> ExamMaps:
         """Maps of one exam.
 
         Args:
           exam: from `load_exam` or `Exam.from_arrays`.
           norm: `per_slice` (each slice's own statistics) or `running`; default: the predictor's.
+          motion: gives what was found of motion in the exam's series, where somebody began to look for it.
 
         Returns:
           The maps, 0 outside the brain that is found in the series, and outside the exam's mask if one was given.
@@ -147,9 +154,11 @@ class Predictor:
         Raises:
           InputError: the network needs an echo time that the exam lacks, or the exam has no brain on the network grid.
         """
-        return _inside(self.predict_all(exam, (norm or self.norm,))[0], exam)
+        return _inside(self.predict_all(exam, (norm or self.norm,), motion)[0], exam)
 
-    def predict_all(self, exam: exams.Exam, norms: Sequence[str]) -> list[ExamMaps]:
+    def predict_all(
+        self, exam: exams.Exam, norms: Sequence[str], motion: Callable[[], tuple[Finding, ...]] | None = None
+    ) -> list[ExamMaps]:
         """By several norms of the same prepared exam, as the network gives them.
 
         Of a network that sees nothing outside the brain they are 0 there, as those it learned from; of others they are
@@ -159,20 +168,23 @@ class Predictor:
         begun = time.perf_counter()
         with concurrent.futures.ThreadPoolExecutor(1) as beside:
             # Nothing waits for what is found of motion in a series that is used as it is, and it takes longest.
-            moved = beside.submit(exams.with_motion_finding, exam) if self.preparation.motion == "none" else None
+            if motion is None and self.looks_for_motion:
+                motion = beside.submit(lambda: exams.with_motion_finding(exam).findings).result
             prepared = preparation.prepare(exam, self.preparation, look_for_motion=False)
             prepared_seconds = time.perf_counter() - begun
             maps = [self._maps(exam, prepared, norm, prepared_seconds) for norm in norms]
             taken = features.features_of(exam)
-            found = (*prepared.findings, *(moved.result().findings if moved else ()), *self._untrained_for(taken))
+            found = (*prepared.findings, *(motion() if motion else ()), *self._untrained_for(taken))
         return [self._judged(one, found, exam, taken) for one in maps]
 
-    def program_inputs(self, exam: exams.Exam) -> ProgramInputs:
+    def program_inputs(self, exam: exams.Exam) -> "ProgramInputs":
         """What the exported program of this network takes of an exam (`dscgan-jax export --format=stablehlo`).
 
         Raises:
           InputError: as `predict`.
         """
+        from dscgan_jax.training.program import ProgramInputs
+
         self._check(exam)
         return ProgramInputs.of(preparation.prepare(exam, self.preparation, look_for_motion=False))
 
@@ -229,13 +241,17 @@ class Predictor:
         )
 
     def _scaled(self, prepared: preparation.PreparedExam, norm: str) -> ScaledMaps:
-        step, sent = self._compiled(norm), []
-        for n, batch in _calls(prepared, self._per_call):
-            # An accelerator has a queue, a CPU would start them all.
-            if len(sent) > 1 and jax.default_backend() == "cpu":
-                jax.block_until_ready(sent[-1][1])
-            sent.append((n, step(self._variables, batch)))
-        return ScaledMaps(np.concatenate([np.asarray(maps)[:n] for n, maps in sent]), self.scaling.targets)
+        step, calls = self._compiled(norm), _calls(prepared, self._per_call)
+
+        def apply(call: tuple[int, Batch]) -> np.ndarray:
+            n, batch = call
+            return np.asarray(step(self._variables, batch))[:n]
+
+        if jax.default_backend() == "cpu":  # where one call leaves a core idle for a third of its time
+            parts = in_threads(apply, calls)
+        else:  # which have a queue
+            parts = [np.asarray(maps)[:n] for n, maps in [(n, step(self._variables, batch)) for n, batch in calls]]
+        return ScaledMaps(np.concatenate(parts), self.scaling.targets)
 
     def _volumes(self, scaled: ScaledMaps, prepared: preparation.PreparedExam) -> dict[str, np.ndarray]:
         """{map: (x, y, z)} in physical units."""
@@ -247,9 +263,7 @@ class Predictor:
 
     def _compiled(self, norm: str) -> Any:
         if norm not in self._steps:
-            step = functools.partial(predict_step, networks=self._networks, scaling=self.scaling, mode=norm)
-            jitted = jax.jit(step, compiler_options=compiler_options())
-            self._steps[norm] = jitted.lower(self._variables, _one_call(self.preparation, self._per_call)).compile()
+            self._steps[norm] = programs.compiled(self.weights, norm, _one_call(self.preparation, self._per_call))
         return self._steps[norm]
 
     def _untrained_for(self, taken: features.ExamFeatures) -> tuple[Finding, ...]:
@@ -306,7 +320,7 @@ def rows_of(predictor: Predictor, of: Iterable[exams.Exam]) -> list[Consistency]
 
 
 def _check_norm(weights: Weights, norm: str | None) -> None:
-    if norm is not None and not networks.has_batch_norm(weights.record.config.model):
+    if norm is not None and not settings.has_batch_norm(weights.record.config.model):
         raise InputError(
             f"--norm={norm} is given, which has no effect: the network of {weights.name} has "
             "no batch norm, and one way; leave it out."
@@ -363,9 +377,15 @@ def _one_call(settings: preparation.PreparationSettings, n: int) -> Batch:
 
 
 def predict_file(
-    predictor: Predictor, exam: exams.Exam, output: pathlib.Path | str, asked: Asked = NOTHING_ASKED
+    predictor: Predictor,
+    exam: exams.Exam,
+    output: pathlib.Path | str,
+    asked: Asked = NOTHING_ASKED,
+    motion: Callable[[], tuple[Finding, ...]] | None = None,
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
     """Maps, sidecars, read-out, a picture and a page of one exam in `output`, and what else is `asked` for.
+
+    `motion` is as of `Predictor.predict`.
 
     Returns:
       the paths of the maps and of the page, and the findings (also in each sidecar).
@@ -377,13 +397,16 @@ def predict_file(
     refuse_overwriting(output, asked.stem(exam.subject), [f"_{name}.nii.gz" for name in predictor.scaling.targets])
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
-    maps = predictor.predict(exam)
+    maps = predictor.predict(exam, motion=motion)
     beside, found = extras.conventional(exam)
     maps = dataclasses.replace(maps, findings=by_severity((*maps.findings, *found)))
-    read_out = extras.read_out(maps)
-    with all_or_nothing(output) as folder:
-        paths = _write_all(predictor, maps, exam, folder, extras, read_out, beside)
-        written = {path.name for path in folder.iterdir()}
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        # It is drawn in Python, while NumPy and zlib let other threads run. With two methods the page's series counts.
+        drawn = other.submit(prediction.picture, maps, exam, predictor.weights).result if beside is None else None
+        read_out = extras.read_out(maps)
+        with all_or_nothing(output) as folder:
+            paths = _write_all(predictor, maps, exam, folder, extras, read_out, beside, drawn)
+            written = {path.name for path in folder.iterdir()}
     remove_stale(output, asked.stem(exam.subject), written)
     return [output / path.name for path in paths], maps.findings
 
@@ -395,20 +418,25 @@ def _write_all(
     folder: pathlib.Path,
     extras: Extras,
     read_out: ReadOut,
-    beside: Deconvolved | None = None,
+    beside: "Deconvolved | None" = None,
+    drawn: Callable[[], bytes] | None = None,
 ) -> list[pathlib.Path]:
     """Maps and sidecars, what is read from them, the picture and the page, which comes last."""
     page = prediction.page_of(maps, exam, predictor.weights, read_out)
     stem = extras.asked.stem(exam.subject)
     paths = [*maps.save(folder, stem), *extras.write(folder, maps, read_out)]
     if beside is not None:
+        from dscgan_jax.pages import conventional as conventional_page
+
         found, other = extras.read_out(beside.maps), extras.of_beside()
         paths += beside.maps.save(folder, other.asked.stem(exam.subject))
         paths += other.write(folder, beside.maps, found)
-        aif_png = conventional_page.aif_picture(beside.maps, beside.found.measured, beside.series)
+        aif_png = conventional_page.aif_picture(
+            beside.maps.subject, beside.maps.affine, beside.found.measured, beside.series
+        )
         of_both = conventional_page.page_of(beside.maps, beside.found, beside.series, beside.settings, found, aif_png)
         page = exam_page.together(page, of_both)
-    return [*paths, *exam_page.write(folder, page, stem)]
+    return [*paths, *exam_page.write(folder, page, stem, drawn)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -479,7 +507,7 @@ class NetworkSource:
 
     def __init__(self, predictor: Predictor, folder: pathlib.Path):
         self._predictor, self._folder = predictor, folder
-        has_norms = networks.has_batch_norm(predictor.config.model)
+        has_norms = settings.has_batch_norm(predictor.config.model)
         self._norms = NORMS if has_norms else {"network_per_slice": "per_slice"}
         self.offers = dict.fromkeys(self._norms, predictor.scaling.targets)
         self.findings: dict[str, tuple[Finding, ...]] = {}

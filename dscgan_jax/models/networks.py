@@ -10,12 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from flax import nnx
 
 from dscgan_jax.models import comparators, discriminator, generators, light
-from dscgan_jax.settings import COMPARATORS, WITHOUT_NORMS
+from dscgan_jax.settings import COMPARATORS
 
 Array = jax.Array
 Variables = dict[str, Any]
@@ -150,8 +149,3 @@ def abstract_generator(model: Any, frames: int, n_targets: int, exam_slices: int
 def parameter_count(variables: Variables) -> int:
     """Learned values of a network, statistics left out."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
-
-
-def has_batch_norm(model: ml_collections.ConfigDict) -> bool:
-    """Whether a generator has batch norm, which can use each slice's statistics or those of training."""
-    return model.norm == "batch" and model.generator not in WITHOUT_NORMS

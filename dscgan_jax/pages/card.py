@@ -7,7 +7,7 @@ from dscgan_jax.maps import MAPS
 from dscgan_jax.models import networks
 from dscgan_jax.pages import parts, tables
 from dscgan_jax.pages.sentences import PHANTOM_LIMIT, Summary
-from dscgan_jax.settings import WITHOUT_LEVELS
+from dscgan_jax.settings import WITHOUT_LEVELS, has_batch_norm
 from dscgan_jax.training.record import SIMULATED
 from dscgan_jax.training.weights import Weights
 
@@ -71,7 +71,7 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
         ("learned values", f"{networks.parameter_count(weights.variables):,} ({n_bytes / 1e6:.1f} MB)"),
         ("input", f"{data.size} x {data.size} pixels, {data.signal} signal, {outside}"),
         ("time", seconds if data.time_mode == "seconds" else f"the whole series as {data.frames} frames"),
-        ("batch norm", config.evaluate.norm_at_test if networks.has_batch_norm(model) else ""),
+        ("batch norm", config.evaluate.norm_at_test if has_batch_norm(model) else ""),
     ]
 
 

@@ -11,6 +11,7 @@ from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import curves, ink
 from dscgan_jax.maps import MAPS, spec_of
+from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages.exam import ExamPage
 from dscgan_jax.pages.parts import counted, definitions, image, section
 from dscgan_jax.pages.readout import sentences
@@ -31,6 +32,7 @@ def page_of(
     settings: Settings,
     read_out: ReadOut,
     aif_png: bytes,
+    shown: Curves | None = None,
 ) -> ExamPage:
     """The page of an exam's conventional maps.
 
@@ -41,6 +43,7 @@ def page_of(
       settings: of the method.
       read_out: what is read from the maps.
       aif_png: their `aif_picture`.
+      shown: their `curves_of`, where somebody has them.
     """
     measured, title = found.measured, ink.METHOD_TITLES[settings.method]
     view = ExamView(
@@ -48,7 +51,7 @@ def page_of(
         series=series,
         frame_seconds=measured.frame_seconds,
         arrival_seconds=measured.timing.arrival_seconds(measured.frame_seconds),
-        curves=curves_of(found),
+        curves=shown or curves_of(found),
     )
     return ExamPage(
         maps.subject,
@@ -59,6 +62,13 @@ def page_of(
         maps.findings,
         sections_of(found, settings, aif_png),
     )
+
+
+def picture(maps: ExamMaps, found: ConventionalMaps, series: np.ndarray, settings: Settings) -> bytes:
+    """The maps as a light box, PNG; arguments as of `page_of`."""
+    timing, frame_seconds = found.measured.timing, found.measured.frame_seconds
+    title = ink.METHOD_TITLES[settings.method]
+    return exam_page.picture(maps, title, series, timing.arrival_seconds(frame_seconds))
 
 
 def curves_of(found: ConventionalMaps) -> Curves:
@@ -87,9 +97,9 @@ def sections_of(found: ConventionalMaps, settings: Settings, aif_png: bytes) -> 
     ]
 
 
-def aif_picture(maps: ExamMaps, measured: Measured, series: np.ndarray) -> bytes:
-    """The AIF and its voxels, PNG; arguments as of `page_of`."""
-    voxel_mm = voxel_sizes(maps.affine)
+def aif_picture(subject: str, affine: np.ndarray, measured: Measured, series: np.ndarray) -> bytes:
+    """The AIF and its voxels, PNG; the affine is that of the RAS grid, other arguments are as of `page_of`."""
+    voxel_mm = voxel_sizes(affine)
     figure = curves.aif_figure(
         _frame_times(measured),
         _arterial_concentration(measured),
@@ -99,7 +109,7 @@ def aif_picture(maps: ExamMaps, measured: Measured, series: np.ndarray) -> bytes
         measured.arterial.mask,
         non_steady_frames=measured.timing.non_steady_frames,
         aspect=float(voxel_mm[1] / voxel_mm[0]),
-        title=f"{maps.subject}: AIF, quality {measured.arterial.quality:.2f}",
+        title=f"{subject}: AIF, quality {measured.arterial.quality:.2f}",
     )
     return ink.to_png(figure)
 

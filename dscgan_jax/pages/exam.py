@@ -3,10 +3,12 @@
 import dataclasses
 import datetime
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from nibabel.affines import voxel_sizes
 
+from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.quality import WORDS
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import panels
@@ -66,17 +68,20 @@ def _named(page: ExamPage) -> list[str]:
     return [f"{title}: {sentence}" for sentence in page.brief]
 
 
-def write(folder: pathlib.Path, page: ExamPage, stem: str = "") -> list[pathlib.Path]:
+def write(
+    folder: pathlib.Path, page: ExamPage, stem: str = "", drawn: Callable[[], bytes] | None = None
+) -> list[pathlib.Path]:
     """Writes `<stem>.html` and `<stem>_maps.png`, and returns their paths, the page last.
 
     Args:
       folder: where.
       page: what it shows; the picture is of the first method's maps, others have theirs on the page alone.
       stem: how file names begin; empty = the subject.
+      drawn: gives the `picture` of the first method, where somebody began to draw it; None: it is drawn here.
     """
     stem = stem or page.subject
     pictures, shown = at_once(  # one draws in Python, the other compresses
-        lambda: [_picture(page, title) for title in page.view.methods],
+        lambda: _pictures(page, drawn),
         lambda: viewer(page.view, readout.table(page.read_outs)),
     )
     path = folder / f"{stem}_maps.png"
@@ -115,16 +120,30 @@ def _quality(page: ExamPage) -> str:
     return section("Quality of the exam", parts.table(["", *records], lines, titles=False)) if lines else ""
 
 
-def _picture(page: ExamPage, title: str) -> bytes:
-    """The maps of one method as a light box, PNG."""
-    maps = page.view.methods[title]
+def _pictures(page: ExamPage, drawn: Callable[[], bytes] | None) -> list[bytes]:
+    """The maps of each method as a light box."""
+    view = page.view
+    pictures = [] if drawn is None else [drawn()]
+    others = list(view.methods)[len(pictures) :]
+    return pictures + [picture(view.methods[title], title, view.series, view.arrival_seconds) for title in others]
+
+
+def picture(maps: ExamMaps, title: str, series: np.ndarray, arrival_seconds: float | None) -> bytes:
+    """Maps as a light box, PNG.
+
+    Args:
+      maps: of one method.
+      title: of the method.
+      series: (x, y, z, time), RAS, scanner units.
+      arrival_seconds: of the bolus, from which on TTP is shown; None: not known.
+    """
     voxel_mm = voxel_sizes(maps.affine)
     return panels.maps_png(
         maps.volumes,
-        page.view.series,
-        title=f"{page.subject}, {title}",
+        series,
+        title=f"{maps.subject}, {title}",
         aspect=float(voxel_mm[1] / voxel_mm[0]),
-        arrival_seconds=page.view.arrival_seconds,
+        arrival_seconds=arrival_seconds,
     )
 
 

@@ -8,6 +8,7 @@ from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.maps import spec_of
+from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages.exam import ExamPage
 from dscgan_jax.pages.parts import definitions, section
 from dscgan_jax.pages.readout import sentences
@@ -25,7 +26,7 @@ def page_of(maps: ExamMaps, exam: Exam, weights: Weights, read_out: ReadOut) -> 
       weights: of the network that made the maps.
       read_out: what is read from them.
     """
-    title = f"{weights.name} {weights.version}"
+    title = title_of(weights)
     view = ExamView(
         methods={title: maps},
         series=exam.series,
@@ -44,10 +45,20 @@ def page_of(maps: ExamMaps, exam: Exam, weights: Weights, read_out: ReadOut) -> 
     )
 
 
+def title_of(weights: Weights) -> str:
+    """The network, as headings name it."""
+    return f"{weights.name} {weights.version}"
+
+
+def picture(maps: ExamMaps, exam: Exam, weights: Weights) -> bytes:
+    """The maps as a light box, PNG; arguments as of `page_of`."""
+    return exam_page.picture(maps, title_of(weights), exam.series, exam.timing.arrival_seconds(exam.frame_seconds))
+
+
 def curves_of(exam: Exam, mask: np.ndarray | None) -> Curves:
     """Concentration in the brain; a network needs no AIF and fits no curve."""
     tissue = exam.mask if mask is None else mask
-    series, relative = exam.series[tissue], not np.isfinite(exam.echo_seconds)
+    series, relative = signal.curves_in(exam.series, tissue), not np.isfinite(exam.echo_seconds)
     baseline = signal.baseline_signal(series, exam.timing)
     bright = baseline > 0
     echo_seconds = 1.0 if relative else exam.echo_seconds

@@ -8,15 +8,16 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy import ndimage, spatial
+from scipy import spatial
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.perfusion import brain, deconvolution, hemispheres, kinetics, leakage, motion, parametric, signal
-from dscgan_jax.perfusion.brain import otsu_threshold
-from dscgan_jax.perfusion.deconvolution import Deconvolved
+from dscgan_jax.perfusion.brain import most_frequent, otsu_threshold
+from dscgan_jax.perfusion.deconvolved import Deconvolved
 from dscgan_jax.perfusion.measurement import NOTHING_GIVEN, Given, Measured, measure
 from dscgan_jax.perfusion.parametric import USUAL_FIT, FitSettings, Fitted
+from dscgan_jax.threads import at_once
 
 METHODS = ("parametric", *deconvolution.SVD_METHODS)
 SCALES = ("none", "reference_wm")
@@ -27,7 +28,7 @@ HEALTHY_TMAX_SECONDS = 2.0
 LEAST_USUAL_TMAX_SECONDS = 0.75  # blood needs time from an artery into the tissue
 MOST_USUAL_TMAX_SECONDS = 4.0  # from here on tissue counts as hypoperfused, and not most of a brain can be
 MIN_WHITE_VOXELS = 50
-SCALE_VOXELS = deconvolution.BLOCK  # fewer cost as much, and give the most frequent flow less surely
+SCALE_VOXELS = 16384  # the most frequent flow of fewer is less sure
 # s; voxels fitted alone have about the flow of the fit with neighbours if a little more dispersion is expected of them.
 LONE_DISPERSION = 0.3
 WHITE_DEPTH_MM = 4.0  # below the surface of the tissue: the cortex is 2-4 mm thick
@@ -206,10 +207,15 @@ def invert(measured: Measured, settings: Settings = USUAL_SETTINGS) -> Conventio
         raise InputError("an AIF in mM needs the echo time; give --te= in seconds, or --scale=reference_wm.")
     found = Findings()
     found.extend(measured.findings)
-    corrected = leakage.corrected(measured, settings.leakage)
+    if settings.leakage == leakage.NONE:  # nothing waits for what is only told
+        corrected, (result, ttp, fitted) = at_once(
+            lambda: leakage.corrected(measured, settings.leakage), lambda: _inverted(measured, settings, False)
+        )
+    else:
+        corrected = leakage.corrected(measured, settings.leakage)
+        result, ttp, fitted = _inverted(corrected.measured, settings, corrected.applied)
     found.extend(corrected.findings)
     measured = corrected.measured
-    result, ttp, fitted = _inverted(measured, settings, corrected.applied)
     result, ttp = result._replace(tmax=_seen(result.tmax, measured)), _seen(ttp, measured)
     healthy = most_frequent(result.tmax)
     if settings.method == "parametric" and healthy < LEAST_USUAL_TMAX_SECONDS:
@@ -353,13 +359,6 @@ def judge(measured: Measured, tmax: np.ndarray, settings: Settings) -> tuple[Fin
             "--config.conventional.tmax_offset=healthy",
         )
     return found.listed()
-
-
-def most_frequent(values: np.ndarray) -> float:
-    """The most frequent value: the peak of a histogram of 100 bins from the 1st to the 99th percentile, smoothed."""
-    counts, edges = np.histogram(values, bins=100, range=tuple(np.percentile(values, (1, 99))))
-    peak = int(ndimage.gaussian_filter1d(counts.astype(np.float64), 5.0).argmax())
-    return float(edges[peak : peak + 2].mean())
 
 
 def _white_matter_factor(result: Deconvolved, measured: Measured, found: Findings) -> float | None:

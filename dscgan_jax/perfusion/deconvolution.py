@@ -17,13 +17,14 @@ first. All times are finer than a frame. `parametric.py` is the other way.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dscgan_jax.perfusion import kinetics, signal
+from dscgan_jax.perfusion.deconvolved import Deconvolved
 from dscgan_jax.threads import in_threads
 
 SVD_METHODS = ("ssvd", "csvd", "osvd")
@@ -32,29 +33,13 @@ TRUNCATION_THRESHOLD = {"ssvd": 0.2, "csvd": 0.1}
 OSCILLATION_INDEX = 0.035  # the largest one of osvd, in common use
 OSVD_THRESHOLDS = np.arange(0.95, 0.04, -0.05)  # strongest regularisation first
 
-BLOCK = 16384  # voxels per call: one compilation serves exams of any size
+BLOCK = 2048  # voxels per call: one compilation serves exams of any size, and threads end together
 EARLIEST_SECONDS, LATEST_SECONDS = -10.0, 40.0  # lags at which the peak is looked for: noise has peaks at any lag
 VOLUME_LAGS = (-5.0, 30.0)  # s: of `response_cbv`; longer lags add more noise than blood
 _UPSAMPLED = 2  # the block-circulant response is evaluated so much finer than a frame before its peak is refined
 _CHUNK = 1024  # voxels at a time within a call
 _COEFFICIENTS = 32  # their number is padded to multiples
 _FLOW = 6000.0 / kinetics.DENSITY_OVER_HAEMATOCRIT_FACTOR  # impulse response in 1/s -> mL/100 g/min
-
-
-class Deconvolved(NamedTuple):
-    """The maps of deconvolution, (voxel,) float32 each.
-
-    Attributes:
-      cbf: mL/100 g/min.
-      cbv: mL/100 g.
-      mtt: s, 60 CBV / CBF.
-      tmax: s, signed.
-    """
-
-    cbf: np.ndarray
-    cbv: np.ndarray
-    mtt: np.ndarray
-    tmax: np.ndarray
 
 
 def transit_seconds(cbf: np.ndarray, cbv: np.ndarray) -> np.ndarray:

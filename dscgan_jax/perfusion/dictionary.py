@@ -74,10 +74,8 @@ def build_dictionary(
       nuisance_regressors: (time, regressor) that any curve may hold besides offset and slope; None: no others.
     """
     seconds = np.arange(len(arterial)) * frame_seconds
-    roots = np.sqrt(DISPERSIONS if disperses else [THIN])
-    first, last = delay_range + kinetics.DISPERSION_SHAPE * roots[[0, -1]] ** 2
-    arrivals = np.linspace(first, last, 2 * int(np.ceil((last - first) / (2 * ARRIVAL_STEP))) + 1)
-    axes = (arrivals, np.log(MTTS), roots)
+    axes = arrivals, _, roots = _axes(delay_range, disperses)
+    first = arrivals[0]
     shape = tuple(len(axis) for axis in axes)
     mtt, dispersion = (axis.ravel() for axis in np.meshgrid(MTTS, roots**2, indexing="ij"))
     # Nodes differ in MTT and dispersion at the first arrival, where the longest travelling time leaves no delay, and
@@ -114,6 +112,21 @@ def build_dictionary(
         delays=np.float32(delay_range),
         residue_seconds=np.float32(0.5 + 0.5 / transit_shape),
     )
+
+
+def blank(n_frames: int, delay_range: tuple[float, float], disperses: bool) -> Dictionary:
+    """Zeros of the shapes and types that `build_dictionary` gives, for who compiles what will use it."""
+    shape = tuple(len(axis) for axis in _axes(delay_range, disperses))
+    tables = (*shape, 10, DIMENSIONS), (*shape, 4, 2), (n_frames, DIMENSIONS)
+    return Dictionary(*(np.zeros(size, np.float32) for size in ((3,), (3,), *tables, (2,), ())))
+
+
+def _axes(delay_range: tuple[float, float], disperses: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes of arrival in s, ln MTT and root of the dispersion."""
+    roots = np.sqrt(DISPERSIONS if disperses else [THIN])
+    first, last = delay_range + kinetics.DISPERSION_SHAPE * roots[[0, -1]] ** 2
+    arrivals = np.linspace(first, last, 2 * int(np.ceil((last - first) / (2 * ARRIVAL_STEP))) + 1)
+    return arrivals, np.log(MTTS), roots
 
 
 def free_of_line(seconds: np.ndarray, nuisance_regressors: np.ndarray | None = None) -> np.ndarray:

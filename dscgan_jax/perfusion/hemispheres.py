@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from dscgan_jax.findings import Findings
 from dscgan_jax.perfusion import brain
-from dscgan_jax.perfusion.deconvolution import Deconvolved
+from dscgan_jax.perfusion.deconvolved import Deconvolved
 
 ONE_SIDE = 0.8  # of the leaking tissue that must lie in one half
 LATE_SECONDS = 2.0  # tissue that is later than most is not normal

@@ -5,6 +5,7 @@ No step needs a user; each can be overruled by one.
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -101,6 +102,7 @@ def measure(
     echo_seconds: float,
     realign: str = "rigid",
     given: Given = NOTHING_GIVEN,
+    realigned: Callable[[], motion.Realigned] | None = None,
 ) -> Measured:
     """From signal to concentration in tissue and artery.
 
@@ -111,12 +113,13 @@ def measure(
       echo_seconds: TE; NaN where unknown: concentrations are relative then.
       realign: `none` or `rigid`.
       given: mask and AIF of the user, which always win.
+      realigned: gives what `motion.realign_if_possible` makes of the series, where somebody began it.
 
     Raises:
       InputError: no brain, no bolus, no AIF, or a given mask or curve that does not belong to the exam.
     """
     found = Findings()
-    realignment = _realigned(series, affine, realign, found)
+    realignment = _realigned(series, affine, realign, found, realigned)
     if realignment is not None:
         series = realignment.series
     relative = not np.isfinite(echo_seconds)
@@ -133,12 +136,14 @@ def measure(
     find_tissue = given.tissue is None or given.tissue_was_found
     tissue = _tissue(series, affine, given, realignment, found)
     whole = brain.with_fluid_spaces(tissue, voxel_mm)  # arteries run outside the tissue
-    timing = signal.find_bolus(series[tissue].mean(axis=0, dtype=np.float64))
+    timing = signal.find_bolus(signal.curves_in(series, tissue).mean(axis=0, dtype=np.float64))
     baseline = signal.baseline_signal(series, timing)
     tissue = tissue & (baseline > 0)
 
     delta_r2star = np.zeros(series.shape, np.float32)
-    delta_r2star[whole] = signal.delta_r2star(np.float32(series[whole]), np.float32(baseline[whole]), te)
+    delta_r2star[whole] = signal.delta_r2star(
+        np.float32(signal.curves_in(series, whole)), np.float32(baseline[whole]), te
+    )
     artery = _arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, te, given)
     curves = kinetics.concentration_of(delta_r2star[tissue])
     arterial_mm = kinetics.concentration_of(artery.delta_r2star, kinetics.BLOOD_RELAXIVITY)
@@ -153,7 +158,7 @@ def measure(
         rim = brain.at_rim(tissue, voxel_mm) & (first_pass < DRY) & ~infarcted
         tissue, curves = tissue & ~rim, curves[~rim[tissue]]
 
-    sigma, baseline_over_noise = _noise(series[tissue], baseline[tissue], timing)
+    sigma, baseline_over_noise = _noise(signal.curves_in(series, tissue), baseline[tissue], timing)
     noise = np.float32(sigma / te / kinetics.TISSUE_RELAXIVITY / baseline[tissue])
     passing = first_pass[tissue]
     not_seen = infarcted[tissue] & ((passing < DRY) | (passing * strength < SEEN * noise))
@@ -181,12 +186,18 @@ def measure(
 # ------------------------------------------------------------------------------------------------- parts
 
 
-def _realigned(series: np.ndarray, affine: np.ndarray, realign: str, found: Findings) -> motion.Realignment | None:
+def _realigned(
+    series: np.ndarray,
+    affine: np.ndarray,
+    realign: str,
+    found: Findings,
+    realigned: Callable[[], motion.Realigned] | None,
+) -> motion.Realignment | None:
     """The realigned series; None where none is wanted or possible. `found` receives how far the head moved."""
     if realign == "none":
         found.extend(motion.look_for_motion(series, affine))
         return None
-    realignment, findings = motion.realign_if_possible(series, affine)
+    realignment, findings = realigned() if realigned else motion.realign_if_possible(series, affine)
     found.extend(findings)
     return realignment
 

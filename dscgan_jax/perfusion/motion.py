@@ -125,7 +125,10 @@ def realign(series: np.ndarray, affine: np.ndarray) -> Realignment:
     )
 
 
-def realign_if_possible(series: np.ndarray, affine: np.ndarray) -> tuple[Realignment | None, tuple[Finding, ...]]:
+Realigned = tuple[Realignment | None, tuple[Finding, ...]]
+
+
+def realign_if_possible(series: np.ndarray, affine: np.ndarray) -> Realigned:
     """As `realign`, with findings; None, and a finding, where too little is bright to find a pose."""
     try:
         realignment = realign(series, affine)

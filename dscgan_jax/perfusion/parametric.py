@@ -33,11 +33,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dscgan_jax.perfusion import kinetics, neighbours
-from dscgan_jax.perfusion.deconvolution import Deconvolved, by_chunks, in_blocks
+from dscgan_jax.perfusion.deconvolution import BLOCK, by_chunks, in_blocks
+from dscgan_jax.perfusion.deconvolved import Deconvolved
 from dscgan_jax.perfusion.dictionary import (
     DISPERSIONS,
     MTTS,
     Dictionary,
+    blank,
     build_dictionary,
     continuous_curve,
     free_of_line,
@@ -45,7 +47,7 @@ from dscgan_jax.perfusion.dictionary import (
 from dscgan_jax.threads import in_threads
 
 SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # of the transit times: exponential residue to nearly a box
-SHAPE_VOXELS = 2048  # decide which of them, and whether neighbours share an artery; whole chunks
+SHAPE_VOXELS = BLOCK  # decide which of them, and whether neighbours share an artery: what fits them fits all
 USUAL_DISPERSION = 0.25  # s
 DISPERSION_MEDIANS = (0.05, 0.25, 0.5, 1.0)  # s; usual ones of exams whose voxels are fitted alone
 # In mean log evidence; on curves without dispersion up to 0.03 is gained, since the prior of the MTT is no exact one.
@@ -206,6 +208,22 @@ def fit(
     delay, log_mtt, log_dispersion = found.place.T
     tmax, ttp = found.times.T
     return Fitted(found.flow * noise, delay, np.exp(log_mtt), np.exp(log_dispersion), tmax, ttp, settings.transit_shape)
+
+
+def compile_fit(n_frames: int, settings: FitSettings = USUAL_FIT) -> None:
+    """What the first `fit` with neighbours would trace and compile, for those who have something else to do meanwhile.
+
+    Args:
+      n_frames: of the curves.
+      settings: of the fit.
+    """
+    tables = jax.tree.map(jnp.asarray, blank(n_frames, settings.delay_range, settings.dispersion))
+    mean, spread = _prior(settings)
+    curves, noise = np.zeros((BLOCK, n_frames), np.float32), np.ones(BLOCK, np.float32)
+    data = np.asarray(_projected(curves, noise, basis=tables.basis))
+    _log_evidence(data, tables, settings)
+    places = np.broadcast_to(mean, (BLOCK, 3))
+    jax.block_until_ready(_refine(data, places, places, tables=tables, spread=spread, steps=PULLED_STEPS))
 
 
 def fitted_curves(

@@ -30,7 +30,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from nibabel.affines import voxel_sizes
-from scipy.spatial.transform import Rotation
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import signal
@@ -323,7 +322,7 @@ def _mean_change(series: np.ndarray) -> np.ndarray:
     """(time,) -ln(S/S0) of the mean of the bright voxels, S0 of the reference."""
     begin, end = _reference_frames(series)
     before = series[..., begin:end].mean(axis=3, dtype=np.float32)
-    mean = series[before > HEAD_SHARE * np.quantile(before, 0.95)].mean(axis=0, dtype=np.float64)
+    mean = signal.curves_in(series, before > HEAD_SHARE * np.quantile(before, 0.95)).mean(axis=0, dtype=np.float64)
     return signal.delta_r2star(mean, np.median(mean[begin:end]), 1.0).clip(-3, 3)
 
 
@@ -409,6 +408,8 @@ def translation(millimetres: np.ndarray) -> np.ndarray:
 
 def pose_matrices(millimetres: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """(time, 4, 4) of (time, 3) each, R = Rz Ry Rx; inverse of `_euler_degrees`."""
+    from scipy.spatial.transform import Rotation  # which passes while frames are registered
+
     matrices = np.tile(np.eye(4), (len(degrees), 1, 1))
     matrices[:, :3, 3] = millimetres
     matrices[:, :3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
@@ -417,6 +418,8 @@ def pose_matrices(millimetres: np.ndarray, degrees: np.ndarray) -> np.ndarray:
 
 def angle_degrees(transforms: np.ndarray) -> np.ndarray:
     """(time,) angle of rotation of (time, 4, 4)."""
+    from scipy.spatial.transform import Rotation
+
     return np.degrees(Rotation.from_matrix(transforms[:, :3, :3]).magnitude())
 
 

@@ -6,13 +6,14 @@ changes from time to time, and equal networks would not make equal files.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import stat
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -20,11 +21,13 @@ import safetensors
 import safetensors.numpy
 
 import dscgan_jax
-from dscgan_jax import provenance, settings, shipped
+from dscgan_jax import kept, provenance, settings, shipped
 from dscgan_jax.errors import InputError, brief
 from dscgan_jax.files import replacing, write_whole
-from dscgan_jax.models import networks
 from dscgan_jax.training.record import CheckpointRecord
+
+if TYPE_CHECKING:
+    from dscgan_jax.models.networks import Networks, Variables  # Flax takes as long to import as JAX
 
 ENTRY = "dscgan_jax"  # of the file's metadata
 ENTRY_DIGEST = "metadata_sha256"
@@ -55,7 +58,6 @@ class Weights:
       step: of its training.
       selected_by: how that step was chosen: `best` on validation, `latest` or its number.
       record: config, scaling, data and software of its training.
-      networks: the structure that its config describes.
       variables: of the generator, `{"params": ..., "stats": ...}`.
       sha256: digest of the variables (`provenance.digest`).
       usual: up to where its maps of validation exams contradict themselves (`consistency.usual_limits`); empty where
@@ -67,10 +69,14 @@ class Weights:
     step: int
     selected_by: str
     record: CheckpointRecord
-    networks: networks.Networks
-    variables: networks.Variables
+    variables: "Variables"
     sha256: str
     usual: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def networks(self) -> "Networks":
+        """The structure that its config describes; it is built when it is asked for, since few need it."""
+        return _abstract(self.record)[0]
 
     @property
     def trained_on(self) -> str:
@@ -116,12 +122,11 @@ def of_run(workdir: pathlib.Path | str, which: str = "best", name: str = "") -> 
 
     step = checkpoints.choose_step(workdir, which)
     record = checkpoints.load_record(workdir, step)
-    structure, like = _abstract(record)
-    variables = checkpoints.load_generator(workdir, step, like)
+    variables = checkpoints.load_generator(workdir, step, _outline(record))
     name = name or pathlib.Path(workdir).absolute().name
     digest = provenance.digest(variables)
     usual = kept_usual(workdir, digest) or {}
-    return Weights(name, dscgan_jax.__version__, step, which, record, structure, variables, digest, usual)
+    return Weights(name, dscgan_jax.__version__, step, which, record, variables, digest, usual)
 
 
 def keep_usual(workdir: pathlib.Path | str, sha256: str, usual: Mapping[str, float]) -> None:
@@ -212,7 +217,7 @@ def read(path: pathlib.Path | str) -> Weights:
     try:
         record = CheckpointRecord.from_json(entry)
         settings.check_fields(record.config, settings.CHOICES)
-        structure, like = _abstract(record)
+        like = _outline(record)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # whatever a config that describes no network makes the layers raise
@@ -230,7 +235,7 @@ def read(path: pathlib.Path | str) -> Weights:
     except (ValueError, TypeError, AttributeError) as error:
         raise _damaged(path, "its metadata hold no limits of what is usual") from error
     named = {key: entry[key] for key in ("name", "version", "selected_by", "step")}
-    return Weights(**named, record=record, networks=structure, variables=variables, sha256=digest, usual=usual)
+    return Weights(**named, record=record, variables=variables, sha256=digest, usual=usual)
 
 
 def _header(path: pathlib.Path) -> dict[str, Any]:
@@ -297,14 +302,35 @@ def _entry_digest(entry: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _abstract(record: CheckpointRecord) -> tuple[networks.Networks, networks.Variables]:
+def _abstract(record: CheckpointRecord) -> "tuple[Networks, Variables]":
+    from dscgan_jax.models import networks
+
     config = record.config
     return networks.abstract_generator(
         config.model, config.data.frames, len(config.target), settings.exam_slices(config)
     )
 
 
-def _check_shapes(header: dict[str, Any], like: networks.Variables, path: pathlib.Path) -> None:
+def _outline(record: CheckpointRecord) -> "Variables":
+    """Shapes and types of the variables of the network that a config describes, which another start may have kept."""
+    made_of = {"config": settings.to_json(record.config)}
+    if (content := kept.read("outline", made_of)) is not None:
+        leaves = json.loads(content)
+    else:
+        _, like = _abstract(record)
+        paths = jax.tree_util.tree_leaves_with_path(like)
+        leaves = {_name(key): [leaf.dtype.name, list(leaf.shape)] for key, leaf in paths}
+        kept.write("outline", made_of, json.dumps(leaves).encode())
+    outline: dict[str, Any] = {"params": {}, "stats": {}}
+    for name, (dtype, shape) in leaves.items():
+        *parents, last = name.split("/")
+        functools.reduce(lambda tree, key: tree.setdefault(key, {}), parents, outline)[last] = jax.ShapeDtypeStruct(
+            tuple(shape), np.dtype(dtype)
+        )
+    return outline
+
+
+def _check_shapes(header: dict[str, Any], like: "Variables", path: pathlib.Path) -> None:
     """Refuses tensors other than those that the config asks for, before one is read."""
     wanted = {_name(key): leaf for key, leaf in jax.tree_util.tree_leaves_with_path(like)}
     held = {name: one for name, one in header.items() if name != "__metadata__"}
@@ -318,7 +344,7 @@ def _check_shapes(header: dict[str, Any], like: networks.Variables, path: pathli
             raise _damaged(path, f"the tensor {name} is {came}, its config says {says}")
 
 
-def _variables(path: pathlib.Path, like: networks.Variables) -> networks.Variables:
+def _variables(path: pathlib.Path, like: "Variables") -> "Variables":
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return jax.tree_util.tree_map_with_path(lambda key, _: file.get_tensor(_name(key)), like)

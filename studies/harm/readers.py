@@ -335,10 +335,10 @@ class WeightsFile(Reader):
     """A file of weights -> the network."""
 
     def make(self, folder: pathlib.Path) -> None:
-        _, record, structure, begun = tiny_network()
+        _, record, _, begun = tiny_network()
         variables = jax.device_get(begun.generator)
         digest = provenance.digest(variables)
-        network = weights.Weights("small", "0.1.0", 7, "best", record, structure, variables, digest)
+        network = weights.Weights("small", "0.1.0", 7, "best", record, variables, digest)
         weights.write(network, folder / "small.safetensors")
 
     def read(self, folder: pathlib.Path, output: pathlib.Path) -> Read:

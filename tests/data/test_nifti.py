@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 from exams import fake_arrays
+from isal import igzip
 from volumes import OBLIQUE, phantom, series
 
 from dscgan_jax.data import nifti
@@ -165,7 +166,7 @@ def test_a_full_disk_leaves_nothing_and_keeps_what_was_there(tmp_path, monkeypat
     def full(self, *_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(gzip.GzipFile, "write", full)
+    monkeypatch.setattr(igzip.IGzipFile, "write", full)
     with pytest.raises(InputError, match=r"a\.nii\.gz: the disk is full"):
         nifti.write_volume(path, np.zeros((3, 3, 3)), OBLIQUE)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["a.nii.gz"]

@@ -92,6 +92,8 @@ def flags_of(path: pathlib.Path) -> dict[str, tuple[str, list[str]]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import) and any(name.name == "shared" for name in node.names):
             found |= flags_of(path.with_name("shared.py"))
+        if isinstance(node, ast.ImportFrom) and path.with_name(f"{node.module}.py").is_file():  # a script beside it
+            found |= flags_of(path.with_name(f"{node.module}.py"))
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
             continue
         kind, first = node.func.attr, node.args[0]

@@ -124,12 +124,12 @@ def test_ttp_counts_from_the_first_acquired_frame_wherever_the_network_begins(wo
     config = temp_tmax.get_config("demo")
     config.update_from_flattened_dict({**runs.QUICK, "target": ("tmax", "ttp")})
     assert config.data.lead_seconds == 12.0
-    structure, variables, _ = networks.build(config.model, config.data.frames, 2, 0)
+    _, variables, _ = networks.build(config.model, config.data.frames, 2, 0)
     trained = network.Predictor.from_run(world / "run").record
     limits = (Limits(0.0, 12.0), Limits(0.0, 40.0))
     scaling = dataclasses.replace(trained.scaling, targets=("tmax", "ttp"), limits=limits)
     record = dataclasses.replace(trained, config=config, scaling=scaling)
-    predictor = network.Predictor(weights.Weights("two", "0", 0, "best", record, structure, variables, ""))
+    predictor = network.Predictor(weights.Weights("two", "0", 0, "best", record, variables, ""))
     first = predictor.predict(exam)
     earlier = dataclasses.replace(
         exam,
@@ -196,7 +196,7 @@ def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not
     def without_an_artery(exam, settings):
         raise InputError(f"{exam.subject}: no voxel looks like an artery.")
 
-    monkeypatch.setattr("dscgan_jax.methods.asked.deconvolved", without_an_artery)
+    monkeypatch.setattr("dscgan_jax.methods.conventional.deconvolved", without_an_artery)
     paths, findings = network.predict_file(predictor, exam, tmp_path / "one", asked)
     [reason] = [finding for finding in findings if finding.name == "conventional_missing"]
     assert reason.severity == "warning" and reason.text.endswith("the network's: no voxel looks like an artery")

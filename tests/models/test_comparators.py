@@ -11,6 +11,7 @@ import pytest
 from dscgan_jax.configs import comparators as configs
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.models import comparators, flops, networks
+from dscgan_jax.settings import has_batch_norm
 
 FRAMES, WIDTH, DEPTH = 24, 4, 2
 ALL = ("voxel", "patch", "stunet")
@@ -144,4 +145,4 @@ def test_the_trace_counts_what_is_counted_by_hand(name):
 def test_a_config_is_of_all_maps_without_norms_or_a_discriminator(name):
     config = configs.get_config(name)
     assert config.target == MAP_NAMES and config.loss.objective == "l1"
-    assert config.model.generator == name and not networks.has_batch_norm(config.model)
+    assert config.model.generator == name and not has_batch_norm(config.model)

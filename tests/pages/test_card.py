@@ -26,10 +26,10 @@ def network(config=None, *, source="phantom exams", targets=("tmax",), features=
     """A network of a few numbers, with the record of a training on two exams."""
     config = config or temp_tmax.get_config("demo")
     config.update_from_flattened_dict(small)
-    structure, variables, _ = networks.build(config.model, config.data.frames, len(targets), 0)
+    _, variables, _ = networks.build(config.model, config.data.frames, len(targets), 0)
     scaling = Scaling("relative", Limits(0.0, 2.0), targets, tuple(LIMITS[name] for name in targets), True)
     record = CheckpointRecord(config, scaling, DataRecord(source, "f00d", SPLITS, features=features), {})
-    return Weights("small", "0.1.0", 7, "best", record, structure, variables, provenance.digest(variables))
+    return Weights("small", "0.1.0", 7, "best", record, variables, provenance.digest(variables))
 
 
 def with_fields(**fields):

@@ -75,7 +75,15 @@ def page(result, tmp_path, settings=PARAMETRIC, findings=()):
         mask=result.measured.tissue,
     )
     paths = write(
-        tmp_path, page_of(maps, result, series, settings, read_out(maps), aif_picture(maps, result.measured, series))
+        tmp_path,
+        page_of(
+            maps,
+            result,
+            series,
+            settings,
+            read_out(maps),
+            aif_picture(maps.subject, maps.affine, result.measured, series),
+        ),
     )
     assert [path.name for path in paths] == ["sub-1_maps.png", "sub-1.html"]
     text = re.sub(r'<script type="text/plain".*?</script>', "", paths[-1].read_text())

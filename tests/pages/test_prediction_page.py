@@ -35,7 +35,7 @@ def weights(source="phantom exams"):
     """Of a network that is never applied."""
     scaling = Scaling("relative", Limits(0.0, 2.0), ("tmax",), (Limits(0.0, 12.0),), True)
     record = CheckpointRecord(temp_tmax.get_config("demo"), scaling, DataRecord(source), {})
-    return Weights("small", "0.1.0", 7, "best", record, None, {}, "abcdef0123456789")
+    return Weights("small", "0.1.0", 7, "best", record, {}, "abcdef0123456789")
 
 
 def maps(mask=BRAIN, values=VALUES, subject="sub-1", **more):

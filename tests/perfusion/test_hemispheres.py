@@ -5,7 +5,7 @@ import pytest
 
 from dscgan_jax.findings import Findings
 from dscgan_jax.perfusion import hemispheres
-from dscgan_jax.perfusion.deconvolution import Deconvolved
+from dscgan_jax.perfusion.deconvolved import Deconvolved
 
 MM = np.array([2.0, 2.0, 5.0])
 

@@ -37,12 +37,12 @@ class Executes:
 def network_of(source="phantom exams", seed=0):
     config = temp_tmax.get_config("demo")
     config.update_from_flattened_dict({**runs.QUICK, "data.root": "/home/somebody/exams"})
-    structure, variables, _ = networks.build(config.model, config.data.frames, 1, seed)
+    _, variables, _ = networks.build(config.model, config.data.frames, 1, seed)
     scaling = Scaling("relative", Limits(0.0, 2.0), ("tmax",), (Limits(0.0, 12.0),), True)
     splits = {"sub-jane": "train", "sub-john": "test"}
     data = DataRecord(source, "0123", splits, {"sub-jane": 5}, features={"frame_seconds": [1.0, 2.0]})
     record = CheckpointRecord(config, scaling, data, {"dscgan_jax": "0.0.1", "git": None})
-    return weights.Weights("small", "0.1.0", 7, "best", record, structure, variables, provenance.digest(variables))
+    return weights.Weights("small", "0.1.0", 7, "best", record, variables, provenance.digest(variables))
 
 
 @pytest.fixture(scope="module")

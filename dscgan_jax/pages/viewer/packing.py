@@ -175,7 +175,12 @@ def _binned(shown: np.ndarray, block: int) -> np.ndarray:
     if block == 1:
         return shown
     for axis in (1, 2):
-        begins = np.arange(0, shown.shape[axis], block)
-        counts = np.diff([*begins, shown.shape[axis]]).reshape([-1 if a == axis else 1 for a in range(3)])
-        shown = np.add.reduceat(shown, begins, axis=axis) / counts
+        rows = [shown[:, step::block] if axis == 1 else shown[:, :, step::block] for step in range(block)]
+        total = np.zeros_like(rows[1], order="C")
+        for row in rows[1:]:
+            total[:, : row.shape[1], : row.shape[2]] += row  # of the last square there may be less
+        rest, total = total, np.array(rows[0], order="C")
+        total[:, : rest.shape[1], : rest.shape[2]] += rest
+        counts = np.diff([*range(0, shown.shape[axis], block), shown.shape[axis]])
+        shown = total / counts.reshape([-1 if a == axis else 1 for a in range(3)])
     return shown

@@ -1,0 +1,79 @@
+"""What one start works out and the next ones need not: kept beside what JAX compiled, found by what it was made of.
+
+The name of a file is a digest of everything that its content depends on, the source of this package and the version of
+JAX among it; its content begins with a digest of the rest. What is absent, damaged or of another version is made again,
+and where nothing can be written everything works as before. Nothing that is read is executed: a program is StableHLO,
+as `jax.export` serialises it, all else is JSON.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from dscgan_jax.errors import InputError
+from dscgan_jax.files import replacing
+
+FOLDER = "kept"  # within that of the compiled programs
+MOST_FILES = 64  # the oldest go: they are of former versions
+_DIGEST_BYTES = 32
+
+
+def folder() -> pathlib.Path | None:
+    """Where things are kept: where JAX keeps what it compiled, if that is a folder of this machine."""
+    import jax
+
+    compiled = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    return pathlib.Path(compiled) / FOLDER if compiled and "://" not in compiled else None
+
+
+def read(kind: str, made_of: Mapping[str, Any]) -> bytes | None:
+    """What was kept under this name; None where it is not there, or not what was written.
+
+    Args:
+      kind: what it is, in one word.
+      made_of: plain values of all that it depends on, besides code and versions.
+    """
+    if (path := _path(kind, made_of)) is None:
+        return None
+    try:
+        whole = path.read_bytes()
+    except OSError:
+        return None
+    digest, content = whole[:_DIGEST_BYTES], whole[_DIGEST_BYTES:]
+    return content if digest == hashlib.sha256(content).digest() else None
+
+
+def write(kind: str, made_of: Mapping[str, Any], content: bytes) -> None:
+    """Keeps it, whole or not at all; a folder that cannot be written keeps nothing. Arguments as of `read`."""
+    if (path := _path(kind, made_of)) is None:
+        return
+    with contextlib.suppress(InputError, OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+        files = sorted(path.parent.glob("*.*"), key=lambda one: one.stat().st_mtime, reverse=True)
+        for old in files[MOST_FILES:]:
+            old.unlink(missing_ok=True)
+
+
+def _path(kind: str, made_of: Mapping[str, Any]) -> pathlib.Path | None:
+    where = folder()
+    if where is None:
+        return None
+    name = json.dumps([kind, made_of, _code()], sort_keys=True)
+    return where / f"{hashlib.sha256(name.encode()).hexdigest()}.{kind}"
+
+
+@functools.cache
+def _code() -> list[str]:
+    """The versions of JAX and Flax, and a digest of the source of this package."""
+    import importlib.metadata
+
+    total, root = hashlib.sha256(), pathlib.Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        total.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return [*(importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")), total.hexdigest()]

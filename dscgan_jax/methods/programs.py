@@ -1,0 +1,78 @@
+"""The program that applies a network: traced once, kept, and compiled for this machine.
+
+Tracing needs Flax and the network's layers. A start that finds the program kept imports neither.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import export
+
+from dscgan_jax import kept, settings
+from dscgan_jax.data.batch import Batch
+from dscgan_jax.training.weights import Weights
+
+Step = Callable[[Any, Batch], jax.Array]
+
+
+def compiled(weights: Weights, norm: str, like: Batch) -> Step:
+    """What maps a network's variables and a batch to scaled maps, compiled.
+
+    Args:
+      weights: the network.
+      norm: how its batch norm works.
+      like: shapes and types of the batches.
+    """
+    step, options = _step(weights, norm, like)
+    shapes = jax.tree.map(_shape, (weights.variables, jax.tree.leaves(like)))
+    program = jax.jit(step, compiler_options=options).lower(*shapes).compile()
+    return lambda variables, batch: program(variables, jax.tree.leaves(batch))
+
+
+def _step(weights: Weights, norm: str, like: Batch) -> tuple[Callable[..., jax.Array], dict[str, Any]]:
+    """The program, kept or traced, and options of the compiler."""
+    leaves, structure = jax.tree.flatten(like)
+    made_of = {
+        "config": settings.to_json(weights.record.config),
+        "scaling": weights.record.scaling.to_json(),
+        "norm": norm,
+        "batch": [str(structure), *(f"{leaf.dtype} {leaf.shape}" for leaf in leaves)],
+        "device": [jax.default_backend(), jax.devices()[0].device_kind],
+        "numbers": [
+            str(jax.config.jax_default_matmul_precision),  # pyright: ignore[reportAttributeAccessIssue]
+            bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
+        ],
+    }
+    if (content := kept.read("program", made_of)) is not None:
+        options, _, program = content.partition(b"\n")
+        return export.deserialize(bytearray(program)).call, json.loads(options)
+    step, options = _traced(weights, norm, structure)
+    try:
+        exported = export.export(jax.jit(step))(jax.tree.map(_shape, weights.variables), leaves)
+    except (ValueError, NotImplementedError):  # it holds what other versions of XLA might not know
+        return step, options
+    kept.write("program", made_of, json.dumps(options).encode() + b"\n" + exported.serialize())
+    return exported.call, options
+
+
+def _traced(weights: Weights, norm: str, structure: Any) -> tuple[Callable[..., jax.Array], dict[str, Any]]:
+    """The same of the network's layers: variables and the leaves of a batch to maps."""
+    from dscgan_jax.training.inference import compiler_options, predict_step
+
+    networks = weights.networks
+    if jax.default_backend() == "cpu":  # which only emulates 16 bits
+        networks = dataclasses.replace(networks, compute="float32")
+    apply = functools.partial(predict_step, networks=networks, scaling=weights.record.scaling, mode=norm)
+
+    def predict_step_of_leaves(variables: Any, leaves: list[jax.Array]) -> jax.Array:
+        return apply(variables, jax.tree.unflatten(structure, leaves))
+
+    return predict_step_of_leaves, compiler_options()
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)

@@ -1,0 +1,79 @@
+"""What is kept between starts: the same comes back, and nothing else does."""
+
+import jax
+import pytest
+
+from dscgan_jax import kept
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where things are kept, for the time of a test."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "compiled"))
+    yield tmp_path / "compiled" / kept.FOLDER
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_what_was_kept_comes_back_for_what_it_was_made_of(folder):
+    kept.write("program", {"width": 16}, b"content")
+    assert kept.read("program", {"width": 16}) == b"content"
+    assert kept.read("program", {"width": 32}) is None
+    assert kept.read("outline", {"width": 16}) is None
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("code", [["0.10.1", "0.10.2", "0.12.8", "a"], ["0.10.2", "0.10.2", "0.12.8", "b"]])
+def test_another_jax_or_another_source_finds_nothing(folder, monkeypatch, code):
+    monkeypatch.setattr(kept, "_code", lambda: ["0.10.2", "0.10.2", "0.12.8", "a"])
+    kept.write("program", {}, b"content")
+    monkeypatch.setattr(kept, "_code", lambda: code)
+    assert kept.read("program", {}) is None
+
+
+def test_the_source_is_part_of_the_name():
+    versions = kept._code()
+    assert versions[0] == jax.__version__ and len(versions[-1]) == 64
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b[:40] + b"x" + b[41:], lambda b: b"", lambda b: b"x" * 32]
+)
+def test_what_is_damaged_is_not_there(folder, damage):
+    kept.write("program", {}, b"content of some length")
+    [path] = folder.iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    assert kept.read("program", {}) is None
+    kept.write("program", {}, b"content of some length")
+    assert kept.read("program", {}) == b"content of some length"
+
+
+def test_the_oldest_go(folder, monkeypatch):
+    monkeypatch.setattr(kept, "MOST_FILES", 3)
+    for number in range(6):
+        kept.write("program", {"number": number}, b"content")
+    assert len(list(folder.iterdir())) == 3
+    assert kept.read("program", {"number": 5}) == b"content"
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(folder):
+    folder.parent.mkdir(parents=True)
+    folder.write_text("a file")
+    kept.write("program", {}, b"content")
+    assert kept.read("program", {}) is None
+
+
+@pytest.mark.parametrize("compiled", [None, "gs://bucket/compiled"])
+def test_nothing_is_kept_where_there_is_no_folder_of_this_machine(folder, compiled):
+    jax.config.update("jax_compilation_cache_dir", compiled)
+    kept.write("program", {}, b"content")
+    assert kept.read("program", {}) is None
+
+
+def test_nothing_that_is_read_could_be_executed():
+    """A pickle would be."""
+    import pathlib
+
+    for name in ("kept.py", "methods/programs.py"):
+        source = (pathlib.Path(kept.__file__).parent / name).read_text("utf-8")
+        assert "pickle" not in source and "serialize_executable" not in source
