@@ -191,7 +191,7 @@ def write(weights: Weights, path: pathlib.Path | str) -> None:
         file.write(content)
 
 
-def tensors_of(variables: networks.Variables) -> dict[str, np.ndarray]:
+def tensors_of(variables: "Variables") -> dict[str, np.ndarray]:
     """The variables as files hold them, flat and by name: `params/unet/down/0/kernel`."""
     return {
         _name(key): np.asarray(jax.device_get(leaf), order="C")
@@ -199,7 +199,7 @@ def tensors_of(variables: networks.Variables) -> dict[str, np.ndarray]:
     }
 
 
-def from_tensors(tensors: Mapping[str, Any], like: networks.Variables) -> networks.Variables:
+def from_tensors(tensors: Mapping[str, Any], like: "Variables") -> "Variables":
     """Inverse of `tensors_of`, for variables of that structure."""
     return jax.tree_util.tree_map_with_path(lambda key, _: tensors[_name(key)], like)
 
