@@ -20,7 +20,6 @@ from dscgan_jax import platforms, settings
 from dscgan_jax.data import batches
 from dscgan_jax.errors import InputError
 from dscgan_jax.methods.network import SLICES_PER_CALL
-from dscgan_jax.models import networks
 from dscgan_jax.speed import inputs
 from dscgan_jax.speed.records import Record
 from dscgan_jax.training import sharding, steps
@@ -85,7 +84,7 @@ def row_of(
         raise InputError(f"--devices={devices}: an exam is predicted on one device; leave it out.")
     if norm and not predicts:
         raise InputError(f"--norm={norm}: a training step has its own statistics; for --what=predict only.")
-    if norm and not networks.has_batch_norm(config.model):
+    if norm and not settings.has_batch_norm(config.model):
         raise InputError(f"--norm={norm}: the network of this config has no batch norm; leave it out.")
     norm = (norm or config.evaluate.norm_at_test) if predicts else None
     batch = batch or (SLICES_PER_CALL if predicts else config.train.batch_size)

@@ -31,7 +31,8 @@ from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import replacing
 from dscgan_jax.maps import MAPS
-from dscgan_jax.models.networks import Networks, Variables, has_batch_norm
+from dscgan_jax.models.networks import Networks, Variables
+from dscgan_jax.settings import has_batch_norm
 from dscgan_jax.training.inference import predict_step
 from dscgan_jax.training.weights import Weights, from_tensors, tensors_of
 
