@@ -49,7 +49,8 @@ HOW_TO_READ = """\
   0.0023 through the U-Net, both three times, and 0.014 in the discriminator.
 - **The traced program's** operations are those of all matrix products and convolutions in the step that runs, loops as
   often as they run. They include what the implementation does in addition: computing again instead of storing, and the
-  windows at an image's edge. **XLA's own count** is that of its cost analysis before compilation: it includes
+  windows at an image's edge; they leave out results that nobody needs, and frames that a kernel's taps do not reach.
+  **XLA's own count** is that of its cost analysis before compilation: it includes
   elementwise work, but counts a loop's body once, so it is too low for a step that works in tiles.
 - **Matrix peak** is a large square matrix product of random values, timed in turns with the work that it is compared
   to, at the default precision of the backend (for float32 on recent GPUs that is TF32). **Bandwidth** is `a + s b` on

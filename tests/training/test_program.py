@@ -147,11 +147,11 @@ def test_it_gives_the_published_maps_with_published_weights(golden):
 def network_of(**fields):
     config = temp_tmax.get_config("demo")
     config.update_from_flattened_dict({**runs.QUICK, "data.root": "/home/somebody/exams", **fields})
-    structure, variables, _ = networks.build(config.model, config.data.frames, 1, 0, config.data.slices)
+    _, variables, _ = networks.build(config.model, config.data.frames, 1, 0, config.data.slices)
     scaling = Scaling("relative", Limits(0.0, 2.0), ("tmax",), (Limits(0.0, 12.0),), True)
     data = DataRecord("phantom exams", "0123", {"sub-jane": "train", "sub-john": "test"}, {"sub-jane": 5})
     record = CheckpointRecord(config, scaling, data, {"dscgan_jax": "0.0.1", "git": None})
-    return Weights("small", "0.1.0", 7, "best", record, structure, variables, provenance.digest(variables))
+    return Weights("small", "0.1.0", 7, "best", record, variables, provenance.digest(variables))
 
 
 def test_equal_networks_make_equal_files_that_say_what_they_are_and_nothing_of_this_machine(tmp_path):
