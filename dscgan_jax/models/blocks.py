@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dscgan_jax.models import products
+
 Array = jax.Array
 
 MODES = ("train", "per_slice", "running")
 SLOPE = 0.2  # of every LeakyReLU
 EPSILON = 1e-5  # of every norm
 MOMENTUM = 0.1  # weight of the new batch in a running statistic
-
-IMAGE = ("NHWC", "HWIO", "NHWC")
 
 
 # --- How weights are drawn -----------------------------------------------------------------------------------------
@@ -335,97 +335,6 @@ def make_norm(norm: str, channels: int, *, scheme: str, rng: np.random.Generator
 # --- Convolutions --------------------------------------------------------------------------------------------------
 
 
-def convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """2-D convolution: (slice, row, col, in), (row, col, in, out) -> (slice, row', col', out), of the type of `x`.
-
-    Of 16-bit values the derivative of the kernel is summed and given in float32.
-    """
-    if x.dtype != jnp.bfloat16:
-        return _convolution(x, kernel.astype(x.dtype), stride, padding)
-    return _convolve_16_bits(x, kernel, stride, padding)
-
-
-def _convolution(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    return jax.lax.conv_general_dilated(x, kernel, (stride,) * 2, [(padding,) * 2] * 2, dimension_numbers=IMAGE)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve_16_bits(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    return _convolution(x, kernel.astype(x.dtype), stride, padding)
-
-
-def _convolve_16_bits_forward(x: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve_16_bits(x, kernel, stride, padding), (x, kernel)
-
-
-def _convolve_16_bits_backward(
-    stride: int, padding: int, saved: tuple[Array, Array], d_y: Array
-) -> tuple[Array, Array]:
-    x, kernel = saved
-    if x.shape[-1] > kernel[:, :, 0].size:
-        d_kernel = _kernel_derivative_of_pixels(x, d_y, kernel.shape, stride, padding)
-    else:  # XLA has no convolution of 16-bit values that gives float32
-        convolution = functools.partial(_convolution, exact(x), stride=stride, padding=padding)
-        (d_kernel,) = jax.linear_transpose(convolution, jax.ShapeDtypeStruct(kernel.shape, exact(x).dtype))(exact(d_y))
-    # The kernel first: several devices add up its derivative, and would else put that off and keep what it is made of.
-    d_kernel, d_y = jax.lax.optimization_barrier((d_kernel.astype(kernel.dtype), d_y))
-    of_input = functools.partial(_convolution, kernel=kernel.astype(x.dtype), stride=stride, padding=padding)
-    (d_x,) = jax.linear_transpose(of_input, jax.ShapeDtypeStruct(x.shape, x.dtype))(d_y)
-    return d_x, d_kernel
-
-
-_convolve_16_bits.defvjp(_convolve_16_bits_forward, _convolve_16_bits_backward)
-
-
-def _kernel_derivative_of_pixels(x: Array, d_y: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
-    """Derivative of a kernel of many input channels, float32: a product of the pixels with what lies over them.
-
-    For each tap `d_y` is put where the pixels under it are, with zeros between; `x`, which is larger, stays as it is.
-    """
-    rows, cols = x.shape[1:3]
-    taps = []
-    for tap in np.ndindex(*shape[:2]):
-        config = [(0, 0, 0)]
-        for at, size, left in zip(tap, (rows, cols), d_y.shape[1:3], strict=True):
-            first = at - padding
-            config.append((first, size - first - (stride * (left - 1) + 1), stride - 1))
-        taps.append(jax.lax.pad(d_y, jnp.zeros((), d_y.dtype), [*config, (0, 0, 0)]))
-    over = jnp.stack(taps, axis=-2).reshape(-1, len(taps) * shape[-1])
-    product = jax.lax.dot_general(
-        x.reshape(-1, x.shape[-1]), over, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
-    )
-    return jnp.moveaxis(product.reshape(shape[2], *shape[:2], shape[3]), 0, 2)
-
-
-def multiply(x: Array, matrix: Array) -> Array:
-    """(..., in), (in, out) -> (..., out), of the type of `x`; the derivative of the matrix as in `convolve`."""
-    return x @ matrix if x.dtype != jnp.bfloat16 else _multiply_16_bits(x, matrix)
-
-
-@jax.custom_vjp
-def _multiply_16_bits(x: Array, matrix: Array) -> Array:
-    return x @ matrix.astype(x.dtype)
-
-
-def _multiply_16_bits_forward(x: Array, matrix: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _multiply_16_bits(x, matrix), (x, matrix)
-
-
-def _multiply_16_bits_backward(saved: tuple[Array, Array], d_y: Array) -> tuple[Array, Array]:
-    x, matrix = saved
-    d_matrix = jax.lax.dot_general(
-        x.reshape(-1, x.shape[-1]),
-        d_y.reshape(-1, d_y.shape[-1]),
-        (((0,), (0,)), ((), ())),
-        preferred_element_type=jnp.float32,
-    )
-    d_matrix, d_y = jax.lax.optimization_barrier((d_matrix.astype(matrix.dtype), d_y))
-    return d_y @ matrix.astype(x.dtype).T, d_matrix
-
-
-_multiply_16_bits.defvjp(_multiply_16_bits_forward, _multiply_16_bits_backward)
-
-
 class Conv(nnx.Module):
     """2-D convolution with zero padding."""
 
@@ -457,7 +366,7 @@ class Conv(nnx.Module):
         y, first = None, 0
         for part in parts:
             kernel = self.kernel[...][:, :, first : first + part.shape[-1]]
-            term = convolve(part, kernel, self.stride, self.padding)
+            term = products.convolve(part, kernel, self.stride, self.padding)
             y, first = term if y is None else y + term, first + part.shape[-1]
         return y + _channels_last(self.bias[...]).astype(y.dtype) if self.has_bias else y
 
@@ -488,7 +397,7 @@ class TransposedConv(nnx.Module):
         taps = taps.transpose(0, 2, 4, 1, 3, 5).reshape(4 * n_in, 4 * n_out)
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         windows = jnp.concatenate([x[:, :-1, :-1], x[:, :-1, 1:], x[:, 1:, :-1], x[:, 1:, 1:]], axis=-1)
-        y = multiply(windows, taps).reshape(n, rows + 1, cols + 1, 2, 2, n_out)
+        y = products.multiply(windows, taps).reshape(n, rows + 1, cols + 1, 2, 2, n_out)
         y = y.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * rows + 2, 2 * cols + 2, n_out)[:, 1:-1, 1:-1]
         return y + _channels_last(self.bias[...]).astype(y.dtype) if self.has_bias else y
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dscgan_jax.models import blocks
+from dscgan_jax.models import blocks, products
 
 
 def image(shape, seed=0):
@@ -118,23 +118,23 @@ def test_parts_are_convolved_as_if_concatenated():
 @pytest.mark.parametrize(("stride", "padding"), [(2, 1), (1, 1), (2, 0)])
 def test_of_16_bit_values_the_derivative_of_a_kernel_is_summed_in_float32(n_in, stride, padding):
     x, kernel = jnp.asarray(image((2, 9, 12, n_in)), jnp.bfloat16), image((4, 4, n_in, 2), 1)
-    y, pull = jax.vjp(lambda kernel: blocks.convolve(x, kernel, stride, padding), kernel)
+    y, pull = jax.vjp(lambda kernel: products.convolve(x, kernel, stride, padding), kernel)
     d_y = jnp.asarray(image(y.shape, 2), jnp.bfloat16)
 
     (d_kernel,) = pull(d_y)
 
-    _, pull_exact = jax.vjp(lambda kernel: blocks.convolve(x.astype("float32"), kernel, stride, padding), kernel)
+    _, pull_exact = jax.vjp(lambda kernel: products.convolve(x.astype("float32"), kernel, stride, padding), kernel)
     assert d_kernel.dtype == np.float32
     np.testing.assert_allclose(d_kernel, pull_exact(d_y.astype("float32"))[0], atol=1e-4)
 
 
 def test_of_16_bit_values_the_derivative_of_an_image_is_that_of_the_library():
     x, kernel = jnp.asarray(image((2, 8, 8, 3)), jnp.bfloat16), image((4, 4, 3, 2), 1)
-    y, pull = jax.vjp(lambda x: blocks.convolve(x, kernel, 2, 1), x)
+    y, pull = jax.vjp(lambda x: products.convolve(x, kernel, 2, 1), x)
 
     def by_library(x):
         return jax.lax.conv_general_dilated(
-            x, jnp.asarray(kernel, x.dtype), (2, 2), [(1, 1), (1, 1)], dimension_numbers=blocks.IMAGE
+            x, jnp.asarray(kernel, x.dtype), (2, 2), [(1, 1), (1, 1)], dimension_numbers=products.IMAGE
         )
 
     expected, pull_library = jax.vjp(by_library, x)

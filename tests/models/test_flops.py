@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dscgan_jax.configs import default
-from dscgan_jax.models import blocks, flops, networks
+from dscgan_jax.models import blocks, flops, networks, products
 from dscgan_jax.speed.inputs import with_fields
 
 
@@ -98,7 +98,7 @@ def test_the_trace_of_a_convolution_and_its_gradients_counts_thrice():
     layer = blocks.Conv(8, 16, size=4, stride=2, padding=1, bias=False, scheme="pix2pix", rng=np.random.default_rng(0))
 
     def output(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, (2, 2), [(1, 1)] * 2, dimension_numbers=blocks.IMAGE)
+        return jax.lax.conv_general_dilated(x, kernel, (2, 2), [(1, 1)] * 2, dimension_numbers=products.IMAGE)
 
     x, kernel = jax.ShapeDtypeStruct((1, 64, 64, 8), jnp.float32), layer.kernel[...]
     forward = flops.traced_flops(output, x, kernel)
