@@ -1,7 +1,7 @@
 """A compiled program as kernels: what each is, the bytes it reads and writes, its matrix operations.
 
-Bytes are those of operands and results of every kernel: what a cache would save is not known here, so they are an upper
-bound of what crosses the memory bus. Of an operand that a kernel takes slices of, the slices count; a slice that is
+Bytes are those of operands and results of every kernel: what a cache would save is not known here, nor what a library
+moves within a call. Of an operand that a kernel takes slices of, the slices count; a slice that is
 written into a large array in place counts alone, too. A loop's body counts as often as it runs. Workspaces of libraries
 do not count.
 """

@@ -2,15 +2,20 @@
 
 The name of a file is a digest of everything that its content depends on, the source of this package and the version of
 JAX among it; its content begins with a digest of the rest. What is absent, damaged or of another version is made again,
-and where nothing can be written everything works as before. Nothing that is read is executed: a program is StableHLO,
-as `jax.export` serialises it, all else is JSON.
+and where nothing can be written everything works as before.
+
+There is no pickle and no Python code in it: a program is StableHLO, as `jax.export` serialises it, all else is JSON. A
+program that is read is compiled and run, though: it is read only where nobody but its owner, who runs this, can write.
 """
 
 import contextlib
 import functools
 import hashlib
 import json
+import os
 import pathlib
+import stat
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +25,7 @@ from dscgan_jax.files import replacing
 FOLDER = "kept"  # within that of the compiled programs
 MOST_FILES = 64  # the oldest go: they are of former versions
 _DIGEST_BYTES = 32
+_BEGUN = time.time()  # source that is younger is not what runs
 
 
 def folder() -> pathlib.Path | None:
@@ -40,7 +46,10 @@ def read(kind: str, made_of: Mapping[str, Any]) -> bytes | None:
     if (path := _path(kind, made_of)) is None:
         return None
     try:
+        if not (_own(path.parent) and _own(path)):
+            return None
         whole = path.read_bytes()
+        os.utime(path)  # the oldest go: those that nobody read for longest
     except OSError:
         return None
     digest, content = whole[:_DIGEST_BYTES], whole[_DIGEST_BYTES:]
@@ -52,20 +61,34 @@ def write(kind: str, made_of: Mapping[str, Any], content: bytes) -> None:
     if (path := _path(kind, made_of)) is None:
         return
     with contextlib.suppress(InputError, OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         with replacing(path) as file:
             file.write(hashlib.sha256(content).digest() + content)
-        files = sorted(path.parent.glob("*.*"), key=lambda one: one.stat().st_mtime, reverse=True)
+        path.chmod(0o600)
+        files = sorted(path.parent.glob("[!.]*"), key=lambda one: one.stat().st_mtime, reverse=True)
         for old in files[MOST_FILES:]:
             old.unlink(missing_ok=True)
 
 
 def _path(kind: str, made_of: Mapping[str, Any]) -> pathlib.Path | None:
     where = folder()
-    if where is None:
+    if where is None or _edited():
         return None
     name = json.dumps([kind, made_of, _code()], sort_keys=True)
     return where / f"{hashlib.sha256(name.encode()).hexdigest()}.{kind}"
+
+
+def _own(path: pathlib.Path) -> bool:
+    """Whether nobody but who runs this can write it."""
+    about = path.stat()
+    return about.st_uid == os.getuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _edited() -> bool:
+    """Whether the source was changed since it was imported: what runs is then not what the files say."""
+    root = pathlib.Path(__file__).parent
+    return any(path.stat().st_mtime > _BEGUN for path in root.rglob("*.py"))
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """Work side by side within a process: what NumPy, SciPy and XLA compute lets other threads run."""
 
 import concurrent.futures
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from dscgan_jax.processes import usable_cores
@@ -11,6 +12,18 @@ MOST_THREADS = min(2, usable_cores())
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+@contextlib.contextmanager
+def threads_beside(number: int) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+    """Threads beside this one; where an error leaves the block, what has not begun does not begin."""
+    pool = concurrent.futures.ThreadPoolExecutor(number)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:

@@ -1,5 +1,7 @@
 """What is kept between starts: the same comes back, and nothing else does."""
 
+import os
+
 import jax
 import pytest
 
@@ -31,9 +33,35 @@ def test_another_jax_or_another_source_finds_nothing(folder, monkeypatch, code):
     assert kept.read("program", {}) is None
 
 
-def test_the_source_is_part_of_the_name():
-    versions = kept._code()
-    assert versions[0] == jax.__version__ and len(versions[-1]) == 64
+def test_a_byte_of_the_source_makes_another_name(tmp_path, monkeypatch):
+    (tmp_path / "one.py").write_text("a = 1")
+    monkeypatch.setattr(kept, "__file__", str(tmp_path / "kept.py"))
+    kept._code.cache_clear()
+    before = kept._code()
+    (tmp_path / "one.py").write_text("a = 2")
+    kept._code.cache_clear()
+
+    assert before[0] == jax.__version__ and before[:-1] == kept._code()[:-1] and before[-1] != kept._code()[-1]
+    kept._code.cache_clear()
+
+
+def test_source_that_was_edited_since_it_was_imported_keeps_and_finds_nothing(folder, tmp_path, monkeypatch):
+    kept.write("program", {}, b"content")
+    (tmp_path / "edited.py").write_text("a = 1")
+    monkeypatch.setattr(kept, "__file__", str(tmp_path / "kept.py"))
+
+    assert kept.read("program", {}) is None
+    kept.write("program", {"number": 1}, b"content")
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("of_folder", [True, False])
+def test_what_others_can_write_is_not_read(folder, of_folder):
+    kept.write("program", {}, b"content")
+    [path] = folder.iterdir()
+    assert kept.read("program", {}) == b"content"
+    (folder if of_folder else path).chmod(0o777)
+    assert kept.read("program", {}) is None
 
 
 @pytest.mark.parametrize(
@@ -52,8 +80,10 @@ def test_the_oldest_go(folder, monkeypatch):
     monkeypatch.setattr(kept, "MOST_FILES", 3)
     for number in range(6):
         kept.write("program", {"number": number}, b"content")
+        [os.utime(path, (1e9 + number, 1e9 + number)) for path in folder.iterdir() if path.stat().st_mtime > 1.5e9]
+        assert number > 3 or kept.read("program", {"number": 0}) == b"content"  # which is read, and so stays
     assert len(list(folder.iterdir())) == 3
-    assert kept.read("program", {"number": 5}) == b"content"
+    assert kept.read("program", {"number": 5}) == kept.read("program", {"number": 0}) == b"content"
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(folder):
@@ -68,12 +98,3 @@ def test_nothing_is_kept_where_there_is_no_folder_of_this_machine(folder, compil
     jax.config.update("jax_compilation_cache_dir", compiled)
     kept.write("program", {}, b"content")
     assert kept.read("program", {}) is None
-
-
-def test_nothing_that_is_read_could_be_executed():
-    """A pickle would be."""
-    import pathlib
-
-    for name in ("kept.py", "methods/programs.py"):
-        source = (pathlib.Path(kept.__file__).parent / name).read_text("utf-8")
-        assert "pickle" not in source and "serialize_executable" not in source

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import ml_collections
@@ -13,7 +13,8 @@ from dscgan_jax.app.output import print_findings, print_read_outs
 from dscgan_jax.data import exams, inputs
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
-from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
+from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, refuse_overwriting
+from dscgan_jax.threads import threads_beside
 
 if TYPE_CHECKING:
     from dscgan_jax.methods.folder import DeconvolveWork
@@ -36,7 +37,7 @@ def run(
         overrules = exams.Overrules.from_config(config.data)
         read: list[ReadOut] = []
         asked = dataclasses.replace(asked, on_read_out=read.append)
-        with inputs.lone_exam(series, overrules, mask, number) as files, ThreadPoolExecutor(3) as beside:
+        with inputs.lone_exam(series, overrules, mask, number) as files, threads_beside(3) as beside:
             found: Future[tuple[np.ndarray, np.ndarray]] = Future()
             exam = beside.submit(exams.load_exam, files, on_series=lambda *series: found.set_result(series))
             start.set_up(config)
@@ -44,6 +45,7 @@ def run(
             from dscgan_jax.perfusion import motion, parametric
 
             settings = conventional.settings_of(config)
+            refuse_overwriting(output, asked.stem(files.subject), folder.OWN_FILES)  # before anything is computed
             exam.add_done_callback(lambda done: done.exception() and found.cancel())
             realigned = None
             if settings.motion == "rigid":  # while the brain is found

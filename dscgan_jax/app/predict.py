@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import ml_collections
@@ -16,6 +16,7 @@ from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import ink
 from dscgan_jax.findings import Finding
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
+from dscgan_jax.threads import threads_beside
 
 if TYPE_CHECKING:
     from dscgan_jax.methods.network import Predictor, PredictWork
@@ -40,7 +41,7 @@ def run(
     """
     norm, motion = _norm_and_motion(config, given)
     read: list[ReadOut] = []
-    with ThreadPoolExecutor(1) as beside:
+    with threads_beside(1) as beside:
         network = beside.submit(_network, config, model, which, norm, motion)
         beside.submit(ink.load_matplotlib)  # which only the page waits for
         with inputs.lone_exam(series, exams.Overrules.from_config(config.data), mask, number) as files:

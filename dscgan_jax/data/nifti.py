@@ -35,7 +35,8 @@ SLICES_DIFFER = 0.1  # slices differ by more than this part of the mean signal
 # DEFLATE writes at least 2 bits for 258 bytes: a packed file cannot hold more than this many times itself.
 DEFLATE_RATIO = 1032
 CHUNK = 1 << 24  # bytes that are unpacked in one go
-_ahead: dict[tuple[str, int], concurrent.futures.Future["Volume"]] = {}  # what `read_ahead` began to read
+# What `read_ahead` began to read, and the file's size and time of change then.
+_ahead: dict[tuple[str, int], tuple[concurrent.futures.Future["Volume"], tuple[int, int] | None]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +94,13 @@ def present(path: Path) -> bool:
 
 
 def read_ahead(path: Path, dims: int) -> None:
-    """Begins to read a file in a thread; the next `read_volume` of the same path takes what it read, or its error.
+    """Begins to read a file in a thread; the next `read_volume` of the same file takes what it read, or its error.
 
     Unpacking lets other threads run: it is done while what will need the file is imported.
     """
     reader = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="read_ahead")
-    _ahead[str(path), dims] = reader.submit(_read_now, path, dims)
+    _ahead.clear()  # of a file that nobody asked for after all
+    _ahead[str(path), dims] = reader.submit(_read_now, path, dims), _state_of(path)
     reader.shutdown(wait=False)
 
 
@@ -113,9 +115,17 @@ def read_volume(path: Path, dims: int) -> Volume:
       InputError: the file is absent, is not NIfTI, is cut off or damaged, has another number of axes, or its header
         contradicts itself or the data.
     """
-    if (begun := _ahead.pop((str(path), dims), None)) is not None:
-        return begun.result()
-    return _read_now(path, dims)
+    begun, state = _ahead.pop((str(path), dims), (None, None))
+    return begun.result() if begun is not None and state == _state_of(path) else _read_now(path, dims)
+
+
+def _state_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of change; None where there is no such file."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
 
 
 def _read_now(path: Path, dims: int) -> Volume:

@@ -3,6 +3,7 @@
 Tracing needs Flax and the network's layers. A start that finds the program kept imports neither.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -47,15 +48,20 @@ def _step(weights: Weights, norm: str, like: Batch) -> tuple[Callable[..., jax.A
             bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
         ],
     }
-    if (content := kept.read("program", made_of)) is not None:
-        options, _, program = content.partition(b"\n")
-        return export.deserialize(bytearray(program)).call, json.loads(options)
+    elsewhere = jax.config.jax_default_device is not None  # pyright: ignore[reportAttributeAccessIssue]
+    content = None if elsewhere else kept.read("program", made_of)
+    if content is not None:
+        with contextlib.suppress(Exception):  # another serialiser's, say: it is made again
+            options, _, program = content.partition(b"\n")
+            return export.deserialize(bytearray(program)).call, json.loads(options)
     step, options = _traced(weights, norm, structure)
+    if elsewhere:  # a program is of the platform that JAX would take by itself
+        return step, options
     try:
         exported = export.export(jax.jit(step))(jax.tree.map(_shape, weights.variables), leaves)
+        kept.write("program", made_of, json.dumps(options).encode() + b"\n" + exported.serialize())
     except (ValueError, NotImplementedError):  # it holds what other versions of XLA might not know
         return step, options
-    kept.write("program", made_of, json.dumps(options).encode() + b"\n" + exported.serialize())
     return exported.call, options
 
 

@@ -179,7 +179,9 @@ def _kernel_derivative_of_pairs(x: Array, d_y: Array) -> Array:
         [of_pairs[frame, :, window] for window in range(left) if 0 <= (frame := 2 * window - 1 + tap) < frames]
         for tap in range(TAPS)
     ]
-    return jnp.stack([sum(of_tap[1:], start=of_tap[0]) if of_tap else jnp.zeros((n_in, n_out)) for of_tap in taps])
+    return jnp.stack(
+        [sum(of_tap[1:], start=of_tap[0]) if of_tap else jnp.zeros((n_in, n_out), of_pairs.dtype) for of_tap in taps]
+    )
 
 
 # --- Windows that are written out ------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ Array = jax.Array
 
 SAMPLED = 409  # every so many pixels say about where a mean is; no row or column of an image is hit more than others
 KEPT_FROM, LEAN_KEPT_FROM = 1, 3  # first block whose raw values wait for the derivative; in a lean one
-PARTS, LEAN_PARTS = 2, 8  # of the pixels, where they divide
+PARTS, LEAN_PARTS = 2, 8  # of the pixels, at most: as many as divide them
 
 
 class Kept(NamedTuple):
@@ -56,8 +56,8 @@ def forward(
     x: Array, weights: tuple[BlockWeights, ...], axes: tuple[int, ...], dtype: Any, lean: bool
 ) -> tuple[tuple[Array, tuple[blocks.Statistics, ...]], Kept]:
     """As `time_passes.features`, and what its derivative needs."""
-    parts = LEAN_PARTS if lean else PARTS
-    x_parts = split(x, parts if x.shape[1] % parts == 0 else 1)
+    most = LEAN_PARTS if lean else PARTS
+    x_parts = split(x, next(parts for parts in range(most, 0, -1) if x.shape[1] % parts == 0))
     raw: list[tuple[Array, ...]] = []
     statistics: list[blocks.Statistics] = []
     begin = min(LEAN_KEPT_FROM if lean else KEPT_FROM, len(weights) - 1)

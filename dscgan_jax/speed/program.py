@@ -32,12 +32,12 @@ TARGETS_HEAD = ("compiled program", "target", "is", "met")
 HOW_TO_READ = """\
 **A compiled program, not a measured time.** XLA compiled these programs ahead of time from a description of the chip;
 none has run, and no time or share of a peak follows from them. *Bytes moved* add up the operands and results of every
-kernel on one GPU, of slices what they touch, loops as often as they run; what stays in a cache counts too, so they are
-an upper bound. *Temporary memory* is what XLA plans beside arguments and results. *Matrix operations* are those of all
-matrix products and convolutions, a multiplication and an addition counted as two. cuDNN's algorithms and workspaces are
-not chosen where there is no device: convolutions' workspaces are in no column. Triton's matrix products are off for the
-same reason, so all products are the library's. The record names the largest arrays of each program, with the lines
-that make them.
+kernel on one GPU, of slices what they touch, loops as often as they run; what stays in a cache counts too. What a
+library moves within a call (cuDNN's layouts and workspaces, split sums) is in no number, nor are its algorithms chosen
+where there is no device. *Temporary memory* is what XLA plans beside arguments and results. *Matrix operations* are
+those of all matrix products and convolutions, a multiplication and an addition counted as two. Triton's matrix products
+are off where there is no device, so all products are the library's. The record names the largest arrays of each
+program, with the lines that make them.
 """
 
 TRAIN = {"what": "train", "batch": 4, "devices": 1}

@@ -5,6 +5,7 @@ write of the network is one entry of its metadata, a JSON text: the library writ
 changes from time to time, and equal networks would not make equal files.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -314,9 +315,11 @@ def _abstract(record: CheckpointRecord) -> "tuple[Networks, Variables]":
 def _outline(record: CheckpointRecord) -> "Variables":
     """Shapes and types of the variables of the network that a config describes, which another start may have kept."""
     made_of = {"config": settings.to_json(record.config)}
+    leaves = None
     if (content := kept.read("outline", made_of)) is not None:
-        leaves = json.loads(content)
-    else:
+        with contextlib.suppress(ValueError):
+            leaves = json.loads(content)
+    if leaves is None:
         _, like = _abstract(record)
         paths = jax.tree_util.tree_leaves_with_path(like)
         leaves = {_name(key): [leaf.dtype.name, list(leaf.shape)] for key, leaf in paths}

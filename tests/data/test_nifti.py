@@ -250,3 +250,12 @@ def test_an_affine_or_frame_length_that_is_not_finite_is_never_written(tmp_path)
         with pytest.raises(InputError, match=r"a\.nii: expected a finite affine and frame length"):
             nifti.write_volume(tmp_path / "a.nii", series(), affine, frame_seconds=seconds, sidecar={})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_was_replaced_since_it_was_read_ahead_is_read_anew(tmp_path):
+    path = tmp_path / "series.nii.gz"
+    nifti.write_volume(path, np.zeros((4, 4, 2, 8), np.float32), np.eye(4), frame_seconds=1.5)
+    nifti.read_ahead(path, 4)
+    nifti.write_volume(path, np.ones((4, 4, 3, 8), np.float32), np.eye(4), frame_seconds=1.5)
+
+    assert nifti.read_volume(path, 4).data.shape == (4, 4, 3, 8)

@@ -53,6 +53,26 @@ def test_another_norm_is_another_program(predictor, folder):
     assert len(list(folder.iterdir())) == 2
 
 
+@pytest.mark.parametrize("content", [b"", b"no program", b"{}\nno program", b"\x80\x04K\x01."])  # the last is a pickle
+def test_a_whole_file_that_is_no_program_is_made_again(predictor, folder, monkeypatch, content):
+    traced = scaled_maps(predictor)
+    monkeypatch.setattr(kept, "read", lambda *_: content)
+    np.testing.assert_array_equal(scaled_maps(predictor), traced)
+
+
+def test_another_default_device_takes_no_kept_program(predictor, folder):
+    with jax.default_device(jax.devices()[0]):
+        scaled_maps(predictor)
+    assert not folder.exists()
+
+
+def test_other_numbers_are_another_program(predictor, folder):
+    scaled_maps(predictor)
+    with jax.default_matmul_precision("highest"):
+        scaled_maps(predictor)
+    assert len(list(folder.iterdir())) == 2
+
+
 def test_a_damaged_program_is_made_again(predictor, folder):
     traced = scaled_maps(predictor)
     [path] = folder.iterdir()

@@ -61,7 +61,7 @@ def test_the_page_says_that_nothing_of_it_was_measured():
     text = page.page([record(row())])
     assert "## A compiled program, not a measured time: a chip, 128 x 128 x 80, width 128" in text
     assert "| train | 1 | 4 | bfloat16 | no | 51 GB | 4.00 GiB | 11 TFLOP | 341 fusions, 40 copies | – |" in text
-    assert "cuDNN's algorithms and workspaces are" in text
+    assert "cuDNN's layouts and workspaces" in text
 
 
 def test_no_measured_target_is_met_by_a_compiled_program():
