@@ -7,13 +7,13 @@ import contextlib
 import pathlib
 import sys
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import runs
 from command_line import parsed
 
 from dscgan_jax import main
-from dscgan_jax.app import start
 from dscgan_jax.configs import default
 from dscgan_jax.training import loop
 
@@ -126,7 +126,7 @@ def of_every_mode(folder: pathlib.Path, monkeypatch) -> dict[str, set[str]]:
     conventional = ["--method=csvd", *given(conventional__aif="files")]
     monkeypatch.setattr(loop, "compiled_within_memory", StepThatOnlyCounts)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)  # which stands for config.data.cache_dir
-    monkeypatch.setattr(start.jax.config, "update", lambda *_: None)  # compiled programs stay in the session's folder
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # compiled programs stay in the session's folder
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)  # with it nobody needs a folder for programs
     with recorded(monkeypatch) as reads:
         reads.run("phantom", "--mode=phantom", f"--output={exams}", "--subjects=3", "--size=32", "--slices=1")
