@@ -306,7 +306,7 @@ def _likeliest_shape(
     @functools.cache
     def evidence(shape: float) -> np.ndarray:
         tables = tables_of(shape)
-        return _suited(_projected(tissue, noise, tables.basis), tables, settings, least_gain=0.0)[1]
+        return _suited(_projected(tissue, noise, basis=tables.basis), tables, settings, least_gain=0.0)[1]
 
     best = SHAPES.index(kinetics.TRANSIT_SHAPE)
     in_threads(tables_of, SHAPES[best : best + 2])  # these are needed in any case

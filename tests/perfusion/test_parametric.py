@@ -3,6 +3,7 @@
 import dataclasses
 
 import fits
+import jax
 import numpy as np
 import pytest
 from scipy import optimize
@@ -538,3 +539,21 @@ def test_the_projection_takes_a_line_and_nothing_else():
     np.testing.assert_allclose(free @ free, free, atol=1e-12)
     np.testing.assert_allclose(free @ np.stack([np.ones(77), FRAMES[3:]], axis=1), 0, atol=1e-9)
     assert np.trace(free) == pytest.approx(75)
+
+
+def test_what_is_compiled_beforehand_is_what_a_fit_with_neighbours_runs(caplog, monkeypatch):
+    monkeypatch.setattr(parametric, "BLOCK", parametric.SHAPE_VOXELS)  # as they are outside these tests
+    frames, mask = 37, np.ones((4, 4, 2), bool)
+    arterial = np.interp(np.arange(frames), [10, 14, 20], [0.0, 4.0, 0.0])
+    tissue = np.tile(np.interp(np.arange(frames), [12, 17, 25], [0.0, 0.4, 0.1]), (mask.sum(), 1))
+    own = [name for name, one in vars(parametric).items() if hasattr(one, "lower") and hasattr(one, "trace")]
+
+    def compiled(work):
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level("WARNING"):
+            work()
+        return {name for name in own if any(f"Compiling jit({name})" in one.message for one in caplog.records)}
+
+    noise, pulled = np.full(len(tissue), 0.02), {"voxel_mm": np.full(3, 2.0), "neighbourhood_mm": 4.0}
+    assert "_refine" in compiled(lambda: parametric.compile_fit(frames))
+    assert compiled(lambda: parametric.fit(tissue, arterial, TR, noise, mask=mask, **pulled)) == set()
