@@ -18,7 +18,8 @@ def set_up(config: ml_collections.ConfigDict) -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # otherwise JAX keeps them there
         with contextlib.suppress(InputError):  # whoever needs more of that folder refuses
             jax.config.update("jax_compilation_cache_dir", str(places.cache_dir(config) / "compiled"))
-        # Half a second of each start of predict goes into programs of less than 0.1 s that look for head motion.
+    if not os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        # JAX would keep none of less than a second, and each start would compile a second's worth of such programs.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     check_platform()
 

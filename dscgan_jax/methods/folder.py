@@ -22,6 +22,7 @@ from dscgan_jax.methods.conventional import DEFAULTS, Deconvolved, deconvolved, 
 from dscgan_jax.methods.exam_files import Maker, Result, write_mask
 from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
+from dscgan_jax.pages.viewer.view import Curves
 from dscgan_jax.perfusion import kinetics
 from dscgan_jax.perfusion.conventional import Settings
 from dscgan_jax.perfusion.measurement import Measured
@@ -64,7 +65,7 @@ def deconvolve_file(
     files = series if isinstance(series, SubjectFiles) else lone_series(series, overrules, mask)
     output = pathlib.Path(output)
     refuse_overwriting(output, asked.stem(files.subject), OWN_FILES)
-    with ThreadPoolExecutor(1) as other:
+    with ThreadPoolExecutor(2) as other:
         return _deconvolve_file(
             files, output, settings, aif, asked, read or (lambda: load_exam(files)), realigned, other
         )
@@ -80,7 +81,7 @@ def _deconvolve_file(
     realigned: Callable[[], Realigned] | None,
     other: ThreadPoolExecutor,
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
-    """As `deconvolve_file`, with a thread beside this one, which draws."""
+    """As `deconvolve_file`, with threads beside this one, which draw."""
     other.submit(ink.load_matplotlib)
     exam = read()
     extras = Extras.of(asked, exam)
@@ -93,7 +94,7 @@ def _deconvolve_file(
         aif_png.append(other.submit(conventional_page.aif_picture, exam.subject, exam.affine, measured, series))
 
     result = deconvolved(exam, settings, given, realigned, draw)
-    drawn = Drawn(aif_png[0], other.submit(_picture, result))
+    drawn = Drawn.begun(result, aif_png[0], other)
     read_out = extras.read_out(result.maps)
     with all_or_nothing(output) as folder:
         paths = write_all(result, exam, folder, extras, read_out, drawn)
@@ -147,21 +148,24 @@ class DeconvolveWork:
             with ThreadPoolExecutor(1) as other:  # it draws in Python, while this one computes and compresses
                 series, measured = result.series, result.found.measured
                 aif_png = other.submit(conventional_page.aif_picture, exam.subject, exam.affine, measured, series)
-                drawn = Drawn(aif_png, other.submit(_picture, result))
+                drawn = Drawn.begun(result, aif_png, other)
                 return write_all(result, exam, folder, extras, read_out, drawn)[-1].name
 
         return Result(result.maps, read_out, write, float(result.found.measured.arterial.quality))
 
 
 class Drawn(NamedTuple):
-    """Pictures that a thread draws: of the AIF and of the maps, PNG."""
+    """What other threads make for the page: pictures of the AIF and of the maps, PNG, and its curves."""
 
     aif: "Future[bytes]"
     maps: "Future[bytes]"
+    curves: "Future[Curves]"
 
-
-def _picture(result: Deconvolved) -> bytes:
-    return conventional_page.picture(result.maps, result.found, result.series, result.settings)
+    @classmethod
+    def begun(cls, result: Deconvolved, aif: "Future[bytes]", other: ThreadPoolExecutor) -> "Drawn":
+        """Begins what is still to be made of one exam; `aif` was begun before."""
+        maps = other.submit(conventional_page.picture, result.maps, result.found, result.series, result.settings)
+        return cls(aif, maps, other.submit(conventional_page.curves_of, result.found))
 
 
 def write_all(
@@ -170,11 +174,10 @@ def write_all(
     """The maps, their read-out, where they were made, the AIF and its voxels, pictures and the page, which is last."""
     stem = extras.asked.stem(exam.subject)
     paths, aif_path = _write_maps(result, exam, folder, extras, read_out), folder / f"{stem}_aif.png"
-    curves = conventional_page.curves_of(result.found)
     aif_png = drawn.aif.result()
     aif_path.write_bytes(aif_png)
     page = conventional_page.page_of(
-        result.maps, result.found, result.series, result.settings, read_out, aif_png, curves
+        result.maps, result.found, result.series, result.settings, read_out, aif_png, drawn.curves.result()
     )
     return [*paths, aif_path, *exam_page.write(folder, page, stem, drawn.maps.result)]
 

@@ -25,7 +25,9 @@ MOVED_DEGREES = 0.8
 STILL_MM = 0.2  # below both, a frame counts as still: less than a tenth of a voxel
 STILL_DEGREES = 0.2
 STILL_IN_PLANE = 2.5  # times as much where slices are too few: the bolus of a single slice mimics as much
-SUSPECT = 1.0  # mm or degrees at the coarse resolution: still heads of a few slices reach 0.9 mm and 1.7 degrees there
+# mm and degrees: where the coarse resolution finds less in all frames, the fine one is not asked. Jerks of 0.8 to 1.4
+# are 0.8 or more there, still heads mostly below 0.5, with few slices up to 1.7 (studies/poses.py).
+SURELY_STILL = 0.6
 MUCH = 1.0  # mm or degrees: half a voxel, which costs a third of the Dice of Tmax > 6 s
 # mm or degrees: from here on frames that were brought back lack too much. Up to 2 mm and 3 degrees Dice of Tmax > 6 s
 # is that of a still head (docs/validation.md); jerks of 5-8 mm double to quadruple the error (docs/phantom.md).
@@ -109,7 +111,7 @@ def realign(series: np.ndarray, affine: np.ndarray) -> Realignment:
         raise InputError("realignment: the affine cannot be inverted; check the header of the series.")
     if not np.isfinite(series.sum(dtype=np.float64)):
         raise InputError("realignment: the series is not finite; replace such values before.")
-    centre, millimetres, degrees = registration.estimate_poses(series, affine)
+    centre, millimetres, degrees = registration.estimate_poses(series, affine, still=SURELY_STILL)
     about_centre = registration.pose_matrices(millimetres, degrees)
     transforms = registration.translation(centre) @ about_centre @ registration.translation(-centre)
     in_plane = series.shape[2] < registration.MIN_SLICES
@@ -140,18 +142,15 @@ def realign_if_possible(series: np.ndarray, affine: np.ndarray) -> Realigned:
 def look_for_motion(series: np.ndarray, affine: np.ndarray) -> tuple[Finding, ...]:
     """How far the head moved in a series that is used as it is; no finding where it lay still.
 
-    Quick on a still head: the fine resolution is used only if the coarse one shows motion.
-
     Args:
       series: (x, y, z, time), scanner units, finite.
       affine: (4, 4), voxel index -> world mm.
     """
     affine = np.asarray(affine, np.float64)
     try:
-        _, millimetres, degrees = registration.estimate_poses(series, affine, registration.LEVELS[:1], FEWER_POINTS)
-        if np.linalg.norm(millimetres, axis=1).max() < SUSPECT and np.abs(degrees).max() < SUSPECT:
-            return ()
-        _, millimetres, degrees = registration.estimate_poses(series, affine, registration.LEVELS, FEWER_POINTS)
+        _, millimetres, degrees = registration.estimate_poses(
+            series, affine, most_points=FEWER_POINTS, still=SURELY_STILL
+        )
     except registration.NoHeadError as error:
         return (Finding("motion", "note", f"head motion was not looked for ({error})"),)
     poses = registration.pose_matrices(millimetres, degrees)

@@ -80,7 +80,11 @@ LEVELS = (Level(6.0, 10.0, 2, 2, 4), Level(2.0, 0.0, 4, 3, 2))
 
 
 def estimate_poses(
-    series: np.ndarray, affine: np.ndarray, levels: Sequence[Level] = LEVELS, most_points: int = MAX_POINTS
+    series: np.ndarray,
+    affine: np.ndarray,
+    levels: Sequence[Level] = LEVELS,
+    most_points: int = MAX_POINTS,
+    still: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the head is in each frame.
 
@@ -89,6 +93,7 @@ def estimate_poses(
       affine: (4, 4), voxel index -> world mm.
       levels: resolutions, one after the other.
       most_points: of the head, that are compared.
+      still: mm and degrees; where one resolution finds all frames nearer to the reference, finer ones are left out.
 
     Returns:
       Centre of the volume (3,) mm, and pose of each frame about it: (time, 3) mm and (time, 3) degrees.
@@ -98,16 +103,23 @@ def estimate_poses(
     """
     centre = affine[:3, :3] @ ((np.array(series.shape[:3]) - 1) / 2) + affine[:3, 3]
     transforms = np.tile(np.eye(4), (series.shape[3], 1, 1))
+    course, bolus = np.zeros((series.shape[3], 6)), _mean_change(series)
     for level in levels:
         transforms = _register_level(series, affine, centre, transforms, level, most_points)
-    about_centre = translation(-centre) @ transforms @ translation(centre)
+        course = _course(translation(-centre) @ transforms @ translation(centre), bolus)
+        if max(np.linalg.norm(part, axis=1).max() for part in (course[:, :3], course[:, 3:])) < still:
+            break
+    return centre, course[:, :3], course[:, 3:]
+
+
+def _course(about_centre: np.ndarray, bolus: np.ndarray) -> np.ndarray:
+    """(time, 6) mm and degrees of poses (time, 4, 4), without what the bolus mimics; `bolus` is of `_mean_change`."""
     course = np.concatenate([about_centre[:, :3, 3], _euler_degrees(about_centre)], axis=1)
-    bolus = _mean_change(series)
     course -= _mimicked_by_bolus(course, np.maximum(bolus, 0.0))
     # The very first frames are brighter, tissue by tissue, which mimics motion as well; no map is made of them.
     steady = int(np.argmax(bolus > -NOT_STEADY))
     course[:steady] = course[steady]
-    return centre, course[:, :3], course[:, 3:]
+    return course
 
 
 def _register_level(

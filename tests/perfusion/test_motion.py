@@ -137,9 +137,17 @@ def test_a_still_head_with_a_bolus_is_the_same_array():
     drawn, found = _phantom(False), _realigned(False)
     assert drawn.series[drawn.mask].mean(axis=0).min() < 0.9 * drawn.series[drawn.mask].mean(axis=0)[1]
     assert found.series is drawn.series and not found.moved and not found.resampled.any()
-    assert found.largest_mm < motion.STILL_MM and found.largest_degrees < motion.STILL_DEGREES
+    assert found.largest_mm < motion.SURELY_STILL and found.largest_degrees < motion.SURELY_STILL
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.series = None
+
+
+def test_a_head_that_surely_lies_still_is_looked_at_coarsely_and_one_that_moves_by_all_resolutions():
+    for moves, levels in ((False, registration.LEVELS[:1]), (True, registration.LEVELS)):
+        drawn, found = _phantom(moves), _realigned(moves)
+        _, millimetres, degrees = registration.estimate_poses(drawn.series, drawn.affine, levels)
+        np.testing.assert_array_equal(found.millimetres, millimetres)
+        np.testing.assert_array_equal(found.degrees, degrees)
 
 
 def test_a_phantom_that_moves_is_followed():
