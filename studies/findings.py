@@ -25,7 +25,8 @@ from dscgan_jax.perfusion.checks import first_pass
 from dscgan_jax.perfusion.checks.head import slice_axis
 from dscgan_jax.perfusion.checks.series import repaired
 from dscgan_jax.phantom.cohort import write_exam
-from dscgan_jax.phantom.exam import PRESETS, Phantom, draw_phantom
+from dscgan_jax.phantom.exam import Phantom, draw_phantom
+from dscgan_jax.phantom.presets import PRESETS
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "findings.md"
 RECORD = pathlib.Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "findings.json"

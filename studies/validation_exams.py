@@ -13,7 +13,8 @@ from dscgan_jax.perfusion import arterial, deconvolution, kinetics, parametric
 from dscgan_jax.perfusion.conventional import ConventionalMaps, Given, Measured, Settings, invert, measure
 from dscgan_jax.perfusion.motion import Realignment
 from dscgan_jax.phantom.acquisition import REAL, Imperfections, move_frames
-from dscgan_jax.phantom.exam import Bolus, Phantom, draw_phantom
+from dscgan_jax.phantom.exam import Phantom, draw_phantom
+from dscgan_jax.phantom.subject import Bolus
 
 LESION_SECONDS = 6.0
 LATE_SECONDS = 10.0  # the middle of 8 to 12 s, where dispersion is strongest

@@ -25,8 +25,7 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.models import networks
 from dscgan_jax.perfusion import conventional, motion
-from dscgan_jax.phantom import cohort
-from dscgan_jax.phantom import exam as phantom
+from dscgan_jax.phantom import cohort, presets
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
 # The method stands in the settings of deconvolution, and config.evaluate.baselines in its place.
@@ -409,7 +408,7 @@ def test_choices_of_the_config_are_those_of_the_rooms_that_take_them():
         "conventional.motion": motion.CORRECTIONS,
         "data.motion": motion.CORRECTIONS,
         "data.layout": layouts.LAYOUTS,
-        "phantom.preset": phantom.PRESETS,
+        "phantom.preset": presets.PRESETS,
     }
     for field, choices in of_rooms.items():
         assert set(settings.CHOICES[field]) == set(choices), field

@@ -17,7 +17,8 @@ from dscgan_jax.data import aif, layouts, nifti
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import expanded, partial_of, sweep_partial
 from dscgan_jax.maps import MAPS
-from dscgan_jax.phantom.exam import PHANTOM_VERSION, PRESETS, Phantom, draw_phantom
+from dscgan_jax.phantom.exam import PHANTOM_VERSION, Phantom, draw_phantom
+from dscgan_jax.phantom.presets import PRESETS
 
 Progress = Callable[[int], object]  # is called with the number of new exams, like `tqdm.update`
 

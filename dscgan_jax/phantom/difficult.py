@@ -83,7 +83,7 @@ class Difficulty:
         self._contrast_to_noise = RANGES["contrast_to_noise"].draw(rng)
 
     def protocol(self) -> dict[str, Any]:
-        """Fields of `exam.Preset`; no exam has a second difficulty."""
+        """Fields of `presets.Preset`; no exam has a second difficulty."""
         changed: dict[str, Any] = {"truncated_share": 0.0}
         if self.kind == "no_artery":
             changed |= {"slices": (SLICES, SLICES), "lowest_mm": self._lowest_mm, "artery_scale": self._artery_scale}

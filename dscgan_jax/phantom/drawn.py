@@ -26,7 +26,8 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.files import expanded, replacing
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.phantom.cohort import check_disk
-from dscgan_jax.phantom.exam import PHANTOM_VERSION, PRESETS, draw_phantom
+from dscgan_jax.phantom.exam import PHANTOM_VERSION, draw_phantom
+from dscgan_jax.phantom.presets import PRESETS
 
 LEAST_BRAIN = 0.01  # of a slice's pixels: emptier ones teach nothing
 MOST_PROCESSES = 32

@@ -18,23 +18,22 @@ import numpy as np
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import kinetics, signal
-from dscgan_jax.perfusion.kinetics import ArterialCurve, Perfusion
+from dscgan_jax.perfusion.kinetics import Perfusion
 from dscgan_jax.phantom import acquisition
-from dscgan_jax.phantom.acquisition import Imperfections, Motion, Scanner
-from dscgan_jax.phantom.anatomy import Grid, Head, Tissues, hull_depth, tissues_of
+from dscgan_jax.phantom.acquisition import Imperfections, Motion
+from dscgan_jax.phantom.anatomy import Grid, Tissues, hull_depth, tissues_of
 from dscgan_jax.phantom.difficult import STACK_MM, Difficulty
 from dscgan_jax.phantom.physiology import (
-    DISEASES,
     TERRITORY_OF,
     Disease,
-    DiseaseRange,
     Healthy,
-    Territories,
     diseased_supply,
     healthy_supply,
 )
-from dscgan_jax.phantom.tumour import PURE_TUMOUR, T1_DOMINATES, T2STAR_DOMINATES, Tumour, TumourRange
-from dscgan_jax.phantom.varied import VARIED_DISEASES, Hole, Variation
+from dscgan_jax.phantom.presets import PRESETS, Preset
+from dscgan_jax.phantom.subject import Bolus, Subject, draw_subject
+from dscgan_jax.phantom.tumour import PURE_TUMOUR, T1_DOMINATES, T2STAR_DOMINATES
+from dscgan_jax.phantom.varied import Variation
 from dscgan_jax.phantom.vessels import Artery, arteries_of, blood_shares
 
 PHANTOM_VERSION = "1.1"  # part of every fingerprint: raise it when the same seed gives other exams
@@ -49,118 +48,6 @@ SCALP_BLOOD_SHARE = 0.012
 SMALLEST_SIZE = 16
 LATE_FRAMES = 10  # the last ones, in which leaking tissue is told apart
 LEAKAGE_LABELS = {"t1_dominated_voxels": T1_DOMINATES, "t2star_dominated_voxels": T2STAR_DOMINATES}
-
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A protocol and its patients: one of the paper's two cohorts, or people with a tumour.
-
-    Attributes:
-      frame_seconds, echo_seconds: TR and TE.
-      field_of_view_mm: in plane, square.
-      slice_mm: thickness, no gap.
-      slices, frames: smallest and largest number.
-      arrival_frames: range of the bolus' arrival, in frames.
-      grey_drop: range of the largest signal drop of healthy grey matter.
-      disease: what is drawn.
-      truncated_share: share of subjects whose exam ends too early.
-      tumour: what is drawn of it; None: there is none.
-      matrix: rows and columns.
-      field_tesla: of the scanner.
-      varied: whether each exam draws its own protocol (`varied.py`); the others here are then nominal.
-      difficult: whether something is wrong with each exam (`difficult.py`).
-      lowest_mm: lower edge of the slices, head coordinates; None: as `_grid` places them.
-      artery_scale: radius of the arteries, of the usual one.
-      ends_after_peak_seconds: the scan ends so long after the peak of healthy grey matter; None: as `frames` says.
-      contrast_to_noise: largest signal change of healthy grey matter over the noise; None: as `grey_drop` says.
-    """
-
-    frame_seconds: float
-    echo_seconds: float
-    field_of_view_mm: float
-    slice_mm: float
-    slices: tuple[int, int]
-    frames: tuple[int, int]
-    arrival_frames: tuple[float, float]
-    grey_drop: tuple[float, float]
-    disease: DiseaseRange
-    truncated_share: float = 0.08
-    tumour: TumourRange | None = None
-    matrix: int = 128
-    field_tesla: float = 3.0
-    varied: bool = False
-    difficult: bool = False
-    lowest_mm: float | None = None
-    artery_scale: float = 1.0
-    ends_after_peak_seconds: float | None = None
-    contrast_to_noise: float | None = None
-
-
-PRESETS: dict[str, Preset] = {
-    "acute": Preset(
-        frame_seconds=2.22,
-        echo_seconds=0.036,
-        field_of_view_mm=240.0,
-        slice_mm=5.0,
-        slices=(25, 27),
-        frames=(50, 75),
-        arrival_frames=(8.5, 13.5),
-        grey_drop=(0.28, 0.44),
-        disease=DISEASES["acute"],
-    ),
-    "chronic": Preset(
-        frame_seconds=1.39,
-        echo_seconds=0.029,
-        field_of_view_mm=230.4,
-        slice_mm=5.0,
-        slices=(24, 26),
-        frames=(80, 80),
-        arrival_frames=(10.0, 17.0),
-        grey_drop=(0.24, 0.38),
-        disease=DISEASES["chronic"],
-    ),
-    # 3 T, the recommended protocol for gliomas (Welker et al., AJNR 2015;36:E41): 120 s, one full dose.
-    "tumour": Preset(
-        frame_seconds=1.5,
-        echo_seconds=0.030,
-        field_of_view_mm=230.4,
-        slice_mm=5.0,
-        slices=(24, 26),
-        frames=(80, 80),
-        arrival_frames=(11.0, 17.0),
-        grey_drop=(0.24, 0.38),
-        disease=DISEASES["none"],
-        truncated_share=0.0,
-        tumour=TumourRange(),
-    ),
-    # Every exam draws its own (`varied.RANGES`): nominal values, from which the room on disk is reckoned.
-    "varied": Preset(
-        frame_seconds=1.6,
-        echo_seconds=0.035,
-        field_of_view_mm=230.0,
-        slice_mm=5.0,
-        slices=(1, 40),
-        frames=(30, 130),
-        arrival_frames=(3.2, 50.0),
-        grey_drop=(0.15, 0.50),
-        disease=VARIED_DISEASES["acute"],
-        varied=True,
-    ),
-}
-PRESETS["difficult"] = dataclasses.replace(PRESETS["acute"], difficult=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Bolus:
-    """A first pass other than the preset's: the whole circulation is slower, recirculation comes later by as much.
-
-    Attributes:
-      width_seconds: full width at half maximum of the first pass in the reference artery.
-      tail: mixed level afterwards over the peak.
-    """
-
-    width_seconds: float
-    tail: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,7 +133,7 @@ def draw_phantom(
         difficulty = Difficulty(np.random.default_rng(streams[9]), int(np.atleast_1d(seed)[-1]))
         protocol = dataclasses.replace(protocol, **difficulty.protocol())
     size = size or protocol.matrix
-    subject = _draw_subject(protocol, streams, imperfections, bolus, variation, difficulty)
+    subject = draw_subject(protocol, streams, imperfections, bolus, variation, difficulty)
     body = _draw_body(subject, _grid(protocol, subject.own_slices, size, slices, variation))
     tissue = _perfuse(subject, body, protocol.echo_seconds)
     series, steady = _draw_signal(subject, body, tissue, protocol.echo_seconds, imperfections)
@@ -324,25 +211,6 @@ def draw_phantom(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Subject:
-    """Everything that is drawn of one person and one acquisition, before there is a grid."""
-
-    head: Head
-    healthy: Healthy
-    territories: Territories
-    diseases: tuple[Disease, ...]
-    hole: Hole | None
-    tumour: Tumour | None
-    scanner: Scanner
-    motion: Motion
-    arterial: ArterialCurve
-    seconds: np.ndarray  # (time,) acquired times
-    truncated: bool
-    own_slices: int
-    artery_scale: float
-
-
-@dataclasses.dataclass(frozen=True)
 class _Body:
     """One person on one grid. Voxels of the head are listed; voxels of the brain are listed within them."""
 
@@ -380,45 +248,7 @@ class _Tissue:
     leakage: np.ndarray  # as in `Phantom`
 
 
-def _draw_subject(
-    protocol: Preset,
-    streams: list[np.random.SeedSequence],
-    imperfections: Imperfections,
-    bolus: Bolus | None,
-    variation: Variation | None,
-    difficulty: Difficulty | None,
-) -> _Subject:
-    """One person and one acquisition from streams of random numbers; the eighth is that of the noise."""
-    rng = [np.random.default_rng(stream) for stream in streams]  # one each: a change in one leaves the others alone
-    head, healthy, scanner = Head(rng[0]), Healthy(rng[1]), Scanner(rng[5])
-    diseases, hole, draw_motion = [Disease(rng[3], protocol.disease)], None, acquisition.draw_motion
-    if variation is not None:
-        variation.alter(head, healthy, scanner)
-        diseases += variation.more_diseases(diseases[0], rng[10])
-        hole, draw_motion = variation.hole, variation.motion
-    seconds, arterial, truncated = _draw_timing(rng[4], protocol, healthy, bolus, scanner.signal_to_noise)
-    if difficulty is not None:
-        motion = difficulty.motion(rng[6], seconds, arterial.arrival_seconds, imperfections.motion)
-    else:
-        motion = draw_motion(rng[6], len(seconds), imperfections.motion)
-    return _Subject(
-        head=head,
-        healthy=healthy,
-        territories=Territories(rng[2]),
-        diseases=tuple(diseases),
-        hole=hole,
-        tumour=Tumour(rng[8], protocol.tumour) if protocol.tumour else None,
-        scanner=scanner,
-        motion=motion,
-        arterial=arterial,
-        seconds=seconds,
-        truncated=truncated or (variation is not None and variation.truncated),
-        own_slices=int(rng[0].integers(protocol.slices[0], protocol.slices[1] + 1)),
-        artery_scale=protocol.artery_scale,
-    )
-
-
-def _draw_body(subject: _Subject, grid: Grid) -> _Body:
+def _draw_body(subject: Subject, grid: Grid) -> _Body:
     """The person's tissues and vessels on a grid."""
     world = grid.points().reshape(-1, 3)
     everywhere = subject.head.from_scanner(world, grid)
@@ -439,7 +269,7 @@ def _draw_body(subject: _Subject, grid: Grid) -> _Body:
     )
 
 
-def _perfuse(subject: _Subject, body: _Body, echo_seconds: float) -> _Tissue:
+def _perfuse(subject: Subject, body: _Body, echo_seconds: float) -> _Tissue:
     """Curves, maps, mask, lesion and leakage of the brain."""
     points = body.points[body.brain]
     margins = subject.territories.margins(points)
@@ -477,48 +307,6 @@ def _perfuse(subject: _Subject, body: _Body, echo_seconds: float) -> _Tissue:
     return _Tissue(curves, outside, maps, in_mask, in_lesion, in_core, leakage)
 
 
-def _draw_timing(
-    rng: np.random.Generator, protocol: Preset, healthy: Healthy, bolus: Bolus | None, signal_to_noise: float
-) -> tuple[np.ndarray, ArterialCurve, bool]:
-    """Acquired times, the AIF and whether the exam ends too early."""
-    tr = protocol.frame_seconds
-    frames = int(rng.integers(protocol.frames[0], protocol.frames[1] + 1))
-    arrival = rng.uniform(*protocol.arrival_frames) * tr
-    rise, shape = rng.uniform(4.0, 5.6), rng.uniform(2.6, 3.6)
-    recirculation, again = rng.uniform(0.10, 0.22), rng.uniform(13.0, 18.0)
-    plateau, washout = rng.uniform(0.03, 0.07), rng.uniform(400.0, 900.0)
-    if bolus is not None:
-        slower = bolus.width_seconds / (rise * kinetics.gamma_variate_width(shape))
-        rise, again, plateau = slower * rise, slower * again, bolus.tail
-    drop = rng.uniform(*protocol.grey_drop)
-    if protocol.contrast_to_noise is not None:
-        drop = protocol.contrast_to_noise / signal_to_noise
-    truncated, late, after = rng.random() < protocol.truncated_share, rng.random() < 0.5, rng.uniform(34.0, 45.0)
-    if truncated and late:  # the bolus came late
-        frames = protocol.frames[0]
-        arrival = max(arrival, (frames - 1) * tr - after)
-    elif truncated:  # the scan was stopped
-        frames = min(frames, int((arrival + after) / tr) + 1)
-
-    def arterial_of(peak: float) -> ArterialCurve:
-        return ArterialCurve(arrival, peak, rise, shape, recirculation, again, plateau, washout)
-
-    # The dose shows in the drop of healthy grey matter; the equation is linear, so one curve gives the arterial height.
-    grey = Perfusion(
-        np.array([[healthy.grey_cbf]]),
-        np.array([[healthy.grey_mtt]]),
-        np.array([healthy.base_delay]),
-        np.array([healthy.dispersion]),
-        healthy.transit_shape,
-    )
-    fine = np.arange(0.0, arrival + 40.0, 0.5)
-    curve = kinetics.tissue_concentration(arterial_of(1.0), grey, fine)[0]
-    height = kinetics.concentration_of(-np.log(1.0 - drop) / protocol.echo_seconds) / float(curve.max())
-    if protocol.ends_after_peak_seconds is not None:
-        truncated, frames = True, int((fine[curve.argmax()] + protocol.ends_after_peak_seconds) / tr) + 1
-    return np.arange(frames) * tr, arterial_of(height), bool(truncated)
-
-
 def _grid(protocol: Preset, own_slices: int, size: int, slices: int | None, variation: Variation | None) -> Grid:
     """The preset's own slices, or fewer and thicker ones."""
     count = slices or own_slices
@@ -537,7 +325,7 @@ def _grid(protocol: Preset, own_slices: int, size: int, slices: int | None, vari
 
 
 def _draw_signal(
-    subject: _Subject, body: _Body, tissue: _Tissue, echo_seconds: float, imperfections: Imperfections
+    subject: Subject, body: _Body, tissue: _Tissue, echo_seconds: float, imperfections: Imperfections
 ) -> tuple[np.ndarray, np.ndarray]:
     """True signal without coil bias and noise, (x, y, z, time), and its steady state before the bolus, (x, y, z)."""
     seconds, scanner, tissues, healthy = subject.seconds, subject.scanner, body.tissues, subject.healthy
@@ -569,7 +357,7 @@ def _draw_signal(
     return series.reshape(*body.grid.shape, -1), steady.reshape(body.grid.shape)
 
 
-def _delta_r2star(subject: _Subject, body: _Body, tissue: _Tissue) -> np.ndarray:
+def _delta_r2star(subject: Subject, body: _Body, tissue: _Tissue) -> np.ndarray:
     """(voxel of the head, time) float32, 1/s, of brain, venous sinuses and scalp."""
     tissues, healthy = body.tissues, subject.healthy
     delta_r2star = np.zeros((len(body.in_head), len(subject.seconds)), np.float32)

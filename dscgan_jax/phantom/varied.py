@@ -156,7 +156,7 @@ class Variation:
         return self.drawn["slice_mm"] * (1.0 + self.drawn["gap_share"])
 
     def protocol(self) -> dict[str, Any]:
-        """Fields of `exam.Preset`."""
+        """Fields of `presets.Preset`."""
         return {
             "frame_seconds": self.drawn["frame_seconds"],
             "echo_seconds": self.echo_seconds,

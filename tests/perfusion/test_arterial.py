@@ -10,7 +10,7 @@ from dscgan_jax.data.exams import load_exam
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import arterial, arterial_voxels, kinetics, signal
 from dscgan_jax.perfusion.kinetics import gamma_variate
-from dscgan_jax.phantom import acquisition
+from dscgan_jax.phantom import acquisition, subject
 from dscgan_jax.phantom import exam as phantom
 
 FRAME, ECHO, FRAMES, NOISE = 1.5, 0.03, 50, 8.0
@@ -411,7 +411,7 @@ def test_a_late_curve_is_doubted_unless_it_is_as_high_as_a_large_arterys_alone(o
 
 @pytest.mark.parametrize(("width_seconds", "tail"), [(6.0, 0.05), (11.0, 0.2), (20.0, 0.4)])
 def test_wide_boluses_with_high_tails_are_found_and_not_doubted(width_seconds, tail):
-    drawn = _still(bolus=phantom.Bolus(width_seconds, tail))
+    drawn = _still(bolus=subject.Bolus(width_seconds, tail))
     (found, shares), truth = _found_in(drawn), _truth_of(drawn)
     assert truth.width_seconds == pytest.approx(width_seconds, abs=0.5)
     assert found.findings == () and found.quality > 0.7

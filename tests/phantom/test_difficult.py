@@ -14,7 +14,8 @@ from dscgan_jax.phantom import exam as exams
 from dscgan_jax.phantom import varied
 from dscgan_jax.phantom.acquisition import IDEAL, REAL, Imperfections
 from dscgan_jax.phantom.difficult import FIRST_PASS_SECONDS, JERKS, KINDS, RANGES, Difficulty
-from dscgan_jax.phantom.exam import PRESETS, Phantom, draw_phantom
+from dscgan_jax.phantom.exam import Phantom, draw_phantom
+from dscgan_jax.phantom.presets import PRESETS
 
 MANY = 200
 STILL = Imperfections(motion=False)

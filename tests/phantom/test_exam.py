@@ -11,7 +11,9 @@ from dscgan_jax.perfusion import kinetics, signal
 from dscgan_jax.perfusion.kinetics import ArterialCurve
 from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom.acquisition import IDEAL
-from dscgan_jax.phantom.exam import PRESETS, Bolus, Phantom, draw_phantom
+from dscgan_jax.phantom.exam import Phantom, draw_phantom
+from dscgan_jax.phantom.presets import PRESETS
+from dscgan_jax.phantom.subject import Bolus
 
 STROKE = 10  # a seed with an occlusion of the right MCA and a core
 
