@@ -10,11 +10,14 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from dscgan_jax.errors import DISK_FULL, InputError, brief
+
+IDLE_SECONDS = 86400.0  # what another machine writes and has not touched for so long was left behind
 
 
 def expanded(path: pathlib.Path | str, where: str) -> pathlib.Path:
@@ -63,19 +66,33 @@ def name_unknown_owners() -> None:
 
 
 def partial_of(path: pathlib.Path) -> pathlib.Path:
-    """Where this process writes what is to take the place of `path`."""
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Where this process writes what is to take the place of `path`; other machines may share the folder."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{_this_machine()}.partial")
 
 
 def sweep_partial(path: pathlib.Path) -> None:
     """Removes what killed processes left beside `path`."""
     for debris in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        process = re.fullmatch(re.escape(f".{path.name}.") + r"(\d+)\.partial", debris.name)
-        if process and not _is_alive(int(process[1])):
+        made_by = re.fullmatch(re.escape(f".{path.name}.") + r"(\d+)(?:-([0-9a-f]{8}))?\.partial", debris.name)
+        if made_by and _may_go(debris, made_by):
             if debris.is_dir():
                 shutil.rmtree(debris, ignore_errors=True)
             else:
                 debris.unlink(missing_ok=True)
+
+
+def _may_go(debris: pathlib.Path, made_by: re.Match[str]) -> bool:
+    """Whether the process (group 1) that made it lives no longer; of another machine (group 2), as far as one sees."""
+    if made_by[2] in (None, _this_machine()):  # formerly without the machine
+        return not _is_alive(int(made_by[1]))
+    try:
+        return time.time() - debris.stat().st_mtime > IDLE_SECONDS
+    except OSError:  # it is gone
+        return False
+
+
+def _this_machine() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
 def _is_alive(process: int) -> bool:
@@ -148,16 +165,11 @@ def replacing_folder(path: pathlib.Path | str) -> Iterator[pathlib.Path]:
 
 
 def sweep_partial_folders(output: pathlib.Path) -> None:
-    """Removes what killed processes of this machine left in a folder of `all_or_nothing`; that of a live one stays."""
+    """Removes what killed processes left in a folder of `all_or_nothing`; that of a live one stays."""
     for debris in output.glob(".partial-*"):
-        made_by = re.fullmatch(r"\.partial-(\d+)-(?:([0-9a-f]{8})-)?.*", debris.name)  # formerly without the machine
-        is_ours = made_by is None or made_by[2] in (None, _this_machine())
-        if is_ours and (made_by is None or not _is_alive(int(made_by[1]))):
+        made_by = re.fullmatch(r"\.partial-(\d+)-(?:([0-9a-f]{8})-)?.*", debris.name)
+        if made_by is None or _may_go(debris, made_by):
             shutil.rmtree(debris, ignore_errors=True)
-
-
-def _this_machine() -> str:
-    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
 @contextlib.contextmanager

@@ -3,11 +3,8 @@
 import dataclasses
 import fcntl
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import exams as invented
 import pytest
@@ -19,7 +16,6 @@ from dscgan_jax.data import dataset, layouts
 from dscgan_jax.data.exams import NOTHING_OVERRULED, Overrules
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import exam_rows
-from dscgan_jax.files import all_or_nothing
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.methods import cohort, exam_files
 from dscgan_jax.methods.folder import DeconvolveWork
@@ -266,17 +262,6 @@ def test_of_a_folder_half_made_again_in_another_way_the_rest_is_not_trained_on(t
     assert splits["sub-0002"] == splits["sub-0003"] == layouts.EXCLUDE
     made(three, tmp_path / "out", Maps(version=2))
     assert layouts.EXCLUDE not in {files.split for files in layouts.find_subjects(tmp_path / "out", "bids")}
-
-
-def test_what_a_live_process_is_writing_stays_and_what_a_dead_one_left_goes(tmp_path):
-    done = subprocess.Popen([sys.executable, "-c", ""])
-    done.wait()
-    staying = {f".partial-{os.getpid()}-a", f".partial-{done.pid}-00000000-c"}  # the other one of another machine
-    for name in (*staying, f".partial-{done.pid}-b", ".partial-old"):
-        (tmp_path / name).mkdir()
-    with all_or_nothing(tmp_path) as folder:
-        staying.add(folder.name)
-        assert {path.name for path in tmp_path.iterdir()} == staying
 
 
 def test_two_processes_make_the_same_maps_and_one_that_dies_costs_its_exam(exams, tmp_path, monkeypatch):
