@@ -126,6 +126,7 @@ class PreparedExam:
         negative. A network's TTP counts from its own first frame: TTP in `maps` is the exam's less this.
       findings: the exam's and the preparation's, the worst first.
       grid: the way back.
+      series: (x, y, z, time), RAS, scanner units, what was put onto the grid: the exam's own, or its realigned one.
     """
 
     subject: str
@@ -142,6 +143,7 @@ class PreparedExam:
     frame_seconds: float
     findings: tuple[Finding, ...]
     grid: NetworkGrid
+    series: np.ndarray
     brain: np.ndarray | None = None
     first_seconds: float = 0.0
 
@@ -233,6 +235,7 @@ def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool 
         frame_seconds=network_seconds,
         findings=by_severity((*exam.findings, *found.listed())),
         grid=grid,
+        series=exam.series,
         brain=inside,
         first_seconds=first_seconds,
     )

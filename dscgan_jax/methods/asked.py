@@ -102,12 +102,13 @@ class Extras:
         """Conventional maps beside a network's, where they were asked for; a warning where none could be made."""
         if not self.asked.beside:
             return None, ()
+        from dscgan_jax.data.aif import given_of
         from dscgan_jax.methods.conventional import DEFAULTS, deconvolved
 
         found = Findings()
         try:
             settings = dataclasses.replace(DEFAULTS, method=self.asked.beside)
-            return deconvolved(exam, settings), ()
+            return deconvolved(exam, settings, given_of(exam)), ()
         except InputError as error:
             reason = str(error).removeprefix(f"{exam.subject}: ").rstrip(".")
             found.warning("conventional_missing", f"there are no conventional maps beside the network's: {reason}")

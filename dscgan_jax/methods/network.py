@@ -175,7 +175,7 @@ class Predictor:
             maps = [self._maps(exam, prepared, norm, prepared_seconds) for norm in norms]
             taken = features.features_of(exam)
             found = (*prepared.findings, *(motion() if motion else ()), *self._untrained_for(taken))
-        return [self._judged(one, found, exam, taken) for one in maps]
+        return [self._judged(one, found, exam, prepared.series, taken) for one in maps]
 
     def program_inputs(self, exam: exams.Exam) -> "ProgramInputs":
         """What the exported program of this network takes of an exam (`dscgan-jax export --format=stablehlo`).
@@ -202,11 +202,19 @@ class Predictor:
             )
 
     def _judged(
-        self, maps: ExamMaps, found: tuple[Finding, ...], exam: exams.Exam, taken: features.ExamFeatures
+        self,
+        maps: ExamMaps,
+        found: tuple[Finding, ...],
+        exam: exams.Exam,
+        series: np.ndarray,
+        taken: features.ExamFeatures,
     ) -> ExamMaps:
-        """The maps with all findings, `found` among them, and with the quality record of their exam."""
+        """The maps with all findings, `found` among them, and with the quality record of their exam.
+
+        `series` is what they were made of: the exam's, or its realigned one.
+        """
         judged = exam.mask if maps.mask is None else maps.mask
-        agreement = consistency.consistency_of(maps.volumes, judged, exam)
+        agreement = consistency.consistency_of(maps.volumes, judged, exam, series)
         maps = dataclasses.replace(
             maps, findings=by_severity((*found, *consistency.doubts(agreement, self.weights.usual)))
         )

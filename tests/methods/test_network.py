@@ -7,6 +7,7 @@ import dataclasses
 import json
 
 import config_reads
+import nibabel
 import numpy as np
 import pytest
 import runs
@@ -23,7 +24,7 @@ from dscgan_jax.methods import cohort as cohorts
 from dscgan_jax.methods import network
 from dscgan_jax.methods.asked import Asked
 from dscgan_jax.models import networks
-from dscgan_jax.perfusion import brain
+from dscgan_jax.perfusion import brain, motion
 from dscgan_jax.phantom import cohort
 from dscgan_jax.training import checkpoints, weights
 from dscgan_jax.training import loop as train
@@ -193,7 +194,7 @@ def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not
     page = paths[-1].read_text()
     assert "<h3>cSVD</h3>" in page and page.count("data-map=") == 5 + len(predictor.scaling.targets)
 
-    def without_an_artery(exam, settings):
+    def without_an_artery(exam, settings, given):
         raise InputError(f"{exam.subject}: no voxel looks like an artery.")
 
     monkeypatch.setattr("dscgan_jax.methods.conventional.deconvolved", without_an_artery)
@@ -203,6 +204,31 @@ def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not
     assert "desc-csvd" not in " ".join(path.name for path in paths) and paths[-1].is_file()
     with pytest.raises(InputError, match="--desc=csvd names the network's maps as those of --beside"):
         Asked(beside="csvd", desc="csvd")
+
+
+def test_conventional_maps_beside_a_networks_keep_to_the_given_mask(exam, predictor, tmp_path):
+    half = exam.mask.copy()
+    half[: len(half) // 2] = False
+    cut = dataclasses.replace(exam, mask=half, mask_source="file")
+    paths, _ = network.predict_file(predictor, cut, tmp_path / "maps", Asked(beside="csvd"))
+    for path in paths:
+        if path.name.endswith("tmax.nii.gz"):
+            tmax = exam.stored.to_ras(np.asarray(nibabel.load(path).dataobj))
+            assert tmax[half].any() and not tmax[~half].any(), path.name
+
+
+def test_maps_of_a_realigned_series_are_held_against_that_series(world, exam, monkeypatch):
+    pose, still = np.zeros((exam.series.shape[-1], 3)), np.zeros(exam.series.shape[-1], bool)
+    brought_back = exam.series.copy()
+    moved = motion.Realignment(brought_back, np.eye(4)[None], pose, pose, pose[0], ~still, False)
+    monkeypatch.setattr(motion, "realign_if_possible", lambda *_: (moved, ()))
+    held = []
+    monkeypatch.setattr(
+        network.consistency, "consistency_of", lambda *given: held.append(given[3]) or consistency.Consistency()
+    )
+    for correction, series in (("rigid", brought_back), ("none", exam.series)):
+        network.Predictor.from_run(world / "run", motion=correction).predict(exam)
+        assert held.pop() is series
 
 
 def test_what_is_usual_is_kept_with_the_run_and_what_is_not_is_told(world, predictor, exam):
