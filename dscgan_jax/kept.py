@@ -49,9 +49,10 @@ def read(kind: str, made_of: Mapping[str, Any]) -> bytes | None:
         if not (_own(path.parent) and _own(path)):
             return None
         whole = path.read_bytes()
-        os.utime(path)  # the oldest go: those that nobody read for longest
     except OSError:
         return None
+    with contextlib.suppress(OSError):  # a disk that can only be read
+        os.utime(path)  # the oldest go: those that nobody read for longest
     digest, content = whole[:_DIGEST_BYTES], whole[_DIGEST_BYTES:]
     return content if digest == hashlib.sha256(content).digest() else None
 
@@ -73,9 +74,12 @@ def write(kind: str, made_of: Mapping[str, Any], content: bytes) -> None:
 
 def _path(kind: str, made_of: Mapping[str, Any]) -> pathlib.Path | None:
     where = folder()
-    if where is None or _edited():
+    try:
+        if where is None or _edited():
+            return None
+        name = json.dumps([kind, made_of, _code()], sort_keys=True)
+    except OSError:  # a file of the source cannot be read, or went meanwhile
         return None
-    name = json.dumps([kind, made_of, _code()], sort_keys=True)
     return where / f"{hashlib.sha256(name.encode()).hexdigest()}.{kind}"
 
 
@@ -87,8 +91,12 @@ def _own(path: pathlib.Path) -> bool:
 
 def _edited() -> bool:
     """Whether the source was changed since it was imported: what runs is then not what the files say."""
-    root = pathlib.Path(__file__).parent
-    return any(path.stat().st_mtime > _BEGUN for path in root.rglob("*.py"))
+    return any(path.stat().st_mtime > _BEGUN for path in _source())
+
+
+def _source() -> list[pathlib.Path]:
+    """The modules of this package; hidden files are an editor's."""
+    return sorted(path for path in pathlib.Path(__file__).parent.rglob("*.py") if not path.name.startswith("."))
 
 
 @functools.cache
@@ -97,6 +105,6 @@ def _code() -> list[str]:
     import importlib.metadata
 
     total, root = hashlib.sha256(), pathlib.Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
+    for path in _source():
         total.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return [*(importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")), total.hexdigest()]

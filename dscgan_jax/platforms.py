@@ -1,4 +1,4 @@
-"""For what kind of machine a program is being traced: this one, unless it is exported for others."""
+"""For what kind of device a program is being traced: JAX's default one, unless it is exported for others."""
 
 import contextlib
 import contextvars
@@ -12,7 +12,10 @@ _TRACED_FOR: contextvars.ContextVar[str] = contextvars.ContextVar("traced_for", 
 
 def traced_for() -> str:
     """JAX's name of the platform: what decides where the networks have a way for a CPU and one for accelerators."""
-    return _TRACED_FOR.get() or jax.default_backend()
+    if told := _TRACED_FOR.get():
+        return told
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    return jax.default_backend() if device is None else getattr(device, "platform", device)
 
 
 def on_cpu() -> bool:

@@ -98,3 +98,21 @@ def test_nothing_is_kept_where_there_is_no_folder_of_this_machine(folder, compil
     jax.config.update("jax_compilation_cache_dir", compiled)
     kept.write("program", {}, b"content")
     assert kept.read("program", {}) is None
+
+
+@pytest.mark.parametrize("name", [".#edited.py", "gone.py"])
+def test_source_that_cannot_be_read_is_no_obstacle(folder, tmp_path, monkeypatch, name):
+    (tmp_path / name).symlink_to("nowhere")  # as an editor's lock; or while the package is being replaced
+    monkeypatch.setattr(kept, "__file__", str(tmp_path / "kept.py"))
+    kept.write("program", {}, b"content")
+    assert kept.read("program", {}) == (b"content" if name.startswith(".") else None)
+
+
+def test_what_is_kept_on_a_disk_that_can_only_be_read_is_read(folder, monkeypatch):
+    kept.write("program", {}, b"content")
+
+    def read_only(path):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(os, "utime", read_only)
+    assert kept.read("program", {}) == b"content"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from dscgan_jax import provenance, settings
+from dscgan_jax import platforms, provenance, settings
 from dscgan_jax.data import exams, features, preparation
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
@@ -255,7 +255,7 @@ class Predictor:
             n, batch = call
             return np.asarray(step(self._variables, batch))[:n]
 
-        if jax.default_backend() == "cpu":  # where one call leaves a core idle for a third of its time
+        if platforms.on_cpu():  # where one call leaves a core idle for a third of its time
             parts = in_threads(apply, calls)
         else:  # which have a queue
             parts = [np.asarray(maps)[:n] for n, maps in [(n, step(self._variables, batch)) for n, batch in calls]]
@@ -365,7 +365,7 @@ def _calls(prepared: preparation.PreparedExam, per_call: int) -> Iterable[tuple[
 
 
 def _slices_per_call() -> int:
-    return SLICES_PER_CALL_ON_CPU if jax.default_backend() == "cpu" else SLICES_PER_CALL
+    return SLICES_PER_CALL_ON_CPU if platforms.on_cpu() else SLICES_PER_CALL
 
 
 def _one_call(settings: preparation.PreparationSettings, n: int) -> Batch:

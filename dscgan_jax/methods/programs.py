@@ -4,7 +4,6 @@ Tracing needs Flax and the network's layers. A start that finds the program kept
 """
 
 import contextlib
-import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -67,11 +66,9 @@ def _step(weights: Weights, norm: str, like: Batch) -> tuple[Callable[..., jax.A
 
 def _traced(weights: Weights, norm: str, structure: Any) -> tuple[Callable[..., jax.Array], dict[str, Any]]:
     """The same of the network's layers: variables and the leaves of a batch to maps."""
-    from dscgan_jax.training.inference import compiler_options, predict_step
+    from dscgan_jax.training.inference import as_computed, compiler_options, predict_step
 
-    networks = weights.networks
-    if jax.default_backend() == "cpu":  # which only emulates 16 bits
-        networks = dataclasses.replace(networks, compute="float32")
+    networks = as_computed(weights.networks)
     apply = functools.partial(predict_step, networks=networks, scaling=weights.record.scaling, mode=norm)
 
     def predict_step_of_leaves(variables: Any, leaves: list[jax.Array]) -> jax.Array:

@@ -368,7 +368,7 @@ class Conv(nnx.Module):
             kernel = self.kernel[...][:, :, first : first + part.shape[-1]]
             term = products.convolve(part, kernel, self.stride, self.padding)
             y, first = term if y is None else y + term, first + part.shape[-1]
-        return y + _channels_last(self.bias[...]).astype(y.dtype) if self.has_bias else y
+        return products.add_bias(y, self.bias[...]) if self.has_bias else y
 
 
 class TransposedConv(nnx.Module):
@@ -399,7 +399,7 @@ class TransposedConv(nnx.Module):
         windows = jnp.concatenate([x[:, :-1, :-1], x[:, :-1, 1:], x[:, 1:, :-1], x[:, 1:, 1:]], axis=-1)
         y = products.multiply(windows, taps).reshape(n, rows + 1, cols + 1, 2, 2, n_out)
         y = y.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * rows + 2, 2 * cols + 2, n_out)[:, 1:-1, 1:-1]
-        return y + _channels_last(self.bias[...]).astype(y.dtype) if self.has_bias else y
+        return products.add_bias(y, self.bias[...]) if self.has_bias else y
 
 
 class ResizeConv(nnx.Module):

@@ -14,7 +14,7 @@ import numpy as np
 from einops import rearrange
 from flax import nnx
 
-from dscgan_jax.models import blocks, light, time_convolution
+from dscgan_jax.models import blocks, light, products, time_convolution
 from dscgan_jax.models.padding import pad_to_depth
 
 Array = jax.Array
@@ -70,17 +70,16 @@ class TimeConv(nnx.Module):
         """(slice, time, row, col, in) -> (slice, time // 2, row, col, out), of type `dtype`."""
         half = 2 * (x.shape[1] // 2)
         padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
-        kernel = self.kernel[...].astype(x.dtype)
+        kernel = self.kernel[...]
         taps = [padded[:, tap : tap + half : 2] for tap in range(time_convolution.TAPS)]
         if x.shape[-1] == 1:  # four multiplications are faster than a matrix product of so little
-            terms = [part * kernel[tap][None, None, None] for tap, part in enumerate(taps)]
+            terms = [part * kernel[tap].astype(x.dtype)[None, None, None] for tap, part in enumerate(taps)]
         else:
-            terms = [part @ kernel[tap] for tap, part in enumerate(taps)]
+            terms = [products.multiply(part, kernel[tap]) for tap, part in enumerate(taps)]
         return self._activated(sum(terms[1:], start=terms[0]), dtype)
 
     def _activated(self, y: Array, dtype: Any) -> Array:
-        bias = self.bias[...].astype(y.dtype)
-        return blocks.leaky_relu(y + bias.reshape((1,) * (y.ndim - 1) + (-1,))).astype(dtype)
+        return blocks.leaky_relu(products.add_bias(y, self.bias[...])).astype(dtype)
 
 
 class CurveStack(nnx.Module):

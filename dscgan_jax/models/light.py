@@ -17,7 +17,7 @@ import numpy as np
 from einops import rearrange
 from flax import nnx
 
-from dscgan_jax.models import blocks
+from dscgan_jax.models import blocks, products
 from dscgan_jax.models.padding import AIR, pad_to_depth
 
 Array = jax.Array
@@ -43,8 +43,7 @@ class Dense(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """(..., in) -> (..., out)."""
-        y = x @ self.kernel[...].astype(x.dtype)
-        return y + self.bias[...].astype(x.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        return products.add_bias(products.multiply(x, self.kernel[...]), self.bias[...])
 
 
 class LightGenerator(nnx.Module):

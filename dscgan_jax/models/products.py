@@ -1,6 +1,6 @@
-"""Convolution of images and matrix product, whose kernels' derivatives are summed in float32 even of 16-bit values.
+"""Convolution of images, matrix product and bias, whose derivatives are summed in float32 even of 16-bit values.
 
-The automatic derivative of a kernel that was rounded to 16 bits is rounded too, and several devices would then add up
+The automatic derivative of weights that were rounded to 16 bits is rounded too, and several devices would then add up
 rounded sums.
 """
 
@@ -104,6 +104,12 @@ def _multiply_16_bits_backward(saved: tuple[Array, Array], d_y: Array) -> tuple[
 
 
 _multiply_16_bits.defvjp(_multiply_16_bits_forward, _multiply_16_bits_backward)
+
+
+def add_bias(y: Array, bias: Array) -> Array:
+    """(..., channel) and what is added to each channel, of the type of `y`; the derivative of the bias as above."""
+    bias = bias.reshape((1,) * (y.ndim - 1) + (-1,))
+    return y + bias.astype(y.dtype) if y.dtype != jnp.bfloat16 else (_wide(y) + bias).astype(y.dtype)
 
 
 def _wide(x: Array) -> Array:

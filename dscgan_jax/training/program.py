@@ -33,7 +33,7 @@ from dscgan_jax.files import replacing
 from dscgan_jax.maps import MAPS
 from dscgan_jax.models.networks import Networks, Variables
 from dscgan_jax.settings import has_batch_norm
-from dscgan_jax.training.inference import predict_step
+from dscgan_jax.training.inference import as_computed, predict_step
 from dscgan_jax.training.weights import Weights, from_tensors, tensors_of
 
 FORMAT, FORMAT_VERSION = "dscgan_jax program", 1
@@ -189,8 +189,8 @@ def in_parts(
 ) -> Callable[..., Array]:
     """Series of any number of slices -> physical maps (slice, row, col, map), as is fast on that platform."""
     n = AT_A_TIME[platform]
-    if platform == platforms.CPU:  # which only emulates 16 bits
-        networks = dataclasses.replace(networks, compute="float32")
+    with platforms.tracing_for(platform):
+        networks = as_computed(networks)
 
     def maps_of(weights: dict[str, jax.Array], series: jax.Array, of_exam: dict[str, jax.Array]) -> Array:
         same = {name: jnp.broadcast_to(value, (n,)) for name, value in of_exam.items()}

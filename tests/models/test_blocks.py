@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dscgan_jax.models import blocks, products
+from dscgan_jax.models import blocks, light, products
 
 
 def image(shape, seed=0):
@@ -140,3 +140,17 @@ def test_of_16_bit_values_the_derivative_of_an_image_is_that_of_the_library():
     expected, pull_library = jax.vjp(by_library, x)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(pull(y)[0], pull_library(y)[0])
+
+
+def test_of_16_bit_values_the_derivatives_of_a_matrix_and_a_bias_are_summed_in_float32():
+    dense = light.Dense(6, 3, scheme="published", rng=np.random.default_rng(0))
+    graph, params = nnx.split(dense)
+    x = jnp.asarray(image((2, 40, 50, 6)), jnp.bfloat16)
+    d_y = jnp.asarray(image((2, 40, 50, 3), 1), jnp.bfloat16)
+
+    def derivatives(x, d_y):
+        return jax.vjp(lambda params: nnx.merge(graph, params)(x), params)[1](d_y)[0]
+
+    found, exact = derivatives(x, d_y), derivatives(x.astype("float32"), d_y.astype("float32"))
+    for name in ("kernel", "bias"):
+        np.testing.assert_allclose(found[name][...], exact[name][...], rtol=1e-5, atol=1e-3, err_msg=name)
