@@ -137,7 +137,7 @@ class Hook(importlib.abc.MetaPathFinder):
             owner, _, attribute = dotted.rpartition(".")
             holder = getattr(module, owner, None) if owner else module
             if holder is None or attribute not in vars(holder):
-                continue
+                raise AttributeError(f"{name} has no {dotted}; STAGES names functions that are there")
             kept = vars(holder)[attribute]
             title = f"{name.removeprefix('dscgan_jax.')}.{dotted}"
             if isinstance(kept, classmethod):

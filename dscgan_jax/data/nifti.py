@@ -292,9 +292,8 @@ def _joined(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _check_time_last(path: Path, data: np.ndarray) -> None:
     """Refuses a series (x, y, time, z).
 
-    Frames are near copies of each other, slices are not: the bolus changes a voxel by a few per cent from frame to
-      frame,
-    5 mm of head change most of them by more. What has fewer than `MIN_FRAMES` entries is no time.
+    Frames are near copies of each other, slices are not: from frame to frame the bolus changes a voxel by a few per
+    cent, while 5 mm of head change most of them by more. What has fewer than `MIN_FRAMES` entries is no time.
     """
     third, fourth = data.shape[2:]
     if third >= MIN_FRAMES and _third_is_time(data):

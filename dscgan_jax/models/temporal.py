@@ -34,9 +34,9 @@ class TemporalBlock(nnx.Module):
 
 
 class TemporalStack(nnx.Module):
-    """Six blocks that halve time until one frame is left; `lean`.
+    """Six blocks that halve time until one frame is left.
 
-    With a derivative that saves memory (`time_passes`).
+    `lean` takes the derivative that saves memory (`time_passes`).
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 Six blocks of convolution over time, norm and leaky ReLU make some thousand values of each pixel, so that memory, not
 arithmetic, decides the speed. Therefore
 
-- a convolution is one matrix product a window of frames (`time_convolution`);
+- windows of frames are written out where that is faster, and nowhere else (`time_convolution`);
 - the derivative keeps of a block at most what its convolution gave: norms, activations and windows are computed again;
 - with known statistics the norms fold into the weights; pixels are then independent, and on a CPU a tile of them, small
   enough for the cache, goes through all six blocks before the next one begins.

@@ -122,11 +122,6 @@ class ArterialCurve:
         )
         return self.peak_mm * (first + second + mixed)
 
-    def first_pass_area(self) -> float:
-        """Area under the first pass alone, mM s."""
-        a = self.shape
-        return self.peak_mm * self.rise_seconds * np.exp(a - (a + 1) * np.log(a) + special.gammaln(a + 1))
-
 
 def gamma_variate(since: np.ndarray, rise_seconds: float, shape: float) -> np.ndarray:
     """Gamma variate of height 1 that peaks `rise_seconds` after its begin (Thompson et al., Circ Res 1964)."""

@@ -20,6 +20,7 @@ from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.methods import conventional
 from dscgan_jax.models.networks import Variables, build
 from dscgan_jax.perfusion.conventional import Settings
+from dscgan_jax.settings import has_batch_norm
 from dscgan_jax.speed import inputs, timing
 from dscgan_jax.speed.records import Record
 from dscgan_jax.training.inference import compiler_options
@@ -28,8 +29,8 @@ DECONVOLUTIONS = ("csvd", "osvd", "parametric")
 
 
 def norms_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """How a network's norms may work in prediction; instance norm has one way."""
-    return ("per_slice", "running") if config.model.norm == "batch" else ("per_slice",)
+    """How a network's norms may work in prediction; without batch norm there is one way."""
+    return ("per_slice", "running") if has_batch_norm(config.model) else ("per_slice",)
 
 
 def measure_inference(

@@ -247,7 +247,7 @@ class _Outputs:
         log_due = is_due(step, self._run.config.train.log_every_steps, total)
         checkpoint_due = is_due(step, self._checkpoint_every, total)
         if log_due or checkpoint_due:  # the only places where the host waits for the device
-            values = self._fetched(step, scalars)
+            values = self._fetched(scalars)
         if log_due:
             epoch = step * self._run.config.train.batch_size / self._run.n_slices
             self._tracker.log(step, {"epoch": epoch, **values, **self._balance.add(step, values)})
@@ -278,7 +278,7 @@ class _Outputs:
             number, f"{by}; step {step} of {self._run.total} is saved, and the same command goes on from there."
         )
 
-    def _fetched(self, step: int, scalars: steps.Scalars) -> dict[str, float]:
+    def _fetched(self, scalars: steps.Scalars) -> dict[str, float]:
         with out_of_memory_named(self._run.config):
             self._watch.check()
             values = {name: float(value) for name, value in jax.device_get(scalars).items()}

@@ -343,6 +343,7 @@ def record_of_run(folder: pathlib.Path, random: spoil.Random) -> str:
     return a_file("metadata", spoil.json_value)(folder / "run" / "checkpoints" / "6" / "record", random)
 
 
+# New ones come last: the place of a kind decides its random numbers.
 KINDS: dict[str, Kind] = {
     "a field of a series' header": Kind(readers.OneExam, a_file("*_dsc.nii", spoil.header_field)),
     "bits of a series' header": Kind(readers.OneExam, a_file("*_dsc.nii", spoil.header_bits)),

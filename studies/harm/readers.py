@@ -149,6 +149,8 @@ class OneExam(Reader):
         with (
             mock.patch.object(folders.exam_page, "write", return_value=[]),
             mock.patch.object(folders.conventional_page, "aif_picture", return_value=b""),
+            mock.patch.object(folders.conventional_page, "picture", return_value=b""),
+            mock.patch.object(folders.conventional_page, "curves_of", return_value=None),
             mock.patch.object(folders.conventional_page, "page_of", return_value=None),
         ):
             paths, found = folders.deconvolve_file(series, output, settings, **self.given(folder))

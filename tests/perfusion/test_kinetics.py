@@ -140,9 +140,8 @@ def test_blood_further_down_is_the_aif_later_and_wider():
     assert centre[1] - centre[0] == pytest.approx(3.0 + 3 * 0.8, abs=0.02)
 
 
-def test_first_pass_area_is_the_integral():
+def test_a_first_pass_begins_on_arrival_and_peaks_when_it_has_risen():
     first_pass = ArterialCurve(10.0, 4.0, recirculation=0.0, plateau=0.0)
-    assert first_pass(np.arange(0, 100, 0.01)).sum() * 0.01 == pytest.approx(first_pass.first_pass_area(), rel=1e-4)
     assert first_pass(np.array([9.9]))[0] == 0.0
     assert first_pass(np.array([15.0]))[0] == pytest.approx(4.0)
 
