@@ -33,7 +33,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.size = 128  # rows and columns of the network grid, over the square field of view
     data.slices = 21  # slices of the network grid; 0 = those of the exam
     data.frames = 80  # frames of the network input; the temporal stack takes 64 to 127
-    data.time_mode = "stretch"  # stretch: any series becomes `frames` frames (paper); seconds: real time, see below
+    data.time_mode = "stretch"  # stretch: any series becomes `frames` frames (paper); seconds: data.frame_seconds each
     data.frame_seconds = 1.5  # frame length in time_mode=seconds; longer series are cut, shorter ones repeat the end
     # In time_mode=seconds: the first frame is so long before the bolus arrives, whenever the scan was started; 0 = at
     # the first acquired frame. (Within a network TTP counts from its own first frame.)
@@ -47,7 +47,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     data.ranges = "percentile"  # [-1, 1] is the 0.1-99.9 percentile of training brains, clipped; published: min, max
     # The training slices, as int16: auto = on the device if that is no CPU and has room; always; never.
     data.on_device = "auto"
-    data.memory_mib = 4096  # otherwise in memory if they need no more than that; 0 = always read from disk
+    # Training slices that are not on the device are kept in memory up to this size; 0 = always read from disk.
+    data.memory_mib = 4096
     data.read_threads = 4  # threads that read from disk, each holding one batch
 
     config.phantom = phantom = ml_collections.ConfigDict()

@@ -5,7 +5,7 @@ python -m dscgan_jax.main --config=configs/physics.py:wide      (twice as wide, 
 python -m dscgan_jax.main --config=configs/physics.py           (smaller; hours on two CPU cores)
 python -m dscgan_jax.main --config=configs/physics.py:demo      (minutes; to try it)
 
-Exams drawn beside the run stay in config.data.cache_dir, 3.4 MB each. With config.data.root the exams are
+Exams simulated during training stay in config.data.cache_dir, 3.4 MB each. With config.data.root the exams are
 those of that folder. docs/shipped_network_tried.md says what was tried before, docs/phantom.md what is drawn.
 """
 

@@ -31,7 +31,8 @@ OPENING = """# Configuration
 
 Made from `configs/default.py` by `python docs/make_configuration.py`; not edited by hand.
 
-A config file in `configs/` says only what differs from these defaults, which are the paper's setting. With `:demo` or
+A config file in `configs/` says only what differs from these defaults: the paper's setting, except that the input is 0
+outside the brain, ranges are the 0.1-99.9 percentile and the initialisation is that of pix2pix. With `:demo` or
 `:published` behind its name, the values of that variant hold where they are named. `--config.SECTION.FIELD=VALUE` on
 the command line overrides one field, as in `--config.train.batch_size=8`. A misspelt field is an error, and so is one
 that the mode does not read.

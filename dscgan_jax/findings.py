@@ -2,8 +2,8 @@
 
 A *finding* has a name, a severity, a sentence, the value that was found and the flag that overrules it.
 *error*: the maps would mean nothing, so the exam is refused, unless the user takes the risk with --accept=NAME; then it
-is a warning that says so. *warning*: the maps may be wrong, somebody must look. *note*: what was repaired, assumed or
-corrected, in a way that leaves the maps right.
+is a warning that says so. *warning*: the maps may be wrong, somebody must look. *note*: what was repaired or assumed,
+or is a known limit of the method.
 """
 
 import dataclasses

@@ -44,13 +44,13 @@ _CONFIG = config_flags.DEFINE_config_file(
     "overridden by --config.train.batch_size=8; configs/default.py lists and explains all fields.",
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of a run; default: runs/<config>[-<variant>]; of predict: the network of --model."
+    "workdir", None, "Folder of a run; default: runs/<config>[-<variant>]; of predict without --config: --model."
 )
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "Network: physics (default; it comes with the package), a file of weights (from export), or the folder of a run, "
-    "as --workdir.",
+    "Network: physics (it comes with the package; default without --config, with it the run of that config), a file of "
+    "weights (from export), or the folder of a run, as --workdir.",
 )
 _INPUT = flags.DEFINE_string(
     "input",

@@ -1,11 +1,12 @@
 """Trains on a Slurm cluster: one run over nodes x GPUs, or an array job with one run in each task.
 
 python launch/slurm.py --config=configs/temp_tmax.py --nodes=2 --gpus_per_node=4 --time=12:00:00 [--dry_run] -- [flags]
+# The batch, which is 4 by default, must be a multiple of the number of devices: here -- --config.train.batch_size=8
 
 python launch/slurm.py --array=paper --time=24:00:00      # the ten models of the paper, one GPU each
 python launch/slurm.py --array=finetune                   # when these are done: further on chronic exams
 
-What follows `--` goes to `python -m dscgan_jax.main` unchanged, for example `-- --config.train.batch_size=16`.
+What follows `--` goes to `python -m dscgan_jax.main` unchanged.
 The folder from which the job is submitted, the work directory and config.data.cache_dir must be visible on all nodes.
 A job that the scheduler stops and queues again resumes from its last checkpoint; so does one that is submitted again.
 

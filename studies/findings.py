@@ -159,7 +159,7 @@ value, flag).
   you know better, `--accept=NAME,…` accepts the risk; the finding is then a warning that says so in every file that is
   written.
 - **warning**: the maps may be wrong; somebody must look.
-- **note**: something was repaired, assumed or corrected, in a way that leaves the maps right.
+- **note**: something was repaired or assumed, or is a known limit of the method; read it before you use the maps.
 
 The flag in brackets behind a sentence overrides what was found, for example `[--tr=SECONDS]`.
 

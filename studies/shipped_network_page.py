@@ -210,10 +210,10 @@ def training_list(network: Record) -> str:
     """How it was trained, from its weights."""
     config, software = network["config"], network["software"]
     train, loss, phantom = config["train"], config["loss"], config["phantom"]
-    seen = network["step"] * train["batch_size"]
+    seen, beside = network["step"] * train["batch_size"], phantom["drawn_beside"]
     facts = {
         "steps": f"{network['step']:,} of {train['batch_size']} slices: {seen:,} slices"
-        + (f", of at most {phantom['drawn_beside']:,} exams drawn beside the run" if phantom["drawn_beside"] else ""),
+        + (f", of at most {beside:,} exams simulated during training" if beside else ""),
         "learning rate": f"{train['learning_rate']:g}, decay {train['decay']}",
         "objective": f"{loss['objective']}, weight outside the brain {loss['outside_weight']:g}",
         "augmentation": AUGMENTED if train["augment"] else "none",

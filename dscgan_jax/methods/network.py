@@ -298,7 +298,7 @@ class Predictor:
                 "sha256": self.sha256,
             },
             "TrainingData": {key: self.record.data.summary[key] for key in ("source", "fingerprint", "n_train")}
-            | ({"n_drawn_beside": self.config.phantom.drawn_beside} if self.config.phantom.drawn_beside else {}),
+            | ({"n_drawn_beside": self.record.drawn_beside} if self.record.drawn_beside else {}),
             "Exam": {"FrameSeconds": exam.frame_seconds},
             "Settings": {
                 "norm_at_test": norm,

@@ -76,13 +76,13 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
 
 
 def _exams(weights: Weights) -> list[tuple[str, str]]:
-    data, phantom = weights.record.data, weights.record.config.phantom
+    data, phantom, beside = weights.record.data, weights.record.config.phantom, weights.record.drawn_beside
     size = f", {phantom.size} x {phantom.size}" if phantom.size else ""
     drawn = f"{phantom.preset}{size}, seed {phantom.seed}"
     return [
         ("source", data.source),
         ("preset", drawn if weights.trained_on == SIMULATED else ""),
-        ("drawn beside the run", parts.counted(phantom.drawn_beside, "exam") if phantom.drawn_beside else ""),
+        ("simulated during training", parts.counted(beside, "exam") if beside else ""),
         ("subjects", ", ".join(f"{count} {name.removeprefix('n_')}" for name, count in data.counts.items())),
         ("fingerprint", data.fingerprint),
     ]

@@ -40,6 +40,11 @@ class CheckpointRecord:
         return SIMULATED if self.data.source == PHANTOM else f"exams of {self.data.source or 'an unknown source'}"
 
     @property
+    def drawn_beside(self) -> int:
+        """How many exams were simulated while it was trained; none where it learned from those of a folder."""
+        return int(self.config.phantom.drawn_beside) if self.data.source == PHANTOM else 0
+
+    @property
     def modality(self) -> str:
         """Of the exams: `mr` or `ct`."""
         return "ct" if self.config.data.layout in settings.LAYOUTS_OF_CT else str(self.config.data.modality)

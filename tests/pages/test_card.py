@@ -104,9 +104,9 @@ def test_only_a_network_of_phantoms_has_a_preset_and_the_limit_of_phantoms():
     simulated, real = (card.text(network(source=source), {}, 1) for source in ("phantom exams", "exams_of_a_clinic"))
     assert "- preset: acute, 64 x 64, seed 0" in simulated and "It learned from simulated exams alone" in simulated
     assert "preset" not in real and "simulated" not in real and "- source: exams_of_a_clinic" in real
-    assert "drawn beside" not in simulated
+    assert "during training" not in simulated
     drawn = card.text(network(with_fields(phantom__drawn_beside=1)), {}, 1)
-    assert "- drawn beside the run: 1 exam\n" in drawn
+    assert "- simulated during training: 1 exam\n" in drawn
 
 
 def test_ranges_of_all_maps_are_there_and_ttp_is_explained_where_its_time_zero_moves():
