@@ -17,7 +17,7 @@ from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, refuse_overwriting
 from dscgan_jax.threads import threads_beside
 
 if TYPE_CHECKING:
-    from dscgan_jax.methods.folder import DeconvolveWork
+    from dscgan_jax.methods.conventional_files import DeconvolveWork
 
 
 def run(
@@ -41,18 +41,19 @@ def run(
             found: Future[tuple[np.ndarray, np.ndarray]] = Future()
             exam = beside.submit(exams.load_exam, files, on_series=lambda *series: found.set_result(series))
             start.set_up(config)
-            from dscgan_jax.methods import conventional, folder  # with JAX, they take as long as reading does
+            from dscgan_jax.methods import conventional  # with JAX, these take as long as reading does
+            from dscgan_jax.methods.conventional_files import OWN_FILES, deconvolve_file
             from dscgan_jax.perfusion import motion, parametric
 
             settings = conventional.settings_of(config)
-            refuse_overwriting(output, asked.stem(files.subject), folder.OWN_FILES)  # before anything is computed
+            refuse_overwriting(output, asked.stem(files.subject), OWN_FILES)  # before anything is computed
             exam.add_done_callback(lambda done: done.exception() and found.cancel())
             realigned = None
             if settings.motion == "rigid":  # while the brain is found
                 realigned = beside.submit(lambda: motion.realign_if_possible(*found.result())).result
             if settings.method == "parametric":
                 beside.submit(lambda: parametric.compile_fit(found.result()[0].shape[-1], settings.fit))
-            paths, findings = folder.deconvolve_file(
+            paths, findings = deconvolve_file(
                 files, output, settings, aif=aif, asked=asked, read=exam.result, realigned=realigned
             )
         print(*paths, sep="\n")
@@ -67,6 +68,7 @@ def run(
 
 def work_of(config: ml_collections.ConfigDict, aif: str, desc: str = "") -> "DeconvolveWork":
     """How the maps of a cohort are made."""
-    from dscgan_jax.methods import conventional, folder
+    from dscgan_jax.methods import conventional
+    from dscgan_jax.methods.conventional_files import DeconvolveWork
 
-    return folder.DeconvolveWork(conventional.settings_of(config), aif, desc)
+    return DeconvolveWork(conventional.settings_of(config), aif, desc)

@@ -19,7 +19,8 @@ from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
 from dscgan_jax.threads import threads_beside
 
 if TYPE_CHECKING:
-    from dscgan_jax.methods.network import Predictor, PredictWork
+    from dscgan_jax.methods.network import Predictor
+    from dscgan_jax.methods.network_files import PredictWork
 
 Found = tuple[Finding, ...]
 
@@ -50,7 +51,7 @@ def run(
                 files, on_series=lambda series, affine: motions.append(beside.submit(_motion, network, series, affine))
             )
         predictor = network.result()
-        from dscgan_jax.methods.network import predict_file
+        from dscgan_jax.methods.network_files import predict_file
 
         asked = dataclasses.replace(asked, on_read_out=read.append)
         paths, findings = predict_file(predictor, exam, output, asked, motions[0].result)
@@ -84,7 +85,7 @@ def work_of(
     desc: str = "",
 ) -> "PredictWork":
     """How the maps of a cohort are made."""
-    from dscgan_jax.methods.network import PredictWork
+    from dscgan_jax.methods.network_files import PredictWork
 
     return PredictWork(model, which, *_norm_and_motion(config, given), desc)
 

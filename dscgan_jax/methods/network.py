@@ -18,15 +18,9 @@ from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
 from dscgan_jax.data.quality import Consistency
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import consistency, quality
-from dscgan_jax.evaluation.readout import ReadOut
-from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
 from dscgan_jax.methods import programs
-from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras, refuse_overwriting, remove_stale
-from dscgan_jax.methods.exam_files import Maker, Result, write_mask
-from dscgan_jax.pages import exam as exam_page
-from dscgan_jax.pages import prediction
 from dscgan_jax.perfusion import brain
 from dscgan_jax.shipped import PHYSICS
 from dscgan_jax.threads import in_threads
@@ -35,7 +29,6 @@ from dscgan_jax.training.weights import Weights
 
 if TYPE_CHECKING:
     # What makes conventional maps, or exports, is imported for these alone.
-    from dscgan_jax.methods.conventional import Deconvolved
     from dscgan_jax.training.program import ProgramInputs
 
 NORMS = {"network_per_slice": "per_slice", "network_running": "running"}  # source -> how its batch norm works
@@ -78,7 +71,7 @@ class Predictor:
         self.weights, self.record = weights, weights.record
         self.step, self.selected_by, self.sha256 = weights.step, weights.selected_by, weights.sha256
         self.config, self.scaling = self.record.config, self.record.scaling
-        _check_norm(weights, norm)
+        check_norm(weights, norm)
         self.modality = self.record.modality
         self.norm = norm or self.config.evaluate.norm_at_test
         self.preparation = preparation.PreparationSettings.from_config(self.config.data)
@@ -327,7 +320,12 @@ def rows_of(predictor: Predictor, of: Iterable[exams.Exam]) -> list[Consistency]
     return rows
 
 
-def _check_norm(weights: Weights, norm: str | None) -> None:
+def check_norm(weights: Weights, norm: str | None) -> None:
+    """Refuses a choice that the network does not have.
+
+    Raises:
+      InputError: it has no batch norm.
+    """
     if norm is not None and not settings.has_batch_norm(weights.record.config.model):
         raise InputError(
             f"--norm={norm} is given, which has no effect: the network of {weights.name} has "
@@ -382,128 +380,6 @@ def _one_call(settings: preparation.PreparationSettings, n: int) -> Batch:
         brain_signal=numbers(np.float32),
         echo_seconds=numbers(np.float32),
     )
-
-
-def predict_file(
-    predictor: Predictor,
-    exam: exams.Exam,
-    output: pathlib.Path | str,
-    asked: Asked = NOTHING_ASKED,
-    motion: Callable[[], tuple[Finding, ...]] | None = None,
-) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
-    """Maps, sidecars, read-out, a picture and a page of one exam in `output`, and what else is `asked` for.
-
-    `motion` is as of `Predictor.predict`.
-
-    Returns:
-      the paths of the maps and of the page, and the findings (also in each sidecar).
-
-    Raises:
-      InputError: as `Predictor.predict`, `ExamMaps.save` and `Extras.of`.
-    """
-    output = pathlib.Path(output)
-    refuse_overwriting(output, asked.stem(exam.subject), [f"_{name}.nii.gz" for name in predictor.scaling.targets])
-    extras = Extras.of(asked, exam)
-    exam = extras.noted(exam)
-    maps = predictor.predict(exam, motion=motion)
-    beside, found = extras.conventional(exam)
-    maps = dataclasses.replace(maps, findings=by_severity((*maps.findings, *found)))
-    with concurrent.futures.ThreadPoolExecutor(1) as other:
-        # It is drawn in Python, while NumPy and zlib let other threads run. With two methods the page's series counts.
-        drawn = other.submit(prediction.picture, maps, exam, predictor.weights).result if beside is None else None
-        read_out = extras.read_out(maps)
-        with all_or_nothing(output) as folder:
-            paths = _write_all(predictor, maps, exam, folder, extras, read_out, beside, drawn)
-            written = {path.name for path in folder.iterdir()}
-    remove_stale(output, asked.stem(exam.subject), written)
-    return [output / path.name for path in paths], maps.findings
-
-
-def _write_all(
-    predictor: Predictor,
-    maps: ExamMaps,
-    exam: exams.Exam,
-    folder: pathlib.Path,
-    extras: Extras,
-    read_out: ReadOut,
-    beside: "Deconvolved | None" = None,
-    drawn: Callable[[], bytes] | None = None,
-) -> list[pathlib.Path]:
-    """Maps and sidecars, what is read from them, the picture and the page, which comes last."""
-    page = prediction.page_of(maps, exam, predictor.weights, read_out)
-    stem = extras.asked.stem(exam.subject)
-    paths = [*maps.save(folder, stem), *extras.write(folder, maps, read_out)]
-    if beside is not None:
-        from dscgan_jax.pages import conventional as conventional_page
-
-        found, other = extras.read_out(beside.maps), extras.of_beside()
-        paths += beside.maps.save(folder, other.asked.stem(exam.subject))
-        paths += other.write(folder, beside.maps, found)
-        aif_png = conventional_page.aif_picture(
-            beside.maps.subject, beside.maps.affine, beside.found.measured, beside.series
-        )
-        of_both = conventional_page.page_of(beside.maps, beside.found, beside.series, beside.settings, found, aif_png)
-        page = exam_page.together(page, of_both)
-    return [*paths, *exam_page.write(folder, page, stem, drawn)]
-
-
-@dataclasses.dataclass(frozen=True)
-class PredictWork:
-    """Maps of a cohort by a network (`cohort.Work`).
-
-    Attributes:
-      model: `physics`, the path of a file of weights, or the work directory of a run.
-      which: step of a run.
-      norm, motion: as of `Predictor`.
-      desc: of the `desc-` entity in the names of maps; empty = none.
-    """
-
-    model: pathlib.Path | str = PHYSICS
-    which: str = "best"
-    norm: str | None = None
-    motion: str | None = None
-    desc: str = ""
-
-    def made_of(self) -> dict[str, Any]:
-        """The network, by its digest, and how it is used.
-
-        Raises:
-          InputError: there is no such network, it is damaged, or it has no such norm.
-        """
-        weights = _weights(self.model, self.which)
-        _check_norm(weights, self.norm)
-        network = {"name": weights.name, "version": weights.version, "step": weights.step, "sha256": weights.sha256}
-        return {"mode": "predict", "network": network, "norm": self.norm, "motion": self.motion, "desc": self.desc}
-
-    def about(self) -> dict[str, str]:
-        """The network."""
-        weights = _weights(self.model, self.which)
-        names = {"network": weights.name, "network_version": weights.version, "network_sha256": weights.sha256}
-        return {"method": "network", **names}
-
-    def maker(self) -> Maker:
-        """What predicts the maps of an exam."""
-        predictor = Predictor(_weights(self.model, self.which), norm=self.norm, motion=self.motion)
-        extras = Extras(Asked(desc=self.desc))
-
-        def make(exam: exams.Exam, files: exams.SubjectFiles) -> Result:
-            del files
-            maps = predictor.predict(exam)
-            read_out = extras.read_out(maps)
-
-            def write(folder: pathlib.Path) -> str:
-                write_mask(folder, maps)
-                return _write_all(predictor, maps, exam, folder, extras, read_out)[-1].name
-
-            return Result(maps, read_out, write)
-
-        return make
-
-
-@functools.lru_cache(maxsize=1)
-def _weights(model: pathlib.Path | str, which: str) -> Weights:
-    """A network, which is read once in a process."""
-    return training_weights.load(model, which)
 
 
 class NetworkSource:

@@ -29,7 +29,7 @@ from dscgan_jax.data.record import DataRecord  # noqa: E402
 from dscgan_jax.data.scaling import Limits, Scaling  # noqa: E402
 from dscgan_jax.findings import Finding  # noqa: E402
 from dscgan_jax.maps import MAP_NAMES  # noqa: E402
-from dscgan_jax.methods import folder as folders  # noqa: E402
+from dscgan_jax.methods import conventional_files  # noqa: E402
 from dscgan_jax.methods.network import Predictor  # noqa: E402
 from dscgan_jax.models import networks  # noqa: E402
 from dscgan_jax.perfusion.conventional import Settings  # noqa: E402
@@ -147,13 +147,13 @@ class OneExam(Reader):
         series = packed if packed.exists() or not (folder / "sub-1_dsc.nii").exists() else folder / "sub-1_dsc.nii"
         settings = Settings(method="csvd", motion="none", scale="none")
         with (
-            mock.patch.object(folders.exam_page, "write", return_value=[]),
-            mock.patch.object(folders.conventional_page, "aif_picture", return_value=b""),
-            mock.patch.object(folders.conventional_page, "picture", return_value=b""),
-            mock.patch.object(folders.conventional_page, "curves_of", return_value=None),
-            mock.patch.object(folders.conventional_page, "page_of", return_value=None),
+            mock.patch.object(conventional_files.exam_page, "write", return_value=[]),
+            mock.patch.object(conventional_files.conventional_page, "aif_picture", return_value=b""),
+            mock.patch.object(conventional_files.conventional_page, "picture", return_value=b""),
+            mock.patch.object(conventional_files.conventional_page, "curves_of", return_value=None),
+            mock.patch.object(conventional_files.conventional_page, "page_of", return_value=None),
         ):
-            paths, found = folders.deconvolve_file(series, output, settings, **self.given(folder))
+            paths, found = conventional_files.deconvolve_file(series, output, settings, **self.given(folder))
         maps = {path.name: nifti.read_volume(path, 3) for path in paths if path.name.endswith(".nii.gz")}
         brain = nifti.read_volume(output / "sub-1_mask.nii.gz", 3).data > 0
         arrays = {name.split("_")[1].split(".")[0]: volume.data for name, volume in maps.items()}

@@ -18,8 +18,8 @@ from dscgan_jax.data import preparation
 from dscgan_jax.data.exams import load_exam
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.sources import FolderSource
-from dscgan_jax.methods import network
-from dscgan_jax.methods.folder import deconvolve_file
+from dscgan_jax.methods import network, network_files
+from dscgan_jax.methods.conventional_files import deconvolve_file
 from dscgan_jax.pages import report
 from dscgan_jax.perfusion.conventional import Settings
 from dscgan_jax.phantom import cohort
@@ -84,7 +84,9 @@ def test_a_second_training_is_refused_before_it_prepares_and_others_may_read_the
         with pytest.raises(InputError, match="a run is going on here"):
             train.run(config, world / "run")
         run("--mode=evaluate", f"--workdir={world / 'run'}", f"--config.data.cache_dir={world / 'cache'}")
-        network.predict_file(network.Predictor.from_run(world / "run"), load_exam(series_of(world)), tmp_path / "maps")
+        network_files.predict_file(
+            network.Predictor.from_run(world / "run"), load_exam(series_of(world)), tmp_path / "maps"
+        )
     (world / "run" / workdir.LOCK_FILE).unlink()
     changed = {name for name, content in runs.snapshot(world / "run").items() if before.get(name) != content}
     assert not {name for name in changed if not name.startswith(("evaluation/", "maps/", "report"))}

@@ -17,7 +17,7 @@ from dscgan_jax.data.checks import folder
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Findings
 from dscgan_jax.methods.conventional import deconvolved
-from dscgan_jax.methods.folder import deconvolve_file
+from dscgan_jax.methods.conventional_files import deconvolve_file
 from dscgan_jax.perfusion.checks.head import head_curves
 from dscgan_jax.perfusion.checks.missing import filled
 from dscgan_jax.perfusion.conventional import Settings

@@ -18,7 +18,7 @@ from exams import fake_arrays, truncate, write_fake_cohort, write_fake_exam
 
 from dscgan_jax import shipped
 from dscgan_jax.data import nifti
-from dscgan_jax.methods import folder
+from dscgan_jax.methods import conventional_files
 from dscgan_jax.phantom.exam import Phantom, draw_phantom
 from dscgan_jax.training import balance
 
@@ -188,7 +188,7 @@ def several_echo_times(desk):
 
 def no_echo_time(desk):
     del desk.sidecar["EchoTime"]
-    desk.monkeypatch.setattr(folder.exam_page, "write", lambda *_: [])  # pictures take longer than all else
+    desk.monkeypatch.setattr(conventional_files.exam_page, "write", lambda *_: [])  # pictures take longer than all else
     return desk.deconvolved("--method=csvd", "--motion=none")
 
 
@@ -257,7 +257,7 @@ def mask_without_a_part_of_the_brain(desk):
     mask = desk.phantom.mask.copy()
     mask[:32] = False
     nifti.write_volume(desk.folder / "mask.nii.gz", mask, desk.affine, dtype=np.uint8)
-    desk.monkeypatch.setattr(folder.exam_page, "write", lambda *_: [])  # pictures take longer than all else
+    desk.monkeypatch.setattr(conventional_files.exam_page, "write", lambda *_: [])  # pictures take longer than all else
     return desk.deconvolved(f"--mask={desk.folder / 'mask.nii.gz'}", "--method=csvd", "--scale=none", "--motion=none")
 
 
@@ -443,7 +443,7 @@ def disk_full(desk):
 
 
 def folder_that_is_gone_or_read_only(desk):
-    desk.monkeypatch.setattr(folder.exam_page, "write", _removed)
+    desk.monkeypatch.setattr(conventional_files.exam_page, "write", _removed)
     return program("deconvolve", desk.write(), desk.out, "--method=csvd", "--scale=none", "--motion=none")
 
 

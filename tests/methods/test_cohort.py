@@ -18,7 +18,7 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import exam_rows
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.methods import cohort, exam_files
-from dscgan_jax.methods.folder import DeconvolveWork
+from dscgan_jax.methods.conventional_files import DeconvolveWork
 from dscgan_jax.perfusion.conventional import Settings
 from dscgan_jax.phantom import cohort as phantom_cohort
 

@@ -15,7 +15,7 @@ from dscgan_jax.data.sidecars import read_sidecar
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.methods import conventional
-from dscgan_jax.methods.folder import deconvolve_file
+from dscgan_jax.methods.conventional_files import deconvolve_file
 from dscgan_jax.perfusion import brain, kinetics
 from dscgan_jax.perfusion.conventional import Settings
 from dscgan_jax.perfusion.parametric import FitSettings

@@ -21,7 +21,7 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import consistency
 from dscgan_jax.findings import Finding
 from dscgan_jax.methods import cohort as cohorts
-from dscgan_jax.methods import network
+from dscgan_jax.methods import network, network_files
 from dscgan_jax.methods.asked import Asked
 from dscgan_jax.models import networks
 from dscgan_jax.perfusion import brain, motion
@@ -155,7 +155,7 @@ def test_a_sidecar_tells_what_trained_the_network_and_what_used_it(world, exam, 
     trained = network.Predictor.from_run(world / "run").record.software
     monkeypatch.setattr(provenance, "software_versions", lambda: {"dscgan_jax": "of tomorrow"})
     predictor = network.Predictor.from_run(str(world / "run"), motion="rigid")
-    paths, _ = network.predict_file(predictor, exam, str(tmp_path / "maps"))
+    paths, _ = network_files.predict_file(predictor, exam, str(tmp_path / "maps"))
     record = json.loads((tmp_path / "maps" / paths[0].name.replace(".nii.gz", ".json")).read_text())
     assert record["TrainingSoftware"] == trained and record["Software"] == {"dscgan_jax": "of tomorrow"}
     assert record["Settings"]["motion"] == "rigid" and record["Settings"]["outside_brain"] == "zero"
@@ -163,7 +163,7 @@ def test_a_sidecar_tells_what_trained_the_network_and_what_used_it(world, exam, 
 
 def test_a_cohort_is_made_once_by_a_network_and_again_by_another_or_in_another_way(world, tmp_path):
     subjects = layouts.find_subjects(world / "exams", "bids")
-    work = network.PredictWork(world / "run")
+    work = network_files.PredictWork(world / "run")
 
     def plan(how):
         return cohorts.plan(how, subjects, tmp_path / "out", world / "exams")
@@ -180,16 +180,16 @@ def test_a_cohort_is_made_once_by_a_network_and_again_by_another_or_in_another_w
 
 
 def test_the_seal_of_a_cohort_knows_the_network_by_its_digest(world, tmp_path):
-    work = network.PredictWork(world / "run")
+    work = network_files.PredictWork(world / "run")
     assert work.made_of()["network"]["sha256"] == network.Predictor.from_run(world / "run").sha256
-    assert work.made_of() != network.PredictWork().made_of()
+    assert work.made_of() != network_files.PredictWork().made_of()
 
 
 def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not(
     exam, predictor, tmp_path, monkeypatch
 ):
     asked = Asked(beside="csvd")
-    paths, _ = network.predict_file(predictor, exam, tmp_path / "both", asked)
+    paths, _ = network_files.predict_file(predictor, exam, tmp_path / "both", asked)
     assert [path.name for path in paths if "desc-csvd_tmax" in path.name] and paths[-1].suffix == ".html"
     page = paths[-1].read_text()
     assert "<h3>cSVD</h3>" in page and page.count("data-map=") == 5 + len(predictor.scaling.targets)
@@ -198,7 +198,7 @@ def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not
         raise InputError(f"{exam.subject}: no voxel looks like an artery.")
 
     monkeypatch.setattr("dscgan_jax.methods.conventional.deconvolved", without_an_artery)
-    paths, findings = network.predict_file(predictor, exam, tmp_path / "one", asked)
+    paths, findings = network_files.predict_file(predictor, exam, tmp_path / "one", asked)
     [reason] = [finding for finding in findings if finding.name == "conventional_missing"]
     assert reason.severity == "warning" and reason.text.endswith("the network's: no voxel looks like an artery")
     assert "desc-csvd" not in " ".join(path.name for path in paths) and paths[-1].is_file()
@@ -210,7 +210,7 @@ def test_conventional_maps_beside_a_networks_keep_to_the_given_mask(exam, predic
     half = exam.mask.copy()
     half[: len(half) // 2] = False
     cut = dataclasses.replace(exam, mask=half, mask_source="file")
-    paths, _ = network.predict_file(predictor, cut, tmp_path / "maps", Asked(beside="csvd"))
+    paths, _ = network_files.predict_file(predictor, cut, tmp_path / "maps", Asked(beside="csvd"))
     for path in paths:
         if path.name.endswith("tmax.nii.gz"):
             tmax = exam.stored.to_ras(np.asarray(nibabel.load(path).dataobj))
