@@ -22,7 +22,7 @@ from absl import flags
 from records import keep
 
 from dscgan_jax.configs import temp_tmax
-from dscgan_jax.data import batches, dataset, exams, grid, layouts, nifti, preparation
+from dscgan_jax.data import batches, dataset, exams, grid, layouts, nifti, preparation, subject_files
 from dscgan_jax.maps import MAP_NAMES
 
 SHAPE, FRAMES, FRAME_SECONDS = (128, 128, 21), 80, 1.5
@@ -111,7 +111,7 @@ def main() -> None:
     keep(record, arguments.output)
 
 
-def measure_exam(files: exams.SubjectFiles, settings: preparation.PreparationSettings) -> dict:
+def measure_exam(files: subject_files.SubjectFiles, settings: preparation.PreparationSettings) -> dict:
     """Seconds to read, prepare and restore one exam."""
     exam = exams.load_exam(files)
     prepared = preparation.prepare(exam, settings)

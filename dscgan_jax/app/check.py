@@ -10,7 +10,7 @@ import ml_collections
 
 from dscgan_jax.app import options, places
 from dscgan_jax.app.output import progress_bar
-from dscgan_jax.data import exams
+from dscgan_jax.data import subject_files
 from dscgan_jax.data.checks import folder as folder_checks
 from dscgan_jax.data.checks.folder import Check, Checked, CheckRow
 from dscgan_jax.errors import InputError
@@ -35,9 +35,9 @@ def run(config: ml_collections.ConfigDict, output: pathlib.Path | None = None, w
         raise InputError("--mode=check looks at a folder of exams: give --config.data.root=DIR.")
     if output is not None and output.exists() and not output.is_dir():
         raise InputError(f"--output={output} is a file; give a folder.")
-    root, overrules = places.exams_root(config), exams.Overrules.from_config(config.data)
+    root, overrules = places.exams_root(config), subject_files.Overrules.from_config(config.data)
 
-    def each(how: Check, subjects: Sequence[exams.SubjectFiles]) -> Iterable[Checked]:
+    def each(how: Check, subjects: Sequence[subject_files.SubjectFiles]) -> Iterable[Checked]:
         count = min(workers or min(usable_cores(), MOST_WORKERS), len(subjects))
         return _side_by_side(how, subjects, count, workers)
 
@@ -49,7 +49,7 @@ def run(config: ml_collections.ConfigDict, output: pathlib.Path | None = None, w
 
 
 def _side_by_side(
-    how: Check, subjects: Sequence[exams.SubjectFiles], count: int, asked: int | None
+    how: Check, subjects: Sequence[subject_files.SubjectFiles], count: int, asked: int | None
 ) -> Iterable[Checked]:
     """Exams by several processes; by this one where there are few. One that dies costs the exam that it was on."""
     from dscgan_jax.methods import workers as processes
@@ -62,11 +62,11 @@ def _side_by_side(
             return
         found: list[Checked] = []
 
-        def done(_: exams.SubjectFiles, checked: Checked) -> None:
+        def done(_: subject_files.SubjectFiles, checked: Checked) -> None:
             found.append(checked)
             bar.update(1)
 
-        def lost(files: exams.SubjectFiles, reason: str) -> None:
+        def lost(files: subject_files.SubjectFiles, reason: str) -> None:
             done(files, Checked(CheckRow(files.subject, f"{files.series}: {reason}", files.split)))
 
         with interrupted_by_signals():

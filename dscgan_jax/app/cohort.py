@@ -9,7 +9,7 @@ import ml_collections
 
 from dscgan_jax.app import places
 from dscgan_jax.app.output import print_folder_findings, progress_bar
-from dscgan_jax.data.exams import CT
+from dscgan_jax.data.subject_files import CT
 from dscgan_jax.errors import Ended, InputError
 from dscgan_jax.evaluation.exam_rows import FAILED, MADE
 from dscgan_jax.methods import cohort

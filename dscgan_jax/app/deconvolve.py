@@ -10,7 +10,7 @@ import numpy as np
 
 from dscgan_jax.app import options, start
 from dscgan_jax.app.output import print_findings, print_read_outs
-from dscgan_jax.data import exams, inputs
+from dscgan_jax.data import exams, inputs, subject_files
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, refuse_overwriting
@@ -34,7 +34,7 @@ def run(
     if bool(series) == bool(config.data.root):
         raise InputError("--mode=deconvolve needs either --input=PATH or --config.data.root=DIR.")
     if series:
-        overrules = exams.Overrules.from_config(config.data)
+        overrules = subject_files.Overrules.from_config(config.data)
         read: list[ReadOut] = []
         asked = dataclasses.replace(asked, on_read_out=read.append)
         with inputs.lone_exam(series, overrules, mask, number) as files, threads_beside(3) as beside:

@@ -12,7 +12,7 @@ from dscgan_jax.app import options, places
 from dscgan_jax.app.output import print_folder_findings
 from dscgan_jax.app.prepare import prepare
 from dscgan_jax.configs import default
-from dscgan_jax.data import exams
+from dscgan_jax.data import exams, subject_files
 from dscgan_jax.data.checks import folder as folder_checks
 from dscgan_jax.data.checks import map_checks
 from dscgan_jax.data.derivatives import ExamMaps
@@ -168,7 +168,7 @@ class Cohort:
 
     config: ml_collections.ConfigDict
     root: str
-    subjects: list[exams.SubjectFiles]
+    subjects: list[subject_files.SubjectFiles]
     protocol: score.Protocol
     data: DataRecord
     builder: Any = None
@@ -297,13 +297,13 @@ class _Collected:
         self.gallery.add(exam, {name: maps.volumes for name, maps in offered.items()})
         self._numbers[exam.subject] = map_checks.numbers_of(exam.maps, exam.mask)
 
-    def compared(self, subjects: list[exams.SubjectFiles]) -> dict[str, tuple[Finding, ...]]:
+    def compared(self, subjects: list[subject_files.SubjectFiles]) -> dict[str, tuple[Finding, ...]]:
         """What is odd about an exam's reference maps beside those of the others."""
         accept = {files.subject: files.overrules.accept for files in subjects}
         return folder_checks.compare_numbers(self._numbers, accept)
 
 
-def _seen(subjects: list[exams.SubjectFiles], data: DataRecord) -> dict[str, tuple[Finding, ...]]:
+def _seen(subjects: list[subject_files.SubjectFiles], data: DataRecord) -> dict[str, tuple[Finding, ...]]:
     """What says of exams that are not the run's that it may have been trained on some of them all the same."""
     text = (
         "name and size of the series are those of an exam that the network was trained on: its scores may be too good"

@@ -5,7 +5,7 @@ import pathlib
 import ml_collections
 
 from dscgan_jax.app.output import progress_bar
-from dscgan_jax.data import exams, layouts
+from dscgan_jax.data import layouts, subject_files
 from dscgan_jax.data.record import DataRecord
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import expanded
@@ -40,29 +40,29 @@ def with_root(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
-def find_subjects(config: ml_collections.ConfigDict) -> list[exams.SubjectFiles]:
+def find_subjects(config: ml_collections.ConfigDict) -> list[subject_files.SubjectFiles]:
     """The subjects in `config.data.root`, those that participants.tsv excludes left out."""
-    overrules = exams.Overrules.from_config(config.data)
+    overrules = subject_files.Overrules.from_config(config.data)
     subjects = layouts.find_subjects(exams_root(config), config.data.layout, overrules)
     return [files for files in subjects if files.split != layouts.EXCLUDE]
 
 
-def find_cohort(config: ml_collections.ConfigDict) -> tuple[list[exams.SubjectFiles], dict[str, str]]:
+def find_cohort(config: ml_collections.ConfigDict) -> tuple[list[subject_files.SubjectFiles], dict[str, str]]:
     """The subjects in `config.data.root`, usable or not: one that is not costs itself alone.
 
     Returns:
       the subjects, those that participants.tsv excludes left out, and {subject: why it cannot be read} of those that
       only participants.tsv knows.
     """
-    overrules = exams.Overrules.from_config(config.data)
+    overrules = subject_files.Overrules.from_config(config.data)
     subjects, without_folder = layouts.listed(exams_root(config), config.data.layout, overrules)
     lost = {who: layouts.no_folder(who) for who, split in without_folder.items() if split != layouts.EXCLUDE}
     return [files for files in subjects if files.split != layouts.EXCLUDE], lost
 
 
 def subjects_of(
-    found: list[exams.SubjectFiles], split: str, splits: dict[str, str] | None, root: str
-) -> list[exams.SubjectFiles]:
+    found: list[subject_files.SubjectFiles], split: str, splits: dict[str, str] | None, root: str
+) -> list[subject_files.SubjectFiles]:
     """Subjects of a split: by the run's `splits`, else by the folder's split column, else everybody.
 
     Raises:
@@ -85,7 +85,7 @@ def subjects_of(
     return subjects
 
 
-def splits_of_run(found: list[exams.SubjectFiles], record: DataRecord) -> dict[str, str] | None:
+def splits_of_run(found: list[subject_files.SubjectFiles], record: DataRecord) -> dict[str, str] | None:
     """The run's splits, if the exams are its own, perhaps moved; None for others.
 
     They are its own if most of them, or most of those that it knows, have name and size in common: single ones may
@@ -95,11 +95,11 @@ def splits_of_run(found: list[exams.SubjectFiles], record: DataRecord) -> dict[s
     return record.splits if 2 * agreeing > min(len(found), len(record.series_bytes)) else None
 
 
-def known_to_run(subjects: list[exams.SubjectFiles], record: DataRecord) -> list[str]:
+def known_to_run(subjects: list[subject_files.SubjectFiles], record: DataRecord) -> list[str]:
     """Subjects that have name and size of an exam of the run."""
     return [subject for subject, size in series_bytes(subjects).items() if record.series_bytes.get(subject) == size]
 
 
-def series_bytes(subjects: list[exams.SubjectFiles]) -> dict[str, int]:
+def series_bytes(subjects: list[subject_files.SubjectFiles]) -> dict[str, int]:
     """Size of each subject's series file: enough to know a cohort again that was moved."""
     return {files.subject: files.series.stat().st_size for files in subjects}

@@ -11,7 +11,7 @@ import numpy as np
 
 from dscgan_jax.app import options, start
 from dscgan_jax.app.output import print_findings, print_read_outs
-from dscgan_jax.data import exams, inputs
+from dscgan_jax.data import exams, inputs, subject_files
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import ink
 from dscgan_jax.findings import Finding
@@ -45,7 +45,7 @@ def run(
     with threads_beside(1) as beside:
         network = beside.submit(_network, config, model, which, norm, motion)
         beside.submit(ink.load_matplotlib)  # which only the page waits for
-        with inputs.lone_exam(series, exams.Overrules.from_config(config.data), mask, number) as files:
+        with inputs.lone_exam(series, subject_files.Overrules.from_config(config.data), mask, number) as files:
             motions: list[Future[Found]] = []
             exam = exams.load_exam(
                 files, on_series=lambda series, affine: motions.append(beside.submit(_motion, network, series, affine))

@@ -8,7 +8,7 @@ import ml_collections
 
 from dscgan_jax.app import places
 from dscgan_jax.app.output import progress_bar
-from dscgan_jax.data import exams
+from dscgan_jax.data import exams, subject_files
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import consistency
 from dscgan_jax.methods.network import Predictor, rows_of
@@ -43,13 +43,13 @@ def measure(config: ml_collections.ConfigDict, workdir: pathlib.Path | str, whic
     print(f"what is usual of its maps: from {len(judged)} of {len(found)} validation exams that have no warning{few}")
 
 
-def _validation_exams(config: ml_collections.ConfigDict, predictor: Predictor) -> list[exams.SubjectFiles]:
+def _validation_exams(config: ml_collections.ConfigDict, predictor: Predictor) -> list[subject_files.SubjectFiles]:
     splits = predictor.record.data.splits
     found = places.find_subjects(places.with_root(config))
     return [files for files in found if splits.get(files.subject) == "validation"][:MOST_EXAMS]
 
 
-def _readable(found: list[exams.SubjectFiles], done: Callable[[], object]) -> Iterator[exams.Exam]:
+def _readable(found: list[subject_files.SubjectFiles], done: Callable[[], object]) -> Iterator[exams.Exam]:
     """Those that can be read; what is wrong with others was said when they were prepared."""
     for files in found:
         with contextlib.suppress(InputError):

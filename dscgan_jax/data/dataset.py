@@ -21,10 +21,11 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from dscgan_jax import digests
-from dscgan_jax.data import exams, features, layouts, nifti, preparation, shards
+from dscgan_jax.data import features, layouts, nifti, preparation, shards
 from dscgan_jax.data.checks import folder as folder_checks
 from dscgan_jax.data.ranges import RangeGatherer
 from dscgan_jax.data.scaling import SIGNALS
+from dscgan_jax.data.subject_files import Overrules, SubjectFiles
 from dscgan_jax.errors import InputError, brief, disk_is_full
 from dscgan_jax.files import expanded
 from dscgan_jax.findings import Finding
@@ -51,7 +52,7 @@ class DscConfig(tfds.core.BuilderConfig):
       facts: folder in which subjects that are prepared elsewhere leave their facts; None: all are prepared here.
     """
 
-    subjects: tuple[exams.SubjectFiles, ...] = dataclasses.field(default=(), repr=False)
+    subjects: tuple[SubjectFiles, ...] = dataclasses.field(default=(), repr=False)
     splits: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
     excluded: tuple[dict[str, str], ...] = ()
     settings: preparation.PreparationSettings | None = None
@@ -60,7 +61,7 @@ class DscConfig(tfds.core.BuilderConfig):
     progress: bool = True
     facts: pathlib.Path | None = None
 
-    def facts_of(self, files: exams.SubjectFiles) -> pathlib.Path:
+    def facts_of(self, files: SubjectFiles) -> pathlib.Path:
         """Where a subject that is prepared elsewhere leaves its facts."""
         return pathlib.Path(str(self.facts)) / f"{self.subjects.index(files):06d}.npz"
 
@@ -84,7 +85,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
     """
 
     VERSION = VERSION
-    current: exams.SubjectFiles | None = None  # that is being prepared here
+    current: SubjectFiles | None = None  # that is being prepared here
 
     def _create_builder_config(self, builder_config: DscConfig, *_: Any, **__: Any) -> DscConfig:
         """Ours is made for each data set; TFDS would warn that it is not registered."""
@@ -163,7 +164,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
             for split, subjects in in_split.items()
         }
 
-    def _shard(self, files: exams.SubjectFiles, split: str) -> shards.Shard:
+    def _shard(self, files: SubjectFiles, split: str) -> shards.Shard:
         """A subject that is prepared elsewhere."""
         config = self.builder_config
         n_train = sum(where == "train" for where in config.splits.values()) if split == "train" else 0
@@ -190,7 +191,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         if facts.findings:
             self._findings[facts.subject] = [finding.to_json() for finding in facts.findings]
 
-    def _examples(self, files: exams.SubjectFiles, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _examples(self, files: SubjectFiles, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The examples of one subject; its values enter the ranges if it is in the training split."""
         config = self.builder_config
         self.current = files
@@ -208,7 +209,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         yield from shards.examples_of(prepared)
         self.bar.update()
 
-    def _is_last(self, files: exams.SubjectFiles) -> bool:
+    def _is_last(self, files: SubjectFiles) -> bool:
         """Whether this is the last subject of the training split."""
         train = [one for one in self.builder_config.subjects if self.builder_config.splits[one.subject] == "train"]
         return bool(train) and files is train[-1]
@@ -237,7 +238,7 @@ def prepared(
     """
     data = config.data
     root = expanded(data.root, "--config.data.root")
-    overrules = exams.Overrules.from_config(data)
+    overrules = Overrules.from_config(data)
     subjects = layouts.find_subjects(root, data.layout, overrules)
     splits = layouts.assign_splits(subjects, tuple(data.split_fractions), int(config.seed), for_training=for_training)
     taking_part = tuple(files for files in subjects if files.subject in splits)
@@ -311,7 +312,7 @@ def _hash(record: Any) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _source_fingerprint(root: pathlib.Path, subjects: tuple[exams.SubjectFiles, ...]) -> str:
+def _source_fingerprint(root: pathlib.Path, subjects: tuple[SubjectFiles, ...]) -> str:
     """Changes with every file of every subject: path, size, time of change."""
     record = []
     for files in subjects:
@@ -322,7 +323,7 @@ def _source_fingerprint(root: pathlib.Path, subjects: tuple[exams.SubjectFiles, 
     return _hash(sorted(record))
 
 
-def _check_targets(subjects: tuple[exams.SubjectFiles, ...], splits: dict[str, str], targets: tuple[str, ...]) -> None:
+def _check_targets(subjects: tuple[SubjectFiles, ...], splits: dict[str, str], targets: tuple[str, ...]) -> None:
     """Maps at all, somebody to choose the best checkpoint on, and in each split somebody with each target map."""
     if subjects and not any(files.maps for files in subjects):
         raise InputError(
@@ -345,7 +346,7 @@ def _check_targets(subjects: tuple[exams.SubjectFiles, ...], splits: dict[str, s
                 )
 
 
-def _check_files(subjects: tuple[exams.SubjectFiles, ...]) -> None:
+def _check_files(subjects: tuple[SubjectFiles, ...]) -> None:
     """A quick look at all headers, so that a wrong file stops the build before hours of work and not after."""
     for files in subjects:
         try:
@@ -367,7 +368,7 @@ def _check_files(subjects: tuple[exams.SubjectFiles, ...]) -> None:
 
 
 def _check_disk(
-    folder: pathlib.Path, subjects: tuple[exams.SubjectFiles, ...], settings: preparation.PreparationSettings
+    folder: pathlib.Path, subjects: tuple[SubjectFiles, ...], settings: preparation.PreparationSettings
 ) -> None:
     pixels = settings.size**2
     slice_bytes = pixels * (2 * settings.frames + 4 * len(MAP_NAMES) + 1)

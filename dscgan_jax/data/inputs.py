@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from dscgan_jax.data import dicom, nifti
-from dscgan_jax.data.exams import NOTHING_OVERRULED, Overrules, SubjectFiles, lone_series
+from dscgan_jax.data.subject_files import NOTHING_OVERRULED, Overrules, SubjectFiles, lone_series
 from dscgan_jax.errors import InputError
 
 MOST_LOOKED_AT = 200  # files of a folder, among which DICOM is looked for

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dscgan_jax.data import exams, features, preparation
+from dscgan_jax.data import exams, features, preparation, subject_files
 from dscgan_jax.data.ranges import RangeGatherer
 from dscgan_jax.files import replacing
 from dscgan_jax.findings import Finding, by_severity
@@ -86,7 +86,7 @@ class Shard:
       facts: file that receives its facts.
     """
 
-    files: exams.SubjectFiles
+    files: subject_files.SubjectFiles
     settings: preparation.PreparationSettings
     known: tuple[Finding, ...]
     n_train: int
@@ -113,7 +113,7 @@ def together(paths: Sequence[pathlib.Path]) -> list[Facts]:
 
 
 def prepared_of(
-    files: exams.SubjectFiles, settings: preparation.PreparationSettings, known: Sequence[Finding]
+    files: subject_files.SubjectFiles, settings: preparation.PreparationSettings, known: Sequence[Finding]
 ) -> tuple[exams.Exam, preparation.PreparedExam]:
     """An exam, and the same on the network grid with all its findings.
 

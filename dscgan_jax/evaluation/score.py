@@ -17,11 +17,12 @@ import tqdm
 from dscgan_jax import provenance
 from dscgan_jax.data.checks import same_grid
 from dscgan_jax.data.derivatives import ExamMaps
-from dscgan_jax.data.exams import Exam, SubjectFiles, load_exam, with_motion_finding
+from dscgan_jax.data.exams import Exam, load_exam, with_motion_finding
 from dscgan_jax.data.geometry import voxel_ml
 from dscgan_jax.data.grid import maps_on_network
 from dscgan_jax.data.preparation import PreparationSettings, count_ttp_from
 from dscgan_jax.data.scaling import Scaling
+from dscgan_jax.data.subject_files import SubjectFiles
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import metrics, records
 from dscgan_jax.evaluation.agreement import HYPOPERFUSED_SECONDS

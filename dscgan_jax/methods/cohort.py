@@ -17,9 +17,9 @@ from typing import IO, Any, Protocol
 
 from dscgan_jax import provenance
 from dscgan_jax.data import bids_derivative, layouts
-from dscgan_jax.data.exams import SubjectFiles
 from dscgan_jax.data.layouts import bids
 from dscgan_jax.data.sidecars import read_sidecar
+from dscgan_jax.data.subject_files import SubjectFiles
 from dscgan_jax.errors import InputError, brief, disk_is_full
 from dscgan_jax.evaluation import exam_rows
 from dscgan_jax.evaluation.exam_rows import FAILED

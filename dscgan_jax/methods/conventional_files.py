@@ -10,7 +10,8 @@ import numpy as np
 
 from dscgan_jax.data import aif as arterial_inputs
 from dscgan_jax.data.derivatives import write_turned
-from dscgan_jax.data.exams import NOTHING_OVERRULED, Exam, Overrules, SubjectFiles, load_exam, lone_series
+from dscgan_jax.data.exams import Exam, load_exam
+from dscgan_jax.data.subject_files import NOTHING_OVERRULED, Overrules, SubjectFiles, lone_series
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import ink

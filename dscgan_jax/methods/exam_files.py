@@ -19,9 +19,10 @@ from nibabel.affines import voxel_sizes
 
 from dscgan_jax.data import layouts, nifti
 from dscgan_jax.data.derivatives import ExamMaps, write_turned
-from dscgan_jax.data.exams import CT, Exam, SubjectFiles, load_exam
+from dscgan_jax.data.exams import Exam, load_exam
 from dscgan_jax.data.layouts import bids
 from dscgan_jax.data.sidecars import read_sidecar
+from dscgan_jax.data.subject_files import CT, SubjectFiles
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import exam_rows
 from dscgan_jax.evaluation.exam_rows import FAILED, ExamRow

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dscgan_jax.data import exams
+from dscgan_jax.data import exams, subject_files
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.files import all_or_nothing
@@ -127,7 +127,7 @@ class PredictWork:
         predictor = Predictor(_weights(self.model, self.which), norm=self.norm, motion=self.motion)
         extras = Extras(Asked(desc=self.desc))
 
-        def make(exam: exams.Exam, files: exams.SubjectFiles) -> Result:
+        def make(exam: exams.Exam, files: subject_files.SubjectFiles) -> Result:
             del files
             maps = predictor.predict(exam)
             read_out = extras.read_out(maps)

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from dscgan_jax import provenance, settings
-from dscgan_jax.data import exams, layouts
+from dscgan_jax.data import exams, layouts, subject_files
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.record import DataRecord
 from dscgan_jax.data.scaling import Limits, Scaling
@@ -112,7 +112,7 @@ def _write_untrained(config: ml_collections.ConfigDict, workdir: pathlib.Path) -
     checkpoints.close()
 
 
-def simulated_exam(config: ml_collections.ConfigDict, folder: pathlib.Path) -> exams.SubjectFiles:
+def simulated_exam(config: ml_collections.ConfigDict, folder: pathlib.Path) -> subject_files.SubjectFiles:
     """A phantom exam on disk, as large as the network grid."""
     write_exams(folder / "exams", {SUBJECT: "test"}, config, seed=1, slices=MORE_SLICES)
     return layouts.find_subjects(folder / "exams", "bids")[0]

@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from dscgan_jax.data import aif, exams, preparation
+from dscgan_jax.data import aif, exams, preparation, subject_files
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.methods import conventional
@@ -53,7 +53,7 @@ def measure_inference(
     return rows
 
 
-def measure_start(config: ml_collections.ConfigDict, files: exams.SubjectFiles, folder: pathlib.Path) -> Record:
+def measure_start(config: ml_collections.ConfigDict, files: subject_files.SubjectFiles, folder: pathlib.Path) -> Record:
     """`--mode=predict` with five maps from its start to files on disk, in a process of its own.
 
     With an empty cache of compiled programs, then with the one that it left.
@@ -115,7 +115,7 @@ def measure_temporal_stack(config: ml_collections.ConfigDict, repeats: int) -> R
 
 
 def measure_deconvolution(
-    exam: exams.Exam, files: exams.SubjectFiles, repeats: int, methods: Sequence[str] = DECONVOLUTIONS
+    exam: exams.Exam, files: subject_files.SubjectFiles, repeats: int, methods: Sequence[str] = DECONVOLUTIONS
 ) -> Record:
     """Series in memory -> conventional maps in memory, with the exam's own AIF; with and without compilation."""
     given = aif.given_of(exam, aif.FROM_FOLDER, files.aif)

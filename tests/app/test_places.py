@@ -3,8 +3,8 @@
 import pytest
 
 from dscgan_jax.app import places
-from dscgan_jax.data.exams import SubjectFiles
 from dscgan_jax.data.record import DataRecord
+from dscgan_jax.data.subject_files import SubjectFiles
 
 SPLITS = {"sub-1": "train", "sub-2": "train", "sub-3": "test"}
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from command_line import program
 
-from dscgan_jax.data import exams, layouts, nifti
+from dscgan_jax.data import exams, layouts, nifti, subject_files
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.errors import InputError
 from dscgan_jax.phantom.exam import Phantom, draw_phantom
@@ -228,7 +228,7 @@ def test_no_identifier_leads_out_of_the_output(phantom, tmp_path, subject):
     with pytest.raises(InputError, match="cannot be that of an exam"):
         exams.Exam.from_arrays(phantom.series, phantom.affine, repetition_time=2.0, subject=subject)
     with pytest.raises(InputError, match="cannot be that of an exam"):
-        exams.SubjectFiles(subject, tmp_path / "x_dsc.nii.gz")
+        subject_files.SubjectFiles(subject, tmp_path / "x_dsc.nii.gz")
     if subject not in ("", "."):
         volumes = {"tmax": np.zeros(phantom.mask.shape, np.float32)}
         grid = exams.StoredGrid.of(phantom.mask, phantom.affine)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from runs import snapshot
 
-from dscgan_jax.data import aif, exams, nifti
+from dscgan_jax.data import aif, exams, nifti, subject_files
 from dscgan_jax.data.checks import folder
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Findings
@@ -73,7 +73,7 @@ class Spoiled:
     def maps(self, settings: Settings = SVD, **overrules):
         """The maps and what was found, without files and pictures."""
         self.write()
-        exam = exams.load_exam(exams.lone_series(self.path, exams.Overrules(**overrules)))
+        exam = exams.load_exam(subject_files.lone_series(self.path, subject_files.Overrules(**overrules)))
         maps = deconvolved(exam, settings, aif.given_of(exam, self.aif)).maps
         return maps.volumes, maps.findings
 
@@ -86,7 +86,7 @@ class Spoiled:
         """The one line that refuses it; nothing is written."""
         self.write()
         with pytest.raises(InputError) as refused:
-            deconvolve_file(self.path, self.out, SVD, aif=str(self.aif), overrules=exams.Overrules(**overrules))
+            deconvolve_file(self.path, self.out, SVD, aif=str(self.aif), overrules=subject_files.Overrules(**overrules))
         assert not snapshot(self.out)
         text = str(refused.value)
         assert "\n" not in text and str(self.path.parent) in text
@@ -402,7 +402,11 @@ def test_what_is_accepted_is_recorded(spoiled):
     spoiled.curve_of(frames)
     spoiled.write()
     deconvolve_file(
-        spoiled.path, spoiled.out, SVD, aif=str(spoiled.aif), overrules=exams.Overrules(accept=("second_bolus",))
+        spoiled.path,
+        spoiled.out,
+        SVD,
+        aif=str(spoiled.aif),
+        overrules=subject_files.Overrules(accept=("second_bolus",)),
     )
     record = json.loads((spoiled.out / "sub-1_tmax.json").read_text())
     [told] = [row for row in record["Findings"] if row["Name"] == "second_bolus"]

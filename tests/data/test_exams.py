@@ -16,7 +16,8 @@ from exams import (
 
 from dscgan_jax.data import aif, grid, layouts, preparation
 from dscgan_jax.data.checks import folder as folder_checks
-from dscgan_jax.data.exams import Exam, Overrules, load_exam
+from dscgan_jax.data.exams import Exam, load_exam
+from dscgan_jax.data.subject_files import Overrules
 from dscgan_jax.errors import InputError
 
 

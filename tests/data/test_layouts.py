@@ -8,7 +8,7 @@ import pytest
 from exams import AFFINE, fake_arrays, truncate, write_fake_cohort, write_fake_exam
 
 from dscgan_jax.app import check
-from dscgan_jax.data import exams, grid, layouts, nifti, preparation
+from dscgan_jax.data import exams, grid, layouts, nifti, preparation, subject_files
 from dscgan_jax.data.checks import folder as folder_checks
 from dscgan_jax.errors import InputError
 
@@ -129,7 +129,7 @@ def test_the_same_file_twice_is_refused(tmp_path):
 
 
 def _named(*splits):
-    return [exams.SubjectFiles(f"sub-{number:04d}", None, split=split) for number, split in enumerate(splits)]
+    return [subject_files.SubjectFiles(f"sub-{number:04d}", None, split=split) for number, split in enumerate(splits)]
 
 
 def test_the_papers_proportions_are_drawn_once_by_subject():
@@ -245,7 +245,7 @@ def test_isles_2017_folders_go_from_files_to_a_restored_map(tmp_path):
     with pytest.raises(InputError, match=r"MR_4DPWI.*--tr="):
         exams.load_exam(subjects[0])
 
-    exam = exams.load_exam(dataclasses.replace(subjects[0], overrules=exams.Overrules(1.5)))
+    exam = exams.load_exam(dataclasses.replace(subjects[0], overrules=subject_files.Overrules(1.5)))
     assert exam.series.shape == (*shape, 40) and exam.mask_source == "maps"
     assert {finding.short() for finding in exam.findings} >= {"map_fill_value=-30", "mask_from_maps"}
     settings = preparation.PreparationSettings(96, 7, 64, "stretch", 1.5, "keep")

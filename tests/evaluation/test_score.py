@@ -10,9 +10,10 @@ from exams import write_anything
 
 from dscgan_jax.data import nifti
 from dscgan_jax.data.derivatives import ExamMaps, ScaledMaps
-from dscgan_jax.data.exams import SubjectFiles, load_exam
+from dscgan_jax.data.exams import load_exam
 from dscgan_jax.data.preparation import PreparationSettings
 from dscgan_jax.data.scaling import Limits, Scaling
+from dscgan_jax.data.subject_files import SubjectFiles
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import agreement, records, sources
 from dscgan_jax.evaluation import score as scoring

@@ -13,7 +13,7 @@ import side_by_side
 from side_by_side import Maps
 
 from dscgan_jax.data import dataset, layouts
-from dscgan_jax.data.exams import NOTHING_OVERRULED, Overrules
+from dscgan_jax.data.subject_files import NOTHING_OVERRULED, Overrules
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import exam_rows
 from dscgan_jax.maps import MAP_NAMES

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dscgan_jax.data.checks import folder
-from dscgan_jax.data.exams import NOTHING_OVERRULED
+from dscgan_jax.data.subject_files import NOTHING_OVERRULED
 from dscgan_jax.pages import check as check_page
 
 

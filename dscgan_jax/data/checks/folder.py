@@ -8,15 +8,8 @@ from nibabel.affines import voxel_sizes
 
 from dscgan_jax.data import layouts, nifti
 from dscgan_jax.data.checks import map_checks
-from dscgan_jax.data.exams import (
-    NOTHING_OVERRULED,
-    Exam,
-    Overrules,
-    SubjectFiles,
-    load_exam,
-    load_maps,
-    with_motion_finding,
-)
+from dscgan_jax.data.exams import Exam, load_exam, load_maps, with_motion_finding
+from dscgan_jax.data.subject_files import NOTHING_OVERRULED, Overrules, SubjectFiles
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.perfusion.signal import BolusTiming

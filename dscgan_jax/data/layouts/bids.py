@@ -8,9 +8,9 @@ import pathlib
 import re
 from collections.abc import Iterable, Sequence
 
-from dscgan_jax.data.exams import SubjectFiles
 from dscgan_jax.data.layouts.present import is_there, leads_nowhere, only_one
 from dscgan_jax.data.sidecars import sidecars_of
+from dscgan_jax.data.subject_files import SubjectFiles
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 from dscgan_jax.data import nifti
 from dscgan_jax.data.dicom import is_dicom
-from dscgan_jax.data.exams import CT, NOTHING_OVERRULED, Overrules, SubjectFiles
 from dscgan_jax.data.layouts import bids, isles
 from dscgan_jax.data.layouts.participants import read_participants
 from dscgan_jax.data.layouts.splits import EXCLUDE
+from dscgan_jax.data.subject_files import CT, NOTHING_OVERRULED, Overrules, SubjectFiles
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import expanded
 from dscgan_jax.settings import LAYOUTS_OF_CT

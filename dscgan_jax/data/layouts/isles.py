@@ -4,9 +4,9 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from dscgan_jax.data.exams import SubjectFiles
 from dscgan_jax.data.layouts.present import is_there, only_one
 from dscgan_jax.data.sidecars import own_sidecar
+from dscgan_jax.data.subject_files import SubjectFiles
 from dscgan_jax.maps import MAP_NAMES
 
 TOKENS_2017 = {

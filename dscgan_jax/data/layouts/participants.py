@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from dscgan_jax.data import nifti
-from dscgan_jax.data.exams import SubjectFiles, shown
 from dscgan_jax.data.layouts.splits import EXCLUDE, SPLITS
+from dscgan_jax.data.subject_files import SubjectFiles, shown
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import write_whole
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dscgan_jax.data.exams import SubjectFiles
+from dscgan_jax.data.subject_files import SubjectFiles
 from dscgan_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")

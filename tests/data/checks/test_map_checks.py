@@ -10,7 +10,7 @@ from exams import AFFINE, fake_arrays, prepared_of, write_anything, write_fake_c
 
 from dscgan_jax.app import check
 from dscgan_jax.data import dataset as builder
-from dscgan_jax.data import exams
+from dscgan_jax.data import exams, subject_files
 from dscgan_jax.data.checks import folder as folder_checks
 from dscgan_jax.data.checks import map_checks
 from dscgan_jax.data.checks.map_checks import checked_maps, numbers_of, unlike_others
@@ -407,7 +407,7 @@ def test_who_accepts_an_unlike_map_gets_it_with_the_finding_recorded_and_exclude
     assert [
         (subject, one["Name"], one["Accepted"], one["Severity"]) for subject, found in told.items() for one in found
     ] == [("sub-0003", "map_unlike_others", True, "warning")]
-    rows = folder_checks.check(root, "bids", exams.Overrules(accept=("map_unlike_others",)))
+    rows = folder_checks.check(root, "bids", subject_files.Overrules(accept=("map_unlike_others",)))
     told = {row.subject: {one.name for one in row.details.findings} for row in rows}
     assert [subject for subject, names in told.items() if "map_unlike_others" in names] == ["sub-0003"]
     assert all(row.usable for row in rows)
