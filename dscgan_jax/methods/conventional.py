@@ -15,6 +15,7 @@ from dscgan_jax.data import aif as arterial_inputs
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.data.features import ExamFeatures, features_of
+from dscgan_jax.data.subject_files import CT
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation import consistency, quality
 from dscgan_jax.findings import Finding, by_severity
@@ -108,7 +109,14 @@ def by_methods(
       InputError: as `perfusion.conventional.conventional_maps`.
     """
     measured = measure(
-        exam.series, exam.affine, exam.frame_seconds, exam.echo_seconds, settings.motion, given, realigned
+        exam.series,
+        exam.affine,
+        exam.frame_seconds,
+        exam.echo_seconds,
+        settings.motion,
+        given,
+        realigned,
+        of_ct=exam.modality == CT,
     )
     if on_measured is not None:
         on_measured(measured, _series(exam, measured))

@@ -104,6 +104,7 @@ def find_arterial_input(
     timing: BolusTiming,
     frame_seconds: float,
     echo_seconds: float,
+    noise_floor: bool = True,
 ) -> ArterialInput:
     """Chooses arterial voxels in an exam.
 
@@ -119,6 +120,7 @@ def find_arterial_input(
       timing: `signal.find_bolus` of the mean curve.
       frame_seconds: TR.
       echo_seconds: TE with which `delta_r2star` was computed (1 where it is unknown); it leads back to the signal.
+      noise_floor: whether the signal is a magnitude, of which nothing is seen below the noise; that of CT is none.
 
     Raises:
       NoArterialInputError: the exam ends too early, or no curve is like an artery's.
@@ -130,7 +132,7 @@ def find_arterial_input(
         raise NoArterialInputError(f"no AIF: the brain mask holds no voxel with signal; {GIVE_CURVE}.")
     curves, level = flat[where], flat_baseline[where]
     noise = signal_noise(curves, level, timing, echo_seconds)
-    bright = level > MIN_BASELINE_OVER_NOISE * noise
+    bright = level > MIN_BASELINE_OVER_NOISE * noise if noise_floor else np.ones(len(level), bool)
     if not bright.any():
         raise NoArterialInputError(f"no AIF: before the bolus the series is mere noise; {GIVE_CURVE}.")
     brain = describe(curves[bright].mean(axis=0, dtype=np.float64)[None], timing)
@@ -140,7 +142,8 @@ def find_arterial_input(
     high = high_of(curves, bright, brain, timing, first_pass)
     where, curves, level = where[high], curves[high], level[high]
     shape = describe(curves, timing)
-    saturated = signal.signal_after(level, shape.peak, echo_seconds) < MIN_SIGNAL_OVER_NOISE * noise
+    lowest = signal.signal_after(level, shape.peak, echo_seconds)
+    saturated = (lowest < MIN_SIGNAL_OVER_NOISE * noise) & noise_floor
     usable = usable_of(shape, brain, saturated)
     chosen = usable[choose(curves[usable], shape[usable], brain, timing, first_pass)]
     clipped = int((is_early(shape, brain) & saturated).sum())
@@ -148,7 +151,8 @@ def find_arterial_input(
     if len(chosen) < clipped:
         text = f"{clipped} early voxels were not taken as AIF because their signal falls to the noise floor"
         found.append(Finding("arterial_flattened", "note", text, clipped))
-    return _of_voxels(delta_r2star, where[chosen], brain, timing, frame_seconds, echo_seconds, "auto", found)
+    found_in = where[chosen]
+    return _of_voxels(delta_r2star, found_in, brain, timing, frame_seconds, echo_seconds, noise_floor, "auto", found)
 
 
 def arterial_input_from_mask(
@@ -158,8 +162,9 @@ def arterial_input_from_mask(
     timing: BolusTiming,
     frame_seconds: float,
     echo_seconds: float,
+    noise_floor: bool = True,
 ) -> ArterialInput:
-    """Averages the user's voxels.
+    """Averages the user's voxels; those without signal, whose curve is 0 throughout, do not count.
 
     Args:
       delta_r2star: (x, y, z, time) ΔR2*, 1/s.
@@ -168,6 +173,7 @@ def arterial_input_from_mask(
       timing: `signal.find_bolus` of the mean curve.
       frame_seconds: TR.
       echo_seconds: TE with which `delta_r2star` was computed (1 where it is unknown).
+      noise_floor: as of `find_arterial_input`.
 
     Raises:
       InputError: the mask has another shape, is empty or is mostly outside the brain.
@@ -190,12 +196,14 @@ def arterial_input_from_mask(
     brain_shape = describe(delta_r2star[brain].mean(axis=0, dtype=np.float64)[None], timing)
     outside = int(mask.sum()) - inside
     found = []
+    seen = mask & delta_r2star.any(axis=-1)
     if outside:
         text = f"{outside} of the {mask.sum()} voxels of the arterial mask are outside the brain"
+        if dark := int(mask.sum() - seen.sum()):
+            text += f"; {dark} of them have no signal and do not count"
         found.append(Finding("arterial_outside", "warning", text, outside, "--aif=FILE"))
-    return _of_voxels(
-        delta_r2star, np.flatnonzero(mask), brain_shape, timing, frame_seconds, echo_seconds, "mask", found
-    )
+    where = np.flatnonzero(seen)
+    return _of_voxels(delta_r2star, where, brain_shape, timing, frame_seconds, echo_seconds, noise_floor, "mask", found)
 
 
 def arterial_input_from_curve(
@@ -285,6 +293,7 @@ def _of_voxels(
     timing: BolusTiming,
     frame_seconds: float,
     echo_seconds: float,
+    noise_floor: bool,
     source: str,
     found: list[Finding],
 ) -> ArterialInput:
@@ -297,6 +306,7 @@ def _of_voxels(
       timing: `signal.find_bolus` of the mean curve.
       frame_seconds: TR.
       echo_seconds: TE with which `delta_r2star` was computed.
+      noise_floor: as of `find_arterial_input`.
       source: `auto` or `mask`.
       found: findings so far.
 
@@ -331,7 +341,8 @@ def _of_voxels(
     # Height, few voxels and an early end have findings of their own.
     apart = {name: parts[name] for name in ("smoothness", "peak over noise")}
     apart["agreement of the voxels"] = parts["agreement of the voxels"] / min(len(curves) / FEW_VOXELS, 1.0)
-    lowest = float(signal.signal_after(1.0, np.median(curves[:, timing.baseline_end :].max(axis=1)), echo_seconds))
+    highest = np.median(curves[:, timing.baseline_end :].max(axis=1))
+    lowest = float(signal.signal_after(1.0, highest, echo_seconds)) if noise_floor else 1.0
     late = _comes_late(shape, brain, frame_seconds)
     found = [*found, *_doubts(len(where), over_brain, late, lowest), *_weakness(apart)]
     mask = np.zeros(delta_r2star.shape[:3], bool)

@@ -58,7 +58,11 @@ def area_cbv(tissue: np.ndarray, arterial: np.ndarray) -> np.ndarray:
 
 
 def response_cbv(
-    tissue: np.ndarray, arterial: np.ndarray, frame_seconds: float, nuisance_regressors: np.ndarray | None = None
+    tissue: np.ndarray,
+    arterial: np.ndarray,
+    frame_seconds: float,
+    nuisance_regressors: np.ndarray | None = None,
+    first_frame: int = 0,
 ) -> np.ndarray:
     """CBV from the area of the impulse response, mL/100 g, (voxel,).
 
@@ -73,6 +77,7 @@ def response_cbv(
       frame_seconds: TR.
       nuisance_regressors: (time, regressor) that any curve may hold besides its level, such as what is left of motion;
         None: no others.
+      first_frame: frames before it (not in steady state) do not count.
     """
     n = len(arterial)
     lags = np.arange(np.ceil(VOLUME_LAGS[0] / frame_seconds), np.floor(VOLUME_LAGS[1] / frame_seconds) + 1)
@@ -80,9 +85,11 @@ def response_cbv(
     seen = (frame >= 0) & (frame < n)
     matrix = frame_seconds * np.where(seen, _interpolated(np.asarray(arterial, np.float64))[frame.clip(0, n - 1)], 0.0)
     others = np.ones((n, 1)) if nuisance_regressors is None else np.column_stack([np.ones(n), nuisance_regressors])
-    free = np.eye(n) - others @ np.linalg.pinv(others)
+    matrix, others = matrix[first_frame:], others[first_frame:]
+    free = np.eye(n - first_frame) - others @ np.linalg.pinv(others)
     inverse = np.linalg.pinv(free @ matrix, rcond=TRUNCATION_THRESHOLD["csvd"])
-    weights = frame_seconds * (inverse @ free).sum(axis=0)
+    weights = np.zeros(n)
+    weights[first_frame:] = frame_seconds * (inverse @ free).sum(axis=0)
     return (100.0 / kinetics.DENSITY_OVER_HAEMATOCRIT_FACTOR * (tissue @ np.float32(weights))).astype(np.float32)
 
 

@@ -103,6 +103,7 @@ def measure(
     realign: str = "rigid",
     given: Given = NOTHING_GIVEN,
     realigned: Callable[[], motion.Realigned] | None = None,
+    of_ct: bool = False,
 ) -> Measured:
     """From signal to concentration in tissue and artery.
 
@@ -114,6 +115,7 @@ def measure(
       realign: `none` or `rigid`.
       given: mask and AIF of the user, which always win.
       realigned: gives what `motion.realign_if_possible` makes of the series, where somebody began it.
+      of_ct: the series is that of `ct.falling`: it has no echo time, and no noise floor.
 
     Raises:
       InputError: no brain, no bolus, no AIF, or a given mask or curve that does not belong to the exam.
@@ -124,7 +126,7 @@ def measure(
         series = realignment.series
     relative = not np.isfinite(echo_seconds)
     te = 1.0 if relative else echo_seconds
-    if relative:
+    if relative and not of_ct:
         found.note(
             "echo_time_unknown",
             "the echo time is unknown: concentrations have no unit, and only a reference scales CBF and CBV",
@@ -140,11 +142,13 @@ def measure(
     baseline = signal.baseline_signal(series, timing)
     tissue = tissue & (baseline > 0)
 
-    delta_r2star = np.zeros(series.shape, np.float32)
-    delta_r2star[whole] = signal.delta_r2star(
-        np.float32(signal.curves_in(series, whole)), np.float32(baseline[whole]), te
+    delta_r2star, where = np.zeros(series.shape, np.float32), whole
+    if given.arterial_mask is not None and given.arterial_mask.shape == whole.shape:  # the user may know better
+        where = whole | ((given.arterial_mask != 0) & (baseline > 0))
+    delta_r2star[where] = signal.delta_r2star(
+        np.float32(signal.curves_in(series, where)), np.float32(baseline[where]), te
     )
-    artery = _arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, te, given)
+    artery = _arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, te, given, noise_floor=not of_ct)
     curves = kinetics.concentration_of(delta_r2star[tissue])
     arterial_mm = kinetics.concentration_of(artery.delta_r2star, kinetics.BLOOD_RELAXIVITY)
     # Before the steady state the signal is brighter, which is no contrast agent.
@@ -251,6 +255,7 @@ def _arterial_input(
     frame_seconds: float,
     echo_seconds: float,
     given: Given,
+    noise_floor: bool,
 ) -> ArterialInput:
     """The AIF that the user gives, or the one that is found; other arguments as in `arterial`."""
     if given.arterial_mm is not None:
@@ -258,9 +263,9 @@ def _arterial_input(
         return arterial.arterial_input_from_curve(given.arterial_seconds, given.arterial_mm, n_frames, frame_seconds)
     if given.arterial_mask is not None:
         return arterial.arterial_input_from_mask(
-            delta_r2star, given.arterial_mask, whole, timing, frame_seconds, echo_seconds
+            delta_r2star, given.arterial_mask, whole, timing, frame_seconds, echo_seconds, noise_floor
         )
-    return arterial.find_arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, echo_seconds)
+    return arterial.find_arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, echo_seconds, noise_floor)
 
 
 def _first_pass(

@@ -122,6 +122,24 @@ def test_only_early_unsaturated_still_arteries_are_chosen(world):
     assert world.chosen() == {ARTERY}
 
 
+def test_ct_has_no_noise_floor_and_its_highest_arteries_are_taken():
+    rng = np.random.default_rng(0)
+    kinds = np.full(14 * 14 * 5, TISSUE)
+    kinds[rng.permutation(len(kinds))[:12]] = ARTERY
+    enhanced = np.stack([6 * _clean_curve(TISSUE) / 8, 300 * _clean_curve(ARTERY) / 40])[kinds]  # HU
+    series = 1000 * np.exp(-0.01 * (enhanced + rng.normal(0, 5, enhanced.shape))).reshape(14, 14, 5, -1)
+    timing = signal.find_bolus(series.reshape(len(kinds), -1)[kinds == TISSUE].mean(axis=0))
+    baseline = signal.baseline_signal(series, timing)
+    delta_r2star = signal.delta_r2star(np.float32(series), np.float32(baseline), 1.0)
+    everywhere = np.ones(series.shape[:3], bool)
+
+    found = arterial.find_arterial_input(delta_r2star, everywhere, baseline, timing, FRAME, 1.0, noise_floor=False)
+    assert (kinds[np.flatnonzero(found.mask)] == ARTERY).all() and "arterial_flattened" not in _names(found)
+    assert found.peak_delta_r2star == pytest.approx(3.0, rel=0.05)
+    with pytest.raises(InputError, match="noise floor"):
+        arterial.find_arterial_input(delta_r2star, everywhere, baseline, timing, FRAME, 1.0)
+
+
 def test_the_curve_of_the_arteries_is_found(world):
     found, truth = world.find(), _clean_curve(ARTERY)
     assert np.corrcoef(found.delta_r2star, truth)[0, 1] > 0.998
@@ -261,6 +279,16 @@ def test_the_wider_the_bolus_the_more_of_pulsation_is_smoothed_away_and_hardly_a
 
 
 # -------------------------------------------------------------------------------------------- the user's voxels
+
+
+def test_voxels_of_a_given_mask_without_signal_are_told_and_do_not_count(world):
+    mask = world.kinds == ARTERY
+    dark = mask & (np.cumsum(mask).reshape(mask.shape) > 10)
+    without = dataclasses.replace(world, delta_r2star=np.where(dark[..., None], 0, world.delta_r2star))
+    found = _from_mask(without, mask, ~dark)
+    [told] = [one for one in found.findings if one.name == "arterial_outside"]
+    assert told.value == 5 and told.text.endswith("5 of them have no signal and do not count")
+    np.testing.assert_array_equal(found.delta_r2star, _from_mask(world, mask & ~dark).delta_r2star)
 
 
 def _from_mask(world, mask, brain=None):

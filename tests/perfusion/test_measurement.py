@@ -59,6 +59,19 @@ def test_a_given_arterial_mask_wins(exam):
     np.testing.assert_allclose(result.arterial_mm[after], exam.arterial_mm[after], atol=0.02 * exam.arterial_mm.max())
 
 
+def test_voxels_of_a_given_arterial_mask_count_outside_the_brain_too(exam):
+    series, mask = fits.with_artery(exam, exam.mask)
+    inside = measure(*fits.arguments(exam, series), given=Given(tissue=exam.mask, arterial_mask=mask))
+    scalp = np.argwhere((series[..., 0] > 0) & ~ndimage.binary_dilation(exam.mask, iterations=4))[:6]
+    wider = mask.copy()
+    for place in map(tuple, scalp):
+        wider[place], series[place] = True, series[mask][0]
+    found = measure(*fits.arguments(exam, series), given=Given(tissue=exam.mask, arterial_mask=wider))
+    assert wider.sum() == mask.sum() + 6 and found.arterial.n_voxels == wider.sum()
+    assert found.arterial_mm.max() == pytest.approx(inside.arterial_mm.max(), rel=0.02)
+    assert "arterial_outside" in [one.name for one in found.arterial.findings]
+
+
 def test_a_curve_of_another_length_is_refused(exam):
     given = dataclasses.replace(
         fits.truth(exam), arterial_seconds=exam.arterial_seconds[:-1], arterial_mm=exam.arterial_mm[:-1]
