@@ -9,7 +9,7 @@ import ml_collections
 
 from dscgan_jax.app import places
 from dscgan_jax.app.output import print_folder_findings, progress_bar
-from dscgan_jax.data.subject_files import CT
+from dscgan_jax.data.subject_files import CT, NOTHING_OVERRULED, Overrules
 from dscgan_jax.errors import Ended, InputError
 from dscgan_jax.evaluation.exam_rows import FAILED, MADE
 from dscgan_jax.methods import cohort
@@ -54,7 +54,19 @@ def run(
         raise Ended(
             number, f"{by}; the exams that are done are in {output}, and the same command goes on from there."
         ) from None
-    _say(outcomes, output, reader, is_ct=bool(subjects) and subjects[0].overrules.modality == CT)
+    _say(outcomes, output, reader, _same_fields(subjects[0].overrules if subjects else NOTHING_OVERRULED))
+
+
+def _same_fields(overrules: Overrules) -> list[str]:
+    """Fields by which the series that the maps belong to are read as they were here."""
+    fields = []
+    if overrules.modality == CT:
+        fields.append("--config.data.modality=ct")
+    if overrules.frame_seconds:  # the headers still say something else
+        fields.append(f"--config.data.tr_seconds={overrules.frame_seconds:g}")
+    if overrules.accept:
+        fields.append(f"--accept={','.join(overrules.accept)}")
+    return fields
 
 
 def default_workers() -> int:
@@ -64,7 +76,7 @@ def default_workers() -> int:
     return min(usable_cores(), MOST_WORKERS) if jax.default_backend() == "cpu" else 1
 
 
-def _say(outcomes: dict[str, cohort.Outcome], output: pathlib.Path, reader: str, *, is_ct: bool) -> None:
+def _say(outcomes: dict[str, cohort.Outcome], output: pathlib.Path, reader: str, fields: list[str]) -> None:
     failed = {name: one.row.reason for name, one in outcomes.items() if one.row.status == FAILED}
     made = {name: one.findings for name, one in outcomes.items() if name not in failed}
     if not made:
@@ -75,8 +87,7 @@ def _say(outcomes: dict[str, cohort.Outcome], output: pathlib.Path, reader: str,
         print(f"failed: {subject}: {reason}")
     print(f"{len(made)} of {len(outcomes)} exams: {output}")
     print(f"page:        {output / cohort.PAGE}\nrecords:     {output / cohort.SUMMARY}")
-    modality = " --config.data.modality=ct" if is_ct else ""
-    print(f"to train on these maps: dscgan-jax train {shlex.quote(f'--config.data.root={output}')}{modality}")
+    print(f"to train on these maps: dscgan-jax train {shlex.join([f'--config.data.root={output}', *fields])}")
     if failed:
         raise InputError(
             f"{len(failed)} of {len(outcomes)} exams failed; {output / cohort.SUMMARY} says why. The same command "

@@ -66,9 +66,14 @@ def of_run(
     options.check_methods(given or (), baselines, "config.evaluate.baselines")
     check_baselines(trained)
     trained = places.with_root(trained)
-    found = places.find_subjects(trained)
+    found, lost = places.find_cohort(trained)
     splits = places.splits_of_run(found, data)
     same = splits is not None
+    if same:
+        found, lost = places.find_subjects(trained), {}  # of its own exams none may be missing
+    else:
+        lost |= {files.subject: files.unusable for files in found if files.unusable}
+        found = [files for files in found if not files.unusable]
     name = split if same else f"{pathlib.Path(trained.data.root).name}-{split}"
     subjects = places.subjects_of(found, split, splits, trained.data.root)
 
@@ -96,7 +101,8 @@ def of_run(
     if given is None:  # after training: the findings of the exams were printed when they were prepared
         of_network = {who: tuple(one for one in found if one.name in OF_NETWORK) for who, found in of_network.items()}
     print_folder_findings(of_network, options.EVALUATE)
-    for subject, reason in scores.rejected.items():
+    rejected = lost | scores.rejected
+    for subject, reason in rejected.items():
         print(f"no maps of {subject}: {reason}")
     for subject, reason in conventional.refused.items():
         print(f"no conventional maps of {subject}: {reason}")
@@ -115,7 +121,7 @@ def of_run(
             "selected_by": predictor.selected_by,
             "sha256": predictor.sha256,
         },
-        excluded=data.excluded if same else [{"subject": one, "reason": why} for one, why in scores.rejected.items()],
+        excluded=data.excluded if same else [{"subject": one, "reason": why} for one, why in rejected.items()],
         config_sha256=settings.sha256(trained),
     )
     _report(scores, protocol, about, collected, workdir, name)

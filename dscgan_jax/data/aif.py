@@ -15,6 +15,7 @@ from dscgan_jax.files import expanded, write_whole
 from dscgan_jax.perfusion.measurement import Given
 
 COLUMNS = ("time_seconds", "concentration_mM")
+RELATIVE = "concentration_relative"  # instead of the second: measured without an echo time, or on CT
 AUTOMATIC, FROM_FOLDER = "auto", "files"
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)  # float() would also take nan, inf and 1_0
 
@@ -48,26 +49,36 @@ def given_of(exam: Exam, aif: pathlib.Path | str = AUTOMATIC, own_aif: pathlib.P
         )
     if nifti.is_nifti(path):
         return dataclasses.replace(given, arterial_mask=_arterial_mask(exam, path))
-    seconds, concentration = _at_frames(exam, *read_curve(path))
+    seconds, concentration = _at_frames(exam, *read_curve(path, relative=not np.isfinite(exam.echo_seconds)))
     return dataclasses.replace(given, arterial_seconds=seconds, arterial_mm=concentration)
 
 
-def read_curve(path: pathlib.Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """Times in s and concentrations in mM of an AIF, tab-separated with a head.
+def read_curve(path: pathlib.Path | str, relative: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Times in s and concentrations of an AIF, tab-separated with a head.
+
+    Args:
+      path: of the table.
+      relative: whether concentrations without a unit will do, as for an exam whose own have none.
 
     Raises:
-      InputError: another format.
+      InputError: another format, or no unit.
     """
     expected = f"expected a tab-separated table with the columns {' and '.join(COLUMNS)} and a number in each row"
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8-sig")
         rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
-        texts = [[(row[name] or "").strip() for row in rows] for name in COLUMNS]
+        columns = (COLUMNS[0], RELATIVE) if rows and RELATIVE in rows[0] else COLUMNS
+        texts = [[(row[name] or "").strip() for row in rows] for name in columns]
     except (OSError, UnicodeDecodeError, KeyError, csv.Error):
-        texts = [[]]
+        columns, texts = COLUMNS, [[]]
     if not texts[0]:
         raise InputError(f"{path}: {expected}; write it so, or give a NIfTI mask of arterial voxels.")
-    for name, column in zip(COLUMNS, texts, strict=True):
+    if columns != COLUMNS and not relative:
+        raise InputError(
+            f"{path}: its concentrations have no unit ({RELATIVE}): they were measured without an echo time, which "
+            "this exam has; measure the AIF again with it, or take --aif=auto."
+        )
+    for name, column in zip(columns, texts, strict=True):
         if odd := [(row, text) for row, text in enumerate(column, 1) if not NUMBER.fullmatch(text)]:
             raise InputError(
                 f"{path}: {expected}; row {odd[0][0]} has {odd[0][1][:40]!r} as {name}; correct it (with a decimal "
@@ -77,10 +88,10 @@ def read_curve(path: pathlib.Path | str) -> tuple[np.ndarray, np.ndarray]:
     return seconds, concentration
 
 
-def write_curve(path: pathlib.Path, seconds: np.ndarray, concentration: np.ndarray) -> None:
-    """Writes an AIF, (time,) in s and mM, as `read_curve` reads it."""
+def write_curve(path: pathlib.Path, seconds: np.ndarray, concentration: np.ndarray, relative: bool = False) -> None:
+    """Writes an AIF, (time,) in s and mM, or of no unit where it is `relative`, as `read_curve` reads it."""
     rows = (f"{time:.4f}\t{value:.6f}\n" for time, value in zip(seconds, concentration, strict=True))
-    write_whole(path, "\t".join(COLUMNS) + "\n" + "".join(rows))
+    write_whole(path, f"{COLUMNS[0]}\t{RELATIVE if relative else COLUMNS[1]}\n" + "".join(rows))
 
 
 def _at_frames(exam: Exam, seconds: np.ndarray, concentration: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -69,7 +69,7 @@ def _parametric_map(maps: ExamMaps, name: str, number: int, study: Any) -> Any:
     from highdicom.pm import ParametricMap
 
     spec, volume = spec_of(name), _frames(maps, name, study.FrameOfReferenceUID)
-    low, high = spec.window
+    low, high = spec.window_of(maps.quality.bolus_seconds if maps.quality else None)
     made = ParametricMap(
         [study],
         volume,

@@ -55,7 +55,7 @@ def aif_figure(
     _draw_aif(axes[0], seconds, aif, tissue, unit, non_steady_frames)
     for axis, z in zip(axes[1:], slices, strict=True):
         _draw_arterial_voxels(axis, axial(background, z), axial(voxels, z), aspect)
-        axis.set_title(f"slice {z}: {counts[z]} voxel{'s' if counts[z] != 1 else ''}", fontsize=9, color=ink.INK)
+        axis.set_title(f"slice {z + 1}: {counts[z]} voxel{'s' if counts[z] != 1 else ''}", fontsize=9, color=ink.INK)
     if len(slices):
         ink.mark_sides(axes[1])
     ink.add_title(figure, title, 11)
@@ -69,7 +69,9 @@ def _draw_aif(
     gain = float(np.max(aif) / max(np.max(tissue), 1e-12))  # as high as the AIF, to compare the shapes
     axis.plot(seconds, tissue * gain, color=ink.ACCENTS[0], label=f"mean of tissue x {gain:.3g}")
     if non_steady_frames:
-        axis.axvspan(seconds[0], seconds[non_steady_frames - 1], color=ink.SHADE, label="not in steady state")
+        half = 0.5 * float(seconds[1] - seconds[0]) if len(seconds) > 1 else 0.5  # a frame is as long as it lasts
+        ends = seconds[0] - half, seconds[non_steady_frames - 1] + half
+        axis.axvspan(*ends, color=ink.SHADE, label="not in steady state")
     axis.axhline(0.0, color=ink.MUTED, linewidth=0.6)
     axis.set_xlabel(SECONDS_LABEL, fontsize=9, color=ink.INK)
     axis.set_ylabel(unit, fontsize=9, color=ink.INK)

@@ -287,7 +287,9 @@ def _rows_of_slices(shown: Sequence[_Shown], slices: Sequence[int], aspect: floa
         axes.append(axis)
     width = shown[0].volume.shape[0]
     for z, left in zip(slices, lefts, strict=True):
-        axes[0].text(left + width / 2, -0.03 * width, f"slice {z}", fontsize=9, color=ink.INK, ha="center", va="bottom")
+        axes[0].text(
+            left + width / 2, -0.03 * width, f"slice {z + 1}", fontsize=9, color=ink.INK, ha="center", va="bottom"
+        )
     ink.mark_sides(axes[0], [(left / row.shape[1], (left + width) / row.shape[1]) for left in lefts])
     return figure
 

@@ -194,7 +194,7 @@ def _write_maps(
     arterial = measured.arterial.delta_r2star.astype(np.float64)
     concentration = kinetics.concentration_of(arterial, kinetics.BLOOD_RELAXIVITY)
     seconds = np.arange(len(concentration)) * exam.frame_seconds
-    arterial_inputs.write_curve(folder / f"{stem}_aif.tsv", seconds, concentration)
+    arterial_inputs.write_curve(folder / f"{stem}_aif.tsv", seconds, concentration, measured.relative)
     if measured.arterial.mask is not None:
         arteries = measured.arterial.mask.astype(np.uint8)
         write_turned(folder / f"{stem}_aifmask.nii.gz", arteries, exam.stored, dtype=np.uint8)

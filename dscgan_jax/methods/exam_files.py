@@ -30,7 +30,7 @@ from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.figures import thumbnail
 from dscgan_jax.files import all_or_nothing, write_whole
 from dscgan_jax.findings import Finding
-from dscgan_jax.maps import MORE_MAPS
+from dscgan_jax.maps import MAPS, MORE_MAPS
 
 SEAL = "_outcome.json"
 UNEQUAL_SECONDS = 1e-3  # between frames: they were resampled, and the linked series was not
@@ -209,7 +209,7 @@ def _write_series(job: Job, exam: Exam, folder: pathlib.Path) -> None:
 
 def _write_thumbnail(folder: pathlib.Path, maps: ExamMaps) -> str:
     """A small picture of Tmax, or else of the first map; returns its name."""
-    name = "tmax" if "tmax" in maps.volumes else next(iter(maps.volumes), "")
+    name = "tmax" if "tmax" in maps.volumes else next((one for one in MAPS if one in maps.volumes), "")
     if not name or maps.mask is None or not maps.mask.any():
         return ""
     voxel_mm = voxel_sizes(maps.affine)

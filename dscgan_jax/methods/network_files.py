@@ -57,7 +57,8 @@ def predict_file(
             paths = _write_all(predictor, maps, exam, folder, extras, read_out, beside, drawn)
             written = {path.name for path in folder.iterdir()}
     remove_stale(output, asked.stem(exam.subject), written)
-    return [output / path.name for path in paths], maps.findings
+    told = maps.findings if beside is None else by_severity((*maps.findings, *beside.maps.findings))
+    return [output / path.name for path in paths], told
 
 
 def _write_all(

@@ -29,10 +29,12 @@ class _Column:
     minor: bool = False
 
 
-def _motion_mm(details: ExamDetails) -> float:
-    """0 where the head lay still."""
-    found = [one.value for one in details.findings if one.name == MOTION and isinstance(one.value, float)]
-    return max(found, default=0.0)
+def _motion_mm(details: ExamDetails) -> float | None:
+    """0 where the head lay still, None where it could not be looked for."""
+    found = [one.value for one in details.findings if one.name == MOTION]
+    if any(value is None for value in found):
+        return None
+    return max((value for value in found if isinstance(value, float)), default=0.0)
 
 
 COLUMNS = (

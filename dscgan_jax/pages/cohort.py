@@ -24,8 +24,7 @@ from dscgan_jax.pages.parts import UNDEFINED, bullets, counted, definitions, sec
 KINDS = {"failed": "failed", "warnings": "with warnings", "unlike": "unlike the others", "unremarkable": "unremarkable"}
 LEAST = "Tmax > 6 s at least [mL]"
 NOTE = """<p>Outliers come first: exams that failed, then those with warnings, then those with a volume or a median far
-from that of the others (more than 3.5 robust standard deviations). A click on a heading sorts. The pictures show Tmax,
-0 to 12 s, of the slice with most tissue above 6 s; the patient's right is at the left.</p>"""
+from that of the others (more than 3.5 robust standard deviations). A click on a heading sorts. {pictures}</p>"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +65,28 @@ def page(rows: Sequence[ExamRow], total: int, source: str, made_of: Mapping[str,
         sortable.style(),
         section("In brief", bullets(_brief(rows, total, unlike)), kind="brief"),
         _warnings(rows),
-        section("Exams", NOTE, sortable.filters(KINDS, "outliers first", LEAST), _table(ordered, unlike)),
+        section("Exams", _note(rows), sortable.filters(KINDS, "outliers first", LEAST), _table(ordered, unlike)),
         section("How the maps were made", definitions(_provenance(source, made_of))),
         sortable.script(),
     ]
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
     return parts.page(f"{counted(total, 'exam')}", f"a cohort {_made_by(rows)}", created, sections)
+
+
+def _pictured(row: ExamRow) -> str:
+    """Which map the small picture of an exam shows (`exam_files`): Tmax, or else the first that there is."""
+    there = [name for name in MAPS if getattr(row, f"{name}_median") is not None]
+    return "tmax" if "tmax" in there or not there else there[0]
+
+
+def _note(rows: Sequence[ExamRow]) -> str:
+    shown = []
+    for name in dict.fromkeys(_pictured(row) for row in rows if row.thumbnail):
+        low, high = MAPS[name].window
+        most = "tissue above 6 s" if name == "tmax" else "brain"
+        shown.append(f"{MAPS[name].title}, {low:g} to {high:g} {MAPS[name].unit}, of the slice with most {most}")
+    pictures = f"The pictures show {'; or '.join(shown)}; the patient's right is at the left." if shown else ""
+    return NOTE.format(pictures=pictures)
 
 
 def _made_by(rows: Sequence[ExamRow]) -> str:
@@ -104,13 +119,18 @@ def _warnings(rows: Sequence[ExamRow]) -> str:
 
 def _table(rows: Sequence[ExamRow], unlike: Mapping[str, Sequence[str]]) -> str:
     head = [
-        '<th scope="col" class="picture">Tmax</th>',
+        f'<th scope="col" class="picture">{_picture_heading(rows)}</th>',
         sortable.heading("exam", "words"),
         sortable.heading("status and warnings", "words"),
         sortable.heading("split", "words"),
         *(sortable.heading(column.title, "number") for column in _COLUMNS),
     ]
     return sortable.table(head, (_row(row, unlike.get(row.subject, ())) for row in rows))
+
+
+def _picture_heading(rows: Sequence[ExamRow]) -> str:
+    shown = {_pictured(row) for row in rows if row.thumbnail}
+    return MAPS[shown.pop()].title if len(shown) == 1 else "picture"
 
 
 def _row(row: ExamRow, far: Sequence[str]) -> str:
@@ -134,7 +154,7 @@ def _kinds(row: ExamRow, far: Sequence[str]) -> list[str]:
 def _picture(row: ExamRow) -> str:
     if not row.thumbnail:
         return '<td class="picture"></td>'
-    text = html.escape(f"Tmax of {row.subject}")
+    text = html.escape(f"{MAPS[_pictured(row)].title} of {row.subject}")
     image = f'<img src="{sortable.link(row.thumbnail)}" alt="{text}" loading="lazy" width="72" height="72">'
     return f'<td class="picture">{image}</td>'
 

@@ -6,6 +6,8 @@ import pytest
 from command_line import program
 from exams import truncate
 
+from dscgan_jax.app import cohort as app_cohort
+from dscgan_jax.data import subject_files
 from dscgan_jax.evaluation import exam_rows
 from dscgan_jax.phantom import cohort
 
@@ -47,6 +49,13 @@ def test_a_whole_cohort_ends_well_and_input_is_the_same_as_the_word(exams, tmp_p
     assert done.returncode == 0, done.stderr
     assert [row.status for row in exam_rows.read(tmp_path / "out" / "summary.csv")] == ["made", "made"]
     assert "2 of 2 exams are there already" in deconvolve(root, tmp_path / "out").stdout
+
+
+def test_the_command_that_trains_on_the_maps_reads_the_series_as_they_were_read():
+    read = subject_files.Overrules(frame_seconds=1.5, accept=("frame_length", "gaps"), modality="ct")
+    fields = ["--config.data.modality=ct", "--config.data.tr_seconds=1.5", "--accept=frame_length,gaps"]
+    assert app_cohort._same_fields(read) == fields
+    assert app_cohort._same_fields(subject_files.NOTHING_OVERRULED) == []
 
 
 def test_nobody_usable_is_one_line_with_the_first_reason(exams, tmp_path):

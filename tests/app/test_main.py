@@ -548,7 +548,10 @@ def test_exams_that_were_moved_keep_their_splits_and_others_are_scored_under_the
 
     others = tmp_path / "others"
     program("--mode=phantom", f"--output={others}", "--subjects=3", "--size=32", "--slices=2", "--seed=9", check=True)
-    program("--mode=evaluate", f"--workdir={run}", f"--config.data.root={others}", check=True)
+    table = others / "participants.tsv"
+    table.write_text(table.read_text() + "sub-9999\ttest\n")  # of whom there is nothing
+    done = program("--mode=evaluate", f"--workdir={run}", f"--config.data.root={others}", check=True)
+    assert "no maps of sub-9999: " in done.stdout
     summary = json.loads((run / "evaluation/others-test/summary.json").read_text())
     assert len(summary["subjects"]) == 1 and summary["data"]["scored_source"] == str(others)
     assert (run / "report_others-test.html").is_file()

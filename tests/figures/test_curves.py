@@ -52,7 +52,7 @@ def test_the_aif_figure_shows_the_curve_and_its_voxels_where_they_lie():
     assert max(curve.lines[1].get_ydata()) == pytest.approx(
         arterial.max()
     )  # as high as the artery, to compare the shapes
-    assert (first.get_title(), second.get_title()) == ("slice 1: 2 voxels", "slice 3: 1 voxel")
+    assert (first.get_title(), second.get_title()) == ("slice 2: 2 voxels", "slice 4: 1 voxel")  # as the viewer counts
     rows, cols = np.nonzero(panels.axial(voxels, 1))
     np.testing.assert_array_equal(first.collections[0].get_offsets(), np.stack([cols, rows], axis=1))
     assert len(curves.aif_figure(seconds, arterial, tissue, "mM", np.ones(voxels.shape), None).axes) == 1

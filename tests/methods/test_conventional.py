@@ -287,3 +287,13 @@ def test_a_mask_of_another_grid_is_refused_and_one_in_another_order_of_axes_is_t
     for affine in (larger, shifted, brain.affine + np.array([[0, 0, 0, 30.0], *np.zeros((3, 4))])):
         with pytest.raises(InputError, match="mm away from the series though both have shape"):
             given(brain.data, affine)
+
+
+def test_an_aif_without_a_unit_serves_exams_whose_own_concentrations_have_none(tmp_path):
+    path = tmp_path / "aif.tsv"
+    aif.write_curve(path, np.array([0.0, 1.5]), np.array([0.0, 0.134]), relative=True)
+    np.testing.assert_allclose(aif.read_curve(path, relative=True), [[0, 1.5], [0, 0.134]])
+    with pytest.raises(InputError, match=r"have no unit .* this exam has"):
+        aif.read_curve(path)
+    aif.write_curve(path, np.array([0.0, 1.5]), np.array([0.0, 4.5]))
+    np.testing.assert_allclose(aif.read_curve(path, relative=True), aif.read_curve(path))

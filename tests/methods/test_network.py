@@ -189,7 +189,8 @@ def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not
     exam, predictor, tmp_path, monkeypatch
 ):
     asked = Asked(beside="csvd")
-    paths, _ = network_files.predict_file(predictor, exam, tmp_path / "both", asked)
+    paths, told = network_files.predict_file(predictor, exam, tmp_path / "both", asked)
+    assert {one.name for one in told} > {one.name for one in predictor.predict(exam).findings}  # of both
     assert [path.name for path in paths if "desc-csvd_tmax" in path.name] and paths[-1].suffix == ".html"
     page = paths[-1].read_text()
     assert "<h3>cSVD</h3>" in page and page.count("data-map=") == 5 + len(predictor.scaling.targets)

@@ -1,6 +1,7 @@
 """The page and the table of a check: the worst first, what to do in words, nothing of a file as markup."""
 
 import csv
+import dataclasses
 import re
 
 import command_line
@@ -10,6 +11,7 @@ import pytest
 
 from dscgan_jax.data.checks import folder
 from dscgan_jax.data.subject_files import NOTHING_OVERRULED
+from dscgan_jax.findings import Finding
 from dscgan_jax.pages import check as check_page
 
 
@@ -48,6 +50,13 @@ def test_a_scanner_that_cuts_values_off_shows():
     series, _, mask = invented.fake_arrays(transient=0)
     whole, cut = (folder.ExamDetails.of(invented.exam_of(one, mask)) for one in (series, np.minimum(series, 1000)))
     assert whole.saturated < 0.001 and cut.saturated > 0.1
+
+
+def test_motion_that_could_not_be_looked_for_is_no_zero(rows):
+    still = next(row.details for row in rows if row.subject == "sub-0001")
+    column = next(one for one in check_page.COLUMNS if one.title == "motion [mm]")
+    for found, expected in (((), 0.0), ((Finding("motion", "note", "not looked for"),), None)):
+        assert column.value(dataclasses.replace(still, findings=found)) == expected
 
 
 def test_names_of_files_are_no_markup(rows):

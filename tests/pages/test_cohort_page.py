@@ -64,6 +64,16 @@ def test_links_and_pictures_are_found_beside_the_page():
     assert 'href="./sub-a%20b%22%23%3F/perf/x.html"' in cohort.page(odd, 1, "", MADE_OF)
 
 
+def test_pictures_are_said_to_show_the_map_that_they_show():
+    assert '<th scope="col" class="picture">Tmax</th>' in text() and "Tmax, 0 to 12 s, of the slice with most" in text()
+    flows = [dataclasses.replace(row, tmax_over_6s_ml=None, cbf_median=40.0) for row in rows()]
+    content = cohort.page(flows, 12, "", MADE_OF)
+    assert '<th scope="col" class="picture">CBF</th>' in content and 'alt="CBF of sub-03"' in content
+    assert "CBF, 0 to 80 mL/100 g/min, of the slice with most brain" in content
+    mixed = cohort.page([rows()[0], flows[1]], 2, "", MADE_OF)
+    assert '<th scope="col" class="picture">picture</th>' in mixed and "12 s, of the slice with most tissue" in mixed
+
+
 def test_counts_are_on_top_and_outliers_come_first():
     content = text()
     assert "11 of 13 exams have maps; 1 failed." in content and "Still to be made: 1;" in content
