@@ -297,8 +297,7 @@ def _inverted(
     )
     cbv = result.cbv
     if not leakage_removed:  # its correction takes out what a wrong baseline or motion adds, too
-        first_frame = measured.timing.baseline_begin
-        cbv = deconvolution.response_cbv(curves, arterial_mm, tr, measured.nuisance_regressors(), first_frame)
+        cbv = deconvolution.response_cbv(curves, arterial_mm, tr, measured.nuisance_regressors())
     cbv = np.maximum(cbv, 0.0)
     result = result._replace(cbv=cbv, mtt=deconvolution.transit_seconds(result.cbf, cbv))
     return result, signal.peak_seconds(curves, tr), None

@@ -58,11 +58,7 @@ def area_cbv(tissue: np.ndarray, arterial: np.ndarray) -> np.ndarray:
 
 
 def response_cbv(
-    tissue: np.ndarray,
-    arterial: np.ndarray,
-    frame_seconds: float,
-    nuisance_regressors: np.ndarray | None = None,
-    first_frame: int = 0,
+    tissue: np.ndarray, arterial: np.ndarray, frame_seconds: float, nuisance_regressors: np.ndarray | None = None
 ) -> np.ndarray:
     """CBV from the area of the impulse response, mL/100 g, (voxel,).
 
@@ -71,13 +67,15 @@ def response_cbv(
     which blood can be in the voxel. All of it is linear: one weight for each frame. The price is blood that stays
     longer than these lags: 1 % of CBV at an MTT of 4 s, 12 % at 12 s.
 
+    Frames before the steady state, where curves are 0, count: they hold the level where it belongs, which is nearer to
+    the truth in phantoms with drift than leaving them out, and farther where the baseline itself is wrong.
+
     Args:
       tissue: (voxel, time), mM.
       arterial: (time,), mM.
       frame_seconds: TR.
       nuisance_regressors: (time, regressor) that any curve may hold besides its level, such as what is left of motion;
         None: no others.
-      first_frame: frames before it (not in steady state) do not count.
     """
     n = len(arterial)
     lags = np.arange(np.ceil(VOLUME_LAGS[0] / frame_seconds), np.floor(VOLUME_LAGS[1] / frame_seconds) + 1)
@@ -85,11 +83,9 @@ def response_cbv(
     seen = (frame >= 0) & (frame < n)
     matrix = frame_seconds * np.where(seen, _interpolated(np.asarray(arterial, np.float64))[frame.clip(0, n - 1)], 0.0)
     others = np.ones((n, 1)) if nuisance_regressors is None else np.column_stack([np.ones(n), nuisance_regressors])
-    matrix, others = matrix[first_frame:], others[first_frame:]
-    free = np.eye(n - first_frame) - others @ np.linalg.pinv(others)
+    free = np.eye(n) - others @ np.linalg.pinv(others)
     inverse = np.linalg.pinv(free @ matrix, rcond=TRUNCATION_THRESHOLD["csvd"])
-    weights = np.zeros(n)
-    weights[first_frame:] = frame_seconds * (inverse @ free).sum(axis=0)
+    weights = frame_seconds * (inverse @ free).sum(axis=0)
     return (100.0 / kinetics.DENSITY_OVER_HAEMATOCRIT_FACTOR * (tissue @ np.float32(weights))).astype(np.float32)
 
 

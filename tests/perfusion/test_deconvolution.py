@@ -312,15 +312,6 @@ def test_cbv_of_the_response_does_not_see_level_nor_motion():
     assert np.abs(response_cbv(spoiled, artery(), TR) / clean - 1).max() > 0.01
 
 
-def test_frames_before_the_steady_state_are_no_part_of_the_level():
-    measured, first = curves(mixed(5)), 5
-    spoiled = measured + np.float32(0.3)
-    spoiled[:, :first] = 0.0
-    clean, corrected = (response_cbv(one, artery(), TR, first_frame=first) for one in (measured, spoiled))
-    np.testing.assert_allclose(corrected, clean, rtol=1e-3)
-    assert np.abs(response_cbv(spoiled, artery(), TR) / clean - 1).max() > 0.01
-
-
 def test_cbv_of_the_response_has_less_than_half_of_the_noise_of_areas():
     tissue = mixed(400)
     measured = curves(tissue, snr=50.0)
