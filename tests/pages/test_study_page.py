@@ -108,4 +108,4 @@ def test_difficult_patients_stand_by_kind(content, tables):
 def test_study_of_own_exams_is_not_held_to_what_phantoms_should_reach(record):
     own = dataclasses.replace(record, phantom=False, entries=record.entries[-1:])
     headings = [block.text for block in page.blocks(own) if isinstance(block, Heading)]
-    assert "What was asked for" not in headings
+    assert "Targets" not in headings

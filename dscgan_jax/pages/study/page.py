@@ -49,7 +49,7 @@ def blocks(record: StudyRecord) -> list[Block]:
         doubts.append(f"Not done yet: {parts.listed(record.missing, 8)}.")
     content.append(Bullets(doubts, "warnings"))
     if record.phantom and record.scale != "tiny":
-        content += [Heading("What was asked for"), Table("", ("demand", "asked", "measured", "met"), checklist(record))]
+        content += [Heading("Targets"), Table("", ("what", "target", "measured", "met"), checklist(record))]
     for cohort in ("acute", "chronic"):
         if record.of(cohort):
             content += cohort_blocks(record, cohort)
