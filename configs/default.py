@@ -207,8 +207,8 @@ def recommended_for(variant: str | None) -> ml_collections.ConfigDict:
     config.target = MAP_NAMES if variant == "all" else (variant,)
     real_time(config)
     quick_learning(config)
-    # The adversarial term gained nothing, whatever its weight: errors of Tmax 0.31 to 0.34 s against 0.31 s, steps longer
-    # (docs/study_ablations.md).
+    # The adversarial term gained nothing, whatever its weight: errors of Tmax of 0.31 to 0.34 s against 0.31 s, and
+    # longer steps (docs/study_ablations.md).
     config.loss.objective = "l1"
     return config
 
