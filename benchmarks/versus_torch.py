@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 from absl import app, flags, logging
 
-from dscgan_jax.training.memory import keep_freed_memory
+from dscgan_jax.training import memory
 
 if "--serve" in sys.argv:
-    keep_freed_memory()  # before JAX takes any, as every run does
+    memory.keep_freed_memory()  # before JAX takes any, as every run does
+    memory.take_huge_pages()
 
 import jax
 import jax.numpy as jnp

@@ -244,9 +244,11 @@ def run(mode: str) -> None:
     if mode in READ_FIRST:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
     if mode in NETWORK_MODES:
-        from dscgan_jax.training.memory import keep_freed_memory
+        from dscgan_jax.training import memory
 
-        keep_freed_memory()  # before JAX takes any
+        memory.keep_freed_memory()  # before JAX takes any
+        if mode in ("train", "benchmark"):
+            memory.take_huge_pages()
     if mode == "train":
         _join_processes()
     settings.check_fields(config, given.all_fields - {"conventional.aif"})  # --aif takes files too

