@@ -63,7 +63,7 @@ def _same_fields(overrules: Overrules) -> list[str]:
     if overrules.modality == CT:
         fields.append("--config.data.modality=ct")
     if overrules.frame_seconds:  # the headers still say something else
-        fields.append(f"--config.data.tr_seconds={overrules.frame_seconds:g}")
+        fields.append(f"--config.data.tr_seconds={overrules.frame_seconds}")
     if overrules.accept:
         fields.append(f"--accept={','.join(overrules.accept)}")
     return fields

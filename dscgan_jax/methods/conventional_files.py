@@ -28,6 +28,7 @@ from dscgan_jax.perfusion import kinetics
 from dscgan_jax.perfusion.conventional import Settings
 from dscgan_jax.perfusion.measurement import Measured
 from dscgan_jax.perfusion.motion import Realigned
+from dscgan_jax.threads import at_once
 
 OWN_FILES = (*(f"_{name}.nii.gz" for name in MAPS), "_mask.nii.gz", "_aif.tsv")
 
@@ -66,7 +67,7 @@ def deconvolve_file(
     files = series if isinstance(series, SubjectFiles) else lone_series(series, overrules, mask)
     output = pathlib.Path(output)
     refuse_overwriting(output, asked.stem(files.subject), OWN_FILES)
-    with ThreadPoolExecutor(2) as other:
+    with ThreadPoolExecutor(1) as other:
         return _deconvolve_file(
             files, output, settings, aif, asked, read or (lambda: load_exam(files)), realigned, other
         )
@@ -82,7 +83,7 @@ def _deconvolve_file(
     realigned: Callable[[], Realigned] | None,
     other: ThreadPoolExecutor,
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
-    """As `deconvolve_file`, with threads beside this one, which draw."""
+    """As `deconvolve_file`, with a thread beside this one, which draws."""
     other.submit(ink.load_matplotlib)
     exam = read()
     extras = Extras.of(asked, exam)
@@ -95,10 +96,10 @@ def _deconvolve_file(
         aif_png.append(other.submit(conventional_page.aif_picture, exam.subject, exam.affine, measured, series))
 
     result = deconvolved(exam, settings, given, realigned, draw)
-    drawn = Drawn.begun(result, aif_png[0], other)
-    read_out = extras.read_out(result.maps)
+    drawn = Drawn(aif_png[0], other.submit(_picture, result))
+    read_out, curves = _read_out_and_curves(result, extras)
     with all_or_nothing(output) as folder:
-        paths = write_all(result, exam, folder, extras, read_out, drawn)
+        paths = write_all(result, exam, folder, extras, read_out, drawn, curves)
         written = {path.name for path in folder.iterdir()}
     remove_stale(output, asked.stem(exam.subject), written)
     return [output / path.name for path in paths], result.maps.findings
@@ -142,35 +143,44 @@ class DeconvolveWork:
     def _make(self, exam: Exam, files: SubjectFiles) -> Result:
         result = deconvolved(exam, self.settings, arterial_inputs.given_of(exam, self.aif, files.aif))
         extras = Extras(Asked(desc=self.desc))
-        read_out = extras.read_out(result.maps)
+        read_out, curves = _read_out_and_curves(result, extras)
 
         def write(folder: pathlib.Path) -> str:
             write_mask(folder, result.maps)  # under the name by which a layout finds it, whatever maps are called
             with ThreadPoolExecutor(1) as other:  # it draws in Python, while this one computes and compresses
                 series, measured = result.series, result.found.measured
                 aif_png = other.submit(conventional_page.aif_picture, exam.subject, exam.affine, measured, series)
-                drawn = Drawn.begun(result, aif_png, other)
-                return write_all(result, exam, folder, extras, read_out, drawn)[-1].name
+                drawn = Drawn(aif_png, other.submit(_picture, result))
+                return write_all(result, exam, folder, extras, read_out, drawn, curves)[-1].name
 
         return Result(result.maps, read_out, write, float(result.found.measured.arterial.quality))
 
 
 class Drawn(NamedTuple):
-    """What other threads make for the page: pictures of the AIF and of the maps, PNG, and its curves."""
+    """Pictures that a thread draws: of the AIF and of the maps, PNG."""
 
     aif: "Future[bytes]"
     maps: "Future[bytes]"
-    curves: "Future[Curves]"
 
-    @classmethod
-    def begun(cls, result: Deconvolved, aif: "Future[bytes]", other: ThreadPoolExecutor) -> "Drawn":
-        """Begins what is still to be made of one exam; `aif` was begun before."""
-        maps = other.submit(conventional_page.picture, result.maps, result.found, result.series, result.settings)
-        return cls(aif, maps, other.submit(conventional_page.curves_of, result.found))
+
+def _picture(result: Deconvolved) -> bytes:
+    return conventional_page.picture(result.maps, result.found, result.series, result.settings)
+
+
+def _read_out_and_curves(result: Deconvolved, extras: Extras) -> tuple[ReadOut, Curves]:
+    """What is read from the maps, and the curves of the page, at the same time."""
+    read_out, curves = at_once(lambda: extras.read_out(result.maps), lambda: conventional_page.curves_of(result.found))
+    return read_out, curves
 
 
 def write_all(
-    result: Deconvolved, exam: Exam, folder: pathlib.Path, extras: Extras, read_out: ReadOut, drawn: Drawn
+    result: Deconvolved,
+    exam: Exam,
+    folder: pathlib.Path,
+    extras: Extras,
+    read_out: ReadOut,
+    drawn: Drawn,
+    curves: Curves,
 ) -> list[pathlib.Path]:
     """The maps, their read-out, where they were made, the AIF and its voxels, pictures and the page, which is last."""
     stem = extras.asked.stem(exam.subject)
@@ -178,7 +188,7 @@ def write_all(
     aif_png = drawn.aif.result()
     aif_path.write_bytes(aif_png)
     page = conventional_page.page_of(
-        result.maps, result.found, result.series, result.settings, read_out, aif_png, drawn.curves.result()
+        result.maps, result.found, result.series, result.settings, read_out, aif_png, curves
     )
     return [*paths, aif_path, *exam_page.write(folder, page, stem, drawn.maps.result)]
 

@@ -30,7 +30,7 @@ def take_huge_pages() -> None:
     """Asks Linux for huge pages where glibc will put large arrays, after `keep_freed_memory`; does nothing elsewhere.
 
     What compiling leaves of the heap is full of holes, and arrays in pages of 4 kB among them are slow to walk through:
-    a training that compiled its step took 1.0 s a step, one that found it compiled 0.75 s; with huge pages 0.7 s.
+    a training that compiled its step took 0.95 to 1.05 s a step, with huge pages 0.70 to 0.85 s (docs/speed.md).
     """
     with contextlib.suppress(OSError, AttributeError, ValueError):
         libc = ctypes.CDLL("libc.so.6")
