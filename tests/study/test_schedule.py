@@ -23,7 +23,10 @@ FIRST, SECOND = (
 )
 OTHER = Job("acute/other", CONVENTIONAL, "acute")
 DONE = Done(CONVENTIONAL, 60.0, False, "", settings.to_json(Study(pathlib.Path()).config(FIRST)), None, "cpu", 1)
-WRITES = "import json, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+WRITES = (  # whole, as a job does: whoever shows progress may look at any time
+    "import os, pathlib, sys; path = pathlib.Path(sys.argv[1] + '.new'); path.write_text(sys.argv[2]); "
+    "os.replace(path, sys.argv[1])"
+)
 
 
 @pytest.fixture(autouse=True)
