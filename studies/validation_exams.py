@@ -10,7 +10,15 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.metrics import brain_record, overlap_record, usual_width
 from dscgan_jax.maps import MAPS
 from dscgan_jax.perfusion import arterial, deconvolution, kinetics, parametric
-from dscgan_jax.perfusion.conventional import ConventionalMaps, Given, Measured, Settings, invert, measure
+from dscgan_jax.perfusion.conventional import (
+    USUAL_SETTINGS,
+    ConventionalMaps,
+    Given,
+    Measured,
+    Settings,
+    invert,
+    measure,
+)
 from dscgan_jax.perfusion.motion import Realignment
 from dscgan_jax.phantom.acquisition import REAL, Imperfections, move_frames
 from dscgan_jax.phantom.exam import Phantom, draw_phantom
@@ -45,7 +53,7 @@ def study_exam(
                 exam.affine,
                 exam.frame_seconds,
                 exam.echo_seconds,
-                "rigid" if source == "rigid" else "none",
+                _motion(source, methods),
                 _oracle(exam) if source == "oracle" else Given(),
             )
         except InputError as error:
@@ -71,6 +79,13 @@ def study_exam(
                 record["runs"][method] = judge(exam, found.maps | {"tmax": raw}, measured.tissue)
     record["runs"]["blank"] = judge(exam, {name: np.zeros(exam.mask.shape) for name in MAPS}, exam.mask)
     return record
+
+
+def _motion(source: str, methods: tuple[str, ...]) -> str:
+    """What is done about motion: as the program does it, or nothing where it is compared or the poses are known."""
+    if source == "rigid" or (source == "auto" and "rigid" not in methods):
+        return USUAL_SETTINGS.motion
+    return "none"
 
 
 def judge(exam: Phantom, maps: dict[str, np.ndarray], tissue: np.ndarray) -> Record:

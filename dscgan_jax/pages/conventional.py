@@ -184,7 +184,7 @@ def _provenance(found: ConventionalMaps, settings: Settings) -> list[tuple[str, 
     return [
         ("Settings", _assigned(of_method)),
         ("Fit", _assigned(fit)),
-        ("Transit times", f"gamma distributed, shape {found.transit_shape:g}" if found.transit_shape else ""),
+        ("Transit times", f"gamma distributed, shape {found.transit_shape:.2g}" if found.transit_shape else ""),
         ("Constants", _assigned(constants)),
         (
             "Frames, from 0",

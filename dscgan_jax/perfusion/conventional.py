@@ -171,7 +171,7 @@ class ConventionalMaps:
             "VolumeScaleFactor": _rounded(self.volume_factor, 5),
             "ReferenceWhiteMatterCbf": WHITE_MATTER_CBF if self.referenced else None,
             "TmaxShiftSeconds": _rounded(self.tmax_shift_seconds),
-            "TransitShape": self.transit_shape,
+            "TransitShape": _rounded(self.transit_shape) if self.transit_shape else None,
             "Timing": dataclasses.asdict(self.measured.timing),
             "BaselineOverNoise": _rounded(self.measured.baseline_over_noise, 1),
             "RelativeUnits": self.measured.relative,

@@ -14,7 +14,7 @@ How it is found: the curves of a grid of parameters span a space of few dimensio
 projected once (`dictionary.py`). Levenberg-Marquardt steps go uphill in the posterior from two starts, the best nodes
 of a coarse grid: a bolus may have been widened by its way through the tissue or by its way there, and both can be
 maxima. The shape of the transit times, between well mixed and plug flow, is one for the whole exam: the one for which
-its voxels are the best evidence.
+its voxels are the best evidence, between the shapes that are tried where the parabola through their evidence says so.
 
 With `neighbourhood_mm`, neighbours are expected to share an artery (`neighbours.py`): the mean curve around a voxel,
 which has less noise, is fitted first, and its dispersion, and more loosely its MTT, are what the voxel's own are pulled
@@ -46,7 +46,7 @@ from dscgan_jax.perfusion.dictionary import (
 )
 from dscgan_jax.threads import in_threads
 
-SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # of the transit times: exponential residue to nearly a box
+SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # that are tried, of the transit times: exponential to nearly a box
 SHAPE_VOXELS = BLOCK  # decide which of them, and whether neighbours share an artery: what fits them fits all
 USUAL_DISPERSION = 0.25  # s
 DISPERSION_MEDIANS = (0.05, 0.25, 0.5, 1.0)  # s; usual ones of exams whose voxels are fitted alone
@@ -56,6 +56,9 @@ LONE_DISPERSION_SPREAD = 0.7  # of ln dispersion within one exam
 NEIGHBOURS_APART = 0.5  # s, noise aside: further apart, delays of neighbours are not those of one artery
 MOST_GAIN = 1.0  # in log evidence of one voxel
 SHAPE_GAIN = 0.06  # in log evidence per voxel; less can come from an AIF that is not quite the true one
+USUAL_SHAPE_WEIGHT = (
+    0.6  # of the usual shape, in log evidence per voxel and square of the log of the ratio, for the same
+)
 COARSE = (4, 4, 4)  # a start is looked for on every so many-th node of arrival, MTT and dispersion
 # Where the spread of the travelling times is above this share of the MTT, travelling widens the bolus about as much as
 # transit does, and the two maxima of the posterior lie on different sides (0.25 to 0.5 for shapes of 1 to 5).
@@ -71,8 +74,8 @@ class FitSettings:
     """What the fit assumes.
 
     Attributes:
-      transit_shape: of the gamma-distributed transit times; 1 is the exponential residue. 0 = that of `SHAPES` which
-        suits the exam best.
+      transit_shape: of the gamma-distributed transit times; 1 is the exponential residue. 0 = what suits the exam best,
+        from the first to the last of `SHAPES`.
       dispersion: whether dispersion is fitted; without it the vascular transport function is thin.
       delay_range: first and last delay, s; negative ones since the measured artery may fill late.
       delay_seconds, delay_spread: prior mean and standard deviation of the delay, s; hardly a restriction.
@@ -93,10 +96,10 @@ class FitSettings:
     mtt_seconds: float = 5.0
     mtt_spread: float = 0.5
     dispersion_seconds: float = 0.0
-    dispersion_spread: float = 1.1
+    dispersion_spread: float = 1.4
     neighbour_delay_spread: float = 0.15
-    neighbour_mtt_spread: float = 0.3
-    neighbour_dispersion_spread: float = 0.15
+    neighbour_mtt_spread: float = 0.2
+    neighbour_dispersion_spread: float = 0.1
 
 
 USUAL_FIT = FitSettings()
@@ -290,7 +293,10 @@ def _with_neighbours(
 def _likeliest_shape(
     tissue: np.ndarray, noise: np.ndarray, tables_of: Callable[[float], Dictionary], settings: FitSettings
 ) -> float:
-    """The shape among `SHAPES` for which the curves are the best evidence.
+    """The shape for which the curves are the best evidence, from the first to the last of `SHAPES`.
+
+    Between them it is the top of the parabola through the best and its neighbours, over the log of the shape: the next
+    one of `SHAPES` makes MTT wrong by a tenth, and Tmax of lesions by up to half a second.
 
     Log evidence: a shape that suits curves only with parameters tuned as finely as no prior would expect is not
     preferred. Each shape has the usual dispersion with which it suits them best, since a wide one and a broad
@@ -309,13 +315,26 @@ def _likeliest_shape(
         return _suited(_projected(tissue, noise, basis=tables.basis), tables, settings, least_gain=0.0)[1]
 
     best = SHAPES.index(kinetics.TRANSIT_SHAPE)
-    in_threads(tables_of, SHAPES[best : best + 2])  # these are needed in any case
+    in_threads(tables_of, SHAPES[best - 1 : best + 2])  # these are needed in any case
     for step in (1, -1):  # uphill from the usual shape, first towards plug flow, then towards the mixed pool
         while 0 <= best + step < len(SHAPES):
             if _gain(evidence(SHAPES[best + step]), evidence(SHAPES[best])) < SHAPE_GAIN:
                 break
             best += step
-    return SHAPES[best]
+    if best in (0, len(SHAPES) - 1):
+        return SHAPES[best]
+    around = SHAPES[best - 1 : best + 2]
+    gains = [_gain(evidence(shape), evidence(around[1])) for shape in around]
+    unusual = np.log(np.array(around) / kinetics.TRANSIT_SHAPE)
+    return float(np.exp(_top(np.log(around), np.array(gains) - 0.5 * USUAL_SHAPE_WEIGHT * unusual**2)))
+
+
+def _top(places: np.ndarray, values: np.ndarray) -> float:
+    """Where the parabola through three values is highest, no further than the outer places; the middle, if nowhere."""
+    bend, slope, _ = np.polyfit(places - places[1], values, 2)
+    if bend >= 0:
+        return float(places[1])
+    return float(np.clip(places[1] - slope / (2.0 * bend), places[0], places[2]))
 
 
 def _suited(

@@ -164,24 +164,38 @@ def test_whatever_the_residue_the_fit_errs_less_than_csvd(transit_shape, share):
         assert ours <= limit * theirs, name
 
 
-@pytest.mark.parametrize(
-    ("transit_shape", "allowed"),
-    [(1.0, (1.0,)), (2.0, (2.0,)), (3.0, (2.0, 3.0)), (np.inf, parametric.SHAPES[-2:])],
-)
+@pytest.mark.parametrize("transit_shape", [1.0, 1.6, 2.0, 2.4, 3.0])
 @pytest.mark.parametrize("dispersion", [False, True])
-def test_the_likeliest_shape_is_that_of_the_tissue(transit_shape, allowed, dispersion):
-    """Or its neighbour towards the usual one, which a small gain does not leave; also where dispersion is fitted."""
+def test_the_likeliest_shape_is_that_of_the_tissue(transit_shape, dispersion):
+    """Between the shapes that are tried, too; drawn a little to the usual one; also where dispersion is fitted."""
     curves, noise = measured(curves_and_ttp(mixed(1000, transit_shape, seed=7))[0])
-    settings = FitSettings(dispersion=dispersion)
-    assert fit(curves, noise, settings).transit_shape in allowed
+    found = fit(curves, noise, FitSettings(dispersion=dispersion)).transit_shape
+    assert found == pytest.approx(transit_shape, rel=0.0 if transit_shape == 1.0 else 0.15)
+
+
+@pytest.mark.parametrize("dispersion", [False, True])
+def test_the_likeliest_shape_of_a_box_is_the_steepest(dispersion):
+    curves, noise = measured(curves_and_ttp(mixed(1000, np.inf, seed=7))[0])
+    assert fit(curves, noise, FitSettings(dispersion=dispersion)).transit_shape == parametric.SHAPES[-1]
 
 
 def test_the_fit_takes_the_likeliest_shape(patient):
     _, curves, noise = patient
-    assert fit(curves, noise, FitSettings()).transit_shape == 2.0
-    assert_same(fit(curves, noise, FitSettings(dispersion_seconds=0.3)), fit(curves, noise), 1e-6, 1e-6)
+    found = fit(curves, noise, FitSettings(dispersion_seconds=0.3))
+    assert found.transit_shape == pytest.approx(2.0, rel=0.2)
+    told = dataclasses.replace(GAMMA, transit_shape=found.transit_shape)
+    assert_same(found, fit(curves, noise, told), 1e-6, 1e-6)
     other = dataclasses.replace(GAMMA, transit_shape=3.0)
     assert np.median(np.abs(fit(curves, noise, other).mtt / fit(curves, noise).mtt - 1)) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [([-4.0, 0.0, -1.0], 1.3), ([-1.0, 0.0, 1.0], 1.0), ([-3.0, 0.0, 2.9], 2.0), ([2.9, 0.0, -3.0], 0.0)],
+    ids=["parabola", "a line has no top", "no further than the last", "nor than the first"],
+)
+def test_the_top_of_three_values(values, place):
+    assert parametric._top(np.array([0.0, 1.0, 2.0]), np.array(values)) == pytest.approx(place)
 
 
 def test_fitted_cbv_is_the_ratio_of_the_areas():
@@ -477,7 +491,7 @@ def test_a_smooth_ramp_stays_and_loses_its_noise():
     alone, together = (values - delay for values in alone_and_together(delay))
     inner = np.s_[3:-3]
     assert together[inner].std() < 0.6 * alone[inner].std()
-    assert abs(together[inner].mean() - alone[inner].mean()) < 0.1
+    assert abs(together[inner].mean()) < 0.1
     slope = np.polyfit(delay[inner, 0, 0], (together + delay)[inner].mean(axis=(1, 2)), 1)[0]
     assert slope == pytest.approx(1.0, abs=0.05)
 
