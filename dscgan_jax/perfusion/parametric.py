@@ -311,7 +311,7 @@ def _likeliest_shape(
         return _suited(_projected(tissue, noise, basis=tables.basis), tables, settings, least_gain=0.0)[1]
 
     best = SHAPES.index(kinetics.TRANSIT_SHAPE)
-    in_threads(tables_of, SHAPES[best : best + 2])  # these are needed in any case
+    in_threads(evidence, SHAPES[best : best + 2])  # these are needed in any case
     for step in (1, -1):  # uphill from the usual shape, first towards plug flow, then towards the mixed pool
         while 0 <= best + step < len(SHAPES):
             if _gain(evidence(SHAPES[best + step]), evidence(SHAPES[best])) < SHAPE_GAIN:
