@@ -7,6 +7,7 @@ none, or it dies, the same function draws here: a picture has the same bytes eit
 """
 
 import contextlib
+import gc
 import importlib
 import io
 import json
@@ -108,6 +109,7 @@ def serve() -> None:
     """What the process beside does: answers until nobody asks any more."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
+    gc.set_threshold(100_000)  # as where it is asked: what is imported stays
     ink.load_matplotlib()
     while (request := _received(sys.stdin.buffer)) is not None:
         try:
