@@ -56,9 +56,11 @@ def table(mode: str, record: dict[str, Any]) -> str:
     largest = ", ".join(f"{name} {seconds:.2f}" for name, seconds in imports[:6])
     compiling = ", ".join(f"{name} {seconds:.2f}" for name, (_, seconds) in record["compiling"].items())
     whole, cpu, imported = record["wall_seconds"], record["cpu_seconds"], sum(record["imports"].values())
+    drawing = record["beside_cpu_seconds"]
     return "\n".join(
         [
-            f"`{mode}`: {whole:.2f} s, {cpu:.2f} s of the processors. Imports, wherever they happen: {imported:.2f} s "
+            f"`{mode}`: {whole:.2f} s, {cpu:.2f} s of the processors, {drawing:.2f} of them in the process "
+            f"that draws. Imports, wherever they happen in the other one: {imported:.2f} s "
             f"({largest}). Programs: {compiling}.",
             "",
             "| from–to [s] | s | of its thread's processor | thread | stage |",

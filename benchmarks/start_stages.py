@@ -39,10 +39,8 @@ STAGES = {
     "dscgan_jax.evaluation.quality": ("quality_of",),
     "dscgan_jax.evaluation.readout": ("read_out", "write"),
     "dscgan_jax.data.derivatives": ("ExamMaps.save",),
-    "dscgan_jax.figures.ink": ("load_matplotlib",),
-    "dscgan_jax.figures.panels": ("maps_png",),
-    "dscgan_jax.pages.conventional": ("aif_picture", "page_of"),
-    "dscgan_jax.pages.prediction": ("page_of",),
+    "dscgan_jax.pages.conventional": ("pictures_of", "picture", "page_of"),
+    "dscgan_jax.pages.prediction": ("picture", "page_of"),
     "dscgan_jax.pages.viewer.view": ("viewer",),
     "dscgan_jax.pages.viewer.packing": ("curve_codes", "film_codes", "map_codes", "Packed.of"),
     "dscgan_jax.pages.exam": ("write",),
@@ -97,9 +95,11 @@ class Recorder:
 
     def write(self, path: str) -> None:
         """All of it as JSON."""
+        beside = os.times()  # of the process that drew, which has ended
         record = {
             "wall_seconds": time.perf_counter() - BEGUN,
-            "cpu_seconds": time.process_time(),
+            "cpu_seconds": time.process_time() + beside.children_user + beside.children_system,
+            "beside_cpu_seconds": beside.children_user + beside.children_system,
             "before_seconds": BEGUN_CPU,
             "stages": sorted(self.stages, key=lambda stage: stage[2]),
             "imports": self.imports,

@@ -23,7 +23,7 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.files import replacing
 
 FOLDER = "kept"  # within that of the compiled programs
-MOST_FILES = 64  # the oldest go: they are of former versions
+MOST_FILES = 256  # the oldest go: they are of former versions
 _DIGEST_BYTES = 32
 _BEGUN = time.time()  # source that is younger is not what runs
 

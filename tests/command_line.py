@@ -12,6 +12,7 @@ from absl import flags
 
 from dscgan_jax import main
 from dscgan_jax.app import options
+from dscgan_jax.figures import ink
 
 
 class Done(NamedTuple):
@@ -60,6 +61,7 @@ def program(*arguments, check: bool = False, file_limit: int | None = None) -> D
       check: whether any other status than 0 is a failure of the test.
       file_limit: KiB that a file may have, which stands for a full disk.
     """
+    ink.load_matplotlib()  # where it is imported, no process is started to draw
     out, error, status = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error), _as_it_was(), limited_files(file_limit):
         try:

@@ -155,6 +155,10 @@ def loaded_by(module: str) -> set[str]:
         ("dscgan_jax", set(), {"numpy", "jax", "flax", "nibabel"}),
         # A kept program needs neither layers nor an optimiser; pictures and pages come after the maps.
         ("dscgan_jax.methods.network", {"jax"}, {"flax", "optax", "tensorflow_datasets", "grain", "matplotlib"}),
+        # What draws beside a process that computes.
+        ("dscgan_jax.figures.apart", {"numpy"}, {"jax", "scipy", "nibabel", "matplotlib"}),
+        ("dscgan_jax.figures.panels", {"numpy"}, {"jax", "scipy", "nibabel", "matplotlib"}),
+        ("dscgan_jax.figures.curves", {"numpy"}, {"jax", "scipy", "nibabel", "matplotlib"}),
         # What reads an exam is imported first, and JAX while it is read.
         ("dscgan_jax.app.predict", {"nibabel"}, {"jax", "flax", "matplotlib"}),
         ("dscgan_jax.app.deconvolve", {"nibabel"}, {"jax", "flax", "matplotlib"}),

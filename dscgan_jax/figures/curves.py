@@ -86,6 +86,16 @@ def _draw_arterial_voxels(axis: "Axes", picture: np.ndarray, voxels: np.ndarray,
     ink.without_frame(axis)
 
 
+def aif_png(*values: Any, **named: Any) -> bytes:
+    """`aif_figure` as the content of a PNG file."""
+    return ink.to_png(aif_figure(*values, **named))
+
+
+def motion_png(*values: Any) -> bytes:
+    """`motion_figure`, likewise."""
+    return ink.to_png(motion_figure(*values))
+
+
 def motion_figure(seconds: np.ndarray, millimetres: np.ndarray, degrees: np.ndarray, resampled: np.ndarray) -> "Figure":
     """The head's pose in every frame.
 

@@ -39,7 +39,7 @@ def source_title(name: str) -> str:
 
 
 def load_matplotlib() -> None:
-    """Imports what draws: half a second that passes while something is read, if it is done beside that."""
+    """Imports what draws: half a second."""
     importlib.import_module("matplotlib.figure")
     importlib.import_module("matplotlib.backends.backend_agg")
 
@@ -136,6 +136,13 @@ def white_level(frame: np.ndarray, brain: np.ndarray | None) -> float:
     values = np.asarray(frame)[brain] if brain is not None and brain.any() else np.asarray(frame)
     values = values[np.isfinite(values)]
     return max(float(np.percentile(values, 99)) * 1.1, 1e-6) if values.size else 1.0
+
+
+def colour_table(colour_map: str) -> bytes:
+    """256 colours of a map by its name in Matplotlib, 3 bytes each."""
+    from matplotlib import colormaps
+
+    return colormaps[colour_map](np.arange(256), bytes=True)[:, :3].tobytes()
 
 
 def to_png(figure: "Figure", dpi: int = 110) -> bytes:

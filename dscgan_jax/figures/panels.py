@@ -220,7 +220,7 @@ class _Shown:
 
 def maps_png(
     volumes: Mapping[str, np.ndarray],
-    series: np.ndarray,
+    frame: np.ndarray,
     *,
     title: str = "",
     most_slices: int = 6,
@@ -231,15 +231,15 @@ def maps_png(
 
     Args:
       volumes: {map name: (x, y, z)} in RAS order, physical units.
-      series: (x, y, z, time), scanner units.
+      frame: (x, y, z) of the series, scanner units; `darkest_frame`.
       title: e.g. the file's name.
       most_slices: evenly spaced slices that are shown.
       aspect: height of a voxel (y) over its width (x).
       arrival_seconds: of the bolus, from which on TTP is shown; None: not known.
     """
     maps = [_map_shown(name, volume, arrival_seconds) for name, volume in volumes.items()]
-    shown = [_frame_shown(series), *maps]
-    slices = evenly_spaced(series.shape[2], most_slices)
+    shown = [_frame_shown(frame), *maps]
+    slices = evenly_spaced(frame.shape[2], most_slices)
     figure = _rows_of_slices(shown, slices, aspect) if len(slices) > 1 else _lone_slices(shown, slices[0], aspect)
     ink.add_title(figure, title)
     return ink.to_png(figure)
@@ -252,9 +252,13 @@ def evenly_spaced(n_slices: int, most: int) -> list[int]:
     return sorted(set(np.linspace(0, n_slices - 1, most + 2).round().astype(int)[1:-1].tolist()))
 
 
-def _frame_shown(series: np.ndarray) -> _Shown:
+def darkest_frame(series: np.ndarray) -> np.ndarray:
+    """(x, y, z) the frame of a series (x, y, z, time) where the head is darkest."""
     frames = series.reshape((-1, series.shape[3], 1), order="F")  # no copy of a series that lies frame by frame
-    frame = series[..., bolus_frame(np.swapaxes(frames, 0, 1))]
+    return series[..., bolus_frame(np.swapaxes(frames, 0, 1))]
+
+
+def _frame_shown(frame: np.ndarray) -> _Shown:
     return _Shown(frame, FRAME_TITLE, FRAME_TITLE, "gray", (0.0, ink.white_level(frame, None)), False)
 
 

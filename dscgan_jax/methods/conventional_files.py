@@ -14,7 +14,6 @@ from dscgan_jax.data.exams import Exam, load_exam
 from dscgan_jax.data.subject_files import NOTHING_OVERRULED, Overrules, SubjectFiles, lone_series
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
-from dscgan_jax.figures import ink
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAPS
@@ -23,6 +22,7 @@ from dscgan_jax.methods.conventional import DEFAULTS, Deconvolved, deconvolved, 
 from dscgan_jax.methods.exam_files import Maker, Result, write_mask
 from dscgan_jax.pages import conventional as conventional_page
 from dscgan_jax.pages import exam as exam_page
+from dscgan_jax.pages.conventional import Pictures
 from dscgan_jax.pages.viewer.view import Curves
 from dscgan_jax.perfusion import kinetics
 from dscgan_jax.perfusion.conventional import Settings
@@ -84,19 +84,18 @@ def _deconvolve_file(
     other: ThreadPoolExecutor,
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
     """As `deconvolve_file`, with a thread beside this one, which draws."""
-    other.submit(ink.load_matplotlib)
     exam = read()
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)
     own_aif = files.series.with_name(f"{exam.subject}_aif.tsv")
     given = arterial_inputs.given_of(exam, aif, own_aif if own_aif.is_file() else None)
-    aif_png: list[Future[bytes]] = []
+    pictures: list[Future[Pictures]] = []
 
     def draw(measured: Measured, series: np.ndarray) -> None:
-        aif_png.append(other.submit(conventional_page.aif_picture, exam.subject, exam.affine, measured, series))
+        pictures.append(other.submit(conventional_page.pictures_of, exam.subject, exam.affine, measured, series))
 
     result = deconvolved(exam, settings, given, realigned, draw)
-    drawn = Drawn(aif_png[0], other.submit(_picture, result))
+    drawn = Drawn(pictures[0], other.submit(_picture, result))
     read_out, curves = _read_out_and_curves(result, extras)
     with all_or_nothing(output) as folder:
         paths = write_all(result, exam, folder, extras, read_out, drawn, curves)
@@ -149,17 +148,17 @@ class DeconvolveWork:
             write_mask(folder, result.maps)  # under the name by which a layout finds it, whatever maps are called
             with ThreadPoolExecutor(1) as other:  # it draws in Python, while this one computes and compresses
                 series, measured = result.series, result.found.measured
-                aif_png = other.submit(conventional_page.aif_picture, exam.subject, exam.affine, measured, series)
-                drawn = Drawn(aif_png, other.submit(_picture, result))
+                pictures = other.submit(conventional_page.pictures_of, exam.subject, exam.affine, measured, series)
+                drawn = Drawn(pictures, other.submit(_picture, result))
                 return write_all(result, exam, folder, extras, read_out, drawn, curves)[-1].name
 
         return Result(result.maps, read_out, write, float(result.found.measured.arterial.quality))
 
 
 class Drawn(NamedTuple):
-    """Pictures that a thread draws: of the AIF and of the maps, PNG."""
+    """Pictures that a thread draws or waits for: of what was measured, and of the maps."""
 
-    aif: "Future[bytes]"
+    measured: "Future[Pictures]"
     maps: "Future[bytes]"
 
 
@@ -185,10 +184,10 @@ def write_all(
     """The maps, their read-out, where they were made, the AIF and its voxels, pictures and the page, which is last."""
     stem = extras.asked.stem(exam.subject)
     paths, aif_path = _write_maps(result, exam, folder, extras, read_out), folder / f"{stem}_aif.png"
-    aif_png = drawn.aif.result()
-    aif_path.write_bytes(aif_png)
+    pictures = drawn.measured.result()
+    aif_path.write_bytes(pictures.aif)
     page = conventional_page.page_of(
-        result.maps, result.found, result.series, result.settings, read_out, aif_png, curves
+        result.maps, result.found, result.series, result.settings, read_out, pictures, curves
     )
     return [*paths, aif_path, *exam_page.write(folder, page, stem, drawn.maps.result)]
 

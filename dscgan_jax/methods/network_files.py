@@ -81,10 +81,10 @@ def _write_all(
         found, other = extras.read_out(beside.maps), extras.of_beside()
         paths += beside.maps.save(folder, other.asked.stem(exam.subject))
         paths += other.write(folder, beside.maps, found)
-        aif_png = conventional_page.aif_picture(
+        pictures = conventional_page.pictures_of(
             beside.maps.subject, beside.maps.affine, beside.found.measured, beside.series
         )
-        of_both = conventional_page.page_of(beside.maps, beside.found, beside.series, beside.settings, found, aif_png)
+        of_both = conventional_page.page_of(beside.maps, beside.found, beside.series, beside.settings, found, pictures)
         page = exam_page.together(page, of_both)
     return [*paths, *exam_page.write(folder, page, stem, drawn)]
 

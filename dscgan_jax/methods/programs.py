@@ -3,7 +3,6 @@
 Tracing needs Flax and the network's layers. A start that finds the program kept imports neither.
 """
 
-import contextlib
 import functools
 import json
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 import jax
 from jax import export
 
-from dscgan_jax import kept, settings
+from dscgan_jax import kept, kept_programs, settings
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.training.weights import Weights
 
@@ -41,24 +40,20 @@ def _step(weights: Weights, norm: str, like: Batch) -> tuple[Callable[..., jax.A
         "scaling": weights.record.scaling.to_json(),
         "norm": norm,
         "batch": [str(structure), *(f"{leaf.dtype} {leaf.shape}" for leaf in leaves)],
-        "device": [jax.default_backend(), jax.devices()[0].device_kind],
-        "numbers": [
-            str(jax.config.jax_default_matmul_precision),  # pyright: ignore[reportAttributeAccessIssue]
-            bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
-        ],
+        **kept_programs.depends_on(),
     }
-    elsewhere = jax.config.jax_default_device is not None  # pyright: ignore[reportAttributeAccessIssue]
-    content = None if elsewhere else kept.read("program", made_of)
+    keeps = kept_programs.can_be_kept()
+    content = kept.read(kept_programs.KIND, made_of) if keeps else None
     if content is not None:
-        with contextlib.suppress(Exception):  # another serialiser's, say: it is made again
-            options, _, program = content.partition(b"\n")
-            return export.deserialize(bytearray(program)).call, json.loads(options)
+        options, _, program = content.partition(b"\n")
+        if (call := kept_programs.deserialized(program)) is not None:
+            return call, json.loads(options)
     step, options = _traced(weights, norm, structure)
-    if elsewhere:  # a program is of the platform that JAX would take by itself
+    if not keeps:
         return step, options
     try:
         exported = export.export(jax.jit(step))(jax.tree.map(_shape, weights.variables), leaves)
-        kept.write("program", made_of, json.dumps(options).encode() + b"\n" + exported.serialize())
+        kept.write(kept_programs.KIND, made_of, json.dumps(options).encode() + b"\n" + exported.serialize())
     except (ValueError, NotImplementedError):  # it holds what other versions of XLA might not know
         return step, options
     return exported.call, options

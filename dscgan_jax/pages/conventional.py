@@ -9,7 +9,7 @@ from nibabel.affines import voxel_sizes
 
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.evaluation.readout import ReadOut
-from dscgan_jax.figures import curves, ink
+from dscgan_jax.figures import apart, curves, ink
 from dscgan_jax.maps import MAPS, spec_of
 from dscgan_jax.pages import exam as exam_page
 from dscgan_jax.pages.exam import ExamPage
@@ -20,9 +20,21 @@ from dscgan_jax.perfusion import kinetics, signal
 from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.perfusion.conventional import HEALTHY_TMAX_SECONDS, WHITE_MATTER_CBF, ConventionalMaps, Settings
 from dscgan_jax.perfusion.measurement import Measured
-from dscgan_jax.perfusion.motion import Realignment
 
 UNSCALED = ("cbf", "cbv")  # without echo time and reference they have no unit
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """What is drawn of the way to conventional maps, PNG.
+
+    Attributes:
+      aif: the AIF and its voxels.
+      motion: the head's pose in every frame; empty where the series was not realigned.
+    """
+
+    aif: bytes
+    motion: bytes = b""
 
 
 def page_of(
@@ -31,7 +43,7 @@ def page_of(
     series: np.ndarray,
     settings: Settings,
     read_out: ReadOut,
-    aif_png: bytes,
+    pictures: Pictures,
     shown: Curves | None = None,
 ) -> ExamPage:
     """The page of an exam's conventional maps.
@@ -42,7 +54,7 @@ def page_of(
       series: (x, y, z, time), RAS, as it was inverted.
       settings: of the method.
       read_out: what is read from the maps.
-      aif_png: their `aif_picture`.
+      pictures: their `pictures_of`.
       shown: their `curves_of`, where somebody has them.
     """
     measured, title = found.measured, ink.METHOD_TITLES[settings.method]
@@ -60,7 +72,7 @@ def page_of(
         {title: read_out},
         _brief(found, read_out),
         maps.findings,
-        sections_of(found, settings, aif_png),
+        sections_of(found, settings, pictures),
     )
 
 
@@ -85,22 +97,23 @@ def curves_of(found: ConventionalMaps) -> Curves:
     )
 
 
-def sections_of(found: ConventionalMaps, settings: Settings, aif_png: bytes) -> list[str]:
+def sections_of(found: ConventionalMaps, settings: Settings, pictures: Pictures) -> list[str]:
     """HTML of the AIF, of the head's motion, and of how the maps were made."""
     measured = found.measured
     return [
-        section("Arterial input function (AIF)", _aif_note(measured.arterial), image(aif_png, "AIF")),
-        _motion(measured, measured.realignment) if measured.realignment is not None else "",
+        section("Arterial input function (AIF)", _aif_note(measured.arterial), image(pictures.aif, "AIF")),
+        section("Motion", image(pictures.motion, "pose of the head in every frame")) if pictures.motion else "",
         section(
             f"How the maps by {ink.METHOD_TITLES[settings.method]} were made", definitions(_provenance(found, settings))
         ),
     ]
 
 
-def aif_picture(subject: str, affine: np.ndarray, measured: Measured, series: np.ndarray) -> bytes:
-    """The AIF and its voxels, PNG; the affine is that of the RAS grid, other arguments are as of `page_of`."""
-    voxel_mm = voxel_sizes(affine)
-    figure = curves.aif_figure(
+def pictures_of(subject: str, affine: np.ndarray, measured: Measured, series: np.ndarray) -> Pictures:
+    """Of what was measured; the affine is that of the RAS grid, other arguments are as of `page_of`."""
+    voxel_mm, realigned = voxel_sizes(affine), measured.realignment
+    aif = apart.drawn(
+        curves.aif_png,
         _frame_times(measured),
         _arterial_concentration(measured),
         measured.curves.mean(axis=0),
@@ -111,7 +124,10 @@ def aif_picture(subject: str, affine: np.ndarray, measured: Measured, series: np
         aspect=float(voxel_mm[1] / voxel_mm[0]),
         title=f"{subject}: AIF, quality {measured.arterial.quality:.2f}",
     )
-    return ink.to_png(figure)
+    if realigned is None:
+        return Pictures(aif)
+    pose = realigned.millimetres, realigned.degrees, realigned.resampled
+    return Pictures(aif, apart.drawn(curves.motion_png, _frame_times(measured), *pose))
 
 
 def _arterial_concentration(measured: Measured) -> np.ndarray:
@@ -122,11 +138,6 @@ def _arterial_concentration(measured: Measured) -> np.ndarray:
 def _frame_times(measured: Measured) -> np.ndarray:
     """(time,) s from the first frame."""
     return np.arange(measured.curves.shape[1]) * measured.frame_seconds
-
-
-def _motion(measured: Measured, realigned: Realignment) -> str:
-    figure = curves.motion_figure(_frame_times(measured), realigned.millimetres, realigned.degrees, realigned.resampled)
-    return section("Motion", image(ink.to_png(figure), "pose of the head in every frame"))
 
 
 def _brief(found: ConventionalMaps, read_out: ReadOut) -> list[str]:

@@ -11,7 +11,7 @@ from nibabel.affines import voxel_sizes
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.quality import WORDS
 from dscgan_jax.evaluation.readout import ReadOut
-from dscgan_jax.figures import panels
+from dscgan_jax.figures import apart, panels
 from dscgan_jax.files import write_whole
 from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.pages import parts, readout
@@ -138,9 +138,10 @@ def picture(maps: ExamMaps, title: str, series: np.ndarray, arrival_seconds: flo
       arrival_seconds: of the bolus, from which on TTP is shown; None: not known.
     """
     voxel_mm = voxel_sizes(maps.affine)
-    return panels.maps_png(
+    return apart.drawn(
+        panels.maps_png,
         maps.volumes,
-        series,
+        panels.darkest_frame(series),
         title=f"{maps.subject}, {title}",
         aspect=float(voxel_mm[1] / voxel_mm[0]),
         arrival_seconds=arrival_seconds,

@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dscgan_jax import kept_programs
 from dscgan_jax.perfusion import kinetics, neighbours
 from dscgan_jax.perfusion.deconvolution import BLOCK, by_chunks, in_blocks
 from dscgan_jax.perfusion.deconvolved import Deconvolved
@@ -128,6 +129,7 @@ class Fitted(NamedTuple):
         return Deconvolved(self.cbf, self.cbf * self.mtt / 60.0, self.mtt, self.tmax)
 
 
+@kept_programs.named_tuple
 class Maximum(NamedTuple):
     """Where the posterior of each voxel is largest.
 
@@ -195,7 +197,7 @@ def fit(
             settings.dispersion,
             nuisance_regressors,
         )
-        return jax.tree.map(jnp.asarray, built)
+        return jax.device_put(built)
 
     shape = settings.transit_shape or _likeliest_shape(tissue[some], noise[some], tables_of, settings)
     settings, tables = dataclasses.replace(settings, transit_shape=shape), tables_of(shape)
@@ -220,7 +222,7 @@ def compile_fit(n_frames: int, settings: FitSettings = USUAL_FIT) -> None:
       n_frames: of the curves.
       settings: of the fit.
     """
-    tables = jax.tree.map(jnp.asarray, blank(n_frames, settings.delay_range, settings.dispersion))
+    tables = jax.device_put(blank(n_frames, settings.delay_range, settings.dispersion))
     mean, spread = _prior(settings)
     curves, noise = np.zeros((BLOCK, n_frames), np.float32), np.ones(BLOCK, np.float32)
     data = np.asarray(_projected(curves, noise, basis=tables.basis))
@@ -315,7 +317,7 @@ def _likeliest_shape(
         return _suited(_projected(tissue, noise, basis=tables.basis), tables, settings, least_gain=0.0)[1]
 
     best = SHAPES.index(kinetics.TRANSIT_SHAPE)
-    in_threads(tables_of, SHAPES[best - 1 : best + 2])  # these are needed in any case
+    in_threads(evidence, SHAPES[best - 1 : best + 2])  # these are needed in any case
     for step in (1, -1):  # uphill from the usual shape, first towards plug flow, then towards the mixed pool
         while 0 <= best + step < len(SHAPES):
             if _gain(evidence(SHAPES[best + step]), evidence(SHAPES[best])) < SHAPE_GAIN:
@@ -378,7 +380,7 @@ def _log_evidence(data: jax.Array, tables: Dictionary, settings: FitSettings) ->
     return np.asarray(_laplace(data, _fit(data, tables=tables, mean=mean, spread=spread), spread))
 
 
-@jax.jit
+@kept_programs.jit
 def _laplace(data: jax.Array, found: Maximum, spread: jax.Array) -> jax.Array:
     """(voxel,) log evidence from a maximum and its curvature."""
     value = found.value + 0.5 * (data * data).sum(axis=1)
@@ -408,13 +410,13 @@ def _fit(data: jax.Array, *, tables: Dictionary, mean: np.ndarray, spread: np.nd
     return functools.reduce(_better, (_refine(data, start, means, tables, spread) for start in starts))
 
 
-@jax.jit
+@kept_programs.jit
 def _projected(tissue: jax.Array, noise: jax.Array, basis: jax.Array) -> jax.Array:
     """(voxel, dimension) in units of the noise."""
     return (tissue @ basis) / noise[:, None]
 
 
-@jax.jit
+@kept_programs.jit
 def _starts(data: jax.Array, tables: Dictionary, mean: jax.Array, spread: jax.Array) -> list[jax.Array]:
     """(voxel, 3) delay, ln MTT and ln dispersion of the best node of the coarse grid.
 
@@ -445,7 +447,7 @@ def _starts(data: jax.Array, tables: Dictionary, mean: jax.Array, spread: jax.Ar
     return [best_of(nodes) for nodes in kinds]
 
 
-@jax.jit
+@kept_programs.jit
 def _better(one: Maximum, other: Maximum) -> Maximum:
     """The one or the other of each voxel."""
     better = other.value > one.value
@@ -463,7 +465,7 @@ class _Best(NamedTuple):
     gradient: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames="steps")
+@kept_programs.jit(static_argnames=("steps",))
 def _refine(
     data: jax.Array, place: jax.Array, means: jax.Array, tables: Dictionary, spread: jax.Array, steps: int = STEPS
 ) -> Maximum:

@@ -32,6 +32,7 @@ from dscgan_jax.maps import MAP_NAMES  # noqa: E402
 from dscgan_jax.methods import conventional_files  # noqa: E402
 from dscgan_jax.methods.network import Predictor  # noqa: E402
 from dscgan_jax.models import networks  # noqa: E402
+from dscgan_jax.pages.conventional import Pictures  # noqa: E402
 from dscgan_jax.perfusion.conventional import Settings  # noqa: E402
 from dscgan_jax.phantom.exam import draw_phantom  # noqa: E402
 from dscgan_jax.training import checkpoints, state, weights  # noqa: E402
@@ -148,7 +149,7 @@ class OneExam(Reader):
         settings = Settings(method="csvd", motion="none", scale="none")
         with (
             mock.patch.object(conventional_files.exam_page, "write", return_value=[]),
-            mock.patch.object(conventional_files.conventional_page, "aif_picture", return_value=b""),
+            mock.patch.object(conventional_files.conventional_page, "pictures_of", return_value=Pictures(b"")),
             mock.patch.object(conventional_files.conventional_page, "picture", return_value=b""),
             mock.patch.object(conventional_files.conventional_page, "curves_of", return_value=None),
             mock.patch.object(conventional_files.conventional_page, "page_of", return_value=None),

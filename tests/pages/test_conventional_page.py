@@ -11,7 +11,7 @@ from dscgan_jax.data.geometry import StoredGrid
 from dscgan_jax.evaluation.readout import read_out
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAP_NAMES, MAPS
-from dscgan_jax.pages.conventional import aif_picture, page_of
+from dscgan_jax.pages.conventional import page_of, pictures_of
 from dscgan_jax.pages.exam import write
 from dscgan_jax.perfusion import conventional
 from dscgan_jax.perfusion.arterial import ArterialInput
@@ -82,7 +82,7 @@ def page(result, tmp_path, settings=PARAMETRIC, findings=()):
             series,
             settings,
             read_out(maps),
-            aif_picture(maps.subject, maps.affine, result.measured, series),
+            pictures_of(maps.subject, maps.affine, result.measured, series),
         ),
     )
     assert [path.name for path in paths] == ["sub-1_maps.png", "sub-1.html"]

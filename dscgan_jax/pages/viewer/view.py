@@ -12,7 +12,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from dscgan_jax.data.derivatives import ExamMaps
-from dscgan_jax.figures import ink
+from dscgan_jax.figures import apart, ink
 from dscgan_jax.maps import spec_of
 from dscgan_jax.pages.viewer import packing
 from dscgan_jax.pages.viewer.packing import Packed
@@ -180,12 +180,9 @@ def _map(title: str, made: ExamMaps, name: str, arrival_seconds: float | None) -
 
 def _palettes(names: set[str]) -> dict[str, str]:
     """256 colours of 3 bytes each, in base64: of each map's own, and of those for all maps."""
-    from matplotlib import colormaps
-
     tables = {name: name for name in names} | PALETTES
     return {
-        name: base64.b64encode(colormaps[table](np.arange(256), bytes=True)[:, :3].tobytes()).decode("ascii")
-        for name, table in tables.items()
+        name: base64.b64encode(apart.drawn(ink.colour_table, table)).decode("ascii") for name, table in tables.items()
     }
 
 
