@@ -20,6 +20,8 @@ from dscgan_jax.data.geometry import voxel_ml
 from dscgan_jax.errors import InputError
 from dscgan_jax.methods import conventional
 from dscgan_jax.methods.network import Predictor
+from dscgan_jax.perfusion.arterial import arterial_input_from_curve
+from dscgan_jax.perfusion.measurement import Measured
 from dscgan_jax.phantom.exam import Phantom
 from harm.records import Harm, Part, Records
 from harm.spoiled import HARMS, Given, drawn, spoiled
@@ -33,8 +35,10 @@ PART = Part(
         "An exam that is not what it seems is refused, or its maps carry a warning, in most cases. A map is wrong here "
         "if its Tmax has a mean absolute error above 1.5 times the usual (the median over exams as drawn that carry no "
         "warning), or a Dice of Tmax > 6 s below 0.8 where at least 5 mL are late; any map of another organ is. "
-        "A warning about right maps has a reason where it says that the head moved or that the exam was cut short, and "
-        "the truth says so too. Not promised: that an exam without any visible fault has a good map. "
+        "A warning about right maps has a reason where it says that the head moved, that the exam was cut short, that "
+        "tissue has no first pass, or that the AIF is late or mixed with tissue, and the truth says so too (a core; an "
+        "AIF that peaks a second or more after the blood). Not promised: that an exam without any visible "
+        "fault has a good map. "
         "The rows of exams as drawn show how often it has not."
     ),
     kept=(REFUSED, FLAGGED, RIGHT, IN_VAIN, WITH_REASON),
@@ -45,6 +49,8 @@ COUNT = 12
 CLEAN_TIMES = 4  # exams as drawn for one of each harm: they say what is usual
 METHODS = ("network", "conventional")
 LATE_SECONDS, LEAST_ML, LOW_DICE, UNUSUAL = 6.0, 5.0, 0.8, 1.5
+CORE = 2  # label of the phantom's lesion
+ARTERIAL, LATE_ARTERY_SECONDS = ("arterial_low", "arterial_late"), 1.0
 AS_DRAWN, MENDED = "as drawn", "frame length in ms"  # which is noticed, and mended
 
 
@@ -78,28 +84,41 @@ def made_of(kind: str, number: int, predictor: Predictor) -> list[dict[str, Any]
         )
     except InputError as error:
         return [row | {"method": method, "refused": str(error)} for method in METHODS]
-    return [row | {"method": method} | _made(exam, given, kind, method, predictor) for method in METHODS]
+    return [row | {"method": method} | _made(exam, given, phantom, kind, method, predictor) for method in METHODS]
 
 
 def reasons_of(phantom: Phantom) -> list[str]:
-    """Names of the warnings that the truth about an exam justifies."""
-    moved = ["motion", "motion_corrected"] if phantom.motion.moved else []
-    return moved + (["truncated", "arterial_incomplete"] if phantom.truth["truncated"] else [])
+    """Names of the warnings that the truth about an exam justifies, whatever the method."""
+    reasons = ["motion", "motion_corrected"] if phantom.motion.moved else []
+    reasons += ["truncated", "arterial_incomplete"] if phantom.truth["truncated"] else []
+    return reasons + (["no_first_pass"] if (phantom.lesion == CORE).any() else [])
 
 
-def _made(exam: Exam, given: Given, kind: str, method: str, predictor: Predictor) -> dict[str, Any]:
+def _made(exam: Exam, given: Given, phantom: Phantom, kind: str, method: str, predictor: Predictor) -> dict[str, Any]:
     """Errors and warnings of one method's maps."""
+    late = {}
     try:
-        maps = predictor.predict(exam) if method == "network" else _conventional(exam, kind)
+        if method == "network":
+            maps = predictor.predict(exam)
+        else:
+            made = _conventional(exam, kind)
+            maps, late = made.maps, {"arterial_late_seconds": _late_seconds(made.found.measured, phantom)}
     except InputError as error:
         return {"refused": str(error)}
     warnings = [[one.name, one.text] for one in maps.findings if one.severity == "warning"]
-    return {"warnings": warnings, "quality": maps.quality.to_json()} | _scores(maps, given)
+    return {"warnings": warnings, "quality": maps.quality.to_json()} | late | _scores(maps, given)
 
 
-def _conventional(exam: Exam, kind: str) -> ExamMaps:
+def _conventional(exam: Exam, kind: str) -> conventional.Deconvolved:
     motion = "none" if kind.startswith("head moves") else "rigid"
-    return conventional.deconvolved(exam, dataclasses.replace(conventional.DEFAULTS, motion=motion)).maps
+    return conventional.deconvolved(exam, dataclasses.replace(conventional.DEFAULTS, motion=motion))
+
+
+def _late_seconds(measured: Measured, phantom: Phantom) -> float:
+    """How long after the blood of a healthy M1 the AIF peaks; frames are as long as they truly are."""
+    curve, frame = phantom.arterial_mm, phantom.frame_seconds
+    truth = arterial_input_from_curve(np.arange(len(curve)) * frame, curve, len(curve), frame)
+    return float(measured.arterial.peak_seconds * frame / measured.frame_seconds - truth.peak_seconds)
 
 
 def _scores(maps: ExamMaps, given: Given) -> dict[str, Any]:
@@ -141,7 +160,8 @@ def _outcome(row: dict[str, Any], usual_mae: float) -> tuple[str, str]:
     error = f"Tmax MAE {row['mae']:.2f} s (usual {usual_mae:.2f}), Dice {row['dice']:.2f} of {row['late_ml']:.0f} mL"
     if row["mae"] > UNUSUAL * usual_mae or (row["late_ml"] >= LEAST_ML and row["dice"] < LOW_DICE):
         return (FLAGGED if warned else SILENT), f"{error}; {warned}" if warned else error
-    justified = any(name in row["reasons"] for name, _ in row["warnings"])
+    reasons = [*row["reasons"], *(ARTERIAL if row.get("arterial_late_seconds", 0.0) >= LATE_ARTERY_SECONDS else ())]
+    justified = any(name in reasons for name, _ in row["warnings"])
     return (RIGHT if not warned else WITH_REASON if justified else IN_VAIN), warned
 
 

@@ -437,6 +437,13 @@ def test_a_late_curve_is_doubted_unless_it_is_as_high_as_a_large_arterys_alone(o
     assert not arterial._doubts(10, over_brain, False, 0.5)
 
 
+@pytest.mark.parametrize(("over_brain", "severities"), [(2.0, ["warning"]), (2.8, ["note"]), (3.2, [])])
+def test_an_early_curve_that_is_hardly_higher_than_the_brains_is_mostly_tissue(over_brain, severities):
+    found = arterial._doubts(10, over_brain, False, 0.5)
+    assert [finding.severity for finding in found if finding.name == "arterial_low"] == severities
+    assert len(found) == len(severities)
+
+
 @pytest.mark.parametrize(("width_seconds", "tail"), [(6.0, 0.05), (11.0, 0.2), (20.0, 0.4)])
 def test_wide_boluses_with_high_tails_are_found_and_not_doubted(width_seconds, tail):
     drawn = _still(bolus=subject.Bolus(width_seconds, tail))

@@ -73,6 +73,15 @@ def test_the_study_judges_by_what_is_usual_of_exams_that_nobody_doubts():
     assert (outcome["another organ", 0], outcome["another organ", 1]) == (silence.REFUSED, silence.SILENT)
 
 
+@pytest.mark.parametrize(("late_seconds", "outcome"), [(1.2, silence.WITH_REASON), (0.3, silence.IN_VAIN)])
+def test_a_doubt_about_the_aif_has_a_reason_where_it_is_late(late_seconds, outcome):
+    made = [
+        row("as drawn", 0, 0.5),
+        row("as drawn", 1, 0.5, warned=["arterial_low"], arterial_late_seconds=late_seconds),
+    ]
+    assert silence.judged(made)[1].outcome == outcome
+
+
 def test_records_go_on_where_they_were_stopped(tmp_path):
     records = Records(tmp_path, silence.PART)
     records.add(Harm("a", 0, silence.RIGHT))
