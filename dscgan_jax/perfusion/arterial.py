@@ -50,9 +50,10 @@ LARGE_LEAD = 0.42
 NARROWER = 0.1  # of lead for each width of the AIF that fits into the mean curve's
 USUAL_WIDTH_SECONDS = 11.0  # of the mean curve, at most: with a wider bolus the lead hardly grows
 PARTLY_PEAK_OVER_BRAIN = 4.5  # a lower curve that is late may be tissue's besides
-# Lower than this, the highest voxels hold so much tissue that their curve peaks 1 to 5 s after the artery's, however
-# early it rises (all of 21 phantom exams of 2.0 to 4 mm; of 17 with a higher curve three peak 1.5 s late or more).
+# Lower than this and wider, the highest voxels hold so much tissue that their curve peaks 1 to 5 s after the artery's,
+# however early it rises (all of 21 phantom exams of 2.0 to 4 mm; of 17 with a higher curve two do by 1.5 s or more).
 MOSTLY_PEAK_OVER_BRAIN = 2.5
+NARROW = 1.5  # widths of the AIF that fit into the mean curve's
 LARGE_PEAK_OVER_BRAIN = 6.0  # no thin artery's is as high
 FLATTENED = 0.15  # of S0, signal at the peak: by then the tissue of the same voxel gives most of it
 DOUBTFUL = 0.5  # a part of the quality below it is told
@@ -346,8 +347,9 @@ def _of_voxels(
     apart["agreement of the voxels"] = parts["agreement of the voxels"] / min(len(curves) / FEW_VOXELS, 1.0)
     highest = np.median(curves[:, timing.baseline_end :].max(axis=1))
     lowest = float(signal.signal_after(1.0, highest, echo_seconds)) if noise_floor else 1.0
-    late = _comes_late(shape, brain, frame_seconds)
-    found = [*found, *_doubts(len(where), over_brain, late, lowest), *_weakness(apart)]
+    narrowness = _narrowness(shape, brain)
+    late = _comes_late(shape, brain, narrowness, frame_seconds)
+    found = [*found, *_doubts(len(where), over_brain, late, narrowness > NARROW, lowest), *_weakness(apart)]
     mask = np.zeros(delta_r2star.shape[:3], bool)
     mask.reshape(-1)[where] = True
     # What a user has chosen is only averaged.
@@ -355,12 +357,17 @@ def _of_voxels(
     return _arterial_input(curve, mask, parts[weakest], source, found, shape, frame_seconds)
 
 
-def _comes_late(shape: CurveShape, brain: CurveShape, frame_seconds: float) -> bool:
+def _narrowness(shape: CurveShape, brain: CurveShape) -> float:
+    """Width of the brain's mean curve over that of an AIF; 1 where the exam ends before a half-fall."""
+    narrowness = float(brain.width[0] / shape.width[0])
+    return narrowness if np.isfinite(narrowness) else 1.0
+
+
+def _comes_late(shape: CurveShape, brain: CurveShape, narrowness: float, frame_seconds: float) -> bool:
     """Whether an AIF leads the brain's mean curve by less than a large artery's of its width does."""
     lead = float(brain.half_rise[0] - shape.half_rise[0])
     usual = float(np.fmin(brain.width[0], USUAL_WIDTH_SECONDS / frame_seconds))
-    narrowness = float(brain.width[0] / shape.width[0])  # NaN where the exam ends before a half-fall
-    return lead / usual + NARROWER * (narrowness if np.isfinite(narrowness) else 1.0) < LARGE_LEAD
+    return lead / usual + NARROWER * narrowness < LARGE_LEAD
 
 
 def _weakness(parts: dict[str, float]) -> list[Finding]:
@@ -372,13 +379,14 @@ def _weakness(parts: dict[str, float]) -> list[Finding]:
     return [Finding("arterial_quality", "note", text, round(parts[weakest], 3), "--aif=FILE")]
 
 
-def _doubts(n_voxels: int, over_brain: float, late: bool, lowest: float) -> list[Finding]:
+def _doubts(n_voxels: int, over_brain: float, late: bool, narrow: bool, lowest: float) -> list[Finding]:
     """Findings about an AIF that was averaged.
 
     Args:
       n_voxels: that were averaged.
       over_brain: its peak over that of the brain's mean curve.
       late: from `_comes_late`.
+      narrow: whether it is much narrower than that curve.
       lowest: signal at the peak over the baseline signal, median over the voxels.
     """
     found = []
@@ -392,7 +400,7 @@ def _doubts(n_voxels: int, over_brain: float, late: bool, lowest: float) -> list
             "artery's, and Tmax up to 2 s too short"
         )
         found.append(Finding("arterial_low", "warning", text, round(over_brain, 2), "--aif=FILE"))
-    elif over_brain < MOSTLY_PEAK_OVER_BRAIN:
+    elif over_brain < MOSTLY_PEAK_OVER_BRAIN and not narrow:
         text = f"{height}: its voxels hold much tissue besides blood; it is late, and Tmax up to 2 s too short"
         found.append(Finding("arterial_low", "warning", text, round(over_brain, 2), "--aif=FILE"))
     elif late and over_brain < LARGE_PEAK_OVER_BRAIN:
