@@ -16,7 +16,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from dscgan_jax.maps import MAPS
-from dscgan_jax.phantom.exam import PHANTOM_VERSION, Phantom, draw_phantom
+from dscgan_jax.phantom.exam import CORE_LABEL, PHANTOM_VERSION, Phantom, draw_phantom
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- cohort: begin -->", "<!-- cohort: end -->"
@@ -133,7 +133,7 @@ def picture(exam: Phantom, cohorts: dict[str, dict[str, np.ndarray]], path: path
         "grey matter": normal & (exam.shares["grey"] > 0.8),
         "white matter": normal & (exam.shares["white"] > 0.95),
         "penumbra": exam.lesion == 1,
-        "core": exam.lesion == 2,
+        "core": exam.lesion == CORE_LABEL,
         "sagittal sinus": exam.shares["sinus"] > 0.9,
     }
     for name, region in regions.items():

@@ -21,12 +21,11 @@ from dscgan_jax.perfusion.conventional import (
 )
 from dscgan_jax.perfusion.motion import Realignment
 from dscgan_jax.phantom.acquisition import REAL, Imperfections, move_frames
-from dscgan_jax.phantom.exam import Phantom, draw_phantom
+from dscgan_jax.phantom.exam import CORE_LABEL, Phantom, draw_phantom
 from dscgan_jax.phantom.subject import Bolus
 
 LESION_SECONDS = 6.0
 LATE_SECONDS = 10.0  # the middle of 8 to 12 s, where dispersion is strongest
-CORE = 2  # label of the phantom's lesion
 
 
 def study_exam(
@@ -83,9 +82,9 @@ def study_exam(
 
 def _motion(source: str, methods: tuple[str, ...]) -> str:
     """What is done about motion: as the program does it, or nothing where it is compared or the poses are known."""
-    if source == "rigid" or (source == "auto" and "rigid" not in methods):
+    if source == "auto" and "rigid" not in methods:
         return USUAL_SETTINGS.motion
-    return "none"
+    return "rigid" if source == "rigid" else "none"
 
 
 def judge(exam: Phantom, maps: dict[str, np.ndarray], tissue: np.ndarray) -> Record:
@@ -106,7 +105,7 @@ def judge(exam: Phantom, maps: dict[str, np.ndarray], tissue: np.ndarray) -> Rec
         "missed_outside_tissue_ml": float(missed.sum() * voxel_ml),
         "edge_bias": float((maps["tmax"] - truth["tmax"])[edge].mean()) if edge.any() else None,
     }
-    late, core = both & (np.abs(truth["tmax"] - LATE_SECONDS) < 2.0), exam.lesion == CORE
+    late, core = both & (np.abs(truth["tmax"] - LATE_SECONDS) < 2.0), exam.lesion == CORE_LABEL
     result["late_bias"] = float((maps["tmax"] - truth["tmax"])[late].mean()) if late.any() else None
     result["tmax_slope"] = float(np.polyfit(truth["tmax"][both], maps["tmax"][both], 1)[0]) if both.any() else None
     valued = tissue & np.isfinite(maps["tmax"]) & (maps["tmax"] != 0)

@@ -196,3 +196,10 @@ def test_the_programs_of_maps_compute_the_same_bits_kept_or_not(folder, monkeypa
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(by_jax), strict=True):
         np.testing.assert_array_equal(one, other)
         assert one.dtype == other.dtype
+
+
+@pytest.mark.parametrize("asked", [jax.disable_jit, lambda: jax.debug_nans(True)], ids=["no programs", "find NaN"])
+def test_what_jax_is_asked_for_while_one_debugs_is_done(folder, asked):
+    with asked():
+        assert start(lambda x: np.float32(2) * x)(ARRAY).tobytes() == (2 * ARRAY).tobytes()
+    assert not files(folder)

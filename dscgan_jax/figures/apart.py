@@ -3,7 +3,7 @@
 Matplotlib's import and its drawing are Python, of which a process runs one thread at a time: where JAX is imported,
 programs are traced and a page is written meanwhile, a process that only draws has the other core to itself. It takes
 arrays and plain values through a pipe, not pickled, and gives bytes; it imports neither JAX nor SciPy. Where there is
-none, or it dies, the same function draws here: a picture has the same bytes either way.
+none, or it dies or does not answer, the same function draws here: a picture has the same bytes either way.
 """
 
 import contextlib
@@ -16,12 +16,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from dscgan_jax.figures import ink
 
+MOST_SECONDS = 120.0  # for an answer, which takes less than a second where nothing is wrong
+ENDING_SECONDS = 2.0  # for tidying up, which takes a few hundredths
 _LENGTH_BYTES = 8  # before each message: how long it is
 _ARRAY = "\0array"  # the key under which JSON holds the number of an array
 _SERVE = "import sys; sys.path[:] = sys.argv[1:]; from dscgan_jax.figures import apart; apart.serve()"
@@ -37,10 +40,13 @@ class _Process:
           OSError: the system refuses.
         """
         self._one_at_a_time = threading.Lock()
-        # A session of its own: Ctrl-C is for this process, which ends the other one. What it would complain of is
-        # found again by who draws here.
+        self.ended = False
+        # It takes the path of this process alone, nothing from the environment or the folder that it is started in. A
+        # session of its own: Ctrl-C is for this process, which ends the other one. An error of a drawing is met again
+        # by who then draws here.
+        written = ["-B"] if sys.dont_write_bytecode else []
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, *sys.path],
+            [sys.executable, "-I", *written, "-c", _SERVE, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -49,16 +55,30 @@ class _Process:
         self.pid = self._process.pid
 
     def answer(self, request: bytes) -> bytes:
-        """What it gives; empty where it could not, or is dead."""
+        """What it gives; empty where it could not, is dead, or takes so long that it is killed."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
-        with self._one_at_a_time, contextlib.suppress(OSError, ValueError):  # a closed pipe is a ValueError
-            _send(stdin, request)
-            return _received(stdout) or b""
-        return b""
+        with self._one_at_a_time:
+            patience = threading.Timer(MOST_SECONDS, self._process.kill)
+            patience.daemon = True
+            patience.start()
+            try:
+                _send(stdin, request)
+                return _received(stdout) or b""
+            except (OSError, ValueError):  # a closed pipe is a ValueError
+                return b""
+            finally:
+                patience.cancel()
 
     def end(self) -> None:
-        """Ends it, whatever it does: it holds nothing that could be lost."""
+        """Ends it: in peace where nobody waits for it, since Matplotlib tidies up then; else whatever it does."""
+        self.ended = True
+        if self._one_at_a_time.acquire(blocking=False):
+            assert self._process.stdin is not None
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self._process.stdin.close()
+                self._process.wait(ENDING_SECONDS)
+            self._one_at_a_time.release()
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -97,11 +117,16 @@ def drawn(draw: Callable[..., bytes], *values: Any, **named: Any) -> bytes:
     Args:
       draw: gives e.g. the content of a PNG file.
       *values, **named: arrays, numbers, texts, None, and lists, tuples and dicts of them.
+
+    Raises:
+      CancelledError: `process` was left meanwhile, as by Ctrl-C: nobody wants the picture any more.
     """
-    if _beside is not None:
+    if (beside := _beside) is not None:
         name = f"{draw.__module__}:{draw.__qualname__}"
-        if content := _beside.answer(_packed([name, values, named])):
+        if content := beside.answer(_packed([name, values, named])):
             return content
+        if beside.ended:
+            raise CancelledError
     return draw(*values, **named)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ERROR_COLOURS = "magma"
+MOST_SLICES = 6  # of a light box
 GAP = 0.03  # between the slices of a light box, of a slice's width
 LABEL_INCHES, BAR_INCHES = 0.26, 0.72  # left and right of a light box's rows
 TITLES_INCHES, ROW_GAP_INCHES = 0.52, 0.16  # above all rows, and between them
@@ -222,30 +223,31 @@ def maps_png(
     volumes: Mapping[str, np.ndarray],
     frame: np.ndarray,
     *,
+    slices: Sequence[int],
+    white: float,
     title: str = "",
-    most_slices: int = 6,
     aspect: float = 1.0,
     arrival_seconds: float | None = None,
 ) -> bytes:
     """One exam's maps as a light box, PNG: a frame of the series and each map, slice beside slice.
 
     Args:
-      volumes: {map name: (x, y, z)} in RAS order, physical units.
-      frame: (x, y, z) of the series, scanner units; `darkest_frame`.
+      volumes: {map name: (x, y, slice)} in RAS order, physical units; the slices that are shown alone.
+      frame: (x, y, slice) of the series, scanner units, likewise; of the `darkest_frame`.
+      slices: which ones of the exam they are, from 0; `evenly_spaced`.
+      white: what is white in the frame; `ink.white_level` of all its slices.
       title: e.g. the file's name.
-      most_slices: evenly spaced slices that are shown.
       aspect: height of a voxel (y) over its width (x).
       arrival_seconds: of the bolus, from which on TTP is shown; None: not known.
     """
     maps = [_map_shown(name, volume, arrival_seconds) for name, volume in volumes.items()]
-    shown = [_frame_shown(frame), *maps]
-    slices = evenly_spaced(frame.shape[2], most_slices)
-    figure = _rows_of_slices(shown, slices, aspect) if len(slices) > 1 else _lone_slices(shown, slices[0], aspect)
+    shown = [_Shown(frame, FRAME_TITLE, FRAME_TITLE, "gray", (0.0, white), False), *maps]
+    figure = _rows_of_slices(shown, slices, aspect) if len(slices) > 1 else _lone_slices(shown, aspect)
     ink.add_title(figure, title)
     return ink.to_png(figure)
 
 
-def evenly_spaced(n_slices: int, most: int) -> list[int]:
+def evenly_spaced(n_slices: int, most: int = MOST_SLICES) -> list[int]:
     """At most so many slices, the first and the last left out where not all are taken."""
     if n_slices <= most:
         return list(range(n_slices))
@@ -256,10 +258,6 @@ def darkest_frame(series: np.ndarray) -> np.ndarray:
     """(x, y, z) the frame of a series (x, y, z, time) where the head is darkest."""
     frames = series.reshape((-1, series.shape[3], 1), order="F")  # no copy of a series that lies frame by frame
     return series[..., bolus_frame(np.swapaxes(frames, 0, 1))]
-
-
-def _frame_shown(frame: np.ndarray) -> _Shown:
-    return _Shown(frame, FRAME_TITLE, FRAME_TITLE, "gray", (0.0, ink.white_level(frame, None)), False)
 
 
 def _map_shown(name: str, volume: np.ndarray, arrival_seconds: float | None) -> _Shown:
@@ -275,7 +273,7 @@ def _rows_of_slices(shown: Sequence[_Shown], slices: Sequence[int], aspect: floa
     wide, high = 2.2 * len(slices) + 0.9, 2.3 * len(shown) + 0.6  # inches, as all lengths here
     figure, axes = ink.new_figure(wide, high, laid_out=False), []
     for number, one in enumerate(shown):
-        row, lefts = _beside_each_other([axial(one.volume, z) for z in slices])
+        row, lefts = _beside_each_other([axial(one.volume, place) for place in range(len(slices))])
         most = wide - LABEL_INCHES - BAR_INCHES, (high - TITLES_INCHES) / len(shown) - ROW_GAP_INCHES
         scale = min(most[0] / row.shape[1], most[1] / (row.shape[0] * aspect))
         width, height = scale * row.shape[1], scale * row.shape[0] * aspect
@@ -309,13 +307,13 @@ def _beside_each_other(pictures: Sequence[np.ndarray]) -> tuple[np.ndarray, list
     return row, lefts
 
 
-def _lone_slices(shown: Sequence[_Shown], z: int, aspect: float) -> "Figure":
+def _lone_slices(shown: Sequence[_Shown], aspect: float) -> "Figure":
     """The only slice of each volume, beside each other."""
     n_bars = sum(one.has_bar for one in shown)
     figure = ink.new_figure(2.2 * len(shown) + 0.9 * n_bars, 2.3 + 0.6)
     axes = ink.grid_of_axes(figure, 1, len(shown))[0]
     for axis, one in zip(axes, shown, strict=True):
-        _show(axis, axial(one.volume, z), one.colour_map, one.window, aspect)
+        _show(axis, axial(one.volume, 0), one.colour_map, one.window, aspect)
         axis.set_title(one.label, fontsize=9, color=ink.INK, parse_math=False)
         if one.has_bar:
             ink.add_colour_bar(figure, axis, one.colour_map, one.window, one.heading)

@@ -83,7 +83,7 @@ def _deconvolve_file(
     realigned: Callable[[], Realigned] | None,
     other: ThreadPoolExecutor,
 ) -> tuple[list[pathlib.Path], tuple[Finding, ...]]:
-    """As `deconvolve_file`, with a thread beside this one, which draws."""
+    """As `deconvolve_file`, with a thread beside this one, which sees to the pictures."""
     exam = read()
     extras = Extras.of(asked, exam)
     exam = extras.noted(exam)

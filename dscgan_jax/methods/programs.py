@@ -15,6 +15,7 @@ from dscgan_jax import kept, kept_programs, settings
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.training.weights import Weights
 
+KIND = "program"  # of what is kept
 Step = Callable[[Any, Batch], jax.Array]
 
 
@@ -43,7 +44,7 @@ def _step(weights: Weights, norm: str, like: Batch) -> tuple[Callable[..., jax.A
         **kept_programs.depends_on(),
     }
     keeps = kept_programs.can_be_kept()
-    content = kept.read(kept_programs.KIND, made_of) if keeps else None
+    content = kept.read(KIND, made_of) if keeps else None
     if content is not None:
         options, _, program = content.partition(b"\n")
         if (call := kept_programs.deserialized(program)) is not None:
@@ -53,7 +54,7 @@ def _step(weights: Weights, norm: str, like: Batch) -> tuple[Callable[..., jax.A
         return step, options
     try:
         exported = export.export(jax.jit(step))(jax.tree.map(_shape, weights.variables), leaves)
-        kept.write(kept_programs.KIND, made_of, json.dumps(options).encode() + b"\n" + exported.serialize())
+        kept.write(KIND, made_of, json.dumps(options).encode() + b"\n" + exported.serialize())
     except (ValueError, NotImplementedError):  # it holds what other versions of XLA might not know
         return step, options
     return exported.call, options

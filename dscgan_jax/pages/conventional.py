@@ -26,7 +26,7 @@ UNSCALED = ("cbf", "cbv")  # without echo time and reference they have no unit
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """What is drawn of the way to conventional maps, PNG.
+    """Pictures for the page of conventional maps, PNG.
 
     Attributes:
       aif: the AIF and its voxels.
@@ -110,7 +110,7 @@ def sections_of(found: ConventionalMaps, settings: Settings, pictures: Pictures)
 
 
 def pictures_of(subject: str, affine: np.ndarray, measured: Measured, series: np.ndarray) -> Pictures:
-    """Of what was measured; the affine is that of the RAS grid, other arguments are as of `page_of`."""
+    """Those of one exam; the affine is that of the RAS grid, other arguments are as of `page_of`."""
     voxel_mm, realigned = voxel_sizes(affine), measured.realignment
     aif = apart.drawn(
         curves.aif_png,
@@ -195,7 +195,7 @@ def _provenance(found: ConventionalMaps, settings: Settings) -> list[tuple[str, 
     return [
         ("Settings", _assigned(of_method)),
         ("Fit", _assigned(fit)),
-        ("Transit times", f"gamma distributed, shape {found.transit_shape:.2g}" if found.transit_shape else ""),
+        ("Transit times", f"gamma distributed, shape {round(found.transit_shape, 2):g}" if found.transit_shape else ""),
         ("Constants", _assigned(constants)),
         (
             "Frames, from 0",

@@ -11,7 +11,7 @@ from nibabel.affines import voxel_sizes
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.quality import WORDS
 from dscgan_jax.evaluation.readout import ReadOut
-from dscgan_jax.figures import apart, panels
+from dscgan_jax.figures import apart, ink, panels
 from dscgan_jax.files import write_whole
 from dscgan_jax.findings import Finding, by_severity
 from dscgan_jax.pages import parts, readout
@@ -137,11 +137,14 @@ def picture(maps: ExamMaps, title: str, series: np.ndarray, arrival_seconds: flo
       series: (x, y, z, time), RAS, scanner units.
       arrival_seconds: of the bolus, from which on TTP is shown; None: not known.
     """
-    voxel_mm = voxel_sizes(maps.affine)
-    return apart.drawn(
+    voxel_mm, frame = voxel_sizes(maps.affine), panels.darkest_frame(series)
+    slices = panels.evenly_spaced(frame.shape[2])
+    return apart.drawn(  # what is not shown is not sent either
         panels.maps_png,
-        maps.volumes,
-        panels.darkest_frame(series),
+        {name: volume[..., slices] for name, volume in maps.volumes.items()},
+        frame[..., slices],
+        slices=slices,
+        white=ink.white_level(frame, None),
         title=f"{maps.subject}, {title}",
         aspect=float(voxel_mm[1] / voxel_mm[0]),
         arrival_seconds=arrival_seconds,

@@ -57,9 +57,9 @@ LONE_DISPERSION_SPREAD = 0.7  # of ln dispersion within one exam
 NEIGHBOURS_APART = 0.5  # s, noise aside: further apart, delays of neighbours are not those of one artery
 MOST_GAIN = 1.0  # in log evidence of one voxel
 SHAPE_GAIN = 0.06  # in log evidence per voxel; less can come from an AIF that is not quite the true one
-USUAL_SHAPE_WEIGHT = (
-    0.6  # of the usual shape, in log evidence per voxel and square of the log of the ratio, for the same
-)
+# An unusual shape costs half of this times ln(shape / usual)^2, in log evidence per voxel, for the same reason. With
+# 0.3 chronic phantom exams (SNR 30 to 40) got too high a shape, with 1.0 acute ones too usual a one.
+USUAL_SHAPE_WEIGHT = 0.6
 COARSE = (4, 4, 4)  # a start is looked for on every so many-th node of arrival, MTT and dispersion
 # Where the spread of the travelling times is above this share of the MTT, travelling widens the bolus about as much as
 # transit does, and the two maxima of the posterior lie on different sides (0.25 to 0.5 for shapes of 1 to 5).
@@ -85,7 +85,7 @@ class FitSettings:
         Behind a chronic stenosis it is three times the usual one. 0 s = the usual one; where voxels are fitted alone,
         that which suits the exam best, with a spread of 0.7 at most.
       neighbour_delay_spread: how far a voxel's delay is expected to lie from that of its neighbours, s.
-      neighbour_mtt_spread: likewise ln MTT, wide since grey and white matter meet.
+      neighbour_mtt_spread: likewise ln MTT: that of grey and white matter, which meet, differs by about as much.
       neighbour_dispersion_spread: likewise ln dispersion.
     """
 

@@ -22,7 +22,7 @@ from dscgan_jax.methods import conventional
 from dscgan_jax.methods.network import Predictor
 from dscgan_jax.perfusion.arterial import arterial_input_from_curve
 from dscgan_jax.perfusion.measurement import Measured
-from dscgan_jax.phantom.exam import Phantom
+from dscgan_jax.phantom.exam import CORE_LABEL, Phantom
 from harm.records import Harm, Part, Records
 from harm.spoiled import HARMS, Given, drawn, spoiled
 
@@ -49,7 +49,6 @@ COUNT = 12
 CLEAN_TIMES = 4  # exams as drawn for one of each harm: they say what is usual
 METHODS = ("network", "conventional")
 LATE_SECONDS, LEAST_ML, LOW_DICE, UNUSUAL = 6.0, 5.0, 0.8, 1.5
-CORE = 2  # label of the phantom's lesion
 ARTERIAL, LATE_ARTERY_SECONDS = ("arterial_low", "arterial_late"), 1.0
 AS_DRAWN, MENDED = "as drawn", "frame length in ms"  # which is noticed, and mended
 
@@ -91,7 +90,7 @@ def reasons_of(phantom: Phantom) -> list[str]:
     """Names of the warnings that the truth about an exam justifies, whatever the method."""
     reasons = ["motion", "motion_corrected"] if phantom.motion.moved else []
     reasons += ["truncated", "arterial_incomplete"] if phantom.truth["truncated"] else []
-    return reasons + (["no_first_pass"] if (phantom.lesion == CORE).any() else [])
+    return reasons + (["no_first_pass"] if (phantom.lesion == CORE_LABEL).any() else [])
 
 
 def _made(exam: Exam, given: Given, phantom: Phantom, kind: str, method: str, predictor: Predictor) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ SECONDS = 2.0 * np.arange(12)
 AIF = np.exp(-(((SECONDS - 9.0) / 3.0) ** 2))
 VOLUME = np.random.default_rng(0).gamma(2.0, 20.0, (20, 24, 5)).astype(np.float32)
 VOXELS = VOLUME > 150
+SHOWN = {"slices": [0, 2, 3, 5, 8], "white": np.float32(200), "title": "Zoë, β"}
 POSE = np.stack([0.1 * SECONDS, -0.05 * SECONDS, 0.0 * SECONDS], axis=1)
 
 # Arrays that lie otherwise than NumPy's usual order, NumPy's own numbers, nothing, and letters beyond ASCII.
 ASKED = {
-    "maps": (panels.maps_png, ({"tmax": np.asfortranarray(VOLUME), "cbf": VOLUME[::-1]}, VOLUME), {"title": "Zoë, β"}),
+    "maps": (panels.maps_png, ({"tmax": np.asfortranarray(VOLUME), "cbf": VOLUME[::-1]}, VOLUME), SHOWN),
     "aif": (
         curves.aif_png,
         (SECONDS, AIF, 0.1 * AIF, "mM", VOLUME, VOXELS),
@@ -130,6 +132,39 @@ def test_an_error_within_the_block_ends_it_too():
         os.kill(pids[0], 0)
 
 
+def test_a_picture_that_nobody_wants_any_more_is_not_drawn_here():
+    """After Ctrl-C a thread that waits for one would import Matplotlib and draw, and the program wait for it."""
+    with apart.process():
+        process = started()
+        process.end()
+        with pytest.raises(CancelledError):
+            apart.drawn(ink.colour_table, "gray")
+
+
+def test_what_does_not_answer_is_killed_and_drawn_here(monkeypatch):
+    monkeypatch.setattr(apart, "MOST_SECONDS", 0.2)
+    with apart.process():
+        os.kill(started().pid, signal.SIGSTOP)
+        assert apart.drawn(ink.colour_table, "gray") == ink.colour_table("gray")
+
+
+def test_what_matplotlib_leaves_where_it_may_not_write_goes_with_it(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    for name, value in {"MPLCONFIGDIR": tmp_path / "file", "TMPDIR": tmp_path}.items():
+        monkeypatch.setenv(name, str(value))
+    with apart.process():
+        assert apart.drawn(ink.colour_table, "gray") == ink.colour_table("gray")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_it_runs_no_code_of_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with apart.process():
+        assert apart.drawn(ink.colour_table, "gray") == ink.colour_table("gray")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_where_none_can_be_started_it_is_drawn_here(monkeypatch):
     def refused(*_, **__):
         raise OSError("no more processes")
@@ -153,7 +188,7 @@ def test_it_ends_where_the_process_that_asks_is_killed():
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        os.kill(child, 0)
+        assert _runs(child)
         parent.kill()
     until = time.monotonic() + 30
     while _runs(child) and time.monotonic() < until:

@@ -117,7 +117,9 @@ def test_a_light_box_shows_one_exam(n_slices):
     _, tmax = head()
     volume = np.repeat(tmax.T[::-1, ::-1, None], n_slices, axis=2)
     series = np.repeat(volume[..., None], 3, axis=3)
-    png = panels.maps_png({"tmax": volume, "ttp": volume}, panels.darkest_frame(series), title="exam")
+    frame = panels.darkest_frame(series)
+    shown = {"slices": list(range(n_slices)), "white": 1000.0, "title": "exam"}
+    png = panels.maps_png({"tmax": volume, "ttp": volume}, frame, **shown)
     assert png.startswith(b"\x89PNG")
 
 

@@ -118,4 +118,5 @@ def test_the_picture_is_of_these_maps_and_of_the_bolus_of_this_exam(tmp_path, mo
     )
     page(tmp_path, maps())
     assert asked["names"] == list(VALUES) and asked["arrival_seconds"] == 12.0  # frame 6 of 2 s
+    assert asked["slices"] == panels.evenly_spaced(maps()["tmax"].shape[2])
     assert asked["title"] == "sub-1, small 0.1.0" and asked["aspect"] == pytest.approx(1.5)

@@ -443,6 +443,9 @@ def test_an_early_curve_that_is_hardly_higher_than_the_brains_is_mostly_tissue(o
     assert [(finding.name, finding.severity) for finding in found] == [("arterial_low", one) for one in severities]
     narrow = arterial._doubts(10, over_brain, False, True, 0.5)  # little blood, and no tissue that would widen it
     assert "warning" not in {finding.severity for finding in narrow}
+    said = {"warning": "mostly tissue", "note": "but wide"}
+    assert all(said[finding.severity] in finding.text for finding in found)
+    assert all("early and narrow" in finding.text for finding in narrow)
 
 
 @pytest.mark.parametrize(("width_seconds", "tail"), [(6.0, 0.05), (11.0, 0.2), (20.0, 0.4)])

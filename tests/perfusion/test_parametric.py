@@ -165,13 +165,13 @@ def test_whatever_the_residue_the_fit_errs_less_than_csvd(transit_shape, share):
         assert ours <= limit * theirs, name
 
 
-@pytest.mark.parametrize("transit_shape", [1.0, 1.6, 2.0, 2.4, 3.0])
+@pytest.mark.parametrize("transit_shape", [1.0, 1.75, 2.0, 2.45, 3.0])
 @pytest.mark.parametrize("dispersion", [False, True])
 def test_the_likeliest_shape_is_that_of_the_tissue(transit_shape, dispersion):
     """Between the shapes that are tried, too; drawn a little to the usual one; also where dispersion is fitted."""
     curves, noise = measured(curves_and_ttp(mixed(1000, transit_shape, seed=7))[0])
     found = fit(curves, noise, FitSettings(dispersion=dispersion)).transit_shape
-    assert found == pytest.approx(transit_shape, rel=0.0 if transit_shape == 1.0 else 0.15)
+    assert found == pytest.approx(transit_shape, rel=0.0 if transit_shape == 1.0 else 0.14)
 
 
 @pytest.mark.parametrize("dispersion", [False, True])
