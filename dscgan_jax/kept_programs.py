@@ -1,9 +1,9 @@
 """Programs that one start traced and the next ones need not: `jit` is JAX's, and keeps what it traced (`kept`).
 
 To trace a function and to lower it to StableHLO is Python: about 0.1 s for each of several programs, at every start.
-What was lowered is kept as `jax.export` serialises it, and compiled as ever: with JAX's cache, loaded. Where nothing can
-be kept, where a device is chosen, where JAX is asked to look for NaN or not to compile, and within another function that
-is traced, it is JAX's own `jit`.
+What was lowered is kept as `jax.export` serialises it, and compiled as ever: with JAX's cache, loaded. Where nothing
+can be kept, where a device is chosen, where JAX is asked to look for NaN or not to compile, and within another function
+that is traced, it is JAX's own `jit`.
 """
 
 import contextlib
