@@ -101,7 +101,7 @@ def _made(exam: Exam, given: Given, phantom: Phantom, kind: str, method: str, pr
             maps = predictor.predict(exam)
         else:
             made = _conventional(exam, kind)
-            maps, late = made.maps, {"arterial_late_seconds": _late_seconds(made.found.measured, phantom)}
+            maps, late = made.maps, {"arterial_late_seconds": late_seconds(made.found.measured, phantom)}
     except InputError as error:
         return {"refused": str(error)}
     warnings = [[one.name, one.text] for one in maps.findings if one.severity == "warning"]
@@ -113,7 +113,7 @@ def _conventional(exam: Exam, kind: str) -> conventional.Deconvolved:
     return conventional.deconvolved(exam, dataclasses.replace(conventional.DEFAULTS, motion=motion))
 
 
-def _late_seconds(measured: Measured, phantom: Phantom) -> float:
+def late_seconds(measured: Measured, phantom: Phantom) -> float:
     """How long after the blood of a healthy M1 the AIF peaks; frames are as long as they truly are."""
     curve, frame = phantom.arterial_mm, phantom.frame_seconds
     truth = arterial_input_from_curve(np.arange(len(curve)) * frame, curve, len(curve), frame)
