@@ -50,9 +50,9 @@ LARGE_LEAD = 0.42
 NARROWER = 0.1  # of lead for each width of the AIF that fits into the mean curve's
 USUAL_WIDTH_SECONDS = 11.0  # of the mean curve, at most: with a wider bolus the lead hardly grows
 PARTLY_PEAK_OVER_BRAIN = 4.5  # a lower curve that is late may be tissue's besides
-# Lower than this and wider, the highest voxels hold so much tissue that their curve peaks 1 to 5 s after the artery's,
-# however early it rises (all of 21 phantom exams of 2.0 to 4 mm; of 17 with a higher curve two do by 1.5 s or more).
-# In 28 others Tmax of the fit was 1.3 s too short in the median, in 24 by 0.3 s or more, in the worst by 3.6 s.
+# Lower than this and wider, the highest voxels hold so much tissue that their curve peaks late, however early it rises:
+# by 2.9 s in the median of 21 phantom exams (1.3 to 4.7 s), whose Tmax is 1.2 s too short (3.0 s at most); by 0.4 s
+# in 17 with a higher curve (`studies/arteries.py`).
 MOSTLY_PEAK_OVER_BRAIN = 2.5
 NARROW = 1.5  # widths of the AIF that fit into the mean curve's
 LARGE_PEAK_OVER_BRAIN = 6.0  # no thin artery's is as high
