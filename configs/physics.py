@@ -1,7 +1,6 @@
 """The network `physics`: five maps, learned from simulated exams as varied as the world's alone.
 
 python -m dscgan_jax.main --config=configs/physics.py:gpu       (what ships; minutes on a GPU)
-python -m dscgan_jax.main --config=configs/physics.py:wide      (twice as wide, with looks; minutes on a GPU)
 python -m dscgan_jax.main --config=configs/physics.py           (smaller; hours on two CPU cores)
 python -m dscgan_jax.main --config=configs/physics.py:demo      (minutes; to try it)
 
@@ -14,7 +13,7 @@ import ml_collections
 from dscgan_jax.configs import default
 from dscgan_jax.maps import MAP_NAMES
 
-VARIANTS = ("gpu", "wide", "demo")
+VARIANTS = ("gpu", "demo")
 
 
 def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
@@ -29,8 +28,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.phantom.preset = "varied"
     config.phantom.subjects = 80
     config.phantom.size = 0
-    config.phantom.slices = 4
-    config.phantom.drawn_beside = 3000
+    config.phantom.slices = 0
+    config.phantom.drawn_beside = 1200
     config.data.split_fractions = (0.5, 0.4, 0.1)
 
     config.data.slices = 0
@@ -39,14 +38,18 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.data.frame_seconds = 1.25  # 64 frames cover 80 s: 12 s before the bolus, 68 s after its arrival
     config.data.lead_seconds = 12.0
     config.data.non_steady_state = "hold"
+    config.data.arterial_input = "auto"  # few slices hold a large artery, without which none knows when the bolus came
     config.data.signal = "relative"  # needs no echo time, and no gain changes it
 
     config.model.generator = "light"
     config.model.width = 32
     config.model.depth = 4
+    config.model.looks = 8
+    config.model.arterial_input = True
     config.model.norm = "instance"  # of the discriminator that this objective leaves idle; the generator has none
     config.model.discriminator_width = 8
     config.loss.objective = "l1"
+    config.loss.map_weights = (1.0, 1.0, 4.0, 4.0, 2.0)  # the ranges of MTT, Tmax and TTP are wide
     config.loss.outside_weight = 0.1  # what is predicted there is cut off; a little keeps the rim of the brain calm
 
     config.train.batch_size = 8
@@ -61,16 +64,14 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.train.sample_every_epochs = 300.0
     config.evaluate.baselines = ("parametric", "osvd")
 
-    if variant in ("gpu", "wide"):
-        config.phantom.drawn_beside = 1396
-        config.model.width = 96 if variant == "wide" else 48
+    if variant == "gpu":
+        config.phantom.drawn_beside = 1800
+        config.model.width = 64
         config.train.batch_size = 32
-        config.train.steps = 9_800
+        config.train.crop = 0
+        config.train.steps = 30_000
         config.train.checkpoint_every_epochs = 300.0  # of 5 steps
         config.train.sample_every_epochs = 2000.0
-    if variant == "wide":
-        config.model.looks = 8
-        config.loss.map_weights = (1.0, 1.0, 4.0, 4.0, 2.0)  # the ranges of MTT, Tmax and TTP are wide
     if variant == "demo":
         config.phantom.subjects = 12
         config.phantom.drawn_beside = 64

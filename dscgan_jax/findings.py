@@ -96,6 +96,7 @@ KINDS = {
     "cut_seconds": Kind("series longer than the network's input: the end was left out", (NOTE,)),
     "transients_held": Kind("non-steady-state frames, replaced by the first steady one", (NOTE,)),
     "signal_clipped": Kind("signal far brighter than the brain, clipped", (NOTE,)),
+    "no_arterial_input": Kind("no AIF found for a network that is shown one", (WARNING,)),
     "brain_from_mask": Kind("no brain found in the series: what is outside the given mask was set to zero", (NOTE,)),
     "unlike_training": Kind("exam unlike those that the network was trained on", (WARNING,)),
     "maps_contradict": Kind("maps that contradict each other or the series that they were made of", (WARNING,)),

@@ -52,6 +52,10 @@ def config_of(name, variant=None):
     return module.get_config(variant)
 
 
+ARTERIAL = {"data.arterial_input": "auto", "model.arterial_input": True}
+LOOKING = {"model.generator": "light", "model.looks": 2}
+
+
 @pytest.mark.parametrize("variant", [None, "demo", "published"])
 def test_every_variant_is_accepted(variant):
     settings.check(temp_tmax.get_config(variant))
@@ -196,6 +200,12 @@ def test_ttp_is_learned_with_a_lead_too():
         ({"phantom.size": 16}, "at least 32, or 0"),
         ({"model.generator": "light", "model.width": 30}, "multiple of 4"),
         ({"model.generator": "unet", "model.looks": 2}, "looks is 2, which is for the light generator"),
+        ({"data.arterial_input": "auto"}, "arterial_input is auto and config.model.arterial_input False"),
+        ({"model.arterial_input": True}, "set them to auto and True, or to none and False"),
+        (ARTERIAL, "for the light generator with looks"),
+        ({**ARTERIAL, "model.generator": "light"}, "config.model.looks above 0"),
+        ({**ARTERIAL, **LOOKING, "data.outside_brain": "keep"}, "set config.data.outside_brain to zero"),
+        ({**ARTERIAL, **LOOKING, "data.size": 12}, "config.data.size to 16 or more"),
         ({"model.generator": "stunet"}, "needs at least 128 frames: lower that depth"),
         ({"loss.map_weights": (1.0,)}, "which is for config.loss.objective=l1"),
         ({"loss.objective": "l1", "loss.map_weights": (1.0, 2.0)}, "a number of at least 0 for each of tmax"),

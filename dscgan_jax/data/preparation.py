@@ -14,6 +14,7 @@ import numpy as np
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.exams import Exam, with_motion_finding
 from dscgan_jax.data.grid import NetworkGrid, maps_on_network, nearest_on_network, restore, series_on_network
+from dscgan_jax.data.reference_curves import ReferenceCurves, reference_curves, show
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import TTP
@@ -24,6 +25,7 @@ from dscgan_jax.threads import in_threads
 TIME_MODES = CHOICES["data.time_mode"]
 NON_STEADY_STATE = CHOICES["data.non_steady_state"]
 OUTSIDE_BRAIN = CHOICES["data.outside_brain"]
+ARTERIAL_INPUT = CHOICES["data.arterial_input"]
 INT16_MAX = 32767
 OUTLIER = 16.0  # times the brain's 99.9 percentile: brighter signal is clipped, or int16 would be too coarse for brain
 
@@ -43,6 +45,8 @@ class PreparationSettings:
         frame.
       motion: `none`, or `rigid` = the series is realigned first.
       outside_brain: `keep`, or `zero` = the series is 0 outside the brain (with its fluid spaces).
+      arterial_input: `none`, or `auto` = the exam's AIF and its brain's mean curve are shown in the corners of each
+        slice (`reference_curves`), which needs `zero`.
     """
 
     size: int
@@ -54,6 +58,7 @@ class PreparationSettings:
     lead_seconds: float = 0.0
     motion: str = "none"
     outside_brain: str = "keep"
+    arterial_input: str = "none"
 
     def __post_init__(self):
         if self.time_mode not in TIME_MODES:
@@ -70,6 +75,10 @@ class PreparationSettings:
         if self.outside_brain not in OUTSIDE_BRAIN:
             raise InputError(
                 f"config.data.outside_brain is {self.outside_brain!r}; it must be one of {', '.join(OUTSIDE_BRAIN)}."
+            )
+        if self.arterial_input not in ARTERIAL_INPUT:
+            raise InputError(
+                f"config.data.arterial_input is {self.arterial_input!r}; it must be one of {', '.join(ARTERIAL_INPUT)}."
             )
         if self.size < 1 or self.slices < 0 or self.frames < 2 or not self.frame_seconds > 0:
             raise InputError(
@@ -90,6 +99,7 @@ class PreparationSettings:
             float(data.lead_seconds),
             str(data.motion),
             str(data.outside_brain),
+            str(data.arterial_input),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -97,6 +107,8 @@ class PreparationSettings:
         record = dataclasses.asdict(self)
         # The name that this setting had when the first data were prepared: their folder's name is a digest of it.
         record["transients"] = record.pop("non_steady_state")
+        if self.arterial_input == "none":  # as before there was a choice
+            del record["arterial_input"]
         return record
 
     def grid_of(self, exam: Exam) -> NetworkGrid:
@@ -104,8 +116,14 @@ class PreparationSettings:
         return NetworkGrid.of(exam.mask.shape, exam.affine, self.size, self.slices)
 
     def first_seconds_of(self, exam: Exam) -> float:
-        """When the first network frame lies, from the exam's first acquired one."""
-        return _first_seconds(exam, self)
+        """When the first network frame lies, from the exam's first acquired one; as `prepare` says it."""
+        if self.arterial_input == "none" or not self.lead_seconds:
+            return _first_seconds(exam, self, None)
+        as_read, found = exam, Findings()
+        exam = realigned(exam) if self.motion == "rigid" else exam
+        mask_is_of_series = exam.series is as_read.series and exam.mask_source == "threshold"
+        inside = brain_of(exam, found, mask_is_of_series=mask_is_of_series)
+        return _first_seconds(exam, self, reference_curves(exam, inside, found))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,10 +216,11 @@ def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool 
         exam = with_motion_finding(exam)
     grid = settings.grid_of(exam)
     found = Findings()
-    first_seconds = _first_seconds(exam, settings)
-    weights, network_seconds = _time_matrix(exam, settings, first_seconds, found)
     mask_is_of_series = exam.series is as_read.series and exam.mask_source == "threshold"
     inside = brain_of(exam, found, mask_is_of_series=mask_is_of_series) if settings.outside_brain == "zero" else None
+    curves = _curves(exam, settings, inside, found)
+    first_seconds = _first_seconds(exam, settings, curves)
+    weights, network_seconds = _time_matrix(exam, settings, first_seconds, found)
     series = series_on_network(exam.series, grid, weights, inside)
     maps, has_map, mask = maps_on_network(exam.maps, exam.mask, grid)
     count_ttp_from(first_seconds, maps)
@@ -220,6 +239,9 @@ def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool 
     dsc, scale = _as_int16(series, seen, found)
     begin, end = _baseline_on_network(exam, first_seconds, network_seconds, settings.frames)
     baseline = dsc[:, begin:end].mean(axis=1, dtype=np.float32)  # (slice, row, col)
+    level = float(np.median(baseline[seen]))
+    if curves is not None:
+        show(dsc, curves, weights, level)
     return PreparedExam(
         subject=exam.subject,
         dsc=dsc,
@@ -230,7 +252,7 @@ def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool 
         mask_source=exam.mask_source,
         baseline_begin=begin,
         baseline_end=end,
-        brain_signal=float(np.median(baseline[seen])) * scale,
+        brain_signal=level * scale,
         echo_seconds=exam.echo_seconds,
         frame_seconds=network_seconds,
         findings=by_severity((*exam.findings, *found.listed())),
@@ -283,11 +305,28 @@ def _seen(mask: np.ndarray, inside: np.ndarray | None, grid: NetworkGrid) -> np.
     return seen if seen.any() else mask
 
 
-def _first_seconds(exam: Exam, settings: PreparationSettings) -> float:
-    """When the first network frame lies, from the first acquired frame; negative where the bolus comes early."""
+def _curves(
+    exam: Exam, settings: PreparationSettings, inside: np.ndarray | None, found: Findings
+) -> ReferenceCurves | None:
+    """Those that the network is shown; None where it is not. `inside` is the brain, (x, y, z)."""
+    if settings.arterial_input == "none":
+        return None
+    if inside is None:
+        raise InputError(
+            "config.data.arterial_input is auto, which needs config.data.outside_brain=zero: the curves lie there."
+        )
+    return reference_curves(exam, inside, found)
+
+
+def _first_seconds(exam: Exam, settings: PreparationSettings, curves: ReferenceCurves | None) -> float:
+    """When the first network frame lies, from the first acquired frame; negative where the bolus comes early.
+
+    The bolus comes when the AIF rises, where there is one, and otherwise with the frame that ends the brain's baseline.
+    """
     if settings.time_mode == "stretch" or not settings.lead_seconds:
         return 0.0
-    return exam.timing.baseline_end * exam.frame_seconds - settings.lead_seconds
+    arrival = None if curves is None else curves.arrival_seconds
+    return (exam.timing.baseline_end * exam.frame_seconds if arrival is None else arrival) - settings.lead_seconds
 
 
 def _time_matrix(

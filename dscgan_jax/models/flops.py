@@ -85,7 +85,9 @@ def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tupl
         return curve_layers(model.generator, frames, n_targets, model.width, size)
     side = size + -size % 2**model.depth
     if model.generator == "light":
-        return light_layers(frames, n_targets, model.width, model.depth, model.looks, side)
+        return light_layers(
+            frames, n_targets, model.width, model.depth, model.looks, side, arterial_input=model.arterial_input
+        )
     if model.generator == "stunet":
         return [], stunet_layers(frames, n_targets, model.width, model.depth, side)
     if model.generator == "unet":
@@ -99,7 +101,7 @@ def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tupl
 
 
 def light_layers(
-    frames: int, n_out: int, width: int, depth: int, looks: int, side: int
+    frames: int, n_out: int, width: int, depth: int, looks: int, side: int, *, arterial_input: bool = False
 ) -> tuple[list[Layer], list[Layer]]:
     """Layers of the light generator on `side` x `side` pixels: those of each pixel alone, and the U-Net's.
 
@@ -115,10 +117,12 @@ def light_layers(
     if looks:
         alone += [
             Layer("looks", 1, wide, looks, pixels),
-            Layer("summary", 1, looks * wide, wide, 1),
+            Layer("summary", 1, (looks + arterial_input) * wide, wide, 1),
             Layer("said", 1, wide, channels[0], 1),
             Layer("filters", 1, wide, (frames + 1) * channels[0], 1),
         ]
+    if arterial_input:
+        alone.append(Layer("reference", 1, 2 * frames, wide, 1))
     image = []
     for level, n_channels in enumerate(channels):
         source, positions = channels[max(level - 1, 0)], pixels // 4**level

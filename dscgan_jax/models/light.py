@@ -4,7 +4,8 @@ It has no norms: what it makes of a slice depends on nothing but that slice, in 
 takes the mean over time (its *level*) and what differs from it, the latter over its strength in the whole slice: so the
 dose and the echo time, which say nothing of perfusion, change little. What the slice has in common - when the bolus
 comes, how wide it is - reaches each pixel as the mean features of all pixels that show anything (the *context*), and as
-what a few *looks* at chosen pixels find.
+what a few *looks* at chosen pixels find. What the slice does not show, the exam's AIF and its brain's mean curve, may
+lie in its corners (`data.reference_curves`).
 Its last layer is linear, and what lies beyond the maps' ranges is cut off afterwards: where tanh ends there is no
 gradient, and without norms a few steps can lead there.
 """
@@ -18,7 +19,7 @@ from einops import rearrange
 from flax import nnx
 
 from dscgan_jax.models import blocks, products
-from dscgan_jax.models.padding import AIR, pad_to_depth
+from dscgan_jax.models.padding import AIR, CORNER, pad_to_depth
 
 Array = jax.Array
 
@@ -57,12 +58,13 @@ class LightGenerator(nnx.Module):
         width: int,
         depth: int,
         looks: int = 0,
+        arterial_input: bool = False,
         scheme: str,
         rng: np.random.Generator | None,
     ):
         channels = level_channels(width, depth)
         wide = FRAME_FEATURES * channels[0]
-        self.depth, self.n_looks = depth, looks
+        self.depth, self.n_looks, self.arterial_input = depth, looks, arterial_input
         self.frames = Dense(frames + 1, wide, scheme=scheme, rng=rng)
         self.context = Dense(wide, channels[0], scheme=scheme, rng=rng)
         self.pixel = Dense(wide, channels[0], scheme=scheme, rng=rng)
@@ -76,15 +78,20 @@ class LightGenerator(nnx.Module):
         self.last = Dense(channels[0], n_out, scheme=scheme, rng=rng, kind="image")
         if looks:  # drawn last, and silent at first: a network without looks goes on from where it was
             self.looks = Dense(wide, looks, scheme=scheme, rng=rng, kind="image")
-            self.summary = Dense(looks * wide, wide, scheme=scheme, rng=rng)
+            self.summary = Dense((looks + arterial_input) * wide, wide, scheme=scheme, rng=rng)
             self.said = Dense(wide, channels[0], scheme=scheme, rng=None)
             self.filters = Dense(wide, (frames + 1) * channels[0], scheme=scheme, rng=None)
+        if arterial_input:
+            self.reference = Dense(2 * frames, wide, scheme=scheme, rng=rng)
 
     def __call__(self, series: Array, mode: str, dtype: Any = None) -> Array:
         """(slice, time, row, col) scaled -> (slice, row, col, map) in -1..1; in training (`mode` "train") unbounded.
 
         `dtype` is that of the layers inside (default: the series').
         """
+        reference = None
+        if self.arterial_input:
+            reference, series = in_corners(series)
         padded, crop = pad_to_depth(series, self.depth)
         seen = (padded > AIR + SEEN).any(axis=1)[..., None]  # (slice, row, col, 1)
         count = jnp.maximum(seen.sum(axis=(1, 2), keepdims=True), 1)
@@ -96,7 +103,7 @@ class LightGenerator(nnx.Module):
         x = blocks.leaky_relu(self.frames(frames))
         context = jnp.where(seen, blocks.exact(x), 0.0).sum(axis=(1, 2), keepdims=True) / count
         mixed = self.pixel(x) + self.context(context.astype(x.dtype))
-        x = blocks.leaky_relu(mixed + self._looked(x, frames, seen) if self.n_looks else mixed)
+        x = blocks.leaky_relu(mixed + self._looked(x, frames, seen, reference) if self.n_looks else mixed)
         skips = []
         for stage in range(self.depth + 1):
             x = blocks.leaky_relu(getattr(self, f"down{stage}")(halved(x) if stage else x))
@@ -108,19 +115,23 @@ class LightGenerator(nnx.Module):
         maps = crop(self.last(blocks.exact(x)))
         return maps if mode == "train" else jnp.clip(maps, -1.0, 1.0)
 
-    def _looked(self, x: Array, frames: Array, seen: Array) -> Array:
+    def _looked(self, x: Array, frames: Array, seen: Array, reference: Array | None) -> Array:
         """What the slice's looks add to each pixel, (slice, row, col, channel).
 
         Each look weighs the pixels, as an arterial input is chosen, and takes the mean features of what it chose.
         From these come a term that all pixels share and filters for the frames, the slice's own: a deconvolution is
-        such a filter, and depends on the arterial input.
+        such a filter, and depends on the arterial input: that of the exam, (slice, 2 x time), is looked at too.
         """
         pixels = rearrange(blocks.exact(x), "slice row col feature -> slice (row col) feature")
         there = rearrange(seen, "slice row col 1 -> slice (row col) 1")
         scores = rearrange(blocks.exact(self.looks(x)), "slice row col look -> slice (row col) look")
         weights = jnp.where(there, jax.nn.softmax(jnp.where(there, scores, LOOK_PENALTY), axis=1), 0.0)
         chosen = jnp.einsum("spl,spf->slf", weights, pixels)
-        summary = self.summary(rearrange(chosen, "slice look feature -> slice (look feature)").astype(x.dtype))
+        summary = rearrange(chosen, "slice look feature -> slice (look feature)").astype(x.dtype)
+        if reference is not None:
+            heard = blocks.leaky_relu(self.reference(reference.astype(x.dtype)))
+            summary = jnp.concatenate([summary, heard], axis=1)
+        summary = self.summary(summary)
         summary = blocks.leaky_relu(summary)
         filters = rearrange(self.filters(summary), "slice (time out) -> slice time out", time=frames.shape[-1])
         return self.said(summary)[:, None, None] + jnp.einsum("srct,sto->srco", frames, filters)
@@ -133,6 +144,18 @@ def _conv(n_in: int, n_out: int, scheme: str, rng: np.random.Generator | None) -
 def _sum(x: Array, y: Array) -> Array:
     """Of two values of like spread, with that spread: without norms it would grow from level to level."""
     return float(np.sqrt(0.5)) * (x + y)
+
+
+def in_corners(series: Array) -> tuple[Array, Array]:
+    """(slice, time, row, col) -> the curves in its corners, (slice, 2 x time), and the slice with air there."""
+    near, far = slice(None, CORNER), slice(-CORNER, None)
+    curves = [
+        0.5 * (series[:, :, row, near].mean(axis=(2, 3)) + series[:, :, row, far].mean(axis=(2, 3)))
+        for row in (near, far)
+    ]
+    row, col = (jnp.minimum(jnp.arange(side), side - 1 - jnp.arange(side)) for side in series.shape[2:])
+    corner = (row[:, None] < CORNER) & (col[None] < CORNER)
+    return jnp.concatenate(curves, axis=1), jnp.where(corner, AIR, series)
 
 
 def halved(x: Array) -> Array:

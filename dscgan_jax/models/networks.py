@@ -66,10 +66,17 @@ def _apply(graphdef: nnx.GraphDef, variables: Variables, *inputs: Any) -> tuple[
 
 def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
     """The generator that `config.model` describes, with drawn weights."""
-    looks = model.looks  # of the light one; the others have none
+    looks, arterial_input = model.looks, model.arterial_input  # of the light one; the others have none
     if model.generator == "light":
         return light.LightGenerator(
-            frames, n_targets, width=model.width, depth=model.depth, looks=looks, scheme=model.init, rng=rng
+            frames,
+            n_targets,
+            width=model.width,
+            depth=model.depth,
+            looks=looks,
+            arterial_input=arterial_input,
+            scheme=model.init,
+            rng=rng,
         )
     if model.generator in COMPARATORS:
         return _comparator(model, frames, n_targets, rng)

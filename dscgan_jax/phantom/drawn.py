@@ -30,6 +30,7 @@ from dscgan_jax.phantom.exam import PHANTOM_VERSION, draw_phantom
 from dscgan_jax.phantom.presets import PRESETS
 
 LEAST_BRAIN = 0.01  # of a slice's pixels: emptier ones teach nothing
+MOST_SLICES = 10  # of an exam that are kept, drawn among its own: more exams teach more than more slices
 MOST_PROCESSES = 32
 BESIDE = 5  # niceness over that of the run, which waits for an exam only where it is really late
 OLD_SECONDS = 600  # no exam takes so long to write
@@ -64,18 +65,24 @@ class Drawing:
 
     @property
     def most_slices(self) -> int:
-        """Slices of the largest exam."""
-        return self.slices or max(PRESETS[self.preset].slices)
+        """Slices that are kept of the largest exam."""
+        return min(self.slices or max(PRESETS[self.preset].slices), MOST_SLICES)
 
     def folder(self, cache_dir: pathlib.Path | str) -> pathlib.Path:
         """Where these exams are kept."""
-        record = dataclasses.asdict(self) | {"phantom": PHANTOM_VERSION, "prepared": str(dataset.VERSION)}
+        record = dataclasses.asdict(self) | {
+            "phantom": PHANTOM_VERSION,
+            "prepared": str(dataset.VERSION),
+            "slices_kept": MOST_SLICES,
+        }
         digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
         return expanded(cache_dir, "--config.data.cache_dir") / f"drawn-{digest}"
 
     def prepared(self, number: int) -> PreparedExam | None:
         """Exam `number` on the network grid; None where it is not one that the program would take."""
-        phantom = draw_phantom(self.preset, (self.seed, number), size=self.size, slices=self.slices or None)
+        phantom = draw_phantom(
+            self.preset, (self.seed, number), size=self.size, slices=self.slices or None, largest=self.settings.size
+        )
         try:
             exam = Exam.from_arrays(
                 phantom.series,
@@ -198,7 +205,7 @@ def draw(drawing: Drawing, folder: pathlib.Path, numbers: list[int]) -> None:
             return
         path = _file(folder, number)
         if not path.exists():
-            packed = _packed(drawing.prepared(number))
+            packed = _packed(drawing.prepared(number), drawing.most_slices, number)
             with replacing(path) as file:
                 np.savez(file, **packed)
 
@@ -215,11 +222,16 @@ def _file(folder: pathlib.Path, number: int) -> pathlib.Path:
     return folder / f"exam-{number:06d}.npz"
 
 
-def _packed(exam: PreparedExam | None) -> dict[str, Any]:
-    """Arrays of one file: scalars of the exam, and of each slice with brain the pixels that are not zero."""
+def _packed(exam: PreparedExam | None, most_slices: int, seed: int) -> dict[str, Any]:
+    """Arrays of one file: scalars of the exam, and of its slices with brain the pixels that are not zero.
+
+    Of more slices than `most_slices` some are drawn.
+    """
     if exam is None:
         return {"n_slices": 0}
     chosen = np.flatnonzero(exam.mask.mean(axis=(1, 2)) >= LEAST_BRAIN)
+    if len(chosen) > most_slices:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, most_slices, replace=False))
     packed: dict[str, Any] = {
         "n_slices": len(chosen),
         "shape": exam.dsc.shape[1:],

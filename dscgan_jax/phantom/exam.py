@@ -94,6 +94,7 @@ def draw_phantom(
     slices: int | None = None,
     imperfections: Imperfections = acquisition.REAL,
     bolus: Bolus | None = None,
+    largest: int = 0,
 ) -> Phantom:
     """Draws one exam.
 
@@ -107,6 +108,7 @@ def draw_phantom(
         those of `difficult` without arteries above the basal ganglia.
       imperfections: which of them the exam has; `acquisition.IDEAL` is pure kinetics.
       bolus: width and tail of the first pass; None: as the preset draws them.
+      largest: where `size` is 0, the most rows and columns; 0: any.
 
     Raises:
       InputError: unknown preset, negative seed, or a size or a number of slices that makes no exam.
@@ -132,7 +134,7 @@ def draw_phantom(
     if protocol.difficult:
         difficulty = Difficulty(np.random.default_rng(streams[9]), int(np.atleast_1d(seed)[-1]))
         protocol = dataclasses.replace(protocol, **difficulty.protocol())
-    size = size or protocol.matrix
+    size = size or min(protocol.matrix, largest or protocol.matrix)
     subject = draw_subject(protocol, streams, imperfections, bolus, variation, difficulty)
     body = _draw_body(subject, _grid(protocol, subject.own_slices, size, slices, variation))
     tissue = _perfuse(subject, body, protocol.echo_seconds)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.maps import TTP
+from dscgan_jax.models.padding import CORNER
 
 Array = jax.Array
 
@@ -69,7 +70,18 @@ def cropped(one: Batch, row: Array, col: Array, size: int) -> Batch:
     return dataclasses.replace(one, dsc=cut(one.dsc, 1), maps=cut(one.maps, 0), mask=cut(one.mask, 0))
 
 
-def augmented(batch: Batch, key: Array, *, frame_seconds: float, crop: int, exam_slices: int = 1) -> Batch:
+def with_corners_of(one: Batch, whole: Batch) -> Batch:
+    """A crop with the corners of the slice that it was cut from, where curves of the exam lie."""
+    dsc = one.dsc
+    for row in (slice(None, CORNER), slice(-CORNER, None)):
+        for col in (slice(None, CORNER), slice(-CORNER, None)):
+            dsc = dsc.at[:, row, col].set(whole.dsc[:, row, col])
+    return dataclasses.replace(one, dsc=dsc)
+
+
+def augmented(
+    batch: Batch, key: Array, *, frame_seconds: float, crop: int, exam_slices: int = 1, corners: bool = False
+) -> Batch:
     """Each slice, or each exam, with changes of its own.
 
     Args:
@@ -78,6 +90,8 @@ def augmented(batch: Batch, key: Array, *, frame_seconds: float, crop: int, exam
       frame_seconds: length of a network frame.
       crop: rows and columns that are left, around the brain; 0 = all.
       exam_slices: slices in a row that are one exam to the network.
+      corners: whether curves lie in the slices' corners (`data.reference_curves`): a crop keeps them, and the bolus is
+        where they say.
 
     Returns:
       a batch whose `dsc` is float32.
@@ -88,17 +102,20 @@ def augmented(batch: Batch, key: Array, *, frame_seconds: float, crop: int, exam
         exam = jnp.arange(n_slices) // exam_slices
         seen = brains.reshape(-1, exam_slices, *brains.shape[1:]).any(axis=1)
         keys, brains, numbers = keys[exam], seen[exam], jnp.arange(n_slices) % exam_slices
-    change = functools.partial(_changed, frame_seconds=frame_seconds, crop=crop)
+    change = functools.partial(_changed, frame_seconds=frame_seconds, crop=crop, corners=corners)
     return jax.vmap(change)(dataclasses.replace(batch, dsc=batch.dsc.astype(jnp.float32)), keys, brains, numbers)
 
 
-def _changed(one: Batch, key: Array, brain: Array, number: Array | None, *, frame_seconds: float, crop: int) -> Batch:
+def _changed(
+    one: Batch, key: Array, brain: Array, number: Array | None, *, frame_seconds: float, crop: int, corners: bool
+) -> Batch:
     """One slice; `brain` is what a crop is laid around, `number` that of a slice that shares its key with others."""
     chance = functools.partial(_chance, iter(jax.random.split(key, 10)))
     keys = jax.random.split(jax.random.fold_in(key, 1), 6)
     n_frames = one.dsc.shape[0]
     if crop and crop < one.dsc.shape[1]:
-        one = cropped(one, *_corner(brain, keys[0], crop), crop)
+        part = cropped(one, *_corner(brain, keys[0], crop), crop)
+        one = with_corners_of(part, one) if corners else part
     one = _where(chance(MIRRORED), mirrored(one), one)
     sd = jax.random.uniform(keys[1], maxval=MOST_NOISE) * chance(NOISY)
     one = with_noise(one, keys[2] if number is None else jax.random.fold_in(keys[2], number), sd)
@@ -106,6 +123,8 @@ def _changed(one: Batch, key: Array, brain: Array, number: Array | None, *, fram
     first = jnp.minimum(one.baseline_end + round(KEPT_SECONDS / frame_seconds), n_frames - 1)
     last = jax.random.randint(keys[4], (), first, n_frames)
     one = stopped(one, jnp.where(chance(STOPPED), last, n_frames - 1), frame_seconds)
+    if corners:  # the AIF says when the bolus comes
+        return one
     return delayed(one, jax.random.randint(keys[5], (), -LATE_FRAMES, LATE_FRAMES + 1), frame_seconds)
 
 

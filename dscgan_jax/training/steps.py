@@ -49,6 +49,7 @@ def jitted_step(
         "frame_seconds": config.data.frame_seconds,
         "crop": train.crop,
         "exam_slices": networks.exam_slices,
+        "corners": config.data.arterial_input != "none",
     }
     if train.augment:
         step = functools.partial(augmented_step, step=step, **changes)
@@ -92,10 +93,13 @@ def augmented_step(
     frame_seconds: float,
     crop: int,
     exam_slices: int = 1,
+    corners: bool = False,
 ) -> tuple[GanState, Scalars]:
     """A step on an augmented batch (`augment`); what is done to it follows from the seed and the step's number."""
     key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.step)
-    changed = augment.augmented(batch, key, frame_seconds=frame_seconds, crop=crop, exam_slices=exam_slices)
+    changed = augment.augmented(
+        batch, key, frame_seconds=frame_seconds, crop=crop, exam_slices=exam_slices, corners=corners
+    )
     return step(state, changed)
 
 

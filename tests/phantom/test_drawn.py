@@ -76,11 +76,11 @@ def test_processes_that_draw_have_one_thread_each_and_no_accelerator(tmp_path, m
 
 
 def test_an_exam_that_the_program_would_not_take_stands_for_the_next(tmp_path, alone):
-    np.savez(tmp_path / "exam-000004.npz", **drawn._packed(None))
+    np.savez(tmp_path / "exam-000004.npz", **drawn._packed(None, 3, 0))
     drawn.draw(DRAWING, tmp_path, [5])
     exams = DrawnExams(DRAWING, tmp_path, 4, 2)
     np.testing.assert_array_equal(exams.slice_of(0, 0.0)["dsc"], exams.slice_of(1, 0.0)["dsc"])
-    np.savez(tmp_path / "exam-000005.npz", **drawn._packed(None))
+    np.savez(tmp_path / "exam-000005.npz", **drawn._packed(None, 3, 0))
     with pytest.raises(InputError, match="none of 2 drawn exams can be used"):
         exams.slice_of(1, 0.0)
 

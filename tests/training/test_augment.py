@@ -10,10 +10,12 @@ import pytest
 
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.maps import MAP_NAMES
+from dscgan_jax.models.padding import CORNER
 from dscgan_jax.training import augment
 
 TTP, TMAX = MAP_NAMES.index("ttp"), MAP_NAMES.index("tmax")
 FRAMES, SIZE, STEP = 40, 16, 1.25
+KEY = jax.random.key(0)
 
 
 def world(n=3) -> Batch:
@@ -110,6 +112,24 @@ def test_a_crop_cuts_series_maps_and_mask_at_the_same_place():
     np.testing.assert_array_equal(after.dsc, before.dsc[:, 2:14, 1:13])
     np.testing.assert_array_equal(after.maps, before.maps[2:14, 1:13])
     np.testing.assert_array_equal(after.mask, before.mask[2:14, 1:13])
+
+
+def test_a_crop_keeps_the_corners_where_curves_of_the_exam_lie():
+    whole, near, far = one(), slice(None, CORNER), slice(-CORNER, None)
+    dsc = whole.dsc
+    for row in (near, far):
+        for col in (near, far):
+            dsc = dsc.at[:, row, col].set(300.0)
+    whole = dataclasses.replace(whole, dsc=dsc)
+    cut = augment.cropped(whole, 2, 1, 12)
+    kept = augment.with_corners_of(cut, whole)
+    for row in (near, far):
+        assert (kept.dsc[:, row, near] == 300).all() and (kept.dsc[:, row, far] == 300).all()
+    np.testing.assert_array_equal(kept.dsc[:, CORNER:-CORNER], cut.dsc[:, CORNER:-CORNER])
+    seen = [
+        augment.augmented(world(), KEY, frame_seconds=STEP, crop=12, corners=corners).dsc for corners in (True, False)
+    ]
+    assert (seen[0][:, :, :2, :2] == 0).all() and not np.array_equal(*seen)
 
 
 def test_a_crop_lies_around_the_brain(monkeypatch):

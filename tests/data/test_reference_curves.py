@@ -1,0 +1,118 @@
+"""Curves of the whole exam in the corners of each slice: what a network reads there is what was found."""
+
+import dataclasses
+
+import exams
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dscgan_jax.data import reference_curves
+from dscgan_jax.data.preparation import PreparationSettings, prepare
+from dscgan_jax.errors import InputError
+from dscgan_jax.findings import Findings
+from dscgan_jax.models import light
+from dscgan_jax.models.padding import CORNER
+from dscgan_jax.perfusion import arterial_voxels, brain, measurement
+from dscgan_jax.phantom.exam import draw_phantom
+
+ZERO = PreparationSettings(64, 0, 64, "seconds", 1.25, "hold", lead_seconds=12.0, outside_brain="zero")
+SHOWN = dataclasses.replace(ZERO, arterial_input="auto")
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return draw_phantom("acute", (31, 2), size=64, slices=6)
+
+
+@pytest.fixture(scope="module")
+def exam(phantom):
+    series = phantom.series.astype(np.float32)
+    tissue = brain.brain_mask(series, phantom.affine).tissue
+    return exams.exam_of(series, tissue, phantom.affine, frame_seconds=phantom.frame_seconds, mask_source="threshold")
+
+
+@pytest.fixture(scope="module")
+def prepared(exam):
+    return prepare(exam, SHOWN)
+
+
+def read(prepared) -> tuple[np.ndarray, np.ndarray]:
+    """AIF and mean curve as a network finds them, over the peak of the AIF."""
+    series = prepared.dsc * np.float32(prepared.dsc_scale) / prepared.brain_signal
+    curves = np.asarray(light.in_corners(jnp.asarray(series))[0])
+    assert (np.ptp(curves, axis=0) < 1e-4).all()  # the same in every slice
+    arterial, mean = np.split((1.0 - curves[0]) / reference_curves.DEPTH, 2)
+    return arterial, mean
+
+
+def test_a_network_reads_the_aif_that_conventional_maps_use(exam, prepared):
+    arterial, mean = read(prepared)
+    measured = measurement.measure(exam.series, exam.affine, exam.frame_seconds, 0.036, realign="none")
+    times = prepared.first_seconds + np.arange(len(arterial)) * prepared.frame_seconds
+    aif = measured.arterial.delta_r2star / measured.arterial.delta_r2star.max()
+    known = np.interp(times, np.arange(len(aif)) * exam.frame_seconds, aif)
+    assert np.abs(arterial - known)[prepared.baseline_begin :].max() < 0.02
+    assert 0.05 < mean.max() < 0.6 and np.argmax(mean) > np.argmax(arterial)
+
+
+def test_nothing_else_of_the_exam_changes(exam, prepared):
+    without = prepare(exam, ZERO)
+    corner = np.zeros(prepared.dsc.shape[2:], bool)
+    for row in (slice(None, CORNER), slice(-CORNER, None)):
+        for col in (slice(None, CORNER), slice(-CORNER, None)):
+            corner[row, col] = True
+    assert (without.dsc[..., corner] == 0).all() and not prepared.mask[:, corner].any()
+    assert [one.name for one in prepared.findings] == [one.name for one in without.findings]
+    np.testing.assert_array_equal(prepared.mask, without.mask)
+    assert ZERO.to_json().keys() == SHOWN.to_json().keys() - {"arterial_input"}  # older data are known again
+
+
+def test_the_lead_counts_from_the_arrival_of_the_aif(exam, prepared):
+    curves = reference_curves.reference_curves(exam, prepared.brain, Findings())
+    assert prepared.first_seconds == pytest.approx(curves.arrival_seconds - SHOWN.lead_seconds)
+    assert SHOWN.first_seconds_of(exam) == prepared.first_seconds
+    arterial, _ = read(prepared)
+    at = round(SHOWN.lead_seconds / prepared.frame_seconds)
+    assert arterial[:at].max() < 0.12 < arterial[at + 1]
+
+
+def test_the_corners_are_air_to_the_rest_of_the_network():
+    series = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 5, 16, 12)), jnp.float32)
+    curves, rest = light.in_corners(series)
+    assert curves.shape == (2, 10) and (rest[:, :, :4, :4] == -1).all() and (rest[:, :, -4:, -4:] == -1).all()
+    np.testing.assert_array_equal(rest[:, :, 4:-4], series[:, :, 4:-4])
+    mirrored = light.in_corners(series[..., ::-1])
+    np.testing.assert_allclose(mirrored[0], curves, atol=1e-6)
+    np.testing.assert_array_equal(mirrored[1], rest[..., ::-1])
+
+
+def test_an_exam_without_an_aif_is_told_and_shows_none(exam, monkeypatch):
+    def none(*_):
+        raise arterial_voxels.NoArterialInputError("no AIF: nothing is like an artery; give one.")
+
+    monkeypatch.setattr(reference_curves.arterial, "find_arterial_input", none)
+    prepared = prepare(exam, SHOWN)
+    [told] = [one for one in prepared.findings if one.name == "no_arterial_input"]
+    assert told.severity == "warning" and "nothing is like an artery" in told.text
+    arterial, mean = read(prepared)
+    assert np.abs(arterial).max() < 0.01 and mean.max() > 0.9
+
+
+def test_counts_stay_within_int16():
+    dsc = np.zeros((1, 3, 16, 16), np.int16)
+    curves = reference_curves.ReferenceCurves(np.float32([0, 1, -3]), np.float32([0, 0, 0]), None)
+    reference_curves.show(dsc, curves, None, 30_000.0)
+    assert dsc[0, :, 0, 0].tolist() == [30_000, 15_000, 32_767]
+
+
+def test_a_choice_that_there_is_not_is_named():
+    with pytest.raises(InputError, match=r"config.data.arterial_input is 'mine'; it must be one of none, auto"):
+        PreparationSettings(64, 0, 64, "seconds", 1.25, "hold", arterial_input="mine")
+
+
+def test_the_curves_are_those_of_the_whole_brain(exam):
+    inside = np.asarray(exam.mask)
+    curves = reference_curves.reference_curves(exam, inside, Findings())
+    assert curves.arterial.shape == curves.brain.shape == exam.series.shape[-1:]
+    assert curves.arterial.max() == pytest.approx(1.0)
