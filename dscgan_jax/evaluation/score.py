@@ -250,7 +250,8 @@ def _score_exam(
     files: SubjectFiles, exam: Exam, offered: Mapping[str, ExamMaps], protocol: Protocol
 ) -> list[records.Row]:
     """The rows of one exam, in the order of the sources and of `MAP_NAMES`."""
-    reference = _scaled(exam.maps, exam, protocol)
+    first_seconds = 0.0 if protocol.scaling is None else protocol.preparation.first_seconds_of(exam)
+    reference = _scaled(exam.maps, exam, protocol, first_seconds)
     truth = json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else {}
     of_exam = {
         "subject": files.subject,
@@ -264,7 +265,7 @@ def _score_exam(
     rows = []
     for source, maps in offered.items():
         names = [name for name in MAP_NAMES if name in maps.volumes and name in exam.maps]
-        scaled = maps.scaled or _scaled({name: maps[name] for name in names}, exam, protocol)
+        scaled = maps.scaled or _scaled({name: maps[name] for name in names}, exam, protocol, first_seconds)
         for name in names:
             measured = exam.maps[name]
             row = of_exam | {
@@ -272,9 +273,9 @@ def _score_exam(
                 "map": name,
                 "unit": MAPS[name].unit,
                 "seconds_predict": maps.seconds,
-                "clipped_fraction": _clipped_fraction(measured[exam.mask], name, exam, protocol),
-                "saturated_fraction": _saturated(maps[name][exam.mask], name, exam, protocol),
-                "saturated_reference": _saturated(measured[exam.mask], name, exam, protocol),
+                "clipped_fraction": _clipped_fraction(measured[exam.mask], name, protocol, first_seconds),
+                "saturated_fraction": _saturated(maps[name][exam.mask], name, protocol, first_seconds),
+                "saturated_reference": _saturated(measured[exam.mask], name, protocol, first_seconds),
             }
             if name in reference:
                 by_paper = metrics.scaled_record(scaled[name], reference[name])
@@ -300,19 +301,24 @@ def _core_ml(files: SubjectFiles, exam: Exam, is_phantom: bool) -> float | None:
     return None if core is None else float((core & exam.mask).sum() * exam.voxel_ml)
 
 
-def _scaled(volumes: Mapping[str, np.ndarray], exam: Exam, protocol: Protocol) -> dict[str, np.ndarray]:
-    """{map: (slice, row, col) in [-1, 1]} on the network grid, for the maps that the scaling knows."""
+def _scaled(
+    volumes: Mapping[str, np.ndarray], exam: Exam, protocol: Protocol, first_seconds: float
+) -> dict[str, np.ndarray]:
+    """{map: (slice, row, col) in [-1, 1]} on the network grid, for the maps that the scaling knows.
+
+    There TTP counts from the first network frame, which lies `first_seconds` after the first acquired one.
+    """
     scaling = protocol.scaling
     known = {name: values for name, values in volumes.items() if scaling is not None and name in scaling.targets}
     if scaling is None or not known:
         return {}
     stacked, _, _ = maps_on_network(known, exam.mask, protocol.preparation.grid_of(exam))
-    count_ttp_from(protocol.preparation.first_seconds_of(exam), stacked)
+    count_ttp_from(first_seconds, stacked)
     scaled = np.asarray(scaling.scaled_maps(stacked))
     return {name: scaled[..., scaling.targets.index(name)] for name in known}
 
 
-def _clipped_fraction(measured: np.ndarray, name: str, exam: Exam, protocol: Protocol) -> float | None:
+def _clipped_fraction(measured: np.ndarray, name: str, protocol: Protocol, first_seconds: float) -> float | None:
     """Share of the reference's brain voxels that are outside the range which becomes [-1, 1]."""
     scaling = protocol.scaling
     if scaling is None or name not in scaling.targets:
@@ -321,15 +327,15 @@ def _clipped_fraction(measured: np.ndarray, name: str, exam: Exam, protocol: Pro
         return 0.0
     low, high = scaling.limits[scaling.targets.index(name)]
     if name == "ttp":  # in [-1, 1] it counts from the first network frame
-        measured = measured - np.float32(protocol.preparation.first_seconds_of(exam))
+        measured = measured - np.float32(first_seconds)
     return float(((measured < low) | (measured > high)).mean())
 
 
-def _saturated(values: np.ndarray, name: str, exam: Exam, protocol: Protocol) -> float | None:
+def _saturated(values: np.ndarray, name: str, protocol: Protocol, first_seconds: float) -> float | None:
     """Share of a map's brain voxels at the ends of the range which becomes [-1, 1], or beyond."""
     scaling = protocol.scaling
     if scaling is None or name not in scaling.targets:
         return None
     if name == "ttp":  # in [-1, 1] it counts from the first network frame
-        values = values - np.float32(protocol.preparation.first_seconds_of(exam))
+        values = values - np.float32(first_seconds)
     return float(scaling.at_ends(name, values).mean())

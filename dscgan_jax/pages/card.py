@@ -62,6 +62,7 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
     lead = f", from {data.lead_seconds:g} s before the bolus arrives" if data.lead_seconds else ""
     seconds = f"{data.frames} frames of {data.frame_seconds:g} s{lead}"
     outside = "0 outside the brain" if data.outside_brain == "zero" else "with what is outside the brain"
+    aif = ", the exam's AIF and its brain's mean curve in the corners" if model.arterial_input else ""
     return [
         ("package", f"dscgan_jax {weights.version}"),
         ("checkpoint", f"step {weights.step}, {weights.selected_by}"),
@@ -69,7 +70,7 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
         ("began with", weights.record.begun_with),
         ("generator", f"{model.generator}, width {model.width}{depth}{looks}{beside}"),
         ("learned values", f"{networks.parameter_count(weights.variables):,} ({n_bytes / 1e6:.1f} MB)"),
-        ("input", f"{data.size} x {data.size} pixels, {data.signal} signal, {outside}"),
+        ("input", f"{data.size} x {data.size} pixels, {data.signal} signal, {outside}{aif}"),
         ("time", seconds if data.time_mode == "seconds" else f"the whole series as {data.frames} frames"),
         ("batch norm", config.evaluate.norm_at_test if has_batch_norm(model) else ""),
     ]
