@@ -129,7 +129,7 @@ def measure(arguments: argparse.Namespace) -> dict:
     write_cohort(root, arguments.subjects)
     config = temp_tmax.get_config()
     config.data.update(root=str(root), cache_dir=str(arguments.folder / "cache"))
-    settings = preparation.PreparationSettings.from_config(config.data)
+    settings = preparation.PreparationSettings.from_config(config)
     record = {
         "machine": {"cores": os.cpu_count(), "load_before": os.getloadavg()[0], "python": platform.python_version()},
         "exam": measure_exam(layouts.find_subjects(root, "bids")[0], settings),

@@ -42,9 +42,6 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # What a network sees around the brain (found in the series itself): zero = nothing, so that air, noise, scalp or a
     # skull that somebody stripped cannot change its maps; keep = everything (published).
     data.outside_brain = "zero"
-    # auto: the exam's AIF (found in the series) and its brain's mean curve are shown in the corners of each slice, for
-    # a network with model.arterial_input; none: a network sees a slice and nothing else of the exam.
-    data.arterial_input = "none"
     data.non_steady_state = "keep"  # frames before steady state: keep (paper), or hold = the first steady one instead
     data.signal = "raw"  # network input: raw signal (paper), relative S/S0, or delta_r2star in 1/s
     data.ranges = "percentile"  # [-1, 1] is the 0.1-99.9 percentile of training brains, clipped; published: min, max
@@ -63,7 +60,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     phantom.slices = 0  # 0 = the preset's own number
     phantom.seed = 0  # of the exams that are simulated
     # So many more exams of the same preset are drawn while a run trains and take the place of the training split, from
-    # which the ranges come all the same; 0 = that split is trained on.
+    # which the ranges come all the same; 0 = that split is trained on. They have at most data.size rows and columns,
+    # and ten slices of each are kept.
     phantom.drawn_beside = 0
 
     config.model = model = ml_collections.ConfigDict()
@@ -80,7 +78,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # 3: all convolutions of the U-Net see them: kernels are 2 neighbours + 1 slices deep, no pooling there.
     model.unet_dims = 2
     model.looks = 0  # of the light generator: how often it weighs a slice's pixels to see what they have in common
-    model.arterial_input = False  # whether it takes the exam's AIF from a slice's corners (data.arterial_input), too
+    # Whether a light generator with looks is shown the exam's AIF (found in the series) and its brain's mean curve, in
+    # the corners of each slice; otherwise a network sees a slice and nothing else of the exam.
+    model.arterial_input = False
     model.norm = "batch"  # batch or instance
     model.upsample = "transposed"  # transposed convolution, or resize = nearest neighbour and a 3x3 convolution
     model.bias_before_norm = False  # the published code has such biases; their true gradient is zero

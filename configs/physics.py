@@ -38,14 +38,13 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.data.frame_seconds = 1.25  # 64 frames cover 80 s: 12 s before the bolus, 68 s after its arrival
     config.data.lead_seconds = 12.0
     config.data.non_steady_state = "hold"
-    config.data.arterial_input = "auto"  # few slices hold a large artery, without which none knows when the bolus came
     config.data.signal = "relative"  # needs no echo time, and no gain changes it
 
     config.model.generator = "light"
     config.model.width = 32
     config.model.depth = 4
     config.model.looks = 8
-    config.model.arterial_input = True
+    config.model.arterial_input = True  # few slices hold a large artery, without which none knows when the bolus came
     config.model.norm = "instance"  # of the discriminator that this objective leaves idle; the generator has none
     config.model.discriminator_width = 8
     config.loss.objective = "l1"

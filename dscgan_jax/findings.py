@@ -97,6 +97,9 @@ KINDS = {
     "transients_held": Kind("non-steady-state frames, replaced by the first steady one", (NOTE,)),
     "signal_clipped": Kind("signal far brighter than the brain, clipped", (NOTE,)),
     "no_arterial_input": Kind("no AIF found for a network that is shown one", (WARNING,)),
+    "brain_in_corner": Kind(
+        "brain in a corner of the picture, which a network that is shown the AIF does not see", (WARNING,)
+    ),
     "brain_from_mask": Kind("no brain found in the series: what is outside the given mask was set to zero", (NOTE,)),
     "unlike_training": Kind("exam unlike those that the network was trained on", (WARNING,)),
     "maps_contradict": Kind("maps that contradict each other or the series that they were made of", (WARNING,)),

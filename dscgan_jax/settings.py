@@ -57,7 +57,6 @@ CHOICES = {
     "data.non_steady_state": ("keep", "hold"),
     "data.motion": ("none", "rigid"),
     "data.outside_brain": ("keep", "zero"),
-    "data.arterial_input": ("none", "auto"),
     "data.signal": SIGNALS,
     "data.ranges": ("percentile", "published"),
     "data.on_device": ("auto", "always", "never"),
@@ -81,7 +80,8 @@ CHOICES = {
     "conventional.leakage": ("none", "bsw", "bidirectional"),
 }
 LEAST_PHANTOM_SIZE = 32  # rows and columns of anything that is learned from
-LEAST_WITH_CORNERS = 16  # rows and columns of slices whose corners show curves
+CORNER = 4  # rows and columns of each corner of a slice, where curves of the whole exam may lie
+LEAST_WITH_CORNERS = 8 * CORNER  # rows and columns of such slices: a round brain that fills them leaves corners
 _AT_LEAST = {
     "seed": 0,
     "phantom.seed": 0,
@@ -205,7 +205,8 @@ def _check_training_slices(config: ml_collections.ConfigDict) -> None:
             "config.model.generator to light."
         )
     _check_map_weights(config)
-    _check_arterial_input(config)
+    if config.model.arterial_input:
+        _check_arterial_input(config)
     if config.train.augment and config.data.time_mode != "seconds":
         raise InputError("config.train.augment needs real time; set config.data.time_mode to seconds.")
     if config.train.crop and not config.train.augment:
@@ -218,25 +219,23 @@ def _check_training_slices(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_arterial_input(config: ml_collections.ConfigDict) -> None:
-    """Refuses an AIF in the corners of slices that nobody looks at, or that something else lies in."""
-    shown = config.data.arterial_input != "none"
-    if shown != config.model.arterial_input:
-        raise InputError(
-            f"config.data.arterial_input is {config.data.arterial_input} and config.model.arterial_input "
-            f"{config.model.arterial_input}; set them to auto and True, or to none and False."
-        )
-    if not shown:
-        return
+    """Refuses an AIF in the corners of slices that nobody looks at, or in which something else lies."""
     if config.model.generator != "light" or not config.model.looks:
         raise InputError(
-            "config.model.arterial_input is True, which is for the light generator with looks; set it to False and "
-            "config.data.arterial_input to none, or config.model.generator to light and config.model.looks above 0."
+            "config.model.arterial_input is True, which is for the light generator with looks; set it to False, or "
+            "config.model.generator to light and config.model.looks above 0."
         )
-    if config.data.outside_brain != "zero" or config.data.size < LEAST_WITH_CORNERS:
+    if config.data.outside_brain != "zero":
         raise InputError(
-            "config.data.arterial_input is auto, which shows curves in the corners of slices: set "
-            f"config.data.outside_brain to zero and config.data.size to {LEAST_WITH_CORNERS} or more."
+            "config.model.arterial_input is True, which shows curves in the corners of slices; set it to False, or "
+            "config.data.outside_brain to zero."
         )
+    for field, size in (("data.size", config.data.size), ("train.crop", config.train.crop or config.data.size)):
+        if size < LEAST_WITH_CORNERS:
+            raise InputError(
+                f"config.model.arterial_input is True, which shows curves in the corners of slices; set config.{field} "
+                f"({size}) to {LEAST_WITH_CORNERS} or more."
+            )
 
 
 def _check_beginning(config: ml_collections.ConfigDict) -> None:

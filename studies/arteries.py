@@ -38,7 +38,12 @@ def row_of(phantom: Phantom) -> tuple[float, float, float, str] | None:
     told = [one.severity for one in made.maps.findings if one.name == "arterial_low"]
     over = [float(one.value) for one in made.maps.findings if one.name == "arterial_low"]
     error = float(np.median((made.maps["tmax"] - given.maps["tmax"])[both]))
-    return (over or [np.inf])[0], late_seconds(measured, phantom), error, (told or ["-"])[0]
+    return (
+        (over or [np.inf])[0],
+        late_seconds(measured.arterial, measured.frame_seconds, phantom),
+        error,
+        (told or ["-"])[0],
+    )
 
 
 def main() -> None:

@@ -52,7 +52,8 @@ def config_of(name, variant=None):
     return module.get_config(variant)
 
 
-ARTERIAL = {"data.arterial_input": "auto", "model.arterial_input": True}
+ARTERIAL = {"model.arterial_input": True}
+CROPPED = {"train.augment": True, "data.time_mode": "seconds"}
 LOOKING = {"model.generator": "light", "model.looks": 2}
 
 
@@ -200,12 +201,11 @@ def test_ttp_is_learned_with_a_lead_too():
         ({"phantom.size": 16}, "at least 32, or 0"),
         ({"model.generator": "light", "model.width": 30}, "multiple of 4"),
         ({"model.generator": "unet", "model.looks": 2}, "looks is 2, which is for the light generator"),
-        ({"data.arterial_input": "auto"}, "arterial_input is auto and config.model.arterial_input False"),
-        ({"model.arterial_input": True}, "set them to auto and True, or to none and False"),
         (ARTERIAL, "for the light generator with looks"),
         ({**ARTERIAL, "model.generator": "light"}, "config.model.looks above 0"),
-        ({**ARTERIAL, **LOOKING, "data.outside_brain": "keep"}, "set config.data.outside_brain to zero"),
-        ({**ARTERIAL, **LOOKING, "data.size": 12}, "config.data.size to 16 or more"),
+        ({**ARTERIAL, **LOOKING, "data.outside_brain": "keep"}, "config.data.outside_brain to zero"),
+        ({**ARTERIAL, **LOOKING, "data.size": 24}, r"set config.data.size \(24\) to 32 or more"),
+        ({**ARTERIAL, **LOOKING, **CROPPED, "train.crop": 16}, r"set config.train.crop \(16\) to 32 or more"),
         ({"model.generator": "stunet"}, "needs at least 128 frames: lower that depth"),
         ({"loss.map_weights": (1.0,)}, "which is for config.loss.objective=l1"),
         ({"loss.objective": "l1", "loss.map_weights": (1.0, 2.0)}, "a number of at least 0 for each of tmax"),

@@ -224,7 +224,7 @@ def _as_of_run(config: ml_collections.ConfigDict, workdir: pathlib.Path, split: 
 
 
 def _protocol(config: ml_collections.ConfigDict, data: DataRecord, split: str) -> score.Protocol:
-    preparation = PreparationSettings.from_config(config.data)
+    preparation = PreparationSettings.from_config(config)
     return score.Protocol(split, preparation, _scaling_of(config, data), data.medians)
 
 

@@ -98,6 +98,7 @@ FIELDS = {
     "phantom.": (TRAIN, PREPARE),
     "phantom.drawn_beside": (TRAIN,),
     "model.": _NETWORK,
+    "model.arterial_input": _GRID,  # which decides what a network is shown, too
     "loss.": _NETWORK,
     "train.": _NETWORK,
     **dict.fromkeys(("train.start_from", "train.start_ranges", "train.start_discriminator"), (TRAIN,)),

@@ -244,7 +244,7 @@ def prepared(
     taking_part = tuple(files for files in subjects if files.subject in splits)
     if for_training:
         _check_targets(taking_part, splits, tuple(config.target))
-    settings = preparation.PreparationSettings.from_config(data)
+    settings = preparation.PreparationSettings.from_config(config)
     source = _source_fingerprint(root, taking_part)
     excluded = tuple(
         {"subject": files.subject, "reason": "split is exclude in participants.tsv"}

@@ -15,6 +15,7 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import spec_of
+from dscgan_jax.perfusion.arterial import ArterialInput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,7 @@ class ExamMaps:
       scaled: of a network, its maps on the network grid.
       seconds: from the series in memory to the maps in memory, if it was measured.
       quality: what exam and maps are worth, if it was measured.
+      artery: of a network that is shown the exam's AIF, that AIF, of ΔR2* times the echo time.
     """
 
     subject: str
@@ -64,6 +66,7 @@ class ExamMaps:
     scaled: ScaledMaps | None = None
     seconds: float | None = None
     quality: Quality | None = None
+    artery: ArterialInput | None = None
 
     def __getitem__(self, name: str) -> np.ndarray:
         """(x, y, z) of one map.

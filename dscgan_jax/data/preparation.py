@@ -14,18 +14,18 @@ import numpy as np
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.data.exams import Exam, with_motion_finding
 from dscgan_jax.data.grid import NetworkGrid, maps_on_network, nearest_on_network, restore, series_on_network
-from dscgan_jax.data.reference_curves import ReferenceCurves, reference_curves, show
+from dscgan_jax.data.reference_curves import ReferenceCurves, reference_curves, show, tell_hidden
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import TTP
 from dscgan_jax.perfusion import brain, motion
+from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.settings import CHOICES
 from dscgan_jax.threads import in_threads
 
 TIME_MODES = CHOICES["data.time_mode"]
 NON_STEADY_STATE = CHOICES["data.non_steady_state"]
 OUTSIDE_BRAIN = CHOICES["data.outside_brain"]
-ARTERIAL_INPUT = CHOICES["data.arterial_input"]
 INT16_MAX = 32767
 OUTLIER = 16.0  # times the brain's 99.9 percentile: brighter signal is clipped, or int16 would be too coarse for brain
 
@@ -45,8 +45,8 @@ class PreparationSettings:
         frame.
       motion: `none`, or `rigid` = the series is realigned first.
       outside_brain: `keep`, or `zero` = the series is 0 outside the brain (with its fluid spaces).
-      arterial_input: `none`, or `auto` = the exam's AIF and its brain's mean curve are shown in the corners of each
-        slice (`reference_curves`), which needs `zero`.
+      arterial_input: whether the exam's AIF and its brain's mean curve are shown in the corners of each slice
+        (`reference_curves`), which needs `zero`.
     """
 
     size: int
@@ -58,7 +58,7 @@ class PreparationSettings:
     lead_seconds: float = 0.0
     motion: str = "none"
     outside_brain: str = "keep"
-    arterial_input: str = "none"
+    arterial_input: bool = False
 
     def __post_init__(self):
         if self.time_mode not in TIME_MODES:
@@ -76,10 +76,8 @@ class PreparationSettings:
             raise InputError(
                 f"config.data.outside_brain is {self.outside_brain!r}; it must be one of {', '.join(OUTSIDE_BRAIN)}."
             )
-        if self.arterial_input not in ARTERIAL_INPUT:
-            raise InputError(
-                f"config.data.arterial_input is {self.arterial_input!r}; it must be one of {', '.join(ARTERIAL_INPUT)}."
-            )
+        if self.arterial_input and self.outside_brain != "zero":
+            raise InputError("config.model.arterial_input is True, which needs config.data.outside_brain=zero.")
         if self.size < 1 or self.slices < 0 or self.frames < 2 or not self.frame_seconds > 0:
             raise InputError(
                 "config.data: expected size of at least 1, slices of at least 0, frames of at least 2 and "
@@ -87,8 +85,9 @@ class PreparationSettings:
             )
 
     @classmethod
-    def from_config(cls, data: Any) -> "PreparationSettings":
-        """From `config.data`."""
+    def from_config(cls, config: Any) -> "PreparationSettings":
+        """From a whole config: from what its `data` say, and whether its network is shown the AIF."""
+        data = config.data
         return cls(
             int(data.size),
             int(data.slices),
@@ -99,7 +98,7 @@ class PreparationSettings:
             float(data.lead_seconds),
             str(data.motion),
             str(data.outside_brain),
-            str(data.arterial_input),
+            bool(config.model.arterial_input),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +106,7 @@ class PreparationSettings:
         record = dataclasses.asdict(self)
         # The name that this setting had when the first data were prepared: their folder's name is a digest of it.
         record["transients"] = record.pop("non_steady_state")
-        if self.arterial_input == "none":  # as before there was a choice
+        if not self.arterial_input:  # as before there was a choice
             del record["arterial_input"]
         return record
 
@@ -117,13 +116,10 @@ class PreparationSettings:
 
     def first_seconds_of(self, exam: Exam) -> float:
         """When the first network frame lies, from the exam's first acquired one; as `prepare` says it."""
-        if self.arterial_input == "none" or not self.lead_seconds:
+        if not (self.arterial_input and self.lead_seconds):
             return _first_seconds(exam, self, None)
-        as_read, found = exam, Findings()
-        exam = realigned(exam) if self.motion == "rigid" else exam
-        mask_is_of_series = exam.series is as_read.series and exam.mask_source == "threshold"
-        inside = brain_of(exam, found, mask_is_of_series=mask_is_of_series)
-        return _first_seconds(exam, self, reference_curves(exam, inside, found))
+        exam, _, curves = _seen_of(exam, self, Findings(), look_for_motion=False)
+        return _first_seconds(exam, self, curves)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +141,7 @@ class PreparedExam:
       findings: the exam's and the preparation's, the worst first.
       grid: the way back.
       series: (x, y, z, time), RAS, scanner units, what was put onto the grid: the exam's own, or its realigned one.
+      artery: the AIF that the network is shown, of ΔR2* times the echo time; None where it is shown none.
     """
 
     subject: str
@@ -164,6 +161,7 @@ class PreparedExam:
     series: np.ndarray
     brain: np.ndarray | None = None
     first_seconds: float = 0.0
+    artery: ArterialInput | None = None
 
     def inputs(self, slices: np.ndarray) -> Batch:
         """What a network takes of some slices, by their numbers."""
@@ -209,16 +207,9 @@ def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool 
     Raises:
       InputError: the mask has no voxel on the network grid.
     """
-    as_read = exam
-    if settings.motion == "rigid":
-        exam = realigned(exam)
-    elif look_for_motion:
-        exam = with_motion_finding(exam)
-    grid = settings.grid_of(exam)
     found = Findings()
-    mask_is_of_series = exam.series is as_read.series and exam.mask_source == "threshold"
-    inside = brain_of(exam, found, mask_is_of_series=mask_is_of_series) if settings.outside_brain == "zero" else None
-    curves = _curves(exam, settings, inside, found)
+    exam, inside, curves = _seen_of(exam, settings, found, look_for_motion=look_for_motion)
+    grid = settings.grid_of(exam)
     first_seconds = _first_seconds(exam, settings, curves)
     weights, network_seconds = _time_matrix(exam, settings, first_seconds, found)
     series = series_on_network(exam.series, grid, weights, inside)
@@ -239,9 +230,10 @@ def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool 
     dsc, scale = _as_int16(series, seen, found)
     begin, end = _baseline_on_network(exam, first_seconds, network_seconds, settings.frames)
     baseline = dsc[:, begin:end].mean(axis=1, dtype=np.float32)  # (slice, row, col)
-    level = float(np.median(baseline[seen]))
+    brain_counts = float(np.median(baseline[seen]))
     if curves is not None:
-        show(dsc, curves, weights, level)
+        tell_hidden(seen, found)
+        show(dsc, curves, weights, brain_counts)
     return PreparedExam(
         subject=exam.subject,
         dsc=dsc,
@@ -252,7 +244,7 @@ def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool 
         mask_source=exam.mask_source,
         baseline_begin=begin,
         baseline_end=end,
-        brain_signal=level * scale,
+        brain_signal=brain_counts * scale,
         echo_seconds=exam.echo_seconds,
         frame_seconds=network_seconds,
         findings=by_severity((*exam.findings, *found.listed())),
@@ -260,6 +252,7 @@ def prepare(exam: Exam, settings: PreparationSettings, *, look_for_motion: bool 
         series=exam.series,
         brain=inside,
         first_seconds=first_seconds,
+        artery=None if curves is None else curves.artery,
     )
 
 
@@ -305,17 +298,21 @@ def _seen(mask: np.ndarray, inside: np.ndarray | None, grid: NetworkGrid) -> np.
     return seen if seen.any() else mask
 
 
-def _curves(
-    exam: Exam, settings: PreparationSettings, inside: np.ndarray | None, found: Findings
-) -> ReferenceCurves | None:
-    """Those that the network is shown; None where it is not. `inside` is the brain, (x, y, z)."""
-    if settings.arterial_input == "none":
-        return None
-    if inside is None:
-        raise InputError(
-            "config.data.arterial_input is auto, which needs config.data.outside_brain=zero: the curves lie there."
-        )
-    return reference_curves(exam, inside, found)
+def _seen_of(
+    exam: Exam, settings: PreparationSettings, found: Findings, *, look_for_motion: bool
+) -> tuple[Exam, np.ndarray | None, ReferenceCurves | None]:
+    """The exam, realigned if it shall be; its brain, if the rest is not seen; its curves, if they are shown."""
+    as_read = exam
+    if settings.motion == "rigid":
+        exam = realigned(exam)
+    elif look_for_motion:
+        exam = with_motion_finding(exam)
+    if settings.outside_brain != "zero":
+        return exam, None, None
+    mask_is_of_series = exam.series is as_read.series and exam.mask_source == "threshold"
+    inside = brain_of(exam, found, mask_is_of_series=mask_is_of_series)
+    shown = settings.arterial_input and inside.any()
+    return exam, inside, reference_curves(exam, inside, found) if shown else None
 
 
 def _first_seconds(exam: Exam, settings: PreparationSettings, curves: ReferenceCurves | None) -> float:

@@ -22,6 +22,7 @@ from dscgan_jax.findings import Finding, Findings, by_severity
 from dscgan_jax.maps import MAPS
 from dscgan_jax.methods import programs
 from dscgan_jax.perfusion import brain
+from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.shipped import PHYSICS
 from dscgan_jax.threads import in_threads
 from dscgan_jax.training import weights as training_weights
@@ -74,7 +75,7 @@ class Predictor:
         check_norm(weights, norm)
         self.modality = self.record.modality
         self.norm = norm or self.config.evaluate.norm_at_test
-        self.preparation = preparation.PreparationSettings.from_config(self.config.data)
+        self.preparation = preparation.PreparationSettings.from_config(self.config)
         if motion is not None:
             self.preparation = dataclasses.replace(self.preparation, motion=motion)
         self._variables = jax.device_put(weights.variables)
@@ -216,6 +217,7 @@ class Predictor:
             exam,
             maps,
             taken,
+            aif_quality=None if maps.artery is None else maps.artery.quality,
             training_distance=max(far.values()) if far else None,
             at_range_ends=quality.at_range_ends(maps, self.scaling),
             consistency=agreement,
@@ -235,9 +237,10 @@ class Predictor:
             units={name: MAPS[name].unit for name in volumes},
             stored=exam.stored,
             how="predicted by a network",
-            provenance=self._provenance(exam, norm),
+            provenance=self._provenance(exam, norm) | _told(prepared.artery),
             mask=prepared.brain,
             scaled=scaled,
+            artery=prepared.artery,
             seconds=prepared_seconds + time.perf_counter() - begun,
         )
 
@@ -297,10 +300,19 @@ class Predictor:
                 "norm_at_test": norm,
                 "motion": self.preparation.motion,
                 "outside_brain": self.preparation.outside_brain,
+                "arterial_input": self.preparation.arterial_input,
             },
             "Software": self.software,
             "TrainingSoftware": dict(self.record.software),
         }
+
+
+def _told(artery: ArterialInput | None) -> dict[str, Any]:
+    """Of the AIF that the network was shown."""
+    if artery is None:
+        return {}
+    found = {"quality": artery.quality, "voxels": artery.n_voxels, "peak_seconds": artery.peak_seconds}
+    return {"ArterialInput": {name: round(float(value), 3) for name, value in found.items()}}
 
 
 def rows_of(predictor: Predictor, of: Iterable[exams.Exam]) -> list[Consistency]:

@@ -137,7 +137,7 @@ class PredictWork:
                 write_mask(folder, maps)
                 return _write_all(predictor, maps, exam, folder, extras, read_out)[-1].name
 
-            return Result(maps, read_out, write)
+            return Result(maps, read_out, write, aif_quality=None if maps.artery is None else maps.artery.quality)
 
         return make
 

@@ -1,11 +1,11 @@
 """A generator for a CPU: each pixel's frames become features by two small matrices, a U-Net of full resolution follows.
 
-It has no norms: what it makes of a slice depends on nothing but that slice, in training as afterwards. Of a pixel it
+It has no norms: what it makes of a slice depends on that slice alone, in training as afterwards, but for two curves of
+the exam that may lie in its corners (`data.reference_curves`): its AIF and its brain's mean. Of a pixel it
 takes the mean over time (its *level*) and what differs from it, the latter over its strength in the whole slice: so the
 dose and the echo time, which say nothing of perfusion, change little. What the slice has in common - when the bolus
 comes, how wide it is - reaches each pixel as the mean features of all pixels that show anything (the *context*), and as
-what a few *looks* at chosen pixels find. What the slice does not show, the exam's AIF and its brain's mean curve, may
-lie in its corners (`data.reference_curves`).
+what a few *looks* at chosen pixels find.
 Its last layer is linear, and what lies beyond the maps' ranges is cut off afterwards: where tanh ends there is no
 gradient, and without norms a few steps can lead there.
 """
@@ -19,7 +19,8 @@ from einops import rearrange
 from flax import nnx
 
 from dscgan_jax.models import blocks, products
-from dscgan_jax.models.padding import AIR, CORNER, pad_to_depth
+from dscgan_jax.models.padding import AIR, pad_to_depth
+from dscgan_jax.settings import CORNER
 
 Array = jax.Array
 
@@ -62,6 +63,8 @@ class LightGenerator(nnx.Module):
         scheme: str,
         rng: np.random.Generator | None,
     ):
+        if arterial_input and not looks:
+            raise ValueError("an AIF is heard with the looks: give looks above 0.")
         channels = level_channels(width, depth)
         wide = FRAME_FEATURES * channels[0]
         self.depth, self.n_looks, self.arterial_input = depth, looks, arterial_input
@@ -129,8 +132,8 @@ class LightGenerator(nnx.Module):
         chosen = jnp.einsum("spl,spf->slf", weights, pixels)
         summary = rearrange(chosen, "slice look feature -> slice (look feature)").astype(x.dtype)
         if reference is not None:
-            heard = blocks.leaky_relu(self.reference(reference.astype(x.dtype)))
-            summary = jnp.concatenate([summary, heard], axis=1)
+            of_exam = blocks.leaky_relu(self.reference(reference.astype(x.dtype)))
+            summary = jnp.concatenate([summary, of_exam], axis=1)
         summary = self.summary(summary)
         summary = blocks.leaky_relu(summary)
         filters = rearrange(self.filters(summary), "slice (time out) -> slice time out", time=frames.shape[-1])

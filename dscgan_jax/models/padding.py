@@ -8,7 +8,6 @@ import jax.numpy as jnp
 Array = jax.Array
 
 AIR = -1.0  # the lowest scaled value: what the margin of an image holds
-CORNER = 4  # rows and columns of each corner of a slice, where curves of the whole exam may lie
 
 
 def pad_to_depth(series: Array, depth: int) -> tuple[Array, Callable[[Array], Array]]:

@@ -32,7 +32,7 @@ def page_of(maps: ExamMaps, exam: Exam, weights: Weights, read_out: ReadOut) -> 
         series=exam.series,
         frame_seconds=exam.frame_seconds,
         arrival_seconds=exam.timing.arrival_seconds(exam.frame_seconds),
-        curves=curves_of(exam, maps.mask),
+        curves=curves_of(exam, maps),
     )
     return ExamPage(
         maps.subject,
@@ -55,9 +55,9 @@ def picture(maps: ExamMaps, exam: Exam, weights: Weights) -> bytes:
     return exam_page.picture(maps, title_of(weights), exam.series, exam.timing.arrival_seconds(exam.frame_seconds))
 
 
-def curves_of(exam: Exam, mask: np.ndarray | None) -> Curves:
-    """Concentration in the brain; a network needs no AIF and fits no curve."""
-    tissue = exam.mask if mask is None else mask
+def curves_of(exam: Exam, maps: ExamMaps) -> Curves:
+    """Concentration in the brain, and in the artery that the network was shown; it fits no curve."""
+    tissue = exam.mask if maps.mask is None else maps.mask
     series, relative = signal.curves_in(exam.series, tissue), not np.isfinite(exam.echo_seconds)
     baseline = signal.baseline_signal(series, exam.timing)
     bright = baseline > 0
@@ -66,7 +66,18 @@ def curves_of(exam: Exam, mask: np.ndarray | None) -> Curves:
     curves[bright] = kinetics.concentration_of(signal.delta_r2star(series[bright], baseline[bright], echo_seconds))
     non_steady_frames = exam.timing.non_steady_frames
     curves[:, :non_steady_frames] = 0.0
-    return Curves(tissue, curves, "" if relative else "mM", non_steady_frames=non_steady_frames)
+    artery, arterial = maps.artery, None
+    if artery is not None:
+        arterial = kinetics.concentration_of(artery.delta_r2star / echo_seconds, kinetics.BLOOD_RELAXIVITY)
+        arterial[:non_steady_frames] = 0.0
+    return Curves(
+        tissue,
+        curves,
+        "" if relative else "mM",
+        arterial=arterial,
+        arterial_voxels=None if artery is None else artery.mask,
+        non_steady_frames=non_steady_frames,
+    )
 
 
 def _brief(maps: ExamMaps, read_out: ReadOut) -> list[str]:

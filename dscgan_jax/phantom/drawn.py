@@ -1,7 +1,8 @@
 """Phantom exams that are drawn, and prepared, by processes of their own while a network trains on them.
 
 Exam i is the same whoever draws it and whenever, and stays in a folder of the cache that is named by everything that
-decides it: a run that starts again, or another one, finds it there. Of an exam the pixels within the brain are kept.
+decides it: a run that starts again, or another one, finds it there. Of an exam ten slices are kept, and of these the
+pixels that a network sees. It has no more rows and columns than the network grid.
 """
 
 import contextlib
@@ -28,9 +29,10 @@ from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.phantom.cohort import check_disk
 from dscgan_jax.phantom.exam import PHANTOM_VERSION, draw_phantom
 from dscgan_jax.phantom.presets import PRESETS
+from dscgan_jax.settings import LEAST_PHANTOM_SIZE
 
 LEAST_BRAIN = 0.01  # of a slice's pixels: emptier ones teach nothing
-MOST_SLICES = 10  # of an exam that are kept, drawn among its own: more exams teach more than more slices
+MOST_SLICES = 10  # of an exam that are kept, drawn among its own: so many exams more have room
 MOST_PROCESSES = 32
 BESIDE = 5  # niceness over that of the run, which waits for an exam only where it is really late
 OLD_SECONDS = 600  # no exam takes so long to write
@@ -60,7 +62,7 @@ class Drawing:
     def from_config(cls, config: Any) -> "Drawing":
         """From a whole config."""
         wanted = config.phantom
-        settings = PreparationSettings.from_config(config.data)
+        settings = PreparationSettings.from_config(config)
         return cls(str(wanted.preset), int(wanted.seed), int(wanted.size), int(wanted.slices), settings)
 
     @property
@@ -80,8 +82,9 @@ class Drawing:
 
     def prepared(self, number: int) -> PreparedExam | None:
         """Exam `number` on the network grid; None where it is not one that the program would take."""
+        largest = max(self.settings.size, LEAST_PHANTOM_SIZE)
         phantom = draw_phantom(
-            self.preset, (self.seed, number), size=self.size, slices=self.slices or None, largest=self.settings.size
+            self.preset, (self.seed, number), size=self.size, slices=self.slices or None, largest=largest
         )
         try:
             exam = Exam.from_arrays(

@@ -306,7 +306,7 @@ class Study:
     def _exams_of(self, job: Job) -> str:
         """What must have been prepared for a job; equal texts need it once."""
         config = self.config(job)
-        prepared = dataclasses.asdict(PreparationSettings.from_config(config.data))
+        prepared = dataclasses.asdict(PreparationSettings.from_config(config))
         if job.cohort == DIFFICULT:  # is drawn, and prepared by nobody
             prepared = {}
         exams = [job.cohort, prepared, config.data.root, config.phantom.to_dict(), list(config.data.split_fractions)]

@@ -1,7 +1,8 @@
 """What multiplies training slices without breaking the physics: every change is one that another exam could have had.
 
-A mirrored head, noise of the receiver, a bolus that was found a frame earlier or later, a frame that was spoilt and
-repaired, a scan that was stopped, a part of the picture. A gain is not among them: networks see signal over baseline.
+A mirrored head, noise of the receiver, a bolus that was found a frame earlier or later (but where an AIF says when it
+comes), a frame that was spoilt and repaired, a scan that was stopped, a part of the picture. A gain is not among them:
+networks see signal over baseline.
 Functions take one slice with what is done to it; `augmented` draws that, for each slice of a batch, from one key. The
 slices of an exam that a network sees together are changed alike, but for the noise.
 """
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.maps import TTP
-from dscgan_jax.models.padding import CORNER
+from dscgan_jax.settings import CORNER
 
 Array = jax.Array
 

@@ -89,7 +89,7 @@ def _differences(theirs: ml_collections.ConfigDict, ours: ml_collections.ConfigD
             yield f"model.{name}", theirs.model[name], ours.model[name]
     if tuple(theirs.target) != tuple(ours.target):
         yield "target", ",".join(theirs.target), ",".join(ours.target)
-    there, here = (dataclasses.asdict(PreparationSettings.from_config(config.data)) for config in (theirs, ours))
+    there, here = (dataclasses.asdict(PreparationSettings.from_config(config)) for config in (theirs, ours))
     yield from ((f"data.{name}", there[name], here[name]) for name in there if there[name] != here[name])
     if theirs.data.signal != ours.data.signal:
         yield "data.signal", theirs.data.signal, ours.data.signal

@@ -60,8 +60,8 @@ INPUTS = {
         ("slice", "time", "row", "col"),
         "float32",
         "of the scanner",
-        "the exam on the network grid, 0 outside the brain where `outside_brain` is zero; where `arterial_input` is auto, "
-        "the AIF and the brain's mean curve lie in the corners of each slice",
+        "the exam on the network grid, 0 outside the brain where `outside_brain` is zero; in the corners of each slice "
+        "the AIF and the brain's mean curve where `arterial_input` is true",
     ),
     "brain": InputSpec(("slice", "row", "col"), "bool", "", "where maps are wanted: they are 0 elsewhere"),
     "baseline_begin": InputSpec((), "int32", "frame", "first frame of the baseline, from 0"),
@@ -74,9 +74,9 @@ OUTSIDE = (
     "brain mask: found in the series; where outside_brain is zero the series is 0 outside it before it is resampled",
     "grid: the exam's slices from foot to head, `size` rows from front to back and as many columns from the patient's "
     "right to left over a square as wide as the longer side of the slice, around its middle; linear interpolation",
-    "corners, where arterial_input is auto: 4 x 4 pixels of brain_signal (1 - 0.5 c), c being a curve of ΔR2* over the "
-    "peak of the AIF: the AIF in both corners of the first row (0 where there is none), the mean over the brain in both "
-    "of the last; lead_seconds then count from where the AIF rises above a tenth of its peak",
+    "corners, where arterial_input is true: 4 x 4 pixels of brain_signal (1 - 0.5 c), c being a curve of ΔR2* over the "
+    "peak of the AIF: the AIF in both corners of the first row (0 where there is none), the brain's mean in both of "
+    "the last; lead_seconds then count from where the AIF rises above a tenth of its peak",
     "time: `frames` frames; in seconds mode frame_seconds apart, the first one lead_seconds before the bolus arrives; "
     "in stretch mode over the whole duration; where non_steady_state is hold, the first steady frame stands for those "
     "before it",
@@ -261,7 +261,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes, how: int = zipfile
 def metadata(weights: Weights, norm: str, made: export.Exported) -> dict[str, Any]:
     """What travels with the program, as plain JSON values: what it is, what goes in and out, what is not in it."""
     config, scaling = weights.record.config, weights.record.scaling
-    settings = PreparationSettings.from_config(config.data)
+    settings = PreparationSettings.from_config(config)
     lengths = {"slice": "any", "time": settings.frames, "row": settings.size, "col": settings.size}
     return {
         "format": FORMAT,

@@ -49,7 +49,7 @@ def jitted_step(
         "frame_seconds": config.data.frame_seconds,
         "crop": train.crop,
         "exam_slices": networks.exam_slices,
-        "corners": config.data.arterial_input != "none",
+        "corners": config.model.arterial_input,
     }
     if train.augment:
         step = functools.partial(augmented_step, step=step, **changes)

@@ -20,8 +20,7 @@ from dscgan_jax.data.geometry import voxel_ml
 from dscgan_jax.errors import InputError
 from dscgan_jax.methods import conventional
 from dscgan_jax.methods.network import Predictor
-from dscgan_jax.perfusion.arterial import arterial_input_from_curve
-from dscgan_jax.perfusion.measurement import Measured
+from dscgan_jax.perfusion.arterial import ArterialInput, arterial_input_from_curve
 from dscgan_jax.phantom.exam import CORE_LABEL, Phantom
 from harm.records import Harm, Part, Records
 from harm.spoiled import HARMS, Given, drawn, spoiled
@@ -95,16 +94,17 @@ def reasons_of(phantom: Phantom) -> list[str]:
 
 def _made(exam: Exam, given: Given, phantom: Phantom, kind: str, method: str, predictor: Predictor) -> dict[str, Any]:
     """Errors and warnings of one method's maps."""
-    late = {}
     try:
         if method == "network":
             maps = predictor.predict(exam)
+            artery = maps.artery
         else:
             made = _conventional(exam, kind)
-            maps, late = made.maps, {"arterial_late_seconds": late_seconds(made.found.measured, phantom)}
+            maps, artery = made.maps, made.found.measured.arterial
     except InputError as error:
         return {"refused": str(error)}
     warnings = [[one.name, one.text] for one in maps.findings if one.severity == "warning"]
+    late = {} if artery is None else {"arterial_late_seconds": late_seconds(artery, exam.frame_seconds, phantom)}
     return {"warnings": warnings, "quality": maps.quality.to_json()} | late | _scores(maps, given)
 
 
@@ -113,11 +113,11 @@ def _conventional(exam: Exam, kind: str) -> conventional.Deconvolved:
     return conventional.deconvolved(exam, dataclasses.replace(conventional.DEFAULTS, motion=motion))
 
 
-def late_seconds(measured: Measured, phantom: Phantom) -> float:
+def late_seconds(artery: ArterialInput, frame_seconds: float, phantom: Phantom) -> float:
     """How long after the blood of a healthy M1 the AIF peaks; frames are as long as they truly are."""
     curve, frame = phantom.arterial_mm, phantom.frame_seconds
     truth = arterial_input_from_curve(np.arange(len(curve)) * frame, curve, len(curve), frame)
-    return float(measured.arterial.peak_seconds * frame / measured.frame_seconds - truth.peak_seconds)
+    return float(artery.peak_seconds * frame / frame_seconds - truth.peak_seconds)
 
 
 def _scores(maps: ExamMaps, given: Given) -> dict[str, Any]:

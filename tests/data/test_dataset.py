@@ -39,7 +39,7 @@ def test_each_slice_is_one_example_and_holds_what_preparation_made(cohort):
     }
     example = built.as_data_source("test")[1]
     files = layouts.find_subjects(config.data.root, "bids")[2]
-    expected = preparation.prepare(exams.load_exam(files), preparation.PreparationSettings.from_config(config.data))
+    expected = preparation.prepare(exams.load_exam(files), preparation.PreparationSettings.from_config(config))
     assert example["subject"] == b"sub-0003" and example["slice_index"] == 1 and example["findings"] == b"motion"
     np.testing.assert_array_equal(example["dsc"], expected.dsc[1])
     np.testing.assert_array_equal(example["maps"], expected.maps[1])

@@ -10,14 +10,14 @@ import pytest
 from dscgan_jax.data import reference_curves
 from dscgan_jax.data.preparation import PreparationSettings, prepare
 from dscgan_jax.errors import InputError
-from dscgan_jax.findings import Findings
+from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.models import light
-from dscgan_jax.models.padding import CORNER
 from dscgan_jax.perfusion import arterial_voxels, brain, measurement
 from dscgan_jax.phantom.exam import draw_phantom
+from dscgan_jax.settings import CORNER
 
 ZERO = PreparationSettings(64, 0, 64, "seconds", 1.25, "hold", lead_seconds=12.0, outside_brain="zero")
-SHOWN = dataclasses.replace(ZERO, arterial_input="auto")
+SHOWN = dataclasses.replace(ZERO, arterial_input=True)
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +88,10 @@ def test_the_corners_are_air_to_the_rest_of_the_network():
 
 
 def test_an_exam_without_an_aif_is_told_and_shows_none(exam, monkeypatch):
-    def none(*_):
+    def none(*_, **__):
         raise arterial_voxels.NoArterialInputError("no AIF: nothing is like an artery; give one.")
 
-    monkeypatch.setattr(reference_curves.arterial, "find_arterial_input", none)
+    monkeypatch.setattr(reference_curves, "find_arterial_input", none)
     prepared = prepare(exam, SHOWN)
     [told] = [one for one in prepared.findings if one.name == "no_arterial_input"]
     assert told.severity == "warning" and "nothing is like an artery" in told.text
@@ -100,19 +100,40 @@ def test_an_exam_without_an_aif_is_told_and_shows_none(exam, monkeypatch):
 
 
 def test_counts_stay_within_int16():
-    dsc = np.zeros((1, 3, 16, 16), np.int16)
-    curves = reference_curves.ReferenceCurves(np.float32([0, 1, -3]), np.float32([0, 0, 0]), None)
-    reference_curves.show(dsc, curves, None, 30_000.0)
-    assert dsc[0, :, 0, 0].tolist() == [30_000, 15_000, 32_767]
+    dsc, brain = np.zeros((1, 3, 16, 16), np.int16), np.float32([0, 1, -3])
+    reference_curves.show(dsc, reference_curves.ReferenceCurves(None, brain), None, 30_000.0)
+    assert dsc[0, :, 0, 0].tolist() == [30_000] * 3  # without an AIF
+    assert dsc[0, :, -1, 0].tolist() == [30_000, 15_000, 32_767]
 
 
-def test_a_choice_that_there_is_not_is_named():
-    with pytest.raises(InputError, match=r"config.data.arterial_input is 'mine'; it must be one of none, auto"):
-        PreparationSettings(64, 0, 64, "seconds", 1.25, "hold", arterial_input="mine")
+@pytest.mark.parametrize(("height", "severity", "told"), [(1.9, "warning", 1), (2.6, "warning", 0), (1.9, "note", 0)])
+def test_an_aif_that_is_mostly_tissues_is_told(exam, prepared, monkeypatch, height, severity, told):
+    artery = dataclasses.replace(prepared.artery, findings=(Finding("arterial_low", severity, "low", height),))
+    monkeypatch.setattr(reference_curves, "find_arterial_input", lambda *_, **__: artery)
+    found = Findings()
+    reference_curves.reference_curves(exam, np.ones(exam.mask.shape, bool), found)
+    assert [(one.name, one.value) for one in found.listed()] == [("arterial_low", height)] * told
 
 
-def test_the_curves_are_those_of_the_whole_brain(exam):
-    inside = np.asarray(exam.mask)
-    curves = reference_curves.reference_curves(exam, inside, Findings())
-    assert curves.arterial.shape == curves.brain.shape == exam.series.shape[-1:]
-    assert curves.arterial.max() == pytest.approx(1.0)
+def test_a_brain_in_a_corner_is_told():
+    seen, found = np.zeros((2, 32, 32), bool), Findings()
+    seen[:, :, 4:-4] = seen[:, 4:-4] = True
+    reference_curves.tell_hidden(seen, found)
+    assert not found.listed()
+    seen[1, :2, :6] = True
+    reference_curves.tell_hidden(seen, found)
+    [told] = found.listed()
+    assert told.severity == "warning" and told.value == 8
+
+
+def test_the_curves_need_air_around_the_brain():
+    with pytest.raises(InputError, match=r"arterial_input is True, which needs config.data.outside_brain=zero"):
+        PreparationSettings(64, 0, 64, "seconds", 1.25, "hold", arterial_input=True)
+
+
+def test_the_artery_is_told_on_the_grid_of_the_exam(phantom, exam, prepared):
+    voxels = prepared.artery.mask
+    assert voxels.shape == exam.mask.shape and prepared.artery.n_voxels == voxels.sum() > 0
+    assert (phantom.shares["artery"][voxels] > 0.05).all()  # voxels of 3.75 x 3.75 x 5 mm hold no whole artery
+    arterial, mean = reference_curves.reference_curves(exam, prepared.brain, Findings()).shown
+    assert arterial.shape == mean.shape == exam.series.shape[-1:] and arterial.max() == pytest.approx(1.0)

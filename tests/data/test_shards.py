@@ -13,7 +13,7 @@ from dscgan_jax.findings import Finding
 def test_the_facts_of_a_subject_come_back_and_reading_them_executes_nothing(tmp_path, trained_on):
     write_fake_exam(tmp_path / "root", maps=("tmax", "ttp"))
     (files,) = layouts.find_subjects(tmp_path / "root")
-    settings = preparation.PreparationSettings.from_config(config_of("", "").data)
+    settings = preparation.PreparationSettings.from_config(config_of("", ""))
     known = (Finding("map_unlike_others", "warning", "a <sentence>", 3.5),)
     exam, prepared = shards.prepared_of(files, settings, known)
     gathered = RangeGatherer(2)

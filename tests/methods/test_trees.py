@@ -132,7 +132,7 @@ def test_a_subject_without_one_of_the_maps_is_learned_from_for_the_others(tmp_pa
     sample = trees.sample_of(prepared_of(root, tmp_path / "cache"), BOTH, voxels=100)
     absent = np.isnan(sample.maps)
     assert not absent[:, 0].any() and np.array_equal(absent[:, 1], sample.subjects == "sub-0004")
-    settings = PreparationSettings.from_config(config_of(root, tmp_path).data)
+    settings = PreparationSettings.from_config(config_of(root, tmp_path))
     series, _, mask = fake_arrays(seed=9)
     maps = trees.TreesSource(sample, BOTH, settings, tmp_path).maps_of(exam_of(series, mask))["trees"]
     assert tuple(maps.volumes) == ("tmax", "cbv") and all(np.isfinite(one).all() for one in maps.volumes.values())

@@ -7,9 +7,9 @@ import pytest
 from dscgan_jax.models import light
 
 
-def generator(width=8, depth=2, frames=20, looks=0):
-    rng = np.random.default_rng(0)
-    return light.LightGenerator(frames, 3, width=width, depth=depth, looks=looks, scheme="pix2pix", rng=rng)
+def generator(width=8, depth=2, frames=20, looks=0, arterial_input=False):
+    rng, sizes = np.random.default_rng(0), {"width": width, "depth": depth, "looks": looks}
+    return light.LightGenerator(frames, 3, **sizes, arterial_input=arterial_input, scheme="pix2pix", rng=rng)
 
 
 def speaking(looks=2, **sizes):
@@ -53,6 +53,31 @@ def test_looks_see_neither_other_slices_nor_air():
     inner = np.s_[:, 10:-10, 10:-10]
     np.testing.assert_allclose(net(wider, "train")[:, 8:-8, 8:-8][inner], net(x, "train")[inner], atol=1e-5)
     assert np.isfinite(net(jnp.full((1, 20, 16, 16), -1.0), "train")).all()
+
+
+def with_aif(x, curve):
+    """Slices whose corners show an AIF in the first row, and a mean curve in the last."""
+    for col in (slice(None, 4), slice(-4, None)):
+        x = x.at[:, :, :4, col].set(curve[None, :, None, None]).at[:, :, -4:, col].set(0.5 * curve[None, :, None, None])
+    return x
+
+
+def test_the_aif_in_the_corners_is_heard_and_is_no_pixel():
+    x, net = series(2, 32, 32), speaking(arterial_input=True)
+    curves = [jnp.asarray(np.sin(np.arange(20) / pace), jnp.float32) for pace in (3.0, 4.0)]
+    maps = [net(with_aif(x, curve), "train") for curve in curves]
+    assert np.abs(maps[0] - maps[1]).max() > 1e-3
+    np.testing.assert_allclose(
+        net(with_aif(x[:1], curves[0]), "running")[0], net(with_aif(x, curves[0]), "running")[0], atol=1e-6
+    )
+    deaf = speaking()  # to which the corners are pixels as others are
+    of_air = with_aif(x, jnp.full(20, -1.0)).at[:, :, -4:].set(x[:, :, -4:])
+    assert np.abs(deaf(with_aif(x, curves[0]), "train") - deaf(of_air, "train")).max() > 1e-3
+
+
+def test_an_aif_needs_looks():
+    with pytest.raises(ValueError, match="looks"):
+        generator(arterial_input=True)
 
 
 def test_what_lies_beyond_the_ranges_is_cut_off_but_not_in_training():

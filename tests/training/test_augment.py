@@ -10,7 +10,7 @@ import pytest
 
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.maps import MAP_NAMES
-from dscgan_jax.models.padding import CORNER
+from dscgan_jax.settings import CORNER
 from dscgan_jax.training import augment
 
 TTP, TMAX = MAP_NAMES.index("ttp"), MAP_NAMES.index("tmax")

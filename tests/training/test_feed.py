@@ -107,7 +107,7 @@ def drawn_beside(tmp_path_factory):
     config.update_from_flattened_dict(
         {
             "data.cache_dir": str(folder),
-            "data.size": 16,
+            "data.size": 32,
             "train.crop": 0,
             "phantom.subjects": 3,
             "phantom.size": 32,

@@ -372,7 +372,7 @@ def test_a_run_on_exams_drawn_beside_it_continues_as_if_never_stopped(cache, tmp
         config.update_from_flattened_dict(
             {
                 "data.cache_dir": str(cache),
-                "data.size": 24,
+                "data.size": 32,
                 "data.split_fractions": (0.5, 0.25, 0.25),
                 "phantom.subjects": 4,
                 "phantom.size": 32,
@@ -380,7 +380,7 @@ def test_a_run_on_exams_drawn_beside_it_continues_as_if_never_stopped(cache, tmp
                 "phantom.drawn_beside": 4,
                 "model.width": 4,
                 "model.depth": 2,
-                "train.crop": 16,
+                "train.crop": 0,
                 "train.steps": n_steps,
                 "train.decay": "constant",
                 "train.log_every_steps": 1,
