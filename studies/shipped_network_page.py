@@ -32,7 +32,6 @@ from dscgan_jax.maps import MAPS
 from dscgan_jax.pages import parts
 
 DPI = 80
-AUGMENTED = "mirrored, cropped, noise, spoilt frames, scans that stop, bolus found a frame off"
 
 
 def number(value: float | None, form: str = ".2f") -> str:
@@ -206,6 +205,13 @@ def real_table(real: Record) -> str:
     return markdown(["", "voxels", "r", "centred MAE, s", "mean difference, s"], rows)
 
 
+def augmented(config: Record) -> str:
+    """What multiplied the slices (`training.augment`)."""
+    cropped = " cropped," if config["train"].get("crop") else ""
+    off = "" if config.get("model", {}).get("arterial_input") else ", bolus found a frame off"
+    return f"mirrored,{cropped} noise, spoilt frames, scans that stop{off}"
+
+
 def training_list(network: Record) -> str:
     """How it was trained, from its weights."""
     config, software = network["config"], network["software"]
@@ -213,10 +219,10 @@ def training_list(network: Record) -> str:
     seen, beside = network["step"] * train["batch_size"], phantom["drawn_beside"]
     facts = {
         "steps": f"{network['step']:,} of {train['batch_size']} slices: {seen:,} slices"
-        + (f", of at most {beside:,} exams simulated during training" if beside else ""),
+        + (f", of at most {beside:,} exams simulated for it" if beside else ""),
         "learning rate": f"{train['learning_rate']:g}, decay {train['decay']}",
         "objective": f"{loss['objective']}, weight outside the brain {loss['outside_weight']:g}",
-        "augmentation": AUGMENTED if train["augment"] else "none",
+        "augmentation": augmented(config) if train["augment"] else "none",
         "seed": str(config["seed"]),
         "software": ", ".join(f"{name} {version}" for name, version in software.items() if version),
     }

@@ -15,8 +15,10 @@ NOT_FOR = """\
 - **Children**, infants above all. The simulated heads and their flow are those of adults.
 - **Other imaging**: CT perfusion, ASL, DCE, spin-echo DSC, anything but one bolus of a gadolinium chelate, two boluses
   in one series, or a series from which something was subtracted already.
-- **Exams with the warning `unlike_training`**, or whose values leave the ranges below; and not every unlikeness shows
-  in a series.
+- **A slice alone, and slices that hold no large artery**: the network is shown the AIF that is found in them, and Tmax
+  changes with it, by up to half a second in the exams below.
+- **Exams with the warning `unlike_training`**, `no_arterial_input` or `arterial_low`, or whose values leave the ranges
+  below; and not every unlikeness shows in a series.
 - **Small lesions**, below 5 mL of Tmax > 6 s: their Dice is not asked for here, and little is known of it.
 - **Other weights**: scores here belong to the digest above alone."""
 

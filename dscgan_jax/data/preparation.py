@@ -1,8 +1,9 @@
 """An exam onto the network grid (`data.grid`): what the network sees of it, in space, in time and as int16.
 
-With `outside_brain="zero"` the series is 0 outside the brain, before anything is interpolated. The brain is always
-looked for in the series itself, whatever mask or maps an exam brings: so a network sees the same of an exam in
-training, in evaluation and of a lone file, and air, scalp, noise and a stripped skull are the same to it.
+With `outside_brain="zero"` the series is 0 outside the brain, before anything is interpolated, but for what may be
+shown in the corners afterwards (`reference_curves`). The brain is always looked for in the series itself, whatever mask
+or maps an exam brings: so a network sees the same of an exam in training, in evaluation and of a lone file, and air,
+scalp, noise and a stripped skull are the same to it.
 """
 
 import dataclasses
