@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dscgan_jax.training.program import ProgramInputs
 
 NORMS = {"network_per_slice": "per_slice", "network_running": "running"}  # source -> how its batch norm works
-SLICES_PER_CALL, SLICES_PER_CALL_ON_CPU = 8, 4  # one compilation serves every exam: the last call is padded
+SLICES_PER_CALL, SLICES_PER_CALL_ON_CPU = 8, 2  # one compilation serves every exam: the last call is padded
 MUCH_BEYOND = 0.02  # share of a given mask outside the brain that was found: drawn by hand, outlines differ by a rim
 MOST_LEFT_OUT = (0.5, 0.5)  # of the brain and of one slice of it, fluid spaces counted, which masks of tissue leave out
 SEES_AIR = Finding(

@@ -13,6 +13,7 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.models import light
 from dscgan_jax.perfusion import arterial_voxels, brain, measurement
+from dscgan_jax.perfusion.arterial import find_arterial_input
 from dscgan_jax.phantom.exam import draw_phantom
 from dscgan_jax.settings import CORNER
 
@@ -76,6 +77,25 @@ def test_the_lead_counts_from_the_arrival_of_the_aif(exam, prepared):
     arterial, _ = read(prepared)
     at = round(SHOWN.lead_seconds / prepared.frame_seconds)
     assert arterial[:at].max() < 0.12 < arterial[at + 1]
+
+
+@pytest.mark.parametrize("change", [{"motion": "rigid"}, {"time_mode": "stretch", "lead_seconds": 0.0}])
+def test_who_asks_when_the_first_frame_lies_hears_what_was_prepared(exam, change):
+    given = dataclasses.replace(exam, mask_source="file")
+    settings = dataclasses.replace(SHOWN, **change)
+    assert settings.first_seconds_of(given) == prepare(given, settings, look_for_motion=False).first_seconds
+
+
+def test_of_ct_no_curve_is_flattened_by_noise(exam, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        reference_curves,
+        "find_arterial_input",
+        lambda *given, **more: asked.append(more) or find_arterial_input(*given),
+    )
+    for modality in ("mr", "ct"):
+        reference_curves.reference_curves(dataclasses.replace(exam, modality=modality), exam.mask, Findings())
+    assert asked == [{"noise_floor": True}, {"noise_floor": False}]
 
 
 def test_the_corners_are_air_to_the_rest_of_the_network():

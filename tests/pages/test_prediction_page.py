@@ -3,6 +3,7 @@
 On maps of one value each in half of a small volume.
 """
 
+import dataclasses
 import re
 
 import numpy as np
@@ -20,6 +21,8 @@ from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAPS
 from dscgan_jax.pages import prediction
 from dscgan_jax.pages.exam import write
+from dscgan_jax.perfusion import kinetics
+from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.perfusion.signal import BolusTiming
 from dscgan_jax.training.record import CheckpointRecord
 from dscgan_jax.training.weights import Weights
@@ -120,3 +123,27 @@ def test_the_picture_is_of_these_maps_and_of_the_bolus_of_this_exam(tmp_path, mo
     assert asked["names"] == list(VALUES) and asked["arrival_seconds"] == 12.0  # frame 6 of 2 s
     assert asked["slices"] == panels.evenly_spaced(maps()["tmax"].shape[2])
     assert asked["title"] == "sub-1, small 0.1.0" and asked["aspect"] == pytest.approx(1.5)
+
+
+def artery(echo_seconds):
+    """An AIF of two voxels whose blood has 2 mM at frame 7, as a network is shown it."""
+    known = np.zeros(FRAMES, np.float32)
+    known[7] = 2.0
+    per_mm = 1.0 / kinetics.concentration_of(np.float32([1.0]), kinetics.BLOOD_RELAXIVITY)[0]
+    voxels = np.zeros(SHAPE, bool)
+    voxels[3, 3:5, 1] = True
+    return ArterialInput(known * per_mm * echo_seconds, voxels, 0.9, "auto", (), 12.0, 14.0, 1.0, 6.0, 2)
+
+
+@pytest.mark.parametrize(("echo_seconds", "unit"), [(0.03, "mM"), (np.nan, "")])
+def test_the_artery_that_the_network_was_shown_is_on_the_page(echo_seconds, unit):
+    exam = exam_of(
+        np.full((*SHAPE, FRAMES), 500.0, np.float32), BRAIN, AFFINE, frame_seconds=2.0, timing=BolusTiming(1, 1, 6, 8)
+    )
+    exam = dataclasses.replace(exam, echo_seconds=echo_seconds)
+    shown = artery(1.0 if np.isnan(echo_seconds) else echo_seconds)
+    curves = prediction.curves_of(exam, maps(artery=shown))
+    assert curves.unit == unit and curves.fitted is None
+    np.testing.assert_allclose(curves.arterial, np.where(np.arange(FRAMES) == 7, 2.0, 0.0), rtol=1e-5)
+    np.testing.assert_array_equal(curves.arterial_voxels, shown.mask)
+    assert prediction.curves_of(exam, maps()).arterial is None
