@@ -9,7 +9,7 @@ import pytest
 
 from dscgan_jax.data.preparation import PreparationSettings
 from dscgan_jax.errors import InputError
-from dscgan_jax.phantom import drawn
+from dscgan_jax.phantom import drawn, exam
 from dscgan_jax.phantom.drawn import Drawing, DrawnExams
 
 SETTINGS = PreparationSettings(32, 0, 64, "seconds", 1.25, "hold", 12.0, "none", "zero")
@@ -48,6 +48,38 @@ def test_a_slice_comes_back_as_it_was_prepared(tmp_path, alone):
         np.testing.assert_array_equal(one["mask"], prepared.mask[number])
         assert one["baseline_end"] == prepared.baseline_end and one["dsc_scale"] == np.float32(prepared.dsc_scale)
         assert one["has_map"].all()
+
+
+def test_of_many_slices_some_are_kept_the_same_ones_each_time(tmp_path, alone, monkeypatch):
+    monkeypatch.setattr(drawn, "MOST_SLICES", 2)
+    assert DRAWING.most_slices == 2
+    prepared = DRAWING.prepared(5)
+    for _ in range(2):
+        drawn.draw(DRAWING, tmp_path, [5])
+        kept = DrawnExams(DRAWING, tmp_path, 5, 1).slices_of(0)
+        assert len(kept) == 2
+        places = [next(n for n, dsc in enumerate(prepared.dsc) if np.array_equal(dsc, one["dsc"])) for one in kept]
+        assert places == sorted(set(places))
+        (tmp_path / "exam-000005.npz").rename(tmp_path / "before.npz")
+    again = drawn._packed(prepared, 2, 5)
+    with np.load(tmp_path / "before.npz") as stored:
+        np.testing.assert_array_equal(stored["dsc1"], again["dsc1"])
+
+
+def test_an_exam_has_no_more_pixels_than_the_network_grid_nor_too_few_for_a_head(monkeypatch):
+    asked = []
+
+    def draw_phantom(*_, **more):
+        asked.append(more["largest"])
+        raise InputError("enough")
+
+    monkeypatch.setattr(drawn, "draw_phantom", draw_phantom)
+    for size in (48, 16):
+        small = dataclasses.replace(DRAWING, size=0, settings=dataclasses.replace(SETTINGS, size=size))
+        with pytest.raises(InputError, match="enough"):
+            small.prepared(5)
+    assert asked == [48, 32]
+    assert exam.draw_phantom("varied", (3, 5), size=0, slices=1, largest=40).series.shape[:2] == (40, 40)
 
 
 def test_processes_draw_what_is_missing_and_end(tmp_path):
