@@ -81,6 +81,7 @@ CHOICES = {
 }
 LEAST_PHANTOM_SIZE = 32  # rows and columns of anything that is learned from
 CORNER = 4  # rows and columns of each corner of a slice, where curves of the whole exam may lie
+CORNERS = (slice(None, CORNER), slice(-CORNER, None))  # of rows, and of columns
 LEAST_WITH_CORNERS = 8 * CORNER  # rows and columns of such slices: a round brain that fills them leaves corners
 _AT_LEAST = {
     "seed": 0,

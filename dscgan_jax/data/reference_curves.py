@@ -15,9 +15,8 @@ from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.perfusion import signal
 from dscgan_jax.perfusion.arterial import MOSTLY_PEAK_OVER_BRAIN, ArterialInput, find_arterial_input
 from dscgan_jax.perfusion.arterial_voxels import NoArterialInputError
-from dscgan_jax.settings import CORNER
+from dscgan_jax.settings import CORNERS
 
-CORNERS = (slice(None, CORNER), slice(-CORNER, None))  # of rows, and of columns
 DEPTH = 0.5  # of the baseline signal: what the peak of the AIF becomes, so that no network's range cuts it off
 
 

@@ -250,8 +250,8 @@ def _score_exam(
     files: SubjectFiles, exam: Exam, offered: Mapping[str, ExamMaps], protocol: Protocol
 ) -> list[records.Row]:
     """The rows of one exam, in the order of the sources and of `MAP_NAMES`."""
-    times = protocol.scaling is not None and "ttp" in protocol.scaling.targets
-    first_seconds = protocol.preparation.first_seconds_of(exam) if times else 0.0
+    knows_ttp = protocol.scaling is not None and "ttp" in protocol.scaling.targets
+    first_seconds = protocol.preparation.first_seconds_of(exam) if knows_ttp else 0.0
     reference = _scaled(exam.maps, exam, protocol, first_seconds)
     truth = json.loads(files.truth.read_text(encoding="utf-8")) if files.truth else {}
     of_exam = {

@@ -20,7 +20,7 @@ from flax import nnx
 
 from dscgan_jax.models import blocks, products
 from dscgan_jax.models.padding import AIR, pad_to_depth
-from dscgan_jax.settings import CORNER
+from dscgan_jax.settings import CORNER, CORNERS
 
 Array = jax.Array
 
@@ -64,7 +64,7 @@ class LightGenerator(nnx.Module):
         rng: np.random.Generator | None,
     ):
         if arterial_input and not looks:
-            raise ValueError("an AIF is heard with the looks: give looks above 0.")
+            raise ValueError("arterial_input needs looks above 0.")
         channels = level_channels(width, depth)
         wide = FRAME_FEATURES * channels[0]
         self.depth, self.n_looks, self.arterial_input = depth, looks, arterial_input
@@ -151,10 +151,9 @@ def _sum(x: Array, y: Array) -> Array:
 
 def in_corners(series: Array) -> tuple[Array, Array]:
     """(slice, time, row, col) -> the curves in its corners, (slice, 2 x time), and the slice with air there."""
-    near, far = slice(None, CORNER), slice(-CORNER, None)
+    near, far = CORNERS
     curves = [
-        0.5 * (series[:, :, row, near].mean(axis=(2, 3)) + series[:, :, row, far].mean(axis=(2, 3)))
-        for row in (near, far)
+        0.5 * (series[:, :, row, near].mean(axis=(2, 3)) + series[:, :, row, far].mean(axis=(2, 3))) for row in CORNERS
     ]
     row, col = (jnp.minimum(jnp.arange(side), side - 1 - jnp.arange(side)) for side in series.shape[2:])
     corner = (row[:, None] < CORNER) & (col[None] < CORNER)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.maps import TTP
-from dscgan_jax.settings import CORNER
+from dscgan_jax.settings import CORNERS
 
 Array = jax.Array
 
@@ -74,8 +74,8 @@ def cropped(one: Batch, row: Array, col: Array, size: int) -> Batch:
 def with_corners_of(one: Batch, whole: Batch) -> Batch:
     """A crop with the corners of the slice that it was cut from, where curves of the exam lie."""
     dsc = one.dsc
-    for row in (slice(None, CORNER), slice(-CORNER, None)):
-        for col in (slice(None, CORNER), slice(-CORNER, None)):
+    for row in CORNERS:
+        for col in CORNERS:
             dsc = dsc.at[:, row, col].set(whole.dsc[:, row, col])
     return dataclasses.replace(one, dsc=dsc)
 

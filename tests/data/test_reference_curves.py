@@ -15,7 +15,7 @@ from dscgan_jax.models import light
 from dscgan_jax.perfusion import arterial_voxels, brain, measurement
 from dscgan_jax.perfusion.arterial import find_arterial_input
 from dscgan_jax.phantom.exam import draw_phantom
-from dscgan_jax.settings import CORNER
+from dscgan_jax.settings import CORNERS
 
 ZERO = PreparationSettings(64, 0, 64, "seconds", 1.25, "hold", lead_seconds=12.0, outside_brain="zero")
 SHOWN = dataclasses.replace(ZERO, arterial_input=True)
@@ -60,8 +60,8 @@ def test_a_network_reads_the_aif_that_conventional_maps_use(exam, prepared):
 def test_nothing_else_of_the_exam_changes(exam, prepared):
     without = prepare(exam, ZERO)
     corner = np.zeros(prepared.dsc.shape[2:], bool)
-    for row in (slice(None, CORNER), slice(-CORNER, None)):
-        for col in (slice(None, CORNER), slice(-CORNER, None)):
+    for row in CORNERS:
+        for col in CORNERS:
             corner[row, col] = True
     assert (without.dsc[..., corner] == 0).all() and not prepared.mask[:, corner].any()
     of_aif = {"arterial_low"}  # these voxels are coarse

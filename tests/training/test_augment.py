@@ -10,7 +10,7 @@ import pytest
 
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.maps import MAP_NAMES
-from dscgan_jax.settings import CORNER
+from dscgan_jax.settings import CORNER, CORNERS
 from dscgan_jax.training import augment
 
 TTP, TMAX = MAP_NAMES.index("ttp"), MAP_NAMES.index("tmax")
@@ -115,15 +115,15 @@ def test_a_crop_cuts_series_maps_and_mask_at_the_same_place():
 
 
 def test_a_crop_keeps_the_corners_where_curves_of_the_exam_lie():
-    whole, near, far = one(), slice(None, CORNER), slice(-CORNER, None)
+    whole, (near, far) = one(), CORNERS
     dsc = whole.dsc
-    for row in (near, far):
-        for col in (near, far):
+    for row in CORNERS:
+        for col in CORNERS:
             dsc = dsc.at[:, row, col].set(300.0)
     whole = dataclasses.replace(whole, dsc=dsc)
     cut = augment.cropped(whole, 2, 1, 12)
     kept = augment.with_corners_of(cut, whole)
-    for row in (near, far):
+    for row in CORNERS:
         assert (kept.dsc[:, row, near] == 300).all() and (kept.dsc[:, row, far] == 300).all()
     np.testing.assert_array_equal(kept.dsc[:, CORNER:-CORNER], cut.dsc[:, CORNER:-CORNER])
     seen = [
