@@ -27,7 +27,7 @@ WORDS = {
     "central_volume": ("MTT against CBV over CBF, median |ln of their ratio|", ""),
     "ttp_offset_seconds": ("TTP against the time of the lowest signal, median", "s"),
     "ttp_spread_seconds": ("TTP against the time of the lowest signal, median deviation", "s"),
-    "cbv_disorder": ("CBV against the area of the first pass, 1 - rank correlation", ""),
+    "cbv_disorder": ("CBV against the blood that passes in the series, 1 - rank correlation", ""),
     "tmax_disorder": ("Tmax against the time of the lowest signal, 1 - rank correlation", ""),
 }
 
@@ -42,7 +42,7 @@ class Consistency:
       central_volume: median over the brain of |ln(60 CBV / (CBF MTT))|.
       ttp_offset_seconds: |median of TTP minus the time of the lowest signal|.
       ttp_spread_seconds: median absolute deviation of that difference.
-      cbv_disorder: 1 - Spearman's correlation of CBV and the sum of ΔR2* from the bolus on.
+      cbv_disorder: 1 - Spearman's correlation of CBV and the blood that passes (`perfusion.passage.over_mean`).
       tmax_disorder: 1 - Spearman's correlation of Tmax and the time of the lowest signal.
     """
 

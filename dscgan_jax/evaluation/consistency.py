@@ -12,7 +12,7 @@ import numpy as np
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.data.quality import Consistency
 from dscgan_jax.findings import Finding
-from dscgan_jax.perfusion import signal
+from dscgan_jax.perfusion import passage, signal
 
 MOST_VOXELS = 20_000  # of the brain: a median of these is known to a hundredth of its spread
 VISIBLE = 0.5  # of the median peak of ΔR2*: below, the noise decides where the peak is
@@ -25,7 +25,7 @@ WORDS = {
     "central_volume": "MTT differs from CBV over CBF, median |ln of their ratio|",
     "ttp_offset_seconds": "TTP differs from the time of the lowest signal, median in s",
     "ttp_spread_seconds": "TTP scatters about the time of the lowest signal, median in s",
-    "cbv_disorder": "CBV does not follow the area of the first pass, 1 - rank correlation",
+    "cbv_disorder": "CBV does not follow how much blood passes in the series, 1 - rank correlation",
     "tmax_disorder": "Tmax does not follow the time of the lowest signal, 1 - rank correlation",
 }
 SURE = ("cbv_disorder",)  # whose maps come from the very series: without any order they are wrong, whoever made them
@@ -46,11 +46,11 @@ def consistency_of(
     if not len(voxels):
         return Consistency()
     voxels = voxels[:: max(1, len(voxels) // MOST_VOXELS)]
-    seconds, area, visible = _measured(
+    seconds, blood, visible = _measured(
         (exam.series if series is None else series)[np.unravel_index(voxels, mask.shape)], exam
     )
     maps = {name: volume.ravel()[voxels][visible].astype(np.float64) for name, volume in volumes.items()}
-    seconds, area = seconds[visible], area[visible]
+    seconds, blood = seconds[visible], blood[visible]
     found: dict[str, float] = {}
     if {"cbf", "cbv", "mtt"} <= maps.keys():
         found["central_volume"] = _central_volume(maps["cbf"], maps["cbv"], maps["mtt"])
@@ -59,7 +59,7 @@ def consistency_of(
         found["ttp_offset_seconds"] = abs(float(np.median(late)))
         found["ttp_spread_seconds"] = float(np.median(np.abs(late - np.median(late))))
     if "cbv" in maps:
-        found["cbv_disorder"] = 1.0 - _rank_correlation(maps["cbv"], area)
+        found["cbv_disorder"] = 1.0 - _rank_correlation(maps["cbv"], blood)
     if "tmax" in maps:
         found["tmax_disorder"] = 1.0 - _rank_correlation(maps["tmax"], seconds)
     return Consistency(**found)
@@ -96,15 +96,16 @@ def doubts(found: Consistency, usual: Mapping[str, float]) -> tuple[Finding, ...
 
 
 def _measured(curves: np.ndarray, exam: Exam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of (voxel, time) signal: time of the lowest signal, s; sum of ΔR2* from the bolus on; whether it stands out."""
+    """Of (voxel, time) signal: time of the lowest signal, s; how much blood passes; whether it is seen."""
     timing = exam.timing
     level = curves[:, timing.baseline_begin : timing.baseline_end].mean(axis=1)
     delta_r2star = signal.delta_r2star(curves, np.maximum(level, 1e-6), 1.0)
     delta_r2star[:, : timing.baseline_begin] = 0.0
     peak = delta_r2star.max(axis=1)
     visible = (level > 0) & (peak > VISIBLE * np.median(peak))
-    area = delta_r2star[:, timing.baseline_end :].sum(axis=1)
-    return signal.peak_seconds(delta_r2star, exam.frame_seconds), area, visible
+    # No sum of ΔR2*: after a movement every later frame would count.
+    blood, _ = passage.over_mean(delta_r2star, timing.baseline_begin, exam.frame_seconds)
+    return signal.peak_seconds(delta_r2star, exam.frame_seconds), blood, visible
 
 
 def _central_volume(cbf: np.ndarray, cbv: np.ndarray, mtt: np.ndarray) -> float:

@@ -12,6 +12,7 @@ from scipy import interpolate
 
 from dscgan_jax.perfusion import kinetics
 from dscgan_jax.perfusion.kinetics import Perfusion
+from dscgan_jax.perfusion.passage import free_of_line
 
 DIMENSIONS = 20  # of the projection; what it leaves out of the grid's curves is far below any noise
 ARRIVAL_STEP = 0.25  # s
@@ -127,21 +128,6 @@ def _axes(delay_range: tuple[float, float], disperses: bool) -> tuple[np.ndarray
     first, last = delay_range + kinetics.DISPERSION_SHAPE * roots[[0, -1]] ** 2
     arrivals = np.linspace(first, last, 2 * int(np.ceil((last - first) / (2 * ARRIVAL_STEP))) + 1)
     return arrivals, np.log(MTTS), roots
-
-
-def free_of_line(seconds: np.ndarray, nuisance_regressors: np.ndarray | None = None) -> np.ndarray:
-    """(time, time) projection that takes a constant, a line and nuisance regressors out of a curve.
-
-    Args:
-      seconds: (time,).
-      nuisance_regressors: (time, regressor); None: no others.
-    """
-    columns = np.stack([np.ones_like(seconds), seconds - seconds.mean()], axis=1)
-    if nuisance_regressors is not None:
-        columns = np.concatenate([columns, nuisance_regressors], axis=1)
-    left, strength, _ = np.linalg.svd(columns / np.linalg.norm(columns, axis=0).clip(1e-12), full_matrices=False)
-    basis = left[:, strength > 1e-6 * strength[0]]
-    return np.eye(len(seconds)) - basis @ basis.T
 
 
 def _slopes(values: np.ndarray) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ from nibabel.affines import voxel_sizes
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings
-from dscgan_jax.perfusion import arterial, brain, dictionary, kinetics, motion, signal
+from dscgan_jax.perfusion import arterial, brain, kinetics, motion, passage, signal
 from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.perfusion.signal import BolusTiming
 
@@ -21,7 +21,6 @@ MOST_LEFT_OUT = (0.25, 0.4)  # of the tissue that is found, and of one slice of 
 DRY = 0.1  # of the blood that passes the brain's mean: no first pass
 SEEN = 4.0  # standard deviations: a weaker first pass has no time
 CORE_SHARE = 0.005  # of the tissue: fewer voxels without a first pass may be a cistern
-LATEST_SECONDS = 12.0  # after the mean curve
 NOISE_VOXELS = 20_000  # show the noise of all
 MIN_NOISE = 0.01  # of the baseline: below it the fit would weigh what its grid of curves leaves out
 
@@ -154,17 +153,20 @@ def measure(
     # Before the steady state the signal is brighter, which is no contrast agent.
     curves[:, : timing.non_steady_frames] = 0.0
     arterial_mm[: timing.non_steady_frames] = 0.0
-    first_pass, strength = _first_pass(tissue, curves, frame_seconds, timing, _nuisance_regressors(realignment))
-    infarct = brain.infarct(first_pass, brain.like_parenchyma(baseline, tissue, voxel_mm), voxel_mm)
+    passes = np.zeros(tissue.shape, np.float32)
+    passes[tissue], strength = passage.over_mean(
+        curves, timing.baseline_begin, frame_seconds, _nuisance_regressors(realignment)
+    )
+    infarct = brain.infarct(passes, brain.like_parenchyma(baseline, tissue, voxel_mm), voxel_mm)
     infarcted = brain.around_infarct(infarct, voxel_mm)
     if find_tissue:
         # Fluid beside bone can look like tissue at rest. What tissue surrounds, or an infarct, is none.
-        rim = brain.at_rim(tissue, voxel_mm) & (first_pass < DRY) & ~infarcted
+        rim = brain.at_rim(tissue, voxel_mm) & (passes < DRY) & ~infarcted
         tissue, curves = tissue & ~rim, curves[~rim[tissue]]
 
     sigma, baseline_over_noise = _noise(signal.curves_in(series, tissue), baseline[tissue], timing)
     noise = np.float32(sigma / te / kinetics.TISSUE_RELAXIVITY / baseline[tissue])
-    passing = first_pass[tissue]
+    passing = passes[tissue]
     not_seen = infarcted[tissue] & ((passing < DRY) | (passing * strength < SEEN * noise))
     _tell_core(not_seen & infarct[tissue], found)
     return Measured(
@@ -266,39 +268,6 @@ def _arterial_input(
             delta_r2star, given.arterial_mask, whole, timing, frame_seconds, echo_seconds, noise_floor
         )
     return arterial.find_arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, echo_seconds, noise_floor)
-
-
-def _first_pass(
-    tissue: np.ndarray,
-    curves: np.ndarray,
-    frame_seconds: float,
-    timing: BolusTiming,
-    nuisance_regressors: np.ndarray | None,
-) -> tuple[np.ndarray, float]:
-    """How much blood passes each voxel over the brain's mean, (x, y, z), and the strength of that mean, mM.
-
-    The best fit of the mean curve, coming later by any number of frames, free of level, drift and motion. The noise of
-    one frame over the strength is the error of that share.
-
-    Args:
-      tissue: (x, y, z) bool.
-      curves: (voxel, time) in it, mM.
-      frame_seconds: TR.
-      timing: baseline and bolus.
-      nuisance_regressors: (time, regressor) of the motion; None: none.
-    """
-    mean = curves.mean(axis=0, dtype=np.float64)
-    shifts = range(-1, int(LATEST_SECONDS / frame_seconds) + 1)
-    used = slice(timing.baseline_begin, None)
-    shifted = np.stack([np.interp(np.arange(len(mean)) - shift, np.arange(len(mean)), mean)[used] for shift in shifts])
-    shifted = shifted @ dictionary.free_of_line(
-        np.arange(shifted.shape[1], dtype=np.float64),
-        None if nuisance_regressors is None else nuisance_regressors[used],
-    )
-    first_pass = np.zeros(tissue.shape, np.float32)
-    weights = np.float32(shifted / (shifted**2).sum(axis=1, keepdims=True))
-    first_pass[tissue] = (curves[:, used] @ weights.T).max(axis=1)
-    return first_pass, float(np.linalg.norm(shifted, axis=1).max())
 
 
 def _tell_core(core: np.ndarray, found: Findings) -> None:

@@ -43,8 +43,8 @@ from dscgan_jax.perfusion.dictionary import (
     blank,
     build_dictionary,
     continuous_curve,
-    free_of_line,
 )
+from dscgan_jax.perfusion.passage import free_of_line
 from dscgan_jax.threads import in_threads
 
 SHAPES = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 50.0)  # that are tried, of the transit times: exponential to nearly a box

@@ -60,6 +60,15 @@ def test_volumes_without_any_order_are_wrong_whoever_made_them(simulated):
     assert found.central_volume is None and len(doubts(found, {})) == 1
 
 
+def test_a_head_that_moved_for_good_leaves_its_blood_volume_in_order(simulated):
+    volumes, mask = truth_of(simulated)
+    exam = simulated.exam
+    brighter = 1 + 0.1 * np.random.default_rng(0).standard_normal((*mask.shape, 1))  # what another voxel has
+    later = np.arange(exam.series.shape[-1]) > exam.timing.peak_frame + 8
+    moved = dataclasses.replace(exam, series=np.where(later, exam.series * brighter, exam.series).astype(np.float32))
+    assert consistency_of(volumes, mask, moved).cbv_disorder < 0.5
+
+
 def test_ranks_are_those_of_scipy_where_values_are_equal():
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, 4, 500), rng.integers(0, 9, 500) + rng.integers(0, 2, 500)

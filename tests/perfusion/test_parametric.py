@@ -549,13 +549,6 @@ def test_the_aif_between_its_frames():
     assert curve(np.array([500.0]))[0] == pytest.approx(ARTERY(FRAMES[-1:])[0])
 
 
-def test_the_projection_takes_a_line_and_nothing_else():
-    free = dictionary.free_of_line(FRAMES[3:])
-    np.testing.assert_allclose(free @ free, free, atol=1e-12)
-    np.testing.assert_allclose(free @ np.stack([np.ones(77), FRAMES[3:]], axis=1), 0, atol=1e-9)
-    assert np.trace(free) == pytest.approx(75)
-
-
 def test_what_is_compiled_beforehand_is_what_a_fit_with_neighbours_runs(caplog, monkeypatch):
     monkeypatch.setattr(parametric, "BLOCK", parametric.SHAPE_VOXELS)  # as they are outside these tests
     frames, mask = 37, np.ones((4, 4, 2), bool)
