@@ -15,7 +15,7 @@ import numpy as np
 
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.findings import Finding
-from dscgan_jax.perfusion import brain, signal
+from dscgan_jax.perfusion import brain, morphology, signal
 
 MAX_VOXELS = 2000  # of the brain: the mean of 2000 voxels of noise 1/30 is known to 0.1 %
 MAX_SLICES = 5  # in which the surroundings are looked at
@@ -188,7 +188,7 @@ def _surroundings(exam: Exam) -> float:
     steady = slice(exam.timing.baseline_begin, min(exam.timing.baseline_end, exam.timing.baseline_begin + 4))
     baseline_signal = exam.series[:, :, chosen, steady].mean(axis=-1, dtype=np.float32)
     inside = brain.with_fluid_spaces(mask[:, :, chosen], voxel_mm)
-    away = brain.depth_mm(~inside, voxel_mm)
+    away = morphology.depth_mm(~inside, voxel_mm)
     shell = (away > SHELL_MM[0]) & (away <= SHELL_MM[1])
     level = float(baseline_signal[mask[:, :, chosen]].mean())
     return float(baseline_signal[shell].mean()) / level if shell.any() and level > 0 else 0.0

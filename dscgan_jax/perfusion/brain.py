@@ -21,7 +21,6 @@ A head that moves between baseline and first pass mimics signal loss at every ed
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +29,7 @@ from scipy import ndimage
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Findings
-from dscgan_jax.perfusion import signal
+from dscgan_jax.perfusion import morphology, signal
 
 WIDE = 0.5  # of the widest slice's tissue: thinner slices are not judged alone
 TISSUE_SHARE = 0.25  # grey and white matter of a voxel of the mask: the definition of `tissue`
@@ -159,7 +158,7 @@ def with_fluid_spaces(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
       tissue: (x, y, z) bool, RAS.
       voxel_mm: (3,) edge lengths.
     """
-    return filled(_closed(tissue, SULCUS_MM, voxel_mm))
+    return morphology.filled(morphology.closed(tissue, SULCUS_MM, voxel_mm))
 
 
 def infarct(first_pass: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -180,17 +179,17 @@ def infarct(first_pass: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> 
     whole, share = with_fluid_spaces(alike, voxel_mm), near(alike)
     without = near(np.where(alike, first_pass, 0.0)) < LITTLE_FLOW * share
     without &= whole & (share > MIN_PARENCHYMA * near(whole))
-    return opened(_closed(without, BRIDGE_MM, voxel_mm), INFARCT_MM, voxel_mm)
+    return morphology.opened(morphology.closed(without, BRIDGE_MM, voxel_mm), INFARCT_MM, voxel_mm)
 
 
 def around_infarct(infarct: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     """Where a voxel without a first pass belongs to the infarct (x, y, z) and is no fluid, (x, y, z) bool."""
-    return _dilated(infarct, INFARCT_REACH_MM, voxel_mm)
+    return morphology.dilated(infarct, INFARCT_REACH_MM, voxel_mm)
 
 
 def at_rim(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     """The outermost millimetres of a tissue (x, y, z), at least the voxels that touch the outside, (x, y, z) bool."""
-    return tissue & (depth_mm(tissue, voxel_mm) < max(RIM_MM, 1.5 * max(voxel_mm[:2])))
+    return tissue & (morphology.depth_mm(tissue, voxel_mm) < max(RIM_MM, 1.5 * max(voxel_mm[:2])))
 
 
 def like_parenchyma(baseline: np.ndarray, tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -205,7 +204,7 @@ def without_notches(brain: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     Tissue at the rim may not have been found where the head moved, or where an infarct without blood flow reaches the
     surface.
     """
-    return _closed(brain, NOTCH_MM, voxel_mm)
+    return morphology.closed(brain, NOTCH_MM, voxel_mm)
 
 
 def dark_share(series: np.ndarray, mask: np.ndarray) -> float:
@@ -244,10 +243,10 @@ def _rough_mask(mean: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
         raise InputError("no brain found: the signal is the same everywhere; check the series.")
     clipped = np.minimum(mean, np.percentile(lit, CLIP_PERCENT))
     threshold = otsu_threshold(clipped)
-    rough = largest(opened(clipped > threshold, BRIDGE_MM, voxel_mm))
-    if _eroded(rough, SCALP_MM, voxel_mm).sum() < MIN_THICK_SHARE * rough.sum():
+    rough = morphology.largest(morphology.opened(clipped > threshold, BRIDGE_MM, voxel_mm))
+    if morphology.eroded(rough, SCALP_MM, voxel_mm).sum() < MIN_THICK_SHARE * rough.sum():
         threshold = otsu_threshold(clipped[clipped <= threshold])  # of what the bright shell encloses
-        rough = largest(opened(clipped > threshold, BRIDGE_MM, voxel_mm))
+        rough = morphology.largest(morphology.opened(clipped > threshold, BRIDGE_MM, voxel_mm))
     bright = clipped > threshold
     if not bright.any() or np.median(clipped[bright]) < MIN_CONTRAST * np.median(clipped[~bright]):
         raise InputError(
@@ -295,11 +294,11 @@ def _tissue(baseline: np.ndarray, passes: _Passes, rough: np.ndarray, voxel_mm: 
     loss = first_pass * relative
     some_loss = loss > TISSUE_SHARE * typical
 
-    parts = _parts_of_brain(opened(relative > BONE_BORDER, BRIDGE_MM, voxel_mm), some_loss)
+    parts = _parts_of_brain(morphology.opened(relative > BONE_BORDER, BRIDGE_MM, voxel_mm), some_loss)
     # Brightness adds no blood: bright fat would seem to lose as much signal as tissue. Dark rims hold less tissue.
     lost = first_pass * np.minimum(relative, 1.0) / typical
-    inside = filled(_without_scalp(parts, lost, voxel_mm))
-    depth = depth_mm(inside, voxel_mm)
+    inside = morphology.filled(_without_scalp(parts, lost, voxel_mm))
+    depth = morphology.depth_mm(inside, voxel_mm)
     deep = depth > RIM_MM
     solid = inside & (relative > BONE_BORDER)
     no_brighter = solid & (relative < BRIGHT_AS_TISSUE)
@@ -326,7 +325,7 @@ def _tissue(baseline: np.ndarray, passes: _Passes, rough: np.ndarray, voxel_mm: 
         depth,
         voxel_mm,
     )
-    return _at_least(tissue, SMALLEST_ISLAND_ML, voxel_mm, IN_SLICE)  # specks where CSF, bone and sinus meet
+    return morphology.at_least(tissue, SMALLEST_ISLAND_ML, voxel_mm, IN_SLICE)  # specks where CSF, bone and sinus meet
 
 
 def _late_around(passes: _Passes, usual: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -394,11 +393,11 @@ def _sinuses(vessel: np.ndarray, partly: np.ndarray, depth: np.ndarray, voxel_mm
       depth: (x, y, z) below the surface of the brain, mm.
       voxel_mm: (3,) edge lengths.
     """
-    labels, _ = ndimage.label(opened(vessel, WIDEST_SINUS_MM, voxel_mm))
+    labels, _ = ndimage.label(morphology.opened(vessel, WIDEST_SINUS_MM, voxel_mm))
     deep = np.isin(labels, np.unique(labels[depth > DEEPEST_SINUS_MM])) & (labels > 0)
-    tissue = _dilated(deep, WIDEST_SINUS_MM, voxel_mm)
-    tissue |= _dilated(deep, 2 * WIDEST_SINUS_MM, voxel_mm) & (depth > DEEPEST_SINUS_MM)  # its branches
-    large = _at_least(vessel & ~tissue, SMALLEST_SINUS_ML, voxel_mm, ndimage.generate_binary_structure(3, 3))
+    tissue = morphology.dilated(deep, WIDEST_SINUS_MM, voxel_mm)
+    tissue |= morphology.dilated(deep, 2 * WIDEST_SINUS_MM, voxel_mm) & (depth > DEEPEST_SINUS_MM)  # its branches
+    large = morphology.at_least(vessel & ~tissue, SMALLEST_SINUS_ML, voxel_mm, ndimage.generate_binary_structure(3, 3))
     return large | (ndimage.binary_dilation(large, IN_SLICE) & partly & ~tissue)
 
 
@@ -426,7 +425,7 @@ def _without_scalp(parts: np.ndarray, lost: np.ndarray, voxel_mm: np.ndarray) ->
       lost: (x, y, z) first pass over that of tissue, less where a voxel is darker.
       voxel_mm: (3,) edge lengths.
     """
-    thick = _dilated(_eroded(parts, SCALP_MM, voxel_mm), SCALP_MM + BRIDGE_MM, voxel_mm)
+    thick = morphology.dilated(morphology.eroded(parts, SCALP_MM, voxel_mm), SCALP_MM + BRIDGE_MM, voxel_mm)
     labels, n_labels = ndimage.label(parts & ~thick, IN_SLICE)
     if not n_labels:
         return parts
@@ -440,89 +439,3 @@ def _without_scalp(parts: np.ndarray, lost: np.ndarray, voxel_mm: np.ndarray) ->
     scalp = (passed < 0.5 * sizes) & (sizes * voxel_mm[0] * voxel_mm[1] >= SMALLEST_SCALP_MM2)
     scalp[0] = False
     return parts & ~scalp[labels]
-
-
-# ----------------------------------------------------------------------------------------- slices, in millimetres
-
-
-def depth_mm(mask: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
-    """Distance to the nearest voxel outside, within the slice, mm; the border of the image is no border."""
-    depth = np.zeros(mask.shape)
-    inside = _window(mask, (1, 1))  # the nearest voxel outside is within it
-    padded = np.pad(mask[inside], ((1, 1), (1, 1), (0, 0)), mode="edge")
-    if padded.all():
-        return np.full(mask.shape, np.inf)
-    apart = 1e3 * (np.array(mask.shape) * voxel_mm).sum()  # slices are so far apart that none sees another
-    depth[inside] = ndimage.distance_transform_edt(padded, (voxel_mm[0], voxel_mm[1], apart))[1:-1, 1:-1]
-    return depth
-
-
-def _window(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, slice]:
-    """Rows and columns that a mask has voxels in, and so many more on each side."""
-    window = []
-    for axis, more in enumerate(margin):
-        there = np.flatnonzero(mask.any(axis=(1 - axis, 2)))
-        first, last = (there[0], there[-1]) if len(there) else (0, -1)
-        window.append(slice(max(first - more, 0), last + 1 + more))
-    return window[0], window[1]
-
-
-def _eroded(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
-    """Where `depth_mm` is above a radius."""
-    return mask & ~_reached(~mask, radius_mm, voxel_mm)
-
-
-def _dilated(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
-    """A mask (x, y, z) and all that is within a radius of it in its slice."""
-    dilated = np.zeros(mask.shape, bool)
-    window = _window(mask, np.ceil(radius_mm / voxel_mm[:2]).astype(int) + 1)
-    dilated[window] = _reached(mask[window], radius_mm, voxel_mm)
-    return dilated
-
-
-def _reached(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
-    """Voxels whose distance to a mask (x, y, z) within the slice is at most a radius.
-
-    The disc is put together from rows: shifting whole images takes a twentieth of the time in which distances are
-    measured.
-    """
-    rows = np.arange(mask.shape[0])[: int(radius_mm / voxel_mm[0]) + 2]
-    columns = np.arange(mask.shape[1])[: int(radius_mm / voxel_mm[1]) + 2]
-    within = np.sqrt((rows[:, None] * voxel_mm[0]) ** 2 + (columns * voxel_mm[1]) ** 2) <= radius_mm
-    reached, wider = np.zeros(mask.shape, bool), mask.copy()
-    for column in range(int(within[0].sum())):  # the disc is narrower in rows further away from its middle
-        if column:
-            wider[:, column:] |= mask[:, :-column]
-            wider[:, :-column] |= mask[:, column:]
-        for row in np.flatnonzero(within.sum(axis=1) == column + 1):
-            reached[row:] |= wider[: len(mask) - row]
-            reached[: len(mask) - row] |= wider[row:]
-    return reached
-
-
-def opened(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
-    """The part of a mask that discs of this radius fill, slice by slice."""
-    return _dilated(_eroded(mask, radius_mm, voxel_mm), radius_mm, voxel_mm)
-
-
-def _closed(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
-    return _eroded(_dilated(mask, radius_mm, voxel_mm), radius_mm, voxel_mm)
-
-
-def filled(mask: np.ndarray) -> np.ndarray:
-    """Holes of each slice filled."""
-    return np.stack([ndimage.binary_fill_holes(mask[:, :, z]) for z in range(mask.shape[2])], axis=2)
-
-
-def _at_least(mask: np.ndarray, volume_ml: float, voxel_mm: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """Connected parts of at least this volume."""
-    labels, _ = ndimage.label(mask, neighbours)
-    sizes_ml = np.bincount(labels.ravel()) * np.prod(voxel_mm) / 1000.0
-    sizes_ml[0] = 0.0
-    return (sizes_ml >= volume_ml)[labels]
-
-
-def largest(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part."""
-    labels, n_labels = ndimage.label(mask)
-    return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if n_labels else mask

@@ -12,7 +12,7 @@ from scipy import spatial
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding, Findings
-from dscgan_jax.perfusion import brain, deconvolution, hemispheres, kinetics, leakage, motion, parametric, signal
+from dscgan_jax.perfusion import deconvolution, hemispheres, kinetics, leakage, morphology, motion, parametric, signal
 from dscgan_jax.perfusion.brain import most_frequent, otsu_threshold
 from dscgan_jax.perfusion.deconvolved import Deconvolved
 from dscgan_jax.perfusion.measurement import NOTHING_GIVEN, Given, Measured, measure
@@ -403,7 +403,7 @@ def _unregularised_factor(measured: Measured) -> float | None:
 
 def _deep(measured: Measured) -> np.ndarray:
     """Indices of the voxels of the tissue below its surface."""
-    return np.flatnonzero(brain.depth_mm(measured.tissue, measured.voxel_mm)[measured.tissue] > WHITE_DEPTH_MM)
+    return np.flatnonzero(morphology.depth_mm(measured.tissue, measured.voxel_mm)[measured.tissue] > WHITE_DEPTH_MM)
 
 
 def _factor_of(flow: np.ndarray, tmax: np.ndarray, healthy_tmax: float) -> tuple[float | None, int]:

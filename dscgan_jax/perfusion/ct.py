@@ -14,7 +14,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from dscgan_jax.findings import Findings
-from dscgan_jax.perfusion import brain, signal
+from dscgan_jax.perfusion import brain, morphology, signal
 
 PER_HU = 0.01  # k: a brain that rises by 4 to 8 HU falls by 4 to 8 %, and an artery of 300 HU to 5 %
 TISSUE_HU = 35.0  # white matter 25-32, grey 35-40
@@ -77,7 +77,7 @@ def brain_on_ct(mean: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     brain; holes of each slice, such as large vessels, are filled. Exactly 0 is what somebody stripped.
     """
     soft = (mean > SOFT_HU[0]) & (mean < SOFT_HU[1]) & (mean != 0)
-    core = brain.filled(brain.largest(brain.opened(soft, brain.SCALP_MM, voxel_mm)))
+    core = morphology.filled(morphology.largest(morphology.opened(soft, brain.SCALP_MM, voxel_mm)))
     return core & (mean > MASKED_HU[0]) & (mean < MASKED_HU[1]) & (mean != 0)
 
 

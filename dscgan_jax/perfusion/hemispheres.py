@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from dscgan_jax.findings import Findings
-from dscgan_jax.perfusion import brain
+from dscgan_jax.perfusion import brain, morphology
 from dscgan_jax.perfusion.deconvolved import Deconvolved
 
 ONE_SIDE = 0.8  # of the leaking tissue that must lie in one half
@@ -129,7 +129,7 @@ def white_matter_opposite(
     if 1.0 - ONE_SIDE < right < ONE_SIDE:
         return missing("tissue of both hemispheres leaks")
     opposite = from_middle[tissue] * (-1.0 if right > 0.5 else 1.0)
-    white = (opposite > FROM_MIDDLE_MM) & (brain.depth_mm(tissue, voxel_mm)[tissue] > WHITE_DEPTH_MM)
+    white = (opposite > FROM_MIDDLE_MM) & (morphology.depth_mm(tissue, voxel_mm)[tissue] > WHITE_DEPTH_MM)
     white &= (result.cbf > 0) & (result.cbv > 0) & (result.tmax < healthy_tmax + LATE_SECONDS)
     flow = result.cbf[white]
     if len(flow) and np.ptp(flow) > 0:

@@ -27,7 +27,7 @@ import numpy as np
 from scipy import ndimage
 
 from dscgan_jax.findings import Finding, Findings
-from dscgan_jax.perfusion import brain, signal
+from dscgan_jax.perfusion import morphology, signal
 from dscgan_jax.perfusion.measurement import Measured
 
 NONE, UNIDIRECTIONAL, BIDIRECTIONAL = MODELS = ("none", "bsw", "bidirectional")
@@ -100,7 +100,7 @@ class Leakage(NamedTuple):
             sure &= self.unexplained < EXPLAINED * measured.noise
         leaks = np.zeros(measured.tissue.shape, bool)
         leaks[measured.tissue] = sure
-        labels, count = ndimage.label(brain.opened(leaks, SPECK_MM, measured.voxel_mm))
+        labels, count = ndimage.label(morphology.opened(leaks, SPECK_MM, measured.voxel_mm))
         sizes = np.bincount(labels.ravel(), minlength=count + 1) * np.prod(measured.voxel_mm) / MM3_PER_ML
         sizes[0] = 0.0
         return (sizes >= LEAKING_ML)[labels]

@@ -11,7 +11,7 @@ from dscgan_jax.configs import default, temp_tmax
 from dscgan_jax.data.grid import nearest_on_network
 from dscgan_jax.data.preparation import PreparationSettings, prepare
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion import brain
+from dscgan_jax.perfusion import brain, morphology
 from dscgan_jax.phantom.exam import draw_phantom
 
 ZERO = PreparationSettings(64, 0, 64, "seconds", 1.25, "hold", lead_seconds=12.0, outside_brain="zero")
@@ -29,8 +29,8 @@ def places(phantom):
     level = phantom.truth["brain_signal"]
     edges = np.linalg.norm(phantom.affine[:3, :3], axis=0)
     whole = brain.with_fluid_spaces(phantom.mask, edges)
-    head = brain.filled(np.median(phantom.series[..., 1:8], axis=-1) > 0.2 * level)
-    scalp = head & (brain.depth_mm(~whole, edges) > 6.0)
+    head = morphology.filled(np.median(phantom.series[..., 1:8], axis=-1) > 0.2 * level)
+    scalp = head & (morphology.depth_mm(~whole, edges) > 6.0)
     for name in ("grey", "white", "csf", "sinus"):
         scalp &= phantom.shares[name] < 0.02
     return {"brain": whole, "air": ~head, "scalp": scalp, "level": level}

@@ -9,7 +9,6 @@ from scipy.spatial.transform import Rotation
 
 from dscgan_jax.data.exams import load_exam
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion import brain
 from dscgan_jax.perfusion.brain import brain_mask, otsu_threshold
 from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom.exam import draw_phantom
@@ -304,20 +303,3 @@ def test_a_head_without_bolus_is_refused():
 def test_otsu_splits_two_heaps_in_the_valley():
     rng = np.random.default_rng(0)
     assert 350 < otsu_threshold(np.r_[rng.normal(100, 20, 5000), rng.normal(900, 60, 2000)]) < 650
-
-
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98, 1.0])
-def test_distances_are_those_to_the_nearest_voxel_outside_within_the_slice(share):
-    rng, voxel_mm = np.random.default_rng(4), np.array([1.7, 2.3, 5.0])
-    mask = rng.random((13, 17, 3)) < share
-    mask[6:, :4] = share > 0.01  # at the border of the image, which is none of the mask
-    wide = np.pad(mask, ((40, 40), (40, 40), (0, 0)), mode="edge")
-    depth, dilated = brain.depth_mm(mask, voxel_mm), brain._dilated(mask, 4.0, voxel_mm)
-    for z in range(3):
-        if wide[..., z].all():
-            assert depth[..., z].min() > 1e3
-        else:
-            inside = ndimage.distance_transform_edt(wide[..., z], voxel_mm[:2])[40:-40, 40:-40]
-            np.testing.assert_allclose(depth[..., z], inside)
-        outside = ndimage.distance_transform_edt(~wide[..., z], voxel_mm[:2])[40:-40, 40:-40]
-        np.testing.assert_array_equal(dilated[..., z], (outside <= 4.0) & wide[..., z].any())
