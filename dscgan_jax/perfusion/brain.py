@@ -63,6 +63,11 @@ LITTLE_FLOW = 0.4  # first pass of a neighbourhood over that of the brain: white
 EARLY_OVER_LATE = 0.4  # healthy tissue has 0.6 to 1.1, cores at most 0.35
 LATE_SHARE = 0.2  # of the loss around: a quarter as elsewhere, less what noise takes from a loss so small
 FLUID_ERROR = 0.25  # how far fluid scatters around its level: there, loss tells a quarter of tissue
+# What lies around a core: tissue with some flow. Around fluid that looks like tissue, beside bone or where signal is
+# lost to the air below, it is fluid, too, and darkness.
+AROUND_MM = 5.0  # wider than a cortex, narrower than a lobe
+FLOW_AROUND = 0.25  # first pass over that of the brain: around cores at least 0.29, around fluid mostly below 0.15
+DARK_AROUND = 0.25  # share of what is darker than tissue: at most 0.13 there, and 0.2 to 0.5
 NEAR_MM = 2.5  # standard deviation of a neighbourhood: averages the noise of single voxels, not gyri
 INFARCT_MM = 6.0  # half width; rims of fluid are thinner
 INFARCT_REACH_MM = 12.0  # from its wide part into the next gyrus, beyond a sulcus
@@ -161,16 +166,18 @@ def with_fluid_spaces(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     return morphology.filled(morphology.closed(tissue, SULCUS_MM, voxel_mm))
 
 
-def infarct(first_pass: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+def infarct(first_pass: np.ndarray, relative: np.ndarray, where: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     """Wide regions without a first pass that are tissue, the core of an infarct: (x, y, z) bool.
 
-    Fluid beside bone can look like tissue, but only in places; tissue looks so throughout.
+    Fluid beside bone can look like tissue, but only in places; tissue looks so throughout, and so does what is around.
 
     Args:
       first_pass: (x, y, z) of each voxel over that of the brain.
-      alike: (x, y, z) bool, voxels as bright as grey or white matter.
+      relative: (x, y, z) baseline over that of the tissue around, from `relative_baseline`.
+      where: (x, y, z) bool, what may be tissue.
       voxel_mm: (3,) edge lengths.
     """
+    alike = like_parenchyma(relative, where)
     sigma = (NEAR_MM / voxel_mm[0], NEAR_MM / voxel_mm[1], 0.0)
 
     def near(values: np.ndarray) -> np.ndarray:
@@ -179,7 +186,8 @@ def infarct(first_pass: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> 
     whole, share = with_fluid_spaces(alike, voxel_mm), near(alike)
     without = near(np.where(alike, first_pass, 0.0)) < LITTLE_FLOW * share
     without &= whole & (share > MIN_PARENCHYMA * near(whole))
-    return morphology.opened(morphology.closed(without, BRIDGE_MM, voxel_mm), INFARCT_MM, voxel_mm)
+    wide = morphology.opened(morphology.closed(without, BRIDGE_MM, voxel_mm), INFARCT_MM, voxel_mm)
+    return _amid_tissue(wide, first_pass, relative, alike, voxel_mm)
 
 
 def around_infarct(infarct: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -192,10 +200,14 @@ def at_rim(tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     return tissue & (morphology.depth_mm(tissue, voxel_mm) < max(RIM_MM, 1.5 * max(voxel_mm[:2])))
 
 
-def like_parenchyma(baseline: np.ndarray, tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
-    """Voxels of the tissue (x, y, z) whose baseline signal is that of grey or white matter, (x, y, z) bool."""
-    relative = baseline / _tissue_signal(baseline, tissue, voxel_mm)
-    return tissue & (relative > PARENCHYMA[0]) & (relative < PARENCHYMA[1])
+def relative_baseline(baseline: np.ndarray, tissue: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
+    """Baseline signal over that of the tissue (x, y, z) bool around each voxel, (x, y, z)."""
+    return baseline / _tissue_signal(baseline, tissue, voxel_mm)
+
+
+def like_parenchyma(relative: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Voxels of these whose baseline is that of grey or white matter, (x, y, z) bool."""
+    return where & (relative > PARENCHYMA[0]) & (relative < PARENCHYMA[1])
 
 
 def without_notches(brain: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -288,7 +300,7 @@ def _tissue(baseline: np.ndarray, passes: _Passes, rough: np.ndarray, voxel_mm: 
     healthy = rough & (first_pass > HEALTHY_FIRST_PASS * max(float(np.median(first_pass[rough])), 0.0))
     if not healthy.any():
         return healthy
-    relative = baseline / _tissue_signal(baseline, healthy, voxel_mm)
+    relative = relative_baseline(baseline, healthy, voxel_mm)
     usual = healthy & (relative < BRIGHT_AS_TISSUE)
     typical = float(np.median(first_pass[usual]))
     loss = first_pass * relative
@@ -307,8 +319,8 @@ def _tissue(baseline: np.ndarray, passes: _Passes, rough: np.ndarray, voxel_mm: 
     grey = no_brighter & (first_pass > np.percentile(first_pass[no_brighter], GREY_PERCENT))
     grey_first_pass, grey_signal = float(np.median(first_pass[grey])), float(np.median(relative[grey]))
 
-    alike = solid & (relative > PARENCHYMA[0]) & (relative < PARENCHYMA[1])
-    infarcted = around_infarct(infarct(first_pass / typical, alike, voxel_mm), voxel_mm)
+    alike = like_parenchyma(relative, solid)
+    infarcted = around_infarct(infarct(first_pass / typical, relative, solid, voxel_mm), voxel_mm)
     free = solid & deep & (np.abs(first_pass) < NO_FIRST_PASS * typical)
     border = _csf_border(relative[free], grey_signal)
     flow = np.clip(_flow_around(first_pass, alike, voxel_mm) / typical, LEAST_FLOW, 1.0)
@@ -326,6 +338,20 @@ def _tissue(baseline: np.ndarray, passes: _Passes, rough: np.ndarray, voxel_mm: 
         voxel_mm,
     )
     return morphology.at_least(tissue, SMALLEST_ISLAND_ML, voxel_mm, IN_SLICE)  # specks where CSF, bone and sinus meet
+
+
+def _amid_tissue(
+    regions: np.ndarray, first_pass: np.ndarray, relative: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray
+) -> np.ndarray:
+    """Those connected regions (x, y, z) bool that tissue with some flow surrounds; other arguments as in `infarct`."""
+    labels, n_labels = ndimage.label(regions)
+    kept = np.zeros(n_labels + 1, bool)
+    for label in range(1, n_labels + 1):
+        around = morphology.dilated(labels == label, AROUND_MM, voxel_mm) & ~regions
+        tissue = first_pass[around & alike]
+        dark = float((relative[around] < PARENCHYMA[0]).mean()) if around.any() else 0.0
+        kept[label] = tissue.size > 0 and np.median(tissue) > FLOW_AROUND and dark < DARK_AROUND
+    return kept[labels]
 
 
 def _late_around(passes: _Passes, usual: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:

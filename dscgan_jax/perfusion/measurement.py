@@ -157,7 +157,7 @@ def measure(
     passes[tissue], strength = passage.over_mean(
         curves, timing.baseline_begin, frame_seconds, _nuisance_regressors(realignment)
     )
-    infarct = brain.infarct(passes, brain.like_parenchyma(baseline, tissue, voxel_mm), voxel_mm)
+    infarct = brain.infarct(passes, brain.relative_baseline(baseline, tissue, voxel_mm), tissue, voxel_mm)
     infarcted = brain.around_infarct(infarct, voxel_mm)
     if find_tissue:
         # Fluid beside bone can look like tissue at rest. What tissue surrounds, or an infarct, is none.

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from dscgan_jax.data.exams import load_exam
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion.brain import brain_mask, otsu_threshold
+from dscgan_jax.perfusion.brain import brain_mask, infarct, otsu_threshold
 from dscgan_jax.phantom import acquisition
 from dscgan_jax.phantom.exam import draw_phantom
 
@@ -164,6 +164,23 @@ def test_a_dead_infarct_stays_at_the_surface_as_in_the_depth():
     deep, cortical = _disc(-25, -20, 15), _disc(45, 0, 15) & PARTS["grey"][0]
     series, part = _head((deep, 900, 0.0), (cortical, 1000, 0.0))
     assert brain_mask(series, AFFINE).tissue[part >= 7].all()
+
+
+FLUID, DIMMED = (1.8, 0.0), (1.0, 0.05)  # brightness over that of tissue, first pass: the second where signal is lost
+
+
+@pytest.mark.parametrize(
+    ("around", "is_infarct"), [([(1.0, 0.5)], True), ([(1.0, 0.5), (0.5, 0.5)], False), ([FLUID, FLUID, DIMMED], False)]
+)
+def test_what_is_as_bright_as_tissue_without_a_first_pass_is_an_infarct_amid_tissue_with_flow(around, is_infarct):
+    head, ring, inside = _disc(0, 0, 80), _disc(0, 60, 25), _disc(0, 60, 12)
+    relative, first_pass = np.ones(head.shape), np.ones(head.shape)
+    for number, values in enumerate(around):
+        stripe = ring & (np.arange(SIZE)[:, None, None] % len(around) == number)
+        relative[stripe], first_pass[stripe] = values
+    relative[inside], first_pass[inside] = 1.0, 0.0
+    found = infarct(first_pass, relative, head, np.array([3.0, 3.0, 5.0]))
+    assert found[inside].mean() > 0.9 if is_infarct else not found.any()
 
 
 def test_a_sinus_is_no_tissue_but_a_small_artery_is():
