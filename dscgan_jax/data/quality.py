@@ -69,7 +69,7 @@ class Quality:
       first_pass_seconds: full width at half maximum of the brain's mean ΔR2*.
       frames_in_first_pass: that width in frames.
       seconds_after_peak: from the brain's lowest signal to the last frame.
-      unfinished: share of the brain that is above half of its own peak at the end.
+      unfinished: share of the brain that has not come half of the way back from its peak at the end.
       saturated: share of the brain's voxels that reach the highest value of the series.
       motion_mm: largest shift of the head that was found; 0: it lay still; None where too little is bright to see it.
       aif_quality: 0 to 1 (`arterial.ArterialInput`), where there is an AIF.

@@ -11,16 +11,19 @@ from dscgan_jax.perfusion.kinetics import gamma_variate
 FRAME, ARRIVAL = 1.5, 20.0
 
 
-def told(seconds_after_arrival: float, late: int = 0) -> list[str]:
+def told(seconds_after_arrival: float, late: int = 0, tail: float = 0.0, moved: float = 0.0) -> list[str]:
     """Severities of the finding, of an exam that ends so long after the arterial bolus arrives.
 
-    Of its 500 voxels some may be 32 s late.
+    Of its 500 voxels some may be 32 s late; what recirculates leaves a tail, of the peak; a head that moves after the
+    first pass makes each voxel brighter or darker, by this share of the signal.
     """
     seconds = np.arange(0.0, ARRIVAL + seconds_after_arrival, FRAME)
     rng = np.random.default_rng(0)
     delay = np.where(np.arange(500) < late, 32.0, 0.0)[:, None]
-    curve = np.exp(-0.3 * gamma_variate(seconds - ARRIVAL - 1.0 - delay, 7.0, 3.0))
-    curves = np.float32(1000 * curve + rng.normal(0, 5, curve.shape))
+    passing = gamma_variate(seconds - ARRIVAL - 1.0 - delay, 7.0, 3.0)
+    passing = np.maximum(passing, tail * np.maximum.accumulate(passing, axis=1))
+    curve = np.exp(-0.3 * passing) * (1 + moved * rng.standard_normal((500, 1)) * (seconds > ARRIVAL + 25))
+    curves = np.float32(1000 * curve + rng.normal(0, 30 if tail else 5, curve.shape))
     found = Findings()
     check_first_pass(first_pass(curves, signal.find_bolus(curves.mean(axis=0)), FRAME), FRAME, found)
     return [finding.severity for finding in found.listed() if finding.name == "truncated"]
@@ -38,6 +41,11 @@ def test_a_whole_exam_is_not(seconds):
 def test_an_exam_that_cuts_the_tissue_that_is_late_is_told():
     assert told(45.0, late=50) == ["warning"]
     assert told(90.0, late=50) == []
+
+
+def test_neither_a_tail_under_noise_nor_a_head_that_moved_is_late_tissue():
+    assert told(50.0, tail=0.4) == [] and told(50.0, moved=0.3) == []
+    assert told(45.0, tail=0.4, late=50) == ["warning"] and told(45.0, moved=0.1, late=150) == ["warning"]
 
 
 def test_an_exam_that_ends_within_the_first_pass_is_an_error():
