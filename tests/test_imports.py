@@ -13,6 +13,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "dscgan_jax"
 # From left to right; rooms in one pair of brackets do not know each other. A file on the ground is no room's.
 ROOMS = (
     ("ground",),
+    ("kept",),
     ("models", "perfusion"),
     ("figures", "data"),
     ("phantom",),

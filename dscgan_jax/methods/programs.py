@@ -11,8 +11,9 @@ from typing import Any
 import jax
 from jax import export
 
-from dscgan_jax import kept, kept_programs, settings
+from dscgan_jax import settings
 from dscgan_jax.data.batch import Batch
+from dscgan_jax.kept import programs, store
 from dscgan_jax.training.weights import Weights
 
 KIND = "program"  # of what is kept
@@ -41,20 +42,20 @@ def _step(weights: Weights, norm: str, like: Batch) -> tuple[Callable[..., jax.A
         "scaling": weights.record.scaling.to_json(),
         "norm": norm,
         "batch": [str(structure), *(f"{leaf.dtype} {leaf.shape}" for leaf in leaves)],
-        **kept_programs.depends_on(),
+        **programs.depends_on(),
     }
-    keeps = kept_programs.can_be_kept()
-    content = kept.read(KIND, made_of) if keeps else None
+    keeps = programs.can_be_kept()
+    content = store.read(KIND, made_of) if keeps else None
     if content is not None:
         options, _, program = content.partition(b"\n")
-        if (call := kept_programs.deserialized(program)) is not None:
+        if (call := programs.deserialized(program)) is not None:
             return call, json.loads(options)
     step, options = _traced(weights, norm, structure)
     if not keeps:
         return step, options
     try:
         exported = export.export(jax.jit(step))(jax.tree.map(_shape, weights.variables), leaves)
-        kept.write(KIND, made_of, json.dumps(options).encode() + b"\n" + exported.serialize())
+        store.write(KIND, made_of, json.dumps(options).encode() + b"\n" + exported.serialize())
     except (ValueError, NotImplementedError):  # it holds what other versions of XLA might not know
         return step, options
     return exported.call, options

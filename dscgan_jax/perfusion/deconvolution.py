@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dscgan_jax import kept_programs
+from dscgan_jax.kept import programs
 from dscgan_jax.perfusion import kinetics, signal
 from dscgan_jax.perfusion.deconvolved import Deconvolved
 from dscgan_jax.threads import in_threads
@@ -221,7 +221,7 @@ def _spectral_parts(
     return np.pad(analysis, [(0, 0), *spare]), np.pad(np.tile(strength[used], 2), spare), back(1), back(_UPSAMPLED)
 
 
-@kept_programs.jit
+@programs.jit
 def _peaks_of_product(
     tissue: jax.Array, *, inverse: jax.Array, allowed: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
@@ -229,7 +229,7 @@ def _peaks_of_product(
     return by_chunks(lambda part: _refined_peak(part @ inverse.T, allowed), tissue)
 
 
-@kept_programs.jit
+@programs.jit
 def _calm_peaks(
     tissue: jax.Array,
     *,

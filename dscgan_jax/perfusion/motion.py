@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dscgan_jax import kept_programs
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Finding
+from dscgan_jax.kept import programs
 from dscgan_jax.perfusion import registration
 from dscgan_jax.threads import in_threads
 
@@ -213,7 +213,7 @@ def _bring_back(series: np.ndarray, affine: np.ndarray, transforms: np.ndarray, 
     return back
 
 
-@kept_programs.jit
+@programs.jit
 def _resample(volume: jax.Array, baseline: jax.Array, there: jax.Array, back: jax.Array) -> jax.Array:
     """(x, y, z) of a frame in the pose of the reference.
 

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dscgan_jax import kept_programs
+from dscgan_jax.kept import programs
 from dscgan_jax.perfusion import kinetics, neighbours
 from dscgan_jax.perfusion.deconvolution import BLOCK, by_chunks, in_blocks
 from dscgan_jax.perfusion.deconvolved import Deconvolved
@@ -129,7 +129,7 @@ class Fitted(NamedTuple):
         return Deconvolved(self.cbf, self.cbf * self.mtt / 60.0, self.mtt, self.tmax)
 
 
-@kept_programs.named_tuple
+@programs.named_tuple
 class Maximum(NamedTuple):
     """Where the posterior of each voxel is largest.
 
@@ -380,7 +380,7 @@ def _log_evidence(data: jax.Array, tables: Dictionary, settings: FitSettings) ->
     return np.asarray(_laplace(data, _fit(data, tables=tables, mean=mean, spread=spread), spread))
 
 
-@kept_programs.jit
+@programs.jit
 def _laplace(data: jax.Array, found: Maximum, spread: jax.Array) -> jax.Array:
     """(voxel,) log evidence from a maximum and its curvature."""
     value = found.value + 0.5 * (data * data).sum(axis=1)
@@ -410,13 +410,13 @@ def _fit(data: jax.Array, *, tables: Dictionary, mean: np.ndarray, spread: np.nd
     return functools.reduce(_better, (_refine(data, start, means, tables, spread) for start in starts))
 
 
-@kept_programs.jit
+@programs.jit
 def _projected(tissue: jax.Array, noise: jax.Array, basis: jax.Array) -> jax.Array:
     """(voxel, dimension) in units of the noise."""
     return (tissue @ basis) / noise[:, None]
 
 
-@kept_programs.jit
+@programs.jit
 def _starts(data: jax.Array, tables: Dictionary, mean: jax.Array, spread: jax.Array) -> list[jax.Array]:
     """(voxel, 3) delay, ln MTT and ln dispersion of the best node of the coarse grid.
 
@@ -447,7 +447,7 @@ def _starts(data: jax.Array, tables: Dictionary, mean: jax.Array, spread: jax.Ar
     return [best_of(nodes) for nodes in kinds]
 
 
-@kept_programs.jit
+@programs.jit
 def _better(one: Maximum, other: Maximum) -> Maximum:
     """The one or the other of each voxel."""
     better = other.value > one.value
@@ -465,7 +465,7 @@ class _Best(NamedTuple):
     gradient: jax.Array
 
 
-@kept_programs.jit(static_argnames=("steps",))
+@programs.jit(static_argnames=("steps",))
 def _refine(
     data: jax.Array, place: jax.Array, means: jax.Array, tables: Dictionary, spread: jax.Array, steps: int = STEPS
 ) -> Maximum:

@@ -30,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from dscgan_jax import kept_programs
 from dscgan_jax.errors import InputError
+from dscgan_jax.kept import programs
 from dscgan_jax.perfusion import signal
 from dscgan_jax.threads import in_threads
 
@@ -172,7 +172,7 @@ def _reference_frames(series: np.ndarray) -> tuple[int, int]:
     return REFERENCE_FRAMES if series.shape[3] >= REFERENCE_FRAMES[1] else (0, series.shape[3])
 
 
-@kept_programs.jit(static_argnames=("factors", "sigma"))
+@programs.jit(static_argnames=("factors", "sigma"))
 def _smaller(volumes: jax.Array, factors: tuple[int, int, int], sigma: tuple[float, float, float]) -> jax.Array:
     """(frame, x, y, z) averaged over blocks of `factors` voxels, then blurred by Gaussians of `sigma` new voxels."""
     volumes = volumes.astype(jnp.float32)
@@ -253,7 +253,7 @@ def _directions(to_world: np.ndarray, in_plane: bool) -> np.ndarray:
     return directions
 
 
-@kept_programs.jit(static_argnames=("rounds", "steps"))
+@programs.jit(static_argnames=("rounds", "steps"))
 def _register(
     volume: jax.Array,
     given: jax.Array,

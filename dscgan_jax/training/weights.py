@@ -22,9 +22,10 @@ import safetensors
 import safetensors.numpy
 
 import dscgan_jax
-from dscgan_jax import kept, provenance, settings, shipped
+from dscgan_jax import provenance, settings, shipped
 from dscgan_jax.errors import InputError, brief
 from dscgan_jax.files import replacing, write_whole
+from dscgan_jax.kept import store
 from dscgan_jax.training.record import CheckpointRecord
 
 if TYPE_CHECKING:
@@ -316,14 +317,14 @@ def _outline(record: CheckpointRecord) -> "Variables":
     """Shapes and types of the variables of the network that a config describes, which another start may have kept."""
     made_of = {"config": settings.to_json(record.config)}
     leaves = None
-    if (content := kept.read("outline", made_of)) is not None:
+    if (content := store.read("outline", made_of)) is not None:
         with contextlib.suppress(ValueError):
             leaves = json.loads(content)
     if leaves is None:
         _, like = _abstract(record)
         paths = jax.tree_util.tree_leaves_with_path(like)
         leaves = {_name(key): [leaf.dtype.name, list(leaf.shape)] for key, leaf in paths}
-        kept.write("outline", made_of, json.dumps(leaves).encode())
+        store.write("outline", made_of, json.dumps(leaves).encode())
     outline: dict[str, Any] = {"params": {}, "stats": {}}
     for name, (dtype, shape) in leaves.items():
         *parents, last = name.split("/")

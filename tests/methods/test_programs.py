@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from dscgan_jax import kept
+from dscgan_jax.kept import store
 from dscgan_jax.methods import network, programs
 
 
@@ -21,7 +21,7 @@ def predictor():
 def folder(tmp_path):
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-    yield tmp_path / kept.FOLDER
+    yield tmp_path / store.FOLDER
     jax.config.update("jax_compilation_cache_dir", before)
 
 
@@ -56,7 +56,7 @@ def test_another_norm_is_another_program(predictor, folder):
 @pytest.mark.parametrize("content", [b"", b"no program", b"{}\nno program", b"\x80\x04K\x01."])  # the last is a pickle
 def test_a_whole_file_that_is_no_program_is_made_again(predictor, folder, monkeypatch, content):
     traced = scaled_maps(predictor)
-    monkeypatch.setattr(kept, "read", lambda *_: content)
+    monkeypatch.setattr(store, "read", lambda *_: content)
     np.testing.assert_array_equal(scaled_maps(predictor), traced)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from dscgan_jax import kept_programs
+from dscgan_jax.kept import programs
 from dscgan_jax.perfusion import deconvolution, dictionary, kinetics, parametric, signal
 from dscgan_jax.perfusion.kinetics import ArterialCurve, Perfusion
 from dscgan_jax.perfusion.parametric import FitSettings
@@ -554,7 +554,7 @@ def test_what_is_compiled_beforehand_is_what_a_fit_with_neighbours_runs(caplog, 
     frames, mask = 37, np.ones((4, 4, 2), bool)
     arterial = np.interp(np.arange(frames), [10, 14, 20], [0.0, 4.0, 0.0])
     tissue = np.tile(np.interp(np.arange(frames), [12, 17, 25], [0.0, 0.4, 0.1]), (mask.sum(), 1))
-    own = [name for name, one in vars(parametric).items() if isinstance(one, kept_programs.Kept)]
+    own = [name for name, one in vars(parametric).items() if isinstance(one, programs.Kept)]
 
     def compiled(work):
         caplog.clear()

@@ -1,4 +1,4 @@
-"""Programs that one start traced and the next ones need not: `jit` is JAX's, and keeps what it traced (`kept`).
+"""Programs that one start traced and the next ones need not: `jit` is JAX's, and keeps what it traced (`store`).
 
 To trace a function and to lower it to StableHLO is Python: about 0.1 s for each of several programs, at every start.
 What was lowered is kept as `jax.export` serialises it, and compiled as ever: with JAX's cache, loaded. Where nothing
@@ -17,7 +17,7 @@ import jax
 from jax import export
 from jax.core import Tracer
 
-from dscgan_jax import kept
+from dscgan_jax.kept import store
 
 KIND = "function"  # of what is kept
 
@@ -111,7 +111,7 @@ class Kept:
             return self._programs[key]
 
     def _made(self, static: dict[str, Any], structure: Any, shapes: Sequence[_Shape]) -> Callable[..., Any] | None:
-        if kept.folder() is None:
+        if store.folder() is None:
             return None
         like = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
         made_of = {
@@ -120,7 +120,7 @@ class Kept:
             "arguments": [str(structure), *map(repr, shapes)],
             **depends_on(),
         }
-        content = kept.read(KIND, made_of)
+        content = store.read(KIND, made_of)
         program = None if content is None else deserialized(content)
         if program is None:
 
@@ -129,7 +129,7 @@ class Kept:
 
             try:
                 exported = export.export(jax.jit(of_leaves))(*like)
-                kept.write(KIND, made_of, bytes(exported.serialize()))
+                store.write(KIND, made_of, bytes(exported.serialize()))
             except (ValueError, NotImplementedError):  # it holds what other versions of XLA might not know
                 return None
             program = exported.call

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dscgan_jax import kept, kept_programs
+from dscgan_jax.kept import programs, store
 from dscgan_jax.perfusion import deconvolution, dictionary, motion, parametric, registration
 
 RANDOM = np.random.default_rng(0)
@@ -16,7 +16,7 @@ ARRAY = np.float32(RANDOM.normal(size=(4, 3)))
 TRACED: list[str] = []
 
 
-@kept_programs.named_tuple
+@programs.named_tuple
 class Pair(NamedTuple):
     total: jax.Array
     power: jax.Array
@@ -30,7 +30,7 @@ def pair(a, b, *, power: int = 2):
 def start(function=pair, **how):
     """What a process has that has just imported the function."""
     TRACED.clear()
-    return kept_programs.jit(function, **how)
+    return programs.jit(function, **how)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def folder(tmp_path):
     """Where programs are kept, for the time of a test."""
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "compiled"))
-    yield tmp_path / "compiled" / kept.FOLDER
+    yield tmp_path / "compiled" / store.FOLDER
     jax.config.update("jax_compilation_cache_dir", before)
 
 
@@ -82,7 +82,7 @@ def test_a_damaged_program_is_made_again(folder):
 
 
 def test_a_program_of_another_serialiser_is_made_again(monkeypatch):
-    monkeypatch.setattr(kept, "read", lambda *_: b"no program")
+    monkeypatch.setattr(store, "read", lambda *_: b"no program")
     np.testing.assert_array_equal(start(static_argnames=("power",))({"x": ARRAY}, ARRAY).total, 2 * ARRAY)
 
 
@@ -187,10 +187,10 @@ def test_the_programs_of_maps_compute_the_same_bits_kept_or_not(folder, monkeypa
     values, named = PROGRAMS[name]
     static = made.static
     by_jax = made.jitted(*values, **named)
-    kept_programs.jit(made.function, static_argnames=static)(*values, **named)
+    programs.jit(made.function, static_argnames=static)(*values, **named)
     assert len(files(folder)) == 1
-    second = kept_programs.jit(made.function, static_argnames=static)
-    monkeypatch.setattr(kept_programs.export, "export", None)  # nothing is traced again
+    second = programs.jit(made.function, static_argnames=static)
+    monkeypatch.setattr(programs.export, "export", None)  # nothing is traced again
     found = second(*values, **named)
     assert jax.tree.structure(found) == jax.tree.structure(by_jax)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(by_jax), strict=True):

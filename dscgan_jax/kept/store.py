@@ -22,6 +22,7 @@ from typing import Any
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import replacing
 
+PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 FOLDER = "kept"  # within that of the compiled programs
 MOST_FILES = 128  # of a kind; those that nobody read for longest go: of former versions, or of unusual exams
 _DIGEST_BYTES = 32
@@ -91,11 +92,11 @@ def _own(path: pathlib.Path) -> bool:
 
 def _edited() -> bool:
     """Whether the source was changed since it was imported: what runs is then not what the files say."""
-    return _edited_by(__file__, int(time.monotonic()))
+    return _edited_by(PACKAGE, int(time.monotonic()))
 
 
 @functools.lru_cache(maxsize=1)
-def _edited_by(package: str, second: int) -> bool:
+def _edited_by(package: pathlib.Path, second: int) -> bool:
     """The same, asked once a second: to look at each file takes some milliseconds."""
     del package, second
     return any(path.stat().st_mtime > _BEGUN for path in _source())
@@ -103,7 +104,7 @@ def _edited_by(package: str, second: int) -> bool:
 
 def _source() -> list[pathlib.Path]:
     """The modules of this package; hidden files are an editor's."""
-    return sorted(path for path in pathlib.Path(__file__).parent.rglob("*.py") if not path.name.startswith("."))
+    return sorted(path for path in PACKAGE.rglob("*.py") if not path.name.startswith("."))
 
 
 @functools.cache
@@ -111,7 +112,7 @@ def _code() -> list[str]:
     """The versions of JAX and Flax, and a digest of the source of this package."""
     import importlib.metadata
 
-    total, root = hashlib.sha256(), pathlib.Path(__file__).parent
+    total = hashlib.sha256()
     for path in _source():
-        total.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+        total.update(f"{path.relative_to(PACKAGE)}\0".encode() + path.read_bytes())
     return [*(importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")), total.hexdigest()]
