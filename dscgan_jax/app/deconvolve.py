@@ -37,7 +37,7 @@ def run(
     if series:
         overrules = subject_files.Overrules.from_config(config.data)
         read: list[ReadOut] = []
-        asked = dataclasses.replace(asked, on_read_out=read.append)
+        asked = dataclasses.replace(asked, on_read_out=read.append, offered=options.offered_to(options.ONE_FILE))
         with apart.process(), inputs.lone_exam(series, overrules, mask, number) as files, threads_beside(3) as beside:
             found: Future[tuple[np.ndarray, np.ndarray]] = Future()
             exam = beside.submit(exams.load_exam, files, on_series=lambda *series: found.set_result(series))
@@ -72,4 +72,4 @@ def work_of(config: ml_collections.ConfigDict, aif: str, desc: str = "") -> "Dec
     from dscgan_jax.methods import conventional
     from dscgan_jax.methods.conventional_files import DeconvolveWork
 
-    return DeconvolveWork(conventional.settings_of(config), aif, desc)
+    return DeconvolveWork(conventional.settings_of(config), aif, desc, options.offered_to(options.FOLDER))

@@ -6,6 +6,7 @@ Only what is given on the command line counts: a config file describes a whole r
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -345,6 +346,11 @@ def offered(finding: Finding, reader: str) -> Finding:
     if flag.startswith("--motion=") and reader in readers_of("data.motion") and reader not in FLAGS["motion"]:
         flag = flag.replace("--motion", "--config.data.motion")
     return dataclasses.replace(finding, flag=flag if is_read(flag, reader) else "")
+
+
+def offered_to(reader: str) -> Callable[[Finding], Finding]:
+    """`offered` for that reader, which another process can take over."""
+    return functools.partial(offered, reader=reader)
 
 
 def field_of(flag: str, mode: str) -> str | None:

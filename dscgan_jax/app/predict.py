@@ -52,7 +52,7 @@ def run(
         predictor = network.result()
         from dscgan_jax.methods.network_files import predict_file
 
-        asked = dataclasses.replace(asked, on_read_out=read.append)
+        asked = dataclasses.replace(asked, on_read_out=read.append, offered=options.offered_to(options.PREDICT))
         paths, findings = predict_file(predictor, exam, output, asked, motions[0].result)
     print(*paths, sep="\n")
     print_read_outs(read)
@@ -86,7 +86,8 @@ def work_of(
     """How the maps of a cohort are made."""
     from dscgan_jax.methods.network_files import PredictWork
 
-    return PredictWork(model, which, *_norm_and_motion(config, given), desc)
+    offered = options.offered_to(options.PREDICT_FOLDER)
+    return PredictWork(model, which, *_norm_and_motion(config, given), desc, offered)
 
 
 def _motion(network: "Future[Predictor]", series: np.ndarray, affine: np.ndarray) -> Found:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from dscgan_jax.methods.conventional import Deconvolved  # it needs JAX, and what is asked for does not
 
 
+def as_it_is(finding: Finding) -> Finding:
+    """The finding, with its flag."""
+    return finding
+
+
 @dataclasses.dataclass(frozen=True)
 class Asked:
     """As given on the command line; no file is opened yet.
@@ -37,6 +42,7 @@ class Asked:
       dicom: whether the maps are wanted as DICOM parametric maps, too.
       beside: method of deconvolution whose maps are wanted beside those of a network; empty = none.
       on_read_out: called with the read-out once it is written.
+      offered: a finding with the flag that is of use to who reads the page, or none.
     """
 
     core: pathlib.Path | None = None
@@ -45,6 +51,7 @@ class Asked:
     dicom: bool = False
     beside: str = ""
     on_read_out: Callable[[ReadOut], Any] | None = None
+    offered: Callable[[Finding], Finding] = as_it_is
 
     def __post_init__(self):
         check_desc(self.desc)

@@ -17,7 +17,7 @@ from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAPS
-from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras, refuse_overwriting, remove_stale
+from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras, as_it_is, refuse_overwriting, remove_stale
 from dscgan_jax.methods.conventional import DEFAULTS, Deconvolved, deconvolved, plain
 from dscgan_jax.methods.exam_files import Maker, Result, write_mask
 from dscgan_jax.pages import conventional as conventional_page
@@ -112,11 +112,13 @@ class DeconvolveWork:
       settings: how the maps are made.
       aif: `auto`, or `files`: each exam's own.
       desc: of the `desc-` entity in the names of maps; empty = none.
+      offered: as of `Asked`.
     """
 
     settings: Settings = DEFAULTS
     aif: str = arterial_inputs.AUTOMATIC
     desc: str = ""
+    offered: Callable[[Finding], Finding] = as_it_is
 
     def made_of(self) -> dict[str, Any]:
         """Every setting.
@@ -141,7 +143,7 @@ class DeconvolveWork:
 
     def _make(self, exam: Exam, files: SubjectFiles) -> Result:
         result = deconvolved(exam, self.settings, arterial_inputs.given_of(exam, self.aif, files.aif))
-        extras = Extras(Asked(desc=self.desc))
+        extras = Extras(Asked(desc=self.desc, offered=self.offered))
         read_out, curves = _read_out_and_curves(result, extras)
 
         def write(folder: pathlib.Path) -> str:
@@ -189,6 +191,7 @@ def write_all(
     page = conventional_page.page_of(
         result.maps, result.found, result.series, result.settings, read_out, pictures, curves
     )
+    page = exam_page.with_flags(page, extras.asked.offered)
     return [*paths, aif_path, *exam_page.write(folder, page, stem, drawn.maps.result)]
 
 

@@ -12,7 +12,7 @@ from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.evaluation.readout import ReadOut
 from dscgan_jax.files import all_or_nothing
 from dscgan_jax.findings import Finding, by_severity
-from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras, refuse_overwriting, remove_stale
+from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, Extras, as_it_is, refuse_overwriting, remove_stale
 from dscgan_jax.methods.exam_files import Maker, Result, write_mask
 from dscgan_jax.methods.network import Predictor, check_norm
 from dscgan_jax.pages import exam as exam_page
@@ -86,6 +86,7 @@ def _write_all(
         )
         of_both = conventional_page.page_of(beside.maps, beside.found, beside.series, beside.settings, found, pictures)
         page = exam_page.together(page, of_both)
+    page = exam_page.with_flags(page, extras.asked.offered)
     return [*paths, *exam_page.write(folder, page, stem, drawn)]
 
 
@@ -98,6 +99,7 @@ class PredictWork:
       which: step of a run.
       norm, motion: as of `Predictor`.
       desc: of the `desc-` entity in the names of maps; empty = none.
+      offered: as of `Asked`.
     """
 
     model: pathlib.Path | str = PHYSICS
@@ -105,6 +107,7 @@ class PredictWork:
     norm: str | None = None
     motion: str | None = None
     desc: str = ""
+    offered: Callable[[Finding], Finding] = as_it_is
 
     def made_of(self) -> dict[str, Any]:
         """The network, by its digest, and how it is used.
@@ -126,7 +129,7 @@ class PredictWork:
     def maker(self) -> Maker:
         """What predicts the maps of an exam."""
         predictor = Predictor(_weights(self.model, self.which), norm=self.norm, motion=self.motion)
-        extras = Extras(Asked(desc=self.desc))
+        extras = Extras(Asked(desc=self.desc, offered=self.offered))
 
         def make(exam: exams.Exam, files: subject_files.SubjectFiles) -> Result:
             del files

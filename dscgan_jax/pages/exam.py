@@ -49,6 +49,11 @@ class ExamPage:
     sections: Sequence[str] = ()
 
 
+def with_flags(page: ExamPage, offered: Callable[[Finding], Finding]) -> ExamPage:
+    """The page, whose findings name no flag but those that are `offered`."""
+    return dataclasses.replace(page, findings=[offered(finding) for finding in page.findings])
+
+
 def together(first: ExamPage, other: ExamPage) -> ExamPage:
     """One page for two methods on the same exam; series, curves and AIF are the other's."""
     return ExamPage(

@@ -150,7 +150,7 @@ def tell_left_out(mask: np.ndarray, tissue: np.ndarray, found: Findings, most: t
         found.warning(
             "mask_partly",
             f"the given mask leaves out {100 * whole:.0f} % of the {what} that is found in the series, and "
-            f"{100 * share:.0f} % of it in slice {worst} (counted from 0): there are no maps there",
+            f"{100 * share:.0f} % of it in slice {worst + 1} of {mask.shape[2]} from below: there are no maps there",
             round(whole, 3),
             "--mask=FILE",
         )

@@ -13,6 +13,7 @@ import pytest
 import runs
 
 from dscgan_jax import provenance
+from dscgan_jax.app import options
 from dscgan_jax.app.prepare import prepare
 from dscgan_jax.configs import temp_tmax
 from dscgan_jax.data import exams, layouts
@@ -188,12 +189,13 @@ def test_the_seal_of_a_cohort_knows_the_network_by_its_digest(world, tmp_path):
 def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not(
     exam, predictor, tmp_path, monkeypatch
 ):
-    asked = Asked(beside="csvd")
+    asked = Asked(beside="csvd", offered=options.offered_to(options.PREDICT))
     paths, told = network_files.predict_file(predictor, exam, tmp_path / "both", asked)
     assert {one.name for one in told} > {one.name for one in predictor.predict(exam).findings}  # of both
     assert [path.name for path in paths if "desc-csvd_tmax" in path.name] and paths[-1].suffix == ".html"
     page = paths[-1].read_text()
     assert "<h3>cSVD</h3>" in page and page.count("data-map=") == 5 + len(predictor.scaling.targets)
+    assert any(one.flag == "--aif=FILE" for one in told) and "--aif=FILE" not in page  # predict does not read it
 
     def without_an_artery(exam, settings, given):
         raise InputError(f"{exam.subject}: no voxel looks like an artery.")

@@ -159,8 +159,9 @@ def _tell_holes(
             worst = int(slices[zero.argmax()])
             found.warning(
                 "map_holes",
-                f"the {name} map is 0 in {100 * zero.max():.0f} % of the brain in slice {worst} (counted from 0), in "
-                f"half of the slices in less than {100 * usual:.0f} %: a part of it may be lost; look at it",
+                f"the {name} map is 0 in {100 * zero.max():.0f} % of the brain in slice {worst + 1} of "
+                f"{brain.shape[2]} from below, in half of the slices in less than {100 * usual:.0f} %: a part of it "
+                "may be lost; look at it",
                 round(float(zero.max()), 3),
             )
 
