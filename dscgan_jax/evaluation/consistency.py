@@ -19,7 +19,6 @@ VISIBLE = 0.5  # of the median peak of ΔR2*: below, the noise decides where the
 QUANTILE = 0.95  # of the validation exams, some of which have faults of their own
 FACTOR = 1.25  # a value this far beyond is still usual
 FEWEST_EXAMS = 4  # fewer say nothing about what is usual
-NO_ORDER = 0.95  # of a disorder: ranks that hardly follow each other, or not at all (1)
 
 WORDS = {
     "central_volume": "MTT differs from CBV over CBF, median |ln of their ratio|",
@@ -28,7 +27,9 @@ WORDS = {
     "cbv_disorder": "CBV does not follow how much blood passes in the series, 1 - rank correlation",
     "tmax_disorder": "Tmax does not follow the time of the lowest signal, 1 - rank correlation",
 }
-SURE = ("cbv_disorder",)  # whose maps come from the very series: without any order they are wrong, whoever made them
+# Beyond these, maps that come from the very series are wrong, whoever made them: ranks that hardly follow each other,
+# or not at all (1); times that are none of the first pass (in 180 drawn exams 2 s away at most).
+SURE = {"cbv_disorder": 0.95, "ttp_offset_seconds": 5.0}
 
 
 def consistency_of(
@@ -86,7 +87,7 @@ def doubts(found: Consistency, usual: Mapping[str, float]) -> tuple[Finding, ...
     """
     odd = []
     for name, value in found.known().items():
-        limit = min(FACTOR * usual.get(name, float("inf")), NO_ORDER if name in SURE else float("inf"))
+        limit = min(FACTOR * usual.get(name, float("inf")), SURE.get(name, float("inf")))
         if value > limit:
             odd.append(f"{WORDS[name]}: {value:.2g} (usual up to {limit:.2g})")
     if not odd:

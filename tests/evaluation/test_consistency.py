@@ -60,6 +60,12 @@ def test_volumes_without_any_order_are_wrong_whoever_made_them(simulated):
     assert found.central_volume is None and len(doubts(found, {})) == 1
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(1.0, 0), (15.0, 1)])
+def test_times_of_another_bolus_are_wrong_whoever_made_them(simulated, seconds, told):
+    volumes, mask = truth_of(simulated)
+    assert len(doubts(consistency_of({"ttp": volumes["ttp"] + seconds}, mask, simulated.exam), {})) == told
+
+
 def test_a_head_that_moved_for_good_leaves_its_blood_volume_in_order(simulated):
     volumes, mask = truth_of(simulated)
     exam = simulated.exam
