@@ -171,10 +171,11 @@ def summary(harms: Sequence[Harm]) -> list[str]:
         mine = [harm for harm in harms if harm.kind.endswith(f", {method}")]
         clean = Counter(harm.outcome for harm in mine if harm.kind.startswith(AS_DRAWN))
         harmed = Counter(harm.outcome for harm in mine if not harm.kind.startswith((AS_DRAWN, MENDED)))
+        told, wrong = clean[FLAGGED] + harmed[FLAGGED], _wrong(clean) + _wrong(harmed)
         lines.append(
             f"By the {method} method: {harmed[REFUSED]} spoiled exams were refused, most as no perfusion series; "
             f"of {_wrong(harmed)} others with wrong maps {harmed[FLAGGED]} were flagged. Of {_wrong(clean)} exams as "
-            f"drawn with wrong maps {clean[FLAGGED]} were. "
+            f"drawn with wrong maps {clean[FLAGGED]} were; together {100 * told / max(wrong, 1):.0f} % of {wrong}. "
             f"Of {_right(clean)} exams as drawn with right maps {clean[IN_VAIN]} were flagged in vain, and "
             f"{clean[WITH_REASON]} for a reason that the truth confirms."
         )
