@@ -150,6 +150,7 @@ def loaded_by(module: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "needed", "spared"),
     [

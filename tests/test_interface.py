@@ -7,6 +7,7 @@ import pytest
 import dscgan_jax as dj
 
 
+@pytest.mark.slow
 def test_the_example_of_the_package_works():
     failed, tried = doctest.testmod(dj)
     assert (failed, tried) == (0, 5)

@@ -348,6 +348,7 @@ def leaf_names(config):
     return [name for name, _ in leaves(config)]
 
 
+@pytest.mark.slow
 def test_every_config_field_is_read_by_a_mode(reads):
     unread = set(leaf_names(default.get_config())) - set().union(*reads.values())
     assert not unread, f"config fields that nobody reads: {sorted(unread)}"

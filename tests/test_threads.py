@@ -26,6 +26,7 @@ def test_results_are_in_the_order_of_the_items(cores):
     assert threads.at_once(lambda: "maps", lambda: "page") == ["maps", "page"]
 
 
+@pytest.mark.slow
 def test_an_error_is_raised_here_and_what_waits_is_not_begun(cores):
     begun = []
 

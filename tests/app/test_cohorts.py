@@ -25,6 +25,7 @@ def deconvolve(exams, out, *more):
     return program("deconvolve", exams, out, "--method=csvd", "--motion=none", "--aif=files", "--workers=1", *more)
 
 
+@pytest.mark.slow
 def test_one_broken_exam_costs_itself_and_the_last_line_and_the_status_say_so(exams, tmp_path):
     done = deconvolve(exams, tmp_path / "out")
     assert done.returncode == 1
@@ -40,6 +41,7 @@ def test_one_broken_exam_costs_itself_and_the_last_line_and_the_status_say_so(ex
     assert "2 of 3 exams are there already" in again.stdout and again.returncode == 1
 
 
+@pytest.mark.slow
 def test_a_whole_cohort_ends_well_and_input_is_the_same_as_the_word(exams, tmp_path):
     root = shutil.copytree(exams, tmp_path / "exams")
     shutil.rmtree(root / "sub-0002")

@@ -44,6 +44,7 @@ def columns(rows):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "sources", "maps"),
     [("trees", ["trees"], ["tmax", "ttp"]), ("conventional", ["csvd", "osvd"], list(MAP_NAMES))],

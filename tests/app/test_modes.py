@@ -183,6 +183,7 @@ def no_home(monkeypatch):
     monkeypatch.setattr(grp, "getgrgid", unknown)
 
 
+@pytest.mark.slow
 def test_without_a_home_folder_whatever_needs_no_cache_works(world, tmp_path, no_home):
     run("--mode=check", f"--config.data.root={world / 'exams'}")
     run(
@@ -232,6 +233,7 @@ def test_a_home_folder_of_nobody_is_named_with_its_flag(world, tmp_path, flag):
         run("--mode=deconvolve", *[f"--{name}={value}" for name, value in given.items()])
 
 
+@pytest.mark.slow
 def test_python_takes_paths_as_text(world, tmp_path):
     predictor = network.Predictor.from_run(str(world / "run"))
     maps = predictor.predict(load_exam(str(series_of(world)))).save(str(tmp_path / "predicted"))

@@ -108,6 +108,7 @@ def traces(folder: pathlib.Path, texts: tuple[str, ...]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_text_of_a_header_comes_into_outputs_or_messages(phantom, run, tmp_path):
     root, out = write_folder(tmp_path / "root", phantom, CANARY), tmp_path / "out"
     series = root / "sub-1" / "perf" / "sub-1_dsc.nii.gz"
@@ -134,6 +135,7 @@ def test_no_text_of_a_header_comes_into_outputs_or_messages(phantom, run, tmp_pa
     assert traces(root, (CANARY,)), "it was there to be found"
 
 
+@pytest.mark.slow
 def test_no_text_of_a_dicom_header_comes_into_outputs_or_messages(phantom, tmp_path):
     pytest.importorskip("dcm2niix")
     array = phantom.series.transpose(0, 1, 2, 3)
@@ -167,6 +169,7 @@ def elements(text: str) -> Elements:
     return parser
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [MARKUP, "x'\"><script>alert(1)<", "{{7*7}}${7}", r"$\frac$_^{", "--help", "%s%n"])
 def test_names_of_files_are_shown_as_they_are(phantom, tmp_path, name):
     pages = {}
@@ -177,6 +180,7 @@ def test_names_of_files_are_shown_as_they_are(phantom, tmp_path, name):
     assert pages[name].tags == pages["plain"].tags and not pages[name].handlers
 
 
+@pytest.mark.slow
 def test_names_from_folders_and_tables_are_no_markup_of_any_page(phantom, run, tmp_path):
     """Also that of a row without a folder, which may hold what no file can be called."""
     root, script = tmp_path / "root", "<script>alert(1)</script>"
@@ -246,6 +250,7 @@ def test_desc_is_a_word(tmp_path, word):
     assert done.returncode == 1 and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_links_in_the_output_are_replaced_and_never_followed(phantom, tmp_path):
     series = write_exam(tmp_path / "sub-1_dsc.nii.gz", phantom)
     out, target = tmp_path / "out", tmp_path / "target"
@@ -258,6 +263,7 @@ def test_links_in_the_output_are_replaced_and_never_followed(phantom, tmp_path):
     assert target.read_text() == "somebody's" and not [path for path in out.iterdir() if path.is_symlink()]
 
 
+@pytest.mark.slow
 def test_a_link_in_the_output_of_a_cohort_that_leads_out_of_it_costs_that_exam(phantom, tmp_path):
     root, out, elsewhere = tmp_path / "root", tmp_path / "out", tmp_path / "elsewhere"
     for number in (1, 2):

@@ -111,6 +111,7 @@ def mean_difference(maps, clean, exam, name="tmax") -> float:
 SLICE, FRAME = (slice(None), slice(None), 3), 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "value"),
     [
@@ -136,6 +137,7 @@ def test_missing_values_are_filled_and_the_maps_stay(spoiled, clean, exam, where
     assert np.median(maps["cbf"][exam.mask]) == pytest.approx(np.median(clean["cbf"][exam.mask]), rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_a_slice_that_is_empty_in_every_frame_is_a_warning(spoiled, value):
     spoiled.series[:, :, 3] = value
@@ -263,6 +265,7 @@ def test_a_frame_length_that_cannot_be_is_refused_with_the_way_out(spoiled, side
     assert all(word in line for word in words), line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sidecar", "header", "name"),
     [
@@ -322,6 +325,7 @@ def test_an_affine_that_knows_nothing_is_told(spoiled):
     assert "voxel_size" in names(findings, "warning")
 
 
+@pytest.mark.slow
 def test_a_head_that_jumps_is_realigned_or_told(spoiled, clean, exam):
     third = spoiled.series.shape[-1] // 3
     spoiled.series[..., third:] = np.roll(spoiled.series[..., third:], 2, axis=0)
@@ -332,6 +336,7 @@ def test_a_head_that_jumps_is_realigned_or_told(spoiled, clean, exam):
     assert told.severity == "warning" and told.value == pytest.approx(7.5, abs=0.5) and told.flag == "--motion=rigid"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frame", "factor"), [(34, 0.7), (45, 1.3), (40, 0.85)])
 def test_steps_of_the_gain_are_taken_back(spoiled, clean, exam, frame, factor):
     spoiled.series[..., frame:] *= factor
@@ -396,6 +401,7 @@ def test_frames_in_the_wrong_order_are_refused_by_every_reader(spoiled, order):
         exams.load_exam(spoiled.path)
 
 
+@pytest.mark.slow
 def test_what_is_accepted_is_recorded(spoiled):
     frames = np.r_[0:32, 2:68]
     spoiled.series = spoiled.series[..., frames]
@@ -416,6 +422,7 @@ def test_what_is_accepted_is_recorded(spoiled):
 # ------------------------------------------------------------------------------------------- the same list everywhere
 
 
+@pytest.mark.slow
 def test_check_and_sidecar_tell_the_same(exam, tmp_path):
     cohort.write_exam(tmp_path, "sub-1", exam)
     perf = tmp_path / "sub-1" / "perf"

@@ -10,6 +10,8 @@ from dscgan_jax.data.quality import Consistency
 from dscgan_jax.phantom import cohort
 from dscgan_jax.training import loop, weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

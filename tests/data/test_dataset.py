@@ -204,6 +204,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_killed_build_is_not_taken_for_whole_and_its_debris_is_swept(tmp_path):
     root = write_fake_cohort(tmp_path / "root", 3, ("train", "train", "validation"))
     cache = tmp_path / "cache"
@@ -241,6 +242,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     assert _leftovers(tmp_path / "cache") == []
 
 
+@pytest.mark.slow
 def test_two_builds_at_once_make_one_data_set(tmp_path):
     root = write_fake_cohort(tmp_path / "root", 3)
     script = "import sys; from exams import prepared_of; print(prepared_of(*sys.argv[1:]).data_dir)"

@@ -98,6 +98,7 @@ def test_the_perfusion_series_is_found_among_others_which_are_named(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_of_two_series_with_frames_the_user_says_which(tmp_path):
     folder = _exam(tmp_path / "exam")
     dicoms.write_series(folder, dicoms.Series(ARRAY[..., :40], number=9))

@@ -71,6 +71,7 @@ def test_a_first_pass_that_the_exam_cuts_off_counts_to_its_end():
     assert features._width_frames(curve, 10, 20) == pytest.approx(12)
 
 
+@pytest.mark.slow
 def test_other_exams_of_the_same_protocol_are_not_warned_of(known):
     """Of twenty exams none had a bolus as late as one in thirty has: whether that matters depends on the network."""
     found = [unlike(features_of(phantom_exam(number)), known, ["before_bolus_seconds"]) for number in range(100, 140)]

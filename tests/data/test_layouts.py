@@ -225,6 +225,7 @@ def _write_isles(root, subject, prefix, shape, frames, ending=".nii", block=1):
     return maps, mask
 
 
+@pytest.mark.slow
 def test_isles_2017_folders_go_from_files_to_a_restored_map(tmp_path):
     root = tmp_path / "ISLES2017_Training"
     shape = (192, 192, 19)

@@ -82,6 +82,7 @@ def changed(phantom, places, how):
     }[how]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings_", [ZERO, OTHER_GRID], ids=["own grid", "other grid"])
 @pytest.mark.parametrize("how", ["constant", "noise", "empty", "bright spots"])
 def test_the_network_is_given_the_same_bit_by_bit_whatever_the_air_is(phantom, places, how, settings_):

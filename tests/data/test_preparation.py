@@ -61,6 +61,7 @@ def _stored(exam, axes, signs):
     return exam_of(change(exam.series), change(exam.mask), affine, maps=maps, timing=exam.timing), change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("affine", [AFFINE, OBLIQUE], ids=["straight", "oblique"])
 @pytest.mark.parametrize("settings", [SAME, OTHER], ids=["same grid", "other grid"])
 def test_all_48_ways_to_store_an_exam_give_the_same_prediction_in_the_world(affine, settings):
@@ -132,6 +133,7 @@ def test_on_an_identical_grid_nothing_changes():
     assert prepared.brain_signal == pytest.approx(1000, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [24, 48])
 def test_a_smooth_map_survives_the_way_there_and_back(size):
     exam = _exam((32, 28, 4))

@@ -33,6 +33,7 @@ def test_the_measured_signal_is_the_one_the_device_computes(built, signal):
     )
 
 
+@pytest.mark.slow
 def test_the_median_ttp_counts_from_the_first_acquired_frame_though_the_range_does_not(tmp_path):
     write_fake_exam(tmp_path, shape=(24, 24, 3))
     exam = exams.load_exam(layouts.find_subjects(tmp_path, "bids")[0])

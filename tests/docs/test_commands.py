@@ -164,6 +164,7 @@ RUN = {  # a line of the docs: what it prints, and a file that it leaves
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", RUN)
 def test_a_line_of_the_docs_does_what_it_says(line, folder, monkeypatch):
     assert line in LINES, "the docs no longer have this line"
@@ -194,6 +195,7 @@ LAUNCHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", LAUNCHED.values(), ids=LAUNCHED)
 def test_launch_lines_say_what_they_would_run(line):
     words = [sys.executable, str(ROOT / line.started), "--dry_run", *line.given]

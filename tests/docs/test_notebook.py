@@ -6,6 +6,7 @@ import json
 import pathlib
 
 import nibabel
+import pytest
 
 NOTEBOOK = json.loads(
     (pathlib.Path(__file__).resolve().parents[2] / "docs" / "first_exam.ipynb").read_text(encoding="utf-8")
@@ -18,6 +19,7 @@ def test_the_notebook_is_stored_without_outputs():
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in CODE)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_both_methods_find_the_lesion(tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.chdir(tmp_path)

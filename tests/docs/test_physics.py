@@ -27,6 +27,7 @@ def test_the_drawn_response_peaks_at_tmax_and_its_area_is_the_volume(mtt, delay,
     assert seen == pytest.approx(4.0, rel=0.08)  # mL/100 g; what is later than the last lag is not drawn
 
 
+@pytest.mark.slow
 def test_figures_are_drawn():
     for name, draw in script.FIGURES.items():
         figure = draw(copies=20) if name == "inversion" else draw()

@@ -41,6 +41,7 @@ def test_it_is_twenty_lines_and_asks_for_jax_and_numpy():
     assert "dscgan_jax" not in READER
 
 
+@pytest.mark.slow
 def test_without_the_package_the_maps_are_those_of_the_package(world):
     folder, exam, predictor = world
     done = read(folder)

@@ -24,6 +24,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_page_is_on_the_site_and_on_its_front_page(site):
     front = (DOCS / "index.md").read_text(encoding="utf-8")
     for page in PAGES:

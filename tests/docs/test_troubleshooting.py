@@ -489,6 +489,7 @@ def test_every_scenario_has_one_entry_and_every_entry_a_scenario():
     assert {name_of(title) for title in titles} == set(SCENARIOS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", entries())
 def test_the_program_prints_what_the_page_shows(desk, title):
     message = entries()[title]

@@ -109,6 +109,7 @@ def test_a_mask_without_voxels_says_nothing(simulated):
     assert consistency_of(volumes, np.zeros_like(mask), simulated.exam) == Consistency()
 
 
+@pytest.mark.slow
 def test_an_exam_of_arrays_has_a_quality_record_in_its_sidecars(simulated):
     from dscgan_jax.methods import conventional
 

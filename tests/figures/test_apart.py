@@ -57,6 +57,7 @@ def started() -> apart._Process:
     return apart._beside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ASKED)
 def test_a_picture_has_the_same_bytes_beside_this_process_and_here(beside, monkeypatch, name):
     draw, values, named = ASKED[name]

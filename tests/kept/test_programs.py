@@ -180,6 +180,7 @@ PROGRAMS = {
 ROOMS = {"registration": registration, "motion": motion, "deconvolution": deconvolution, "parametric": parametric}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_programs_of_maps_compute_the_same_bits_kept_or_not(folder, monkeypatch, name):
     room, _, function = name.partition(".")

@@ -42,6 +42,7 @@ def record_of(folder):
     return json.loads((folder / "sub-0001_readout.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_given_core_is_read_out_beside_the_maps_and_told(perf, tmp_path):
     core = core_of(perf, tmp_path)
     done = deconvolve(perf, tmp_path / "maps", f"--core={core}")
@@ -110,6 +111,7 @@ def validated(folder) -> set[str]:
     return {one["code"] for one in json.loads(done.stdout)["issues"]["issues"] if one["severity"] == "error"}
 
 
+@pytest.mark.slow
 def test_a_folder_of_maps_is_a_bids_derivative(perf, tmp_path):
     output = tmp_path / "maps"
     done = command_line.program(
@@ -158,6 +160,7 @@ def test_an_image_that_does_not_overlap_ends_in_one_line(perf, tmp_path):
     assert not (tmp_path / "maps").exists()
 
 
+@pytest.mark.slow
 def test_maps_are_written_as_dicom_too(perf, tmp_path):
     pytest.importorskip("highdicom")
     done = deconvolve(perf, tmp_path / "maps", "--dicom")
@@ -177,6 +180,7 @@ def test_files_of_the_user_are_not_overwritten_by_maps_of_the_same_name(perf, tm
     assert (tmp_path / "maps" / "sub-0001_desc-csvd.html").is_file()
 
 
+@pytest.mark.slow
 def test_what_an_earlier_run_left_and_this_one_does_not_make_is_removed(perf, tmp_path):
     mask = perf / "sub-0001_mask.nii.gz"
     shutil.copy(mask, tmp_path / "T1w.nii.gz")

@@ -92,6 +92,7 @@ def test_the_sidecar_holds_units_settings_and_every_constant(written):
     assert record["ScaleFactor"] > 0 and record["Settings"]["fit"]["mtt_seconds"] == 5.0
 
 
+@pytest.mark.slow
 def test_the_written_arterial_curve_can_be_given_again(exams, written, tmp_path):
     deconvolve_file(
         series_of(exams), tmp_path, Settings(), aif=str(written[0] / "sub-0001_aif.tsv"), mask=mask_of(exams)
@@ -99,6 +100,7 @@ def test_the_written_arterial_curve_can_be_given_again(exams, written, tmp_path)
     np.testing.assert_allclose(volume(tmp_path, "tmax").data, volume(written[0], "tmax").data, atol=0.02)
 
 
+@pytest.mark.slow
 def test_an_exam_stored_in_other_axes_gives_the_same_maps(exams, written, tmp_path):
     turned = tmp_path / "sub-0001_dsc.nii.gz"
     series = nifti.read_volume(series_of(exams), dims=4)
@@ -132,6 +134,7 @@ def test_a_given_arterial_mask_wins_and_is_written(exams, tmp_path):
     assert json.loads((tmp_path / "maps/sub-0001_tmax.json").read_text())["ArterialInput"]["Source"] == "mask"
 
 
+@pytest.mark.slow
 def test_arterial_voxels_of_an_earlier_run_do_not_stay_beside_a_given_curve(exams, tmp_path):
     affine = nifti.read_volume(mask_of(exams), dims=3).affine
     nifti.write_volume(tmp_path / "arteries.nii.gz", early_voxels(exams).astype(np.uint8), affine, dtype=np.uint8)
@@ -153,6 +156,7 @@ def test_a_mask_of_the_air_is_refused_and_one_that_reaches_into_it_is_told(exams
         deconvolve_file(series_of(exams), tmp_path / "maps", SVD, aif="files", mask=tmp_path / "air.nii.gz")
 
 
+@pytest.mark.slow
 def test_maps_of_a_correction_of_leakage_are_written_besides_and_do_not_outlive_it(exams, tmp_path):
     corrected = dataclasses.replace(SVD, leakage="bidirectional")
     paths, _ = deconvolve_file(series_of(exams), tmp_path, corrected, aif="files", mask=mask_of(exams))
@@ -191,6 +195,7 @@ def test_the_page_tells_volumes_the_arterial_input_and_doubts(written, exams, tm
     assert "SVD methods peaks late" in (tmp_path / "sub-0001.html").read_text()
 
 
+@pytest.mark.slow
 def test_without_an_echo_time_units_are_relative_and_it_is_said(exams, tmp_path):
     lone = tmp_path / "sub-0001_dsc.nii.gz"
     shutil.copy(series_of(exams), lone)
@@ -230,6 +235,7 @@ def test_every_field_of_the_config_reaches_the_settings():
     assert conventional.settings_of(default.get_config()) == Settings()
 
 
+@pytest.mark.slow
 def test_several_methods_share_one_arterial_input(exams):
     files = layouts.find_subjects(exams, "bids")[0]
     exam = load_exam(files)

@@ -186,6 +186,7 @@ def test_the_seal_of_a_cohort_knows_the_network_by_its_digest(world, tmp_path):
     assert work.made_of() != network_files.PredictWork().made_of()
 
 
+@pytest.mark.slow
 def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not(
     exam, predictor, tmp_path, monkeypatch
 ):
@@ -209,6 +210,7 @@ def test_conventional_maps_stand_beside_those_of_a_network_or_it_is_said_why_not
         Asked(beside="csvd", desc="csvd")
 
 
+@pytest.mark.slow
 def test_conventional_maps_beside_a_networks_keep_to_the_given_mask(exam, predictor, tmp_path):
     half = exam.mask.copy()
     half[: len(half) // 2] = False

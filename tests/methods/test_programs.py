@@ -53,6 +53,7 @@ def test_another_norm_is_another_program(predictor, folder):
     assert len(list(folder.iterdir())) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"no program", b"{}\nno program", b"\x80\x04K\x01."])  # the last is a pickle
 def test_a_whole_file_that_is_no_program_is_made_again(predictor, folder, monkeypatch, content):
     traced = scaled_maps(predictor)
@@ -88,6 +89,7 @@ def test_without_a_folder_it_is_traced(predictor, folder):
     np.testing.assert_array_equal(scaled_maps(predictor), traced)
 
 
+@pytest.mark.slow
 def test_a_start_that_finds_its_program_imports_no_flax(tmp_path):
     script = (
         f"import jax, sys; jax.config.update('jax_compilation_cache_dir', {str(tmp_path)!r}); "

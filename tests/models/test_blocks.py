@@ -24,6 +24,7 @@ def test_normalise_has_mean_and_spread_of_scale_and_shift_and_applies_the_slope(
     np.testing.assert_allclose(variance[0, 0, 0], x.var((0, 1, 2)), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2)])
 def test_the_written_derivative_of_a_norm_is_the_automatic_one(axes):
     def plain(x, scale, shift):
@@ -114,6 +115,7 @@ def test_parts_are_convolved_as_if_concatenated():
     np.testing.assert_allclose(layer(x[..., :4], x[..., 4:]), layer(x), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_in", [3, 50])  # more channels than values of a tap's output take another way
 @pytest.mark.parametrize(("stride", "padding"), [(2, 1), (1, 1), (2, 0)])
 def test_of_16_bit_values_the_derivative_of_a_kernel_is_summed_in_float32(n_in, stride, padding):

@@ -96,6 +96,7 @@ def test_what_lies_beyond_the_ranges_is_cut_off_but_not_in_training(name):
     np.testing.assert_array_equal(bounded, np.clip(free, -1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_short_training_finds_the_time_to_peak_of_boluses(name):
     x, peak = boluses()

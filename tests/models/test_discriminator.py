@@ -42,6 +42,7 @@ def test_patch_discriminator_names_the_size_it_needs():
         logits_shape(patch(2), 11, 12)
 
 
+@pytest.mark.slow
 def test_a_logit_of_two_layers_sees_34_pixels():
     network = patch(2, norm="batch", rng=np.random.default_rng(0))
     maps = np.zeros((1, 64, 64, 1), np.float32)

@@ -130,6 +130,7 @@ def test_a_grid_that_fits_is_left_alone():
     assert generators.pad_to_depth(original, 2)[0] is original
 
 
+@pytest.mark.slow
 def test_own_statistics_give_a_slice_the_same_maps_alone_as_in_a_batch():
     variables, x = tiny()[1], series() * np.float32([1.0, 0.1]).reshape(2, 1, 1, 1)
 

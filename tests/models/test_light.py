@@ -27,6 +27,7 @@ def series(n=3, rows=16, cols=16, frames=20):
     return jnp.asarray(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(16, 16), (13, 18)])
 def test_a_slice_becomes_as_many_maps_of_its_size_within_one(sides):
     maps = generator()(series(2, *sides), "train")
@@ -34,6 +35,7 @@ def test_a_slice_becomes_as_many_maps_of_its_size_within_one(sides):
     assert np.abs(maps).max() < 1.0 and np.std(maps) > 0.01
 
 
+@pytest.mark.slow
 def test_a_slice_does_not_change_because_its_neighbours_do():
     x = series(3)
     together = generator()(x, "train")
@@ -46,6 +48,7 @@ def test_looks_begin_silent_and_then_are_heard():
     assert np.abs(speaking()(x, "train") - generator()(x, "train")).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_looks_see_neither_other_slices_nor_air():
     x, net = series(3, 32, 32), speaking(depth=1)
     np.testing.assert_allclose(net(x[:1], "running")[0], net(x, "running")[0], atol=1e-6)
@@ -62,6 +65,7 @@ def with_aif(x, curve):
     return x
 
 
+@pytest.mark.slow
 def test_the_aif_in_the_corners_is_heard_and_is_no_pixel():
     x, net = series(2, 32, 32), speaking(arterial_input=True)
     curves = [jnp.asarray(np.sin(np.arange(20) / pace), jnp.float32) for pace in (3.0, 4.0)]

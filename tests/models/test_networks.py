@@ -6,6 +6,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from dscgan_jax.configs import default
 from dscgan_jax.models import networks
@@ -114,6 +115,7 @@ def test_networks_without_weights_are_those_with_weights():
     assert networks.parameter_count(shapes) == networks.parameter_count(variables)
 
 
+@pytest.mark.slow
 def test_nothing_that_only_predicts_imports_an_optimiser():
     """Flax imports Optax by itself; the package does not."""
     code = (

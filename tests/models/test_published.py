@@ -118,6 +118,7 @@ def test_generators_give_the_published_maps_in_single_precision(golden, file):
     assert np.abs(archive["out_train"] - archive["out_eval"]).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", GENERATORS)
 def test_generators_give_the_published_maps_to_ten_digits_in_double_precision(golden, file):
     archive = np.load(golden / file)
@@ -138,6 +139,7 @@ def test_one_pass_in_train_mode_leaves_the_published_running_statistics(golden, 
         assert_close(stats[name], reference, 0 if name.endswith("tracked") else 1e-5)
 
 
+@pytest.mark.slow
 def test_the_temporal_stack_gives_the_published_features_block_by_block(golden):
     archive = np.load(golden / "temp_deconv_bn.npz")
     seen = generator_outputs(golden / "temp_deconv_bn.npz", 32)[1]
@@ -285,6 +287,7 @@ def checkpoint_model(path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["epoch1", "unet_epoch9"])  # zip form, older form
 def test_a_published_checkpoint_file_gives_the_published_maps(whole_golden, name):
     archive = np.load(whole_golden / f"expected_{name}.npz")
@@ -304,6 +307,7 @@ def test_a_published_checkpoint_file_gives_the_published_maps(whole_golden, name
     assert_close(1 / (1 + np.exp(-channels_first(logits))), archive["disc_out_eval"], 1e-5)
 
 
+@pytest.mark.slow
 def test_a_restored_published_run_takes_the_published_next_step(whole_golden):
     archive = np.load(whole_golden / "expected_unet_epoch9.npz")
     content, networks, entries, variables_g, variables_d = checkpoint_model(whole_golden / "unet_epoch9.pth")

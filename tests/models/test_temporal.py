@@ -107,6 +107,7 @@ def plain_features(x, weights, axes):
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize(
     ("frames", "pixels", "per_slice", "lean"),
@@ -144,6 +145,7 @@ def test_statistics_about_a_value_near_the_mean_lose_no_digits(offset):
     np.testing.assert_allclose(variance, exact.var((1, 2)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_folded_norms_and_tiles_give_what_the_statistics_ask_for():
     with jax.enable_x64(True):
         x, weights = small_stack()

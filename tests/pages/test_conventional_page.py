@@ -97,6 +97,7 @@ def test_a_good_exam_has_volumes_and_medians_and_no_warnings(tmp_path):
     assert "CBF 40 mL/100 g/min" in text and "found in 1 voxel;" in text and "quality 0.90 of 1" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

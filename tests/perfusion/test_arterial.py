@@ -448,6 +448,7 @@ def test_an_early_curve_that_is_hardly_higher_than_the_brains_is_mostly_tissue(o
     assert all("early and narrow" in finding.text for finding in narrow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width_seconds", "tail"), [(6.0, 0.05), (11.0, 0.2), (20.0, 0.4)])
 def test_wide_boluses_with_high_tails_are_found_and_not_doubted(width_seconds, tail):
     drawn = _still(bolus=subject.Bolus(width_seconds, tail))

@@ -119,6 +119,7 @@ def test_a_real_exam_with_true_mask_and_curve(exam, measured):
     assert late > 1.0  # why Tmax of the SVD methods is offered with an offset
 
 
+@pytest.mark.slow
 def test_without_a_user():
     """Enough slices to hold the arteries at the base."""
     exam = draw_phantom("acute", 3, size=96, slices=16)
@@ -154,6 +155,7 @@ def test_every_method_gives_the_same_five_maps(slab, method):
 # ------------------------------------------------------------------------------------------------- settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "base", "name"),
     [
@@ -228,6 +230,7 @@ def test_cbv_of_an_svd_method_has_the_factor_of_the_fit(exam, measured, usual, f
     assert factors == pytest.approx((result.scale_factor, result.volume_factor), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_curve_that_is_late_or_tissues_own_is_told(exam, measured):
     def doubts(given: Given) -> set[str]:
         result = invert(measure(*fits.arguments(exam), given=given), chosen(neighbourhood_mm=0.0))
@@ -264,6 +267,7 @@ def test_the_healthy_offset_moves_tmax_as_a_whole(measured, method):
     assert abs(edges[counts.argmax()] + 0.4 - conventional.HEALTHY_TMAX_SECONDS) <= 0.8
 
 
+@pytest.mark.slow
 def test_motion_is_corrected_where_it_is_asked_for():
     exam = draw_phantom("acute", 3, size=64, slices=6, imperfections=dataclasses.replace(REAL, motion=True))
     still, moving = (measure(*fits.arguments(exam), realign=how, given=fits.truth(exam)) for how in ("rigid", "none"))
@@ -337,6 +341,7 @@ def test_bad_settings_are_refused_in_one_line(name, value):
 # ----------------------------------------------------------------------------------------- unknown echo time
 
 
+@pytest.mark.slow
 def test_without_echo_time_timing_stays_and_flow_is_relative(exam, slab):
     series, artery = fits.with_artery(exam, slab.tissue)
     given = Given(tissue=slab.tissue, arterial_mask=artery)
@@ -353,6 +358,7 @@ def test_without_echo_time_timing_stays_and_flow_is_relative(exam, slab):
             assert_same(other.maps[name][slab.tissue], one.maps[name][slab.tissue])
 
 
+@pytest.mark.slow
 def test_a_curve_in_mm_needs_the_echo_time_or_a_reference(exam, slab):
     given = dataclasses.replace(fits.truth(exam), tissue=slab.tissue)
     without = (exam.series, exam.affine, exam.frame_seconds, float("nan"))
@@ -387,6 +393,7 @@ def test_what_is_not_known_is_null_in_the_record(usual):
     assert record["ArterialInput"]["WidthSeconds"] is None and record["ArterialInput"]["ArrivalSeconds"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["parametric", "osvd"])
 def test_an_infarct_without_flow_is_as_late_as_what_still_flows_beside_it(exam, method):
     lesion = exam.lesion > 0

@@ -68,6 +68,7 @@ def test_an_exam_of_mri_given_as_ct_names_the_flag_and_so_does_the_reverse():
         Exam.from_arrays(upside_down, AFFINE, repetition_time=1.5, modality="ct")
 
 
+@pytest.mark.slow
 def test_tmax_of_ct_is_that_of_the_same_head_on_mri(tmp_path):
     phantom = dj.simulate("acute", seed=1, size=64, slices=3)
     mri, curve = phantom.exam, tmp_path / "aif.tsv"  # so few coarse slices hold no artery to find

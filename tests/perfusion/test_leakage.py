@@ -181,6 +181,7 @@ def test_a_tumour_is_tissue_and_no_vein(tumour):
     assert measured.tissue[exam.leakage > 0].mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["bsw", "bidirectional"])
 def test_cbv_of_a_leaking_tumour_is_within_fifteen_per_cent(tumour, model):
     exam, measured = tumour
@@ -201,6 +202,7 @@ def test_maps_k1_k2_and_ncbv_come_besides(tumour):
     assert set(maps) == {"cbf", "cbv", "mtt", "tmax", "ttp", "k1", "k2", "ncbv"}
 
 
+@pytest.mark.slow
 def test_without_leakage_nothing_is_told_and_no_hemisphere_is_the_ill_one(without_leakage):
     names = {finding.name for finding in conventional.invert(without_leakage, Settings("csvd")).findings}
     assert not names & {"leakage", "leakage_absent", "normalised_cbv_missing"}
@@ -209,6 +211,7 @@ def test_without_leakage_nothing_is_told_and_no_hemisphere_is_the_ill_one(withou
     assert "ncbv" not in corrected.maps and "k2" in corrected.maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["parametric", "osvd"])
 def test_the_correction_changes_no_bit_of_the_maps_of_an_exam_without_leakage(tumour, without_leakage, method):
     for measured, leaks in ((without_leakage, False), (tumour[1], True)):

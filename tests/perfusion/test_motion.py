@@ -142,6 +142,7 @@ def test_a_still_head_with_a_bolus_is_the_same_array():
         found.series = None
 
 
+@pytest.mark.slow
 def test_a_head_that_surely_lies_still_is_looked_at_coarsely_and_one_that_moves_by_all_resolutions():
     for moves, levels in ((False, registration.LEVELS[:1]), (True, registration.LEVELS)):
         drawn, found = _phantom(moves), _realigned(moves)

@@ -147,6 +147,7 @@ def test_errors_on_matched_curves_at_snr_50():
         assert np.abs(getattr(result, name) - truth_of(tissue)[name]).mean() <= limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("transit_shape", "share"), [(1.0, 0.4), (2.0, 0.5), (np.inf, 1.2)], ids=["exponential", "gamma", "box"]
 )
@@ -165,6 +166,7 @@ def test_whatever_the_residue_the_fit_errs_less_than_csvd(transit_shape, share):
         assert ours <= limit * theirs, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transit_shape", [1.0, 1.75, 2.0, 2.45, 3.0])
 @pytest.mark.parametrize("dispersion", [False, True])
 def test_the_likeliest_shape_is_that_of_the_tissue(transit_shape, dispersion):
@@ -441,6 +443,7 @@ def usual(territory) -> parametric.Fitted:
     return fit(*territory, **PLANE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGED)
 def test_every_setting_has_an_effect(territory, usual, name):
     changed = fit(*territory, **PLANE, settings=dataclasses.replace(GAMMA, **{name: CHANGED[name]}))
@@ -549,6 +552,7 @@ def test_the_aif_between_its_frames():
     assert curve(np.array([500.0]))[0] == pytest.approx(ARTERY(FRAMES[-1:])[0])
 
 
+@pytest.mark.slow
 def test_what_is_compiled_beforehand_is_what_a_fit_with_neighbours_runs(caplog, monkeypatch):
     monkeypatch.setattr(parametric, "BLOCK", parametric.SHAPE_VOXELS)  # as they are outside these tests
     frames, mask = 37, np.ones((4, 4, 2), bool)

@@ -82,6 +82,7 @@ def test_an_exam_has_no_more_pixels_than_the_network_grid_nor_too_few_for_a_head
     assert exam.draw_phantom("varied", (3, 5), size=0, slices=1, largest=40).series.shape[:2] == (40, 40)
 
 
+@pytest.mark.slow
 def test_processes_draw_what_is_missing_and_end(tmp_path):
     small = dataclasses.replace(DRAWING, slices=1, size=32)
     exams = DrawnExams(small, tmp_path, 7, 2)

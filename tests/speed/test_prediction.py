@@ -1,10 +1,13 @@
 """Whole exams: predicted, deconvolved, cut."""
 
+import pytest
+
 from dscgan_jax.data import exams
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.speed import inputs, prediction
 
 
+@pytest.mark.slow
 def test_an_exam_is_predicted_deconvolved_and_cut(tmp_path, tiny_config):
     config = tiny_config()
     files = inputs.simulated_exam(config, tmp_path)

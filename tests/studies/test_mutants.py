@@ -15,6 +15,7 @@ def bench(tmp_path_factory):
     return mutants.Bench(tmp_path_factory.mktemp("harms"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", mutants.KINDS)
 def test_spoiled_files_are_refused_told_or_right(bench, kind):
     for number in range(EACH):

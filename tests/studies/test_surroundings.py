@@ -29,6 +29,7 @@ def world(tmp_path_factory):
     return surroundings.World(tmp_path_factory.mktemp("world"), network=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["drawing exams", "deconvolving"])
 def test_a_folder_that_is_removed_meanwhile_costs_one_line(world, tmp_path, monkeypatch, stage):
     monkeypatch.setattr(surroundings, "disk", plain)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -25,6 +27,7 @@ def test_slurm_submits_a_stage_after_the_other_and_the_page_at_the_end(tmp_path)
     assert scripts[-1].rstrip().endswith("--page")
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path):
     folder = tmp_path / "study"
     for arguments, words in (
@@ -47,6 +50,7 @@ def test_folder_of_another_study_is_refused(tmp_path):
     assert "holds a study with scale 'paper', this one has 'tiny'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_study_that_is_asked_to_end_says_so_by_its_status(tmp_path):
     line = [sys.executable, str(ROOT / "launch" / "study.py"), f"--workdir={tmp_path / 'study'}", "--scale=tiny"]
     line += ["--workers=1", f"--cache_dir={tmp_path / 'cache'}"]

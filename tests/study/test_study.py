@@ -12,6 +12,8 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.study import jobs, plan, results
 from dscgan_jax.study.plan import ACUTE, CHRONIC, Scale, Study
 
+pytestmark = pytest.mark.slow
+
 SMALLEST = Scale(
     {ACUTE: (4, 1, 2), CHRONIC: (3, 1, 2)},
     4,

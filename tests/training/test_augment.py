@@ -62,6 +62,7 @@ def test_a_mirror_exchanges_left_and_right_of_all_there_is_and_twice_is_nothing(
     jax.tree.map(np.testing.assert_array_equal, augment.mirrored(after), before)
 
 
+@pytest.mark.slow
 def test_noise_has_the_share_of_the_brains_signal_and_leaves_what_is_zero():
     before = one()
     after = augment.with_noise(before, jax.random.key(0), 0.05)
@@ -114,6 +115,7 @@ def test_a_crop_cuts_series_maps_and_mask_at_the_same_place():
     np.testing.assert_array_equal(after.mask, before.mask[2:14, 1:13])
 
 
+@pytest.mark.slow
 def test_a_crop_keeps_the_corners_where_curves_of_the_exam_lie():
     whole, (near, far) = one(), CORNERS
     dsc = whole.dsc
@@ -150,6 +152,7 @@ def test_slices_of_a_batch_get_changes_of_their_own_which_the_key_decides():
     assert not np.array_equal(first.dsc[0] > 0, first.dsc[1] > 0) or not np.array_equal(first.maps[0], first.maps[1])
 
 
+@pytest.mark.slow
 def test_whatever_is_done_the_peak_stays_where_ttp_says():
     batch = world(24)
     after = augment.augmented(batch, jax.random.key(3), frame_seconds=STEP, crop=0)
@@ -160,6 +163,7 @@ def test_whatever_is_done_the_peak_stays_where_ttp_says():
         assert abs(int(np.argmin(curve)) * STEP - said[0]) <= 2 * STEP
 
 
+@pytest.mark.slow
 def test_slices_of_an_exam_that_is_seen_whole_are_changed_alike_but_for_the_noise(monkeypatch):
     alike = jax.tree.map(lambda values: jnp.asarray(values[[0, 0, 0, 1, 1, 1]]), world())
     alike = dataclasses.replace(alike, mask=alike.mask.at[1, :6].set(False))  # a crop is laid around all slices' brain

@@ -50,6 +50,7 @@ def read(run, begun, step):
         kept.close()
 
 
+@pytest.mark.slow
 def test_one_bit_of_any_file_is_noticed_before_it_is_used(run, begun):
     folder = run / "checkpoints" / "4"
     files = [path for path in sorted(folder.glob("*/**/*")) if path.is_file() and path.suffix != ".txt"][::2]

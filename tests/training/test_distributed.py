@@ -21,6 +21,8 @@ from dscgan_jax.errors import InputError
 from dscgan_jax.phantom import cohort as phantom_exams
 from dscgan_jax.training import distributed, loop, sharding
 
+pytestmark = pytest.mark.slow
+
 STEPS = 4
 # Sums over devices are taken in another order: a few units in the last place of float32 (1.2e-7), which four small
 # steps of Adam leave so. A lost or doubled slice would move the losses by more than 1e-3.

@@ -120,6 +120,7 @@ def drawn_beside(tmp_path_factory):
     return config, prepare(config)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wish", ["never", "always"])
 def test_a_feed_of_drawn_exams_goes_on_where_it_was(drawn_beside, wish):
     config, builder = drawn_beside

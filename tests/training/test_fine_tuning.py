@@ -11,6 +11,8 @@ from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.errors import InputError
 from dscgan_jax.training import checkpoints, fine_tuning, loop, state, weights
 
+pytestmark = pytest.mark.slow
+
 GAN = {"loss.objective": "logits", "data.signal": "raw", "model.discriminator_width": 4}
 
 

@@ -76,6 +76,7 @@ def json_fields(workdir):
     return {f"model.{name}": value for name, value in model.items()}
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(exams, cache, tmp_path):
     long = {"train.steps": 20, "train.checkpoint_every_epochs": 1.0}  # 6 training slices: a checkpoint every 2 steps
     finish(start(exams, cache, tmp_path / "whole", **long))
@@ -120,6 +121,7 @@ def killed_where(moment, exams, cache, workdir, **changes):
     assert process.returncode == -signal.SIGKILL, out + err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "folder_is_there"), [(AT_THE_FIRST_CHECKPOINT_FOLDER, True), (BEFORE_ANY_CHECKPOINT_FOLDER, False)]
 )
@@ -136,6 +138,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_is_started_again(
     assert not (workdir / LOCK_FILE).exists()
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_and_does_not_disturb_the_first(exams, cache, tmp_path):
     """The first is a process of its own and rests after its second row; the second is refused; the first ends."""
     workdir = tmp_path / "run"
@@ -175,6 +178,7 @@ tracking.Tracker.log = log
     loop.train(config, workdir, *prepare(config))  # finished, so nobody has it any more
 
 
+@pytest.mark.slow
 def test_more_steps_continue_a_finished_run_wherever_the_slices_are_kept(exams, cache, tmp_path):
     def run(workdir, n_steps, **changes):
         config = config_of(exams, cache, **{"train.steps": n_steps, "train.decay": "constant", **changes})
@@ -188,6 +192,7 @@ def test_more_steps_continue_a_finished_run_wherever_the_slices_are_kept(exams, 
     jax.tree.map(np.testing.assert_array_equal, weights(tmp_path / "whole")[1], weights(tmp_path / "halves")[1])
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
     exams, cache, tmp_path, monkeypatch
 ):
@@ -234,6 +239,7 @@ def ended_in_validation(config, workdir, monkeypatch):
             loop.train(config, workdir, *prepare(config))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_end_saves_its_step_and_goes_on_bit_for_bit(exams, cache, tmp_path, monkeypatch):
     config = config_of(exams, cache, **{"train.steps": 7, "train.keep_checkpoints": 1})  # a checkpoint every 2 steps
     loop.train(config, tmp_path / "whole", *prepare(config))
@@ -261,6 +267,7 @@ def test_a_run_that_is_asked_to_end_saves_its_step_and_goes_on_bit_for_bit(exams
     jax.tree.map(np.testing.assert_array_equal, weights(tmp_path / "whole")[1], weights(workdir)[1])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_end_with_those_that_feed_it_keeps_the_step_before(exams, cache, tmp_path, monkeypatch):
     config = config_of(exams, cache, **{"train.steps": 5})
     real = loop.data_feed
@@ -276,6 +283,7 @@ def test_a_run_that_is_asked_to_end_with_those_that_feed_it_keeps_the_step_befor
         loop.train(config, tmp_path / "run", *prepare(config))
 
 
+@pytest.mark.slow
 def test_a_batch_that_spoils_a_loss_is_named_at_its_step(exams, cache, tmp_path, monkeypatch):
     """The host logs every fourth step alone, the second one spoils the loss, and the third is not waited for."""
     config = config_of(exams, cache, **{"train.steps": 8, "train.log_every_steps": 4})
@@ -298,6 +306,7 @@ def test_a_batch_that_spoils_a_loss_is_named_at_its_step(exams, cache, tmp_path,
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_a_state_that_is_not_finite_is_not_saved(exams, cache, tmp_path, monkeypatch):
     config = config_of(exams, cache, **{"train.steps": 4})
     real_step = steps.train_step
@@ -315,6 +324,7 @@ def test_a_state_that_is_not_finite_is_not_saved(exams, cache, tmp_path, monkeyp
     assert checkpoints.choose_step(tmp_path / "run", "latest") == 2
 
 
+@pytest.mark.slow
 def test_a_run_does_not_continue_on_other_exams(exams, cache, tmp_path):
     config = config_of(exams, cache, **{"train.steps": 2})
     builder, data = prepare(config)
@@ -324,6 +334,7 @@ def test_a_run_does_not_continue_on_other_exams(exams, cache, tmp_path):
         loop.train(config, tmp_path / "run", builder, others)
 
 
+@pytest.mark.slow
 def test_the_last_and_the_best_checkpoint_are_kept(exams, cache, tmp_path):
     config = config_of(
         exams,
@@ -340,6 +351,7 @@ def test_the_last_and_the_best_checkpoint_are_kept(exams, cache, tmp_path):
         checkpoints.choose_step(tmp_path / "run", "7")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named(exams, cache, tmp_path):
     config = config_of(exams, cache, **{"train.steps": 2})
     loop.train(config, tmp_path / "run", *prepare(config))
@@ -366,6 +378,7 @@ def test_rough_hours_follow_the_number_of_steps(exams, cache):
     assert 0 < loop.rough_hours(short, 6) < loop.rough_hours(long, 6)
 
 
+@pytest.mark.slow
 def test_a_run_on_exams_drawn_beside_it_continues_as_if_never_stopped(cache, tmp_path):
     def run(workdir, n_steps):
         config = physics.get_config("demo")

@@ -72,6 +72,7 @@ def test_the_whole_state_is_restored(world):
     check_same_data(record.data, record.data, world / "run")
 
 
+@pytest.mark.slow
 def test_it_predicts_what_it_predicted(world, tmp_path):
     source = NetworkSource(Predictor.from_run(world / "run"), tmp_path)
     made = source.maps_of(load_exam(world / "exams" / "sub-0004_dsc.nii.gz"))

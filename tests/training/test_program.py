@@ -65,6 +65,7 @@ def read_back(structure, variables, norm, frames=64):
     return export.deserialize(made.serialize())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("generator", "norm"),
     [("temporal", "running"), ("temporal", "per_slice"), ("unet", "running")]
@@ -84,6 +85,7 @@ def assert_same(maps, expected, brain):
         np.testing.assert_allclose(maps[name], np.where(brain, values, 0), rtol=0, atol=1e-5 * RANGES[name])
 
 
+@pytest.mark.slow
 def test_it_takes_any_number_of_slices():
     structure, variables = built("unet")
     call = read_back(structure, variables, "per_slice").call
@@ -103,6 +105,7 @@ def test_on_a_cpu_it_computes_in_float32_whatever_the_network_does_elsewhere():
     assert np.abs(rounded["tmax"] - directly(structure, variables, "running", inputs)["tmax"]).max() > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["running", "per_slice"])
 def test_the_way_of_accelerators_gives_the_same_maps_and_takes_no_tiles(norm, monkeypatch):
     monkeypatch.setattr(time_passes, "TILE_VALUES", 256)  # so that a CPU takes tiles of this small image
@@ -121,6 +124,7 @@ def test_the_way_of_accelerators_gives_the_same_maps_and_takes_no_tiles(norm, mo
     assert platforms.traced_for() == jax.default_backend()
 
 
+@pytest.mark.slow
 def test_it_gives_the_published_maps_with_published_weights(golden):
     archive = np.load(golden / "temp_deconv_bn.npz")
     state = {name.removeprefix("state/"): archive[name] for name in archive.files if name.startswith("state/")}

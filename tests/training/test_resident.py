@@ -50,6 +50,7 @@ def assert_equal(first, second):
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch_size", "count", "n_devices"), [(4, 9, 4), (4, 9, 1), (16, 4, 4), (7, 4, 1), (1, 15, 1)]
 )

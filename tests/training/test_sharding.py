@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 
 from dscgan_jax.configs import default
 from dscgan_jax.training import sharding, state, steps
@@ -65,6 +66,7 @@ def largest_share(one, other):
     return max(jax.tree.leaves(jax.tree.map(share, one, other)))
 
 
+@pytest.mark.slow
 def test_four_devices_make_the_update_of_one():
     one, four = one_step(1), one_step(4)
 
@@ -79,6 +81,7 @@ def test_four_devices_make_the_update_of_one():
         assert np.concatenate(jax.tree.leaves(apart)).mean() < 0.005
 
 
+@pytest.mark.slow
 def test_statistics_per_device_would_be_found_out():
     """What each device would do with norms of its own: a step on its own slice, gradients and statistics averaged."""
     one = one_step(1)

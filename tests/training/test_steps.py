@@ -156,11 +156,13 @@ def disagreements(found, reference):
     return complaints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["published", "logits"])
 def test_three_steps_agree_with_the_published_implementation(golden, objective):
     assert disagreements(three_steps(golden, objective), np.load(golden / FILES[objective])) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "complaint"),
     [
@@ -176,12 +178,14 @@ def test_the_comparison_fails_with(golden, other, complaint):
     assert any(complaint in line for line in disagreements(found, np.load(golden / FILES["published"])))
 
 
+@pytest.mark.slow
 def test_a_biased_running_variance_is_all_that_its_comparison_finds(golden):
     found = three_steps(golden, "published", variance=biased)
     complaints = disagreements(found, np.load(golden / FILES["published"]))
     assert {line.rpartition(".")[2] for line in complaints if "step 1" in line} == {"running_var"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["published", "logits"])
 def test_three_steps_agree_to_seven_digits_in_double_precision(golden, objective):
     reference, found = np.load(golden / FILES[objective]), three_steps(golden, objective, bits=64)
@@ -274,6 +278,7 @@ def test_a_step_counts_itself_and_reports_every_term():
     assert 0 <= scalars["accuracy_real"] <= 1
 
 
+@pytest.mark.slow
 def test_without_an_adversarial_term_the_discriminator_rests_and_pixels_outside_the_brain_count_less():
     networks, optimisers, before = tiny()
     one = batch()
@@ -301,6 +306,7 @@ def test_without_an_adversarial_term_the_discriminator_rests_and_pixels_outside_
     assert abs(float(after(1.0, wrong)[1]["loss_l1"]) - float(after(1.0)[1]["loss_l1"])) > 1e-3
 
 
+@pytest.mark.slow
 def test_each_map_counts_as_much_as_its_weight_says():
     networks, optimisers, before = tiny()
 
@@ -321,6 +327,7 @@ def test_each_map_counts_as_much_as_its_weight_says():
     assert abs(tmax - cbf) > 1e-3
 
 
+@pytest.mark.slow
 def test_an_augmented_step_follows_from_seed_and_step():
     seen = []
 
@@ -442,6 +449,7 @@ def test_batch_norms_see_one_part_at_a_time():
     assert int(after.discriminator["stats"]["norm1"]["batches"]) == 2 * 3  # real, fake, fake again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generator", ["temporal", "unet"])
 def test_bfloat16_computes_in_sixteen_bits_and_keeps_everything_in_thirty_two(generator):
     (exact, scalars, _), exact_program = scaled_step(generator=generator)
@@ -461,6 +469,7 @@ def test_bfloat16_computes_in_sixteen_bits_and_keeps_everything_in_thirty_two(ge
 # --- One program for training and for measuring --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_jitted_step_leaves_state_and_scalars_on_every_device_of_the_mesh():
     config = default.get_config()
     config.model.update(TINY)

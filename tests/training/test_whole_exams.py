@@ -14,6 +14,8 @@ from dscgan_jax.data import batches, dataset, exams
 from dscgan_jax.methods.network import Predictor
 from dscgan_jax.training import loop, resident, sharding
 
+pytestmark = pytest.mark.slow
+
 SLICES = 2
 
 
