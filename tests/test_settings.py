@@ -354,6 +354,7 @@ def test_every_config_field_is_read_by_a_mode(reads):
     assert not unread, f"config fields that nobody reads: {sorted(unread)}"
 
 
+@pytest.mark.slow
 def test_a_field_that_nobody_reads_would_be_found(reads):
     sections = ["", *(f"{name}." for name, value in default.get_config().items() if hasattr(value, "items"))]
     planted = {f"{section}{config_reads.NOBODY}" for section in sections}
@@ -361,6 +362,7 @@ def test_a_field_that_nobody_reads_would_be_found(reads):
     assert not planted & set().union(*reads.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [reader for reader in options.READERS if reader != options.BENCHMARK])
 def test_the_modes_read_what_options_says(reads, reader):
     """A field that the table gives to a mode is read by it.

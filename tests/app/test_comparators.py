@@ -64,6 +64,7 @@ def test_they_stand_beside_the_nulls_in_records_as_a_network_leaves_them(config,
     assert written == {f"{name}.nii.gz" for name in maps}
 
 
+@pytest.mark.slow
 def test_any_sources_are_scored_together_and_under_any_name(config, tmp_path):
     cohort = evaluate.cohort_of(config, "validation")
     own_aif = {files.subject: files.aif for files in cohort.subjects}

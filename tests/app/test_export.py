@@ -21,6 +21,8 @@ from dscgan_jax.methods.network import Predictor
 from dscgan_jax.phantom import cohort
 from dscgan_jax.training import loop
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):

@@ -22,6 +22,8 @@ from command_line import program
 from dscgan_jax import provenance
 from dscgan_jax.training import checkpoints
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -352,7 +354,6 @@ CASES = [
 IN_A_PROCESS = [unknown_flag, full_disk_while_training]  # the others run here
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_bad_input_is_one_line_and_leaves_nothing_behind(world, tmp_path, case):
     (arguments, output, how), words = case(world, tmp_path)
@@ -373,7 +374,6 @@ def test_help_is_printed_and_is_no_error():
     assert "--mode" in done.stdout and "--config" in done.stdout and "predict" in done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status", "by"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended")]
 )
@@ -474,7 +474,6 @@ def test_a_real_exam_becomes_a_map(world, real_exam, tmp_path):
     assert np.isfinite(tmax.get_fdata()).all() and np.ptp(tmax.get_fdata()) > 0
 
 
-@pytest.mark.slow
 def test_a_real_exam_is_deconvolved_without_any_help(real_exam, tmp_path):
     done = program("--mode=deconvolve", f"--input={real_exam}", f"--output={tmp_path / 'maps'}", check=True)
     tmax = nibabel.load(tmp_path / "maps" / "sub-moyamoya_tmax.nii.gz")
@@ -484,7 +483,6 @@ def test_a_real_exam_is_deconvolved_without_any_help(real_exam, tmp_path):
     assert "echo time is unknown" in done.stdout and "sub-moyamoya.html" in done.stdout
 
 
-@pytest.mark.slow
 def test_network_baselines_and_nulls_stand_in_one_table(world, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(world[0] / "run", run)
@@ -532,7 +530,6 @@ def test_anybodys_maps_are_scored_by_the_same_code(world, tmp_path):
     assert summary["results"]["theirs"]["tmax"]["brain"]["mae"]["mean"] == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.slow
 def test_exams_that_were_moved_keep_their_splits_and_others_are_scored_under_their_own_name(world, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(world[0] / "run", run)

@@ -25,6 +25,8 @@ from dscgan_jax.perfusion.conventional import Settings
 from dscgan_jax.phantom import cohort
 from dscgan_jax.training import checkpoints, loop, workdir
 
+pytestmark = pytest.mark.slow
+
 DEMO = "--config=configs/temp_tmax.py:demo"
 TINY = [f"--config.{name}={value}" for name, value in {**runs.TINY, "train.steps": 1}.items()]
 
@@ -183,7 +185,6 @@ def no_home(monkeypatch):
     monkeypatch.setattr(grp, "getgrgid", unknown)
 
 
-@pytest.mark.slow
 def test_without_a_home_folder_whatever_needs_no_cache_works(world, tmp_path, no_home):
     run("--mode=check", f"--config.data.root={world / 'exams'}")
     run(
@@ -233,7 +234,6 @@ def test_a_home_folder_of_nobody_is_named_with_its_flag(world, tmp_path, flag):
         run("--mode=deconvolve", *[f"--{name}={value}" for name, value in given.items()])
 
 
-@pytest.mark.slow
 def test_python_takes_paths_as_text(world, tmp_path):
     predictor = network.Predictor.from_run(str(world / "run"))
     maps = predictor.predict(load_exam(str(series_of(world)))).save(str(tmp_path / "predicted"))

@@ -147,11 +147,13 @@ def test_a_slice_that_is_empty_in_every_frame_is_a_warning(spoiled, value):
     assert not maps["tmax"][:, :, 3].any()
 
 
+@pytest.mark.slow
 def test_empty_slices_at_the_end_of_a_stack_are_usual(spoiled):
     spoiled.series[:, :, 5] = 0
     assert "signal_missing" not in names(spoiled.maps()[1], "warning")
 
 
+@pytest.mark.slow
 def test_missing_frames_of_the_first_pass_are_a_warning(spoiled, exam):
     spoiled.series[..., int(exam.series[exam.mask].mean(axis=0).argmin())] = 0
     _, findings = spoiled.maps()
@@ -291,6 +293,7 @@ def test_the_user_overrules_a_contradiction(spoiled, clean, exam):
     assert mean_difference(maps, clean, exam) < 1e-3
 
 
+@pytest.mark.slow
 def test_frames_of_unequal_length_are_resampled(spoiled, clean, exam):
     kept = np.r_[0:40, 40:68:2]  # every other frame at the end
     spoiled.series = spoiled.series[..., kept]

@@ -81,6 +81,7 @@ def test_rows_of_the_page_are_all_different_and_can_be_typed():
     ]
 
 
+@pytest.mark.slow
 def test_what_is_traced_is_the_path_of_a_gpu():
     """The library's convolution forward and backward: a CPU's derivative would be products over windows."""
     row = programs.Row("train", 2, "float32")

@@ -103,6 +103,7 @@ def test_a_gain_of_a_thousand_changes_nothing_but_rounding(phantom):
     assert loud.brain_signal == pytest.approx(1000 * plain.brain_signal, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_bright_scalp_is_not_shown_but_for_a_few_voxels_that_it_shares(phantom, places):
     assert places["scalp"].sum() > 1000
     series = phantom.series * np.where(places["scalp"], np.float32(3), np.float32(1))[..., None]

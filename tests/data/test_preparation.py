@@ -145,6 +145,7 @@ def test_a_smooth_map_survives_the_way_there_and_back(size):
         assert np.median(error) < 0.02 * exam.maps[name].max() and error.max() < 0.12 * exam.maps[name].max(), name
 
 
+@pytest.mark.slow
 def test_the_rim_of_a_map_is_not_pulled_down_by_the_zeros_around_it():
     exam = _exam((32, 28, 4))
     exam.maps["mtt"] = np.where(exam.mask, np.float32(5), np.float32(0))

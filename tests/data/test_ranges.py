@@ -48,6 +48,7 @@ def test_the_median_ttp_counts_from_the_first_acquired_frame_though_the_range_do
     assert moved["ranges"]["percentile"]["ttp"][1] < plain["ranges"]["percentile"]["ttp"][1] - 1.0
 
 
+@pytest.mark.slow
 def test_a_large_cohort_is_sampled_and_the_sample_is_close(monkeypatch, tmp_path):
     monkeypatch.setattr("dscgan_jax.data.ranges.SAMPLES", 6000)
     write_fake_exam(tmp_path, shape=(24, 24, 3))

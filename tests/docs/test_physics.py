@@ -11,6 +11,7 @@ from dscgan_jax.perfusion import kinetics
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 
 
+@pytest.mark.slow
 def test_the_page_quotes_the_numbers_of_the_script_and_shows_its_figures():
     page = " ".join((DOCS / "physics.md").read_text(encoding="utf-8").split())
     assert not {words: number for words, number in script.numbers().items() if number not in page}

@@ -55,6 +55,7 @@ def test_a_given_core_is_read_out_beside_the_maps_and_told(perf, tmp_path):
     assert (tmp_path / "maps" / "sub-0001_readout.csv").read_text(encoding="utf-8").count("\n") == 2
 
 
+@pytest.mark.slow
 def test_without_a_core_it_is_research(perf, tmp_path):
     assert deconvolve(perf, tmp_path / "maps").returncode == 0
     assert record_of(tmp_path / "maps")["core_source"] == "research: CBF"

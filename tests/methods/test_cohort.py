@@ -64,6 +64,7 @@ def test_a_folder_without_maps_becomes_one_that_can_be_trained_on(exams, tmp_pat
     assert prepared.info.splits["train"].num_examples == 3
 
 
+@pytest.mark.slow
 def test_conventional_maps_of_a_cohort_have_their_pages_and_the_quality_of_their_aif(tmp_path):
     """On phantom exams too coarse for an automatic AIF."""
     phantom_cohort.write_cohort(tmp_path / "exams", preset="acute", subjects=1, seed=1, size=48, slices=1)
@@ -264,6 +265,7 @@ def test_of_a_folder_half_made_again_in_another_way_the_rest_is_not_trained_on(t
     assert layouts.EXCLUDE not in {files.split for files in layouts.find_subjects(tmp_path / "out", "bids")}
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_maps_and_one_that_dies_costs_its_exam(exams, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(side_by_side.__file__).parent))
     made(exams, tmp_path / "one")

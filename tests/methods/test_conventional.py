@@ -183,6 +183,7 @@ def test_the_brain_is_looked_for_once(exams, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "sub-0001_tmax.json").read_text())["MaskSource"] == "found"
 
 
+@pytest.mark.slow
 def test_the_page_tells_volumes_the_arterial_input_and_doubts(written, exams, tmp_path):
     page = (written[0] / "sub-0001.html").read_text()
     assert (

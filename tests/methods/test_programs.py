@@ -67,6 +67,7 @@ def test_another_default_device_takes_no_kept_program(predictor, folder):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_other_numbers_are_another_program(predictor, folder):
     scaled_maps(predictor)
     with jax.default_matmul_precision("highest"):

@@ -95,6 +95,7 @@ def test_at_the_corner_of_a_slice_the_patch_holds_air(tmp_path):
     np.testing.assert_allclose(spread, patches.std(axis=1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_each_training_subject_gives_as_many_voxels_of_its_brain_and_nobody_else_any(cohort):
     builder = prepared_of(cohort / "exams", cohort / "cache")
     sample = trees.sample_of(builder, BOTH, voxels=200)

@@ -141,6 +141,7 @@ def test_own_statistics_give_a_slice_the_same_maps_alone_as_in_a_batch():
     jax.tree.map(np.testing.assert_array_equal, stats, variables["stats"])
 
 
+@pytest.mark.slow
 def test_the_three_modes_differ_and_only_training_records():
     variables, x = tiny()[1], series() * np.float32([1.0, 0.1]).reshape(2, 1, 1, 1)
     results = {mode: generate(mode)(variables, x) for mode in ("train", "per_slice", "running")}

@@ -42,6 +42,7 @@ def test_a_slice_does_not_change_because_its_neighbours_do():
     np.testing.assert_allclose(generator()(x[:1], "running")[0], together[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_looks_begin_silent_and_then_are_heard():
     x = series(2)
     np.testing.assert_array_equal(generator(looks=2)(x, "train"), generator()(x, "train"))
@@ -91,6 +92,7 @@ def test_what_lies_beyond_the_ranges_is_cut_off_but_not_in_training():
     np.testing.assert_array_equal(net(x, "running"), np.clip(net(x, "train"), -1, 1))
 
 
+@pytest.mark.slow
 def test_air_around_a_slice_does_not_change_its_context():
     net, x = generator(depth=1), series(1, 32, 32)
     wider = jnp.pad(x, ((0, 0), (0, 0), (8, 8), (8, 8)), constant_values=-1.0)
@@ -105,6 +107,7 @@ def test_half_the_dose_changes_no_map():
     np.testing.assert_allclose(generator()(half, "train"), generator()(x, "train"), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_slice_of_air_alone_is_finite():
     assert np.isfinite(generator()(jnp.full((1, 20, 16, 16), -1.0), "train")).all()
 

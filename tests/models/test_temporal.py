@@ -41,6 +41,7 @@ def test_other_numbers_of_frames_are_refused_by_name(frames):
         stack(np.zeros((1, frames, 2, 2), np.float32), "per_slice")
 
 
+@pytest.mark.slow
 def test_pixels_do_not_mix():
     stack = temporal.TemporalStack(1, norm="batch", bias=False, scheme="pix2pix", rng=np.random.default_rng(0))
     series = np.random.default_rng(1).standard_normal((1, 64, 2, 3)).astype(np.float32)
@@ -163,6 +164,7 @@ def test_tiles_divide_the_pixels(n_pixels):
     assert n_pixels % count == 0 and (count == 1) == (n_pixels == 4099)
 
 
+@pytest.mark.slow
 def test_a_lean_derivative_needs_less_memory():
     x, weights = np.zeros((2, 4096, 64), np.float32), jax.tree.map(np.float32, small_stack()[1])
 

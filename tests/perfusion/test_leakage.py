@@ -191,6 +191,7 @@ def test_cbv_of_a_leaking_tumour_is_within_fifteen_per_cent(tumour, model):
     assert ratio_to_white(exam, measured, after) < 0.15 < ratio_to_white(exam, measured, before)
 
 
+@pytest.mark.slow
 def test_maps_k1_k2_and_ncbv_come_besides(tumour):
     exam, measured = tumour
     maps = conventional.invert(measured, Settings("csvd", leakage="bsw")).maps

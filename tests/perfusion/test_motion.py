@@ -133,6 +133,7 @@ def test_frames_that_were_far_away_are_a_warning_though_they_were_brought_back(m
     assert ("may be wrong" in told.text) == (severity == "warning")
 
 
+@pytest.mark.slow
 def test_a_still_head_with_a_bolus_is_the_same_array():
     drawn, found = _phantom(False), _realigned(False)
     assert drawn.series[drawn.mask].mean(axis=0).min() < 0.9 * drawn.series[drawn.mask].mean(axis=0)[1]
@@ -151,6 +152,7 @@ def test_a_head_that_surely_lies_still_is_looked_at_coarsely_and_one_that_moves_
         np.testing.assert_array_equal(found.degrees, degrees)
 
 
+@pytest.mark.slow
 def test_a_phantom_that_moves_is_followed():
     drawn, found = _phantom(True), _realigned(True)
     true = drawn.motion.transforms()

@@ -103,6 +103,7 @@ def errors_without_noise(snr: float) -> dict[str, np.ndarray]:
     return {name: np.abs(result[name] - truth[name]) / (1.0 if name == "tmax" else truth[name]) for name in truth}
 
 
+@pytest.mark.slow
 def test_noise_free_curves_come_back():
     """The remaining error: the AIF is known at its frames alone."""
     errors = errors_without_noise(snr=2000)  # no prior draws
@@ -140,6 +141,7 @@ def test_delays_before_the_artery_are_negative(patient):
     assert (delay[early] < 1.0).all() and np.median(delay[early]) < -0.8
 
 
+@pytest.mark.slow
 def test_errors_on_matched_curves_at_snr_50():
     tissue = mixed(4000)
     result = fit(*measured(curves_and_ttp(tissue)[0]), settings=MATCHED).deconvolved()
@@ -453,6 +455,7 @@ def test_every_setting_has_an_effect(territory, usual, name):
     assert max(changes) > 0.02
 
 
+@pytest.mark.slow
 def test_settings_stay_where_they_are_put(patient):
     _, curves, noise = patient
     late = fit(curves, noise, dataclasses.replace(GAMMA, delay_range=(0.0, 16.0)))

@@ -9,6 +9,8 @@ from dscgan_jax.app import benchmark
 from dscgan_jax.errors import InputError
 from dscgan_jax.speed import measure, records, training
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_record_says_where_what_and_how(record):
     assert record["schema"] == records.BENCHMARK

@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from dscgan_jax.speed import page, records, targets, timing
 from dscgan_jax.speed.words import ABSENT
+
+pytestmark = pytest.mark.slow
 
 
 def versus(**changes):

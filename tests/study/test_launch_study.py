@@ -17,6 +17,7 @@ def launch(*arguments):
     return subprocess.run(line, check=False, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_slurm_submits_a_stage_after_the_other_and_the_page_at_the_end(tmp_path):
     done = launch(f"--workdir={tmp_path}", "--scale=tiny", "--slurm", "--dry_run", "--", "--time=1:00:00")
     assert done.returncode == 0, done.stderr

@@ -141,6 +141,7 @@ def test_a_crop_lies_around_the_brain(monkeypatch):
     assert [int(place) for place in augment._corner(empty, jax.random.key(0), 11)] == [2, 2]
 
 
+@pytest.mark.slow
 def test_slices_of_a_batch_get_changes_of_their_own_which_the_key_decides():
     batch = world()
     first, again, other = (

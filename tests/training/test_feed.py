@@ -132,6 +132,7 @@ def test_a_feed_of_drawn_exams_goes_on_where_it_was(drawn_beside, wish):
     assert "of 2 exams, drawn into" in told[0] and ("kept on" in told[0]) == (wish == "always")
 
 
+@pytest.mark.slow
 def test_drawn_exams_on_the_device_make_the_same_batches(drawn_beside):
     config, builder = drawn_beside
     mesh, made = sharding.data_mesh(), {}

@@ -362,6 +362,7 @@ def test_a_damaged_checkpoint_is_named(exams, cache, tmp_path):
         loop.train(config_of(exams, cache, **{"train.steps": 4}), tmp_path / "run", *prepare(config))
 
 
+@pytest.mark.slow
 def test_a_step_that_needs_more_memory_than_the_machine_has_is_refused_before_it_is_tried(
     exams, cache, tmp_path, monkeypatch
 ):

@@ -200,6 +200,7 @@ def test_three_steps_agree_to_seven_digits_in_double_precision(golden, objective
             np.testing.assert_allclose(found[name], reference[name], atol=1e-7, rtol=1e-7, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_unpacking_defect_of_the_published_loop_is_not_reproduced(golden):
     literal = np.load(golden / "train_step_temp_unpack.npz")
     found = three_steps(golden, "published")
@@ -259,6 +260,7 @@ def batch(seed=0):
     )
 
 
+@pytest.mark.slow
 def test_a_step_counts_itself_and_reports_every_term():
     after, scalars = tiny_step()(tiny()[2], batch(), 3.0)
 
@@ -358,6 +360,7 @@ def test_a_missing_map_holds_anything_and_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, after_one.discriminator, after_other.discriminator)
 
 
+@pytest.mark.slow
 def test_a_map_that_no_exam_has_sends_no_gradient_into_its_output():
     networks, optimisers, before = tiny()
     rng = np.random.default_rng(0)
@@ -429,6 +432,7 @@ def scaled_step(accumulate=1, **model):
     return step.compile()(before, series, target, has_map), step.as_text()
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_give_the_gradients_of_the_whole_where_no_norm_mixes_slices():
     (_, scalars, gradients), _ = scaled_step(norm="instance")
     (_, scalars_of_parts, gradients_of_parts), _ = scaled_step(norm="instance", accumulate=2)
@@ -442,6 +446,7 @@ def test_a_part_holds_whole_exams_where_the_network_sees_them():
     np.testing.assert_array_equal(steps._split(jnp.arange(8), 2, exam_slices=2), [[0, 1, 4, 5], [2, 3, 6, 7]])
 
 
+@pytest.mark.slow
 def test_batch_norms_see_one_part_at_a_time():
     (after, _, _), _ = scaled_step(accumulate=2)
 
