@@ -47,8 +47,14 @@ def pytest_xdist_auto_num_workers(config) -> int:
     return 0 if few else min(os.cpu_count() or 1, MOST_WORKERS)
 
 
-def pytest_collection_modifyitems(items):
-    """The rooms that take longest first, so that no process waits for another one at the end."""
+def pytest_collection_modifyitems(config, items):
+    """Long tests only where they are asked for, by -m or by the name of their file; then the rooms that take longest.
+
+    These come first, so that no process waits for another one at the end.
+    """
+    if not config.option.markexpr and not any(".py" in argument for argument in config.args):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     order = {room: place for place, room in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
 
