@@ -48,15 +48,23 @@ def pytest_xdist_auto_num_workers(config) -> int:
 
 
 def pytest_collection_modifyitems(config, items):
-    """Long tests only where they are asked for, by -m or by the name of their file; then the rooms that take longest.
+    """Long tests only where they are asked for, by -m, -k or the name of their file; then the rooms that take longest.
 
     These come first, so that no process waits for another one at the end.
     """
-    if not config.option.markexpr and not any(".py" in argument for argument in config.args):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    named = {argument.partition("::")[0] for argument in config.args if ".py" in argument}
+    if not (config.option.markexpr or config.option.keyword):
+        long = [item for item in items if item.get_closest_marker("slow") and not _is_named(item.path, named)]
+        config.hook.pytest_deselected(items=long)
+        left_out = set(long)
+        items[:] = [item for item in items if item not in left_out]
     order = {room: place for place, room in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
+
+
+def _is_named(path: pathlib.Path, named: set[str]) -> bool:
+    """Whether a test's file is one of those on the command line."""
+    return any(path == pathlib.Path(one).resolve() for one in named)
 
 
 def pytest_configure(config):

@@ -28,7 +28,7 @@ WORDS = {
     "tmax_disorder": "Tmax does not follow the time of the lowest signal, 1 - rank correlation",
 }
 # Beyond these, maps that come from the very series are wrong, whoever made them: ranks that hardly follow each other,
-# or not at all (1); times that are none of the first pass (in 180 drawn exams 2 s away at most).
+# or not at all (1); times that are none of the first pass.
 SURE = {"cbv_disorder": 0.95, "ttp_offset_seconds": 5.0}
 
 
@@ -89,7 +89,8 @@ def doubts(found: Consistency, usual: Mapping[str, float]) -> tuple[Finding, ...
     for name, value in found.known().items():
         limit = min(FACTOR * usual.get(name, float("inf")), SURE.get(name, float("inf")))
         if value > limit:
-            odd.append(f"{WORDS[name]}: {value:.2g} (usual up to {limit:.2g})")
+            known = "usual" if limit != SURE.get(name) else "possible"
+            odd.append(f"{WORDS[name]}: {value:.2g} ({known} up to {limit:.2g})")
     if not odd:
         return ()
     text = f"the maps contradict each other or the series: {'; '.join(odd)}"

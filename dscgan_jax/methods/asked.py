@@ -42,7 +42,7 @@ class Asked:
       dicom: whether the maps are wanted as DICOM parametric maps, too.
       beside: method of deconvolution whose maps are wanted beside those of a network; empty = none.
       on_read_out: called with the read-out once it is written.
-      offered: a finding with the flag that is of use to who reads the page, or none.
+      offered: turns a finding into one with the flag that who reads the page can give, or with none.
     """
 
     core: pathlib.Path | None = None

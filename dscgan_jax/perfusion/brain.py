@@ -14,8 +14,8 @@ where that one fills late, as in an infarct and its penumbra, it stays if its si
 is; (5) at the rim, where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be tissue; (6) a
 voxel that loses far more than grey matter is a venous sinus, unless it belongs to a region wider and deeper than these,
 such as a tumour. Below the rim no voxel of the brightness of tissue is left out because it has no first pass: an
-infarct may have none. Around a wide region of the brightness of tissue that has none, the rim and bright voxels need
-none either.
+infarct may have none. Around a wide region of the brightness of tissue that has none, amid tissue with some flow, the
+rim and bright voxels need none either.
 
 A head that moves between baseline and first pass mimics signal loss at every edge: realign the series first.
 """
@@ -63,11 +63,12 @@ LITTLE_FLOW = 0.4  # first pass of a neighbourhood over that of the brain: white
 EARLY_OVER_LATE = 0.4  # healthy tissue has 0.6 to 1.1, cores at most 0.35
 LATE_SHARE = 0.2  # of the loss around: a quarter as elsewhere, less what noise takes from a loss so small
 FLUID_ERROR = 0.25  # how far fluid scatters around its level: there, loss tells a quarter of tissue
-# What lies around a core: tissue with some flow. Around fluid that looks like tissue, beside bone or where signal is
-# lost to the air below, it is fluid, too, and darkness.
+# What lies around a core: tissue, some of which the bolus passes, however ragged its edge is. Around fluid that looks
+# like tissue, beside bone or where signal is lost to the air below, it is fluid, too, and darkness.
 AROUND_MM = 5.0  # wider than a cortex, narrower than a lobe
-FLOW_AROUND = 0.25  # first pass over that of the brain: around cores at least 0.29, around fluid mostly below 0.15
-DARK_AROUND = 0.25  # share of what is darker than tissue: at most 0.13 there, and 0.2 to 0.5
+PIECES_MM = 25.0  # from a core, in its slice and the next ones: what is cut off by a sulcus or by noise
+MIN_PASSED_AROUND = 0.25  # of the tissue around has more than little flow
+DARK_AROUND = 0.15  # of what is around, within the brain, may be darker than tissue
 NEAR_MM = 2.5  # standard deviation of a neighbourhood: averages the noise of single voxels, not gyri
 INFARCT_MM = 6.0  # half width; rims of fluid are thinner
 INFARCT_REACH_MM = 12.0  # from its wide part into the next gyrus, beyond a sulcus
@@ -187,7 +188,7 @@ def infarct(first_pass: np.ndarray, relative: np.ndarray, where: np.ndarray, vox
     without = near(np.where(alike, first_pass, 0.0)) < LITTLE_FLOW * share
     without &= whole & (share > MIN_PARENCHYMA * near(whole))
     wide = morphology.opened(morphology.closed(without, BRIDGE_MM, voxel_mm), INFARCT_MM, voxel_mm)
-    return _amid_tissue(wide, first_pass, relative, alike, voxel_mm)
+    return _amid_tissue(wide, alike & (first_pass > LITTLE_FLOW), alike, whole & (relative < PARENCHYMA[0]), voxel_mm)
 
 
 def around_infarct(infarct: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -341,16 +342,27 @@ def _tissue(baseline: np.ndarray, passes: _Passes, rough: np.ndarray, voxel_mm: 
 
 
 def _amid_tissue(
-    regions: np.ndarray, first_pass: np.ndarray, relative: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray
+    regions: np.ndarray, passed: np.ndarray, alike: np.ndarray, dark: np.ndarray, voxel_mm: np.ndarray
 ) -> np.ndarray:
-    """Those connected regions (x, y, z) bool that tissue with some flow surrounds; other arguments as in `infarct`."""
+    """Those connected regions that tissue with some flow surrounds, and those near them, (x, y, z) bool.
+
+    Args:
+      regions: (x, y, z) bool.
+      passed: (x, y, z) bool, voxels as bright as tissue with more than little flow.
+      alike: (x, y, z) bool, all voxels as bright as tissue.
+      dark: (x, y, z) bool, darker ones within the brain.
+      voxel_mm: (3,) edge lengths.
+    """
     labels, n_labels = ndimage.label(regions)
     kept = np.zeros(n_labels + 1, bool)
     for label in range(1, n_labels + 1):
         around = morphology.dilated(labels == label, AROUND_MM, voxel_mm) & ~regions
-        tissue = first_pass[around & alike]
-        dark = float((relative[around] < PARENCHYMA[0]).mean()) if around.any() else 0.0
-        kept[label] = tissue.size > 0 and np.median(tissue) > FLOW_AROUND and dark < DARK_AROUND
+        n_alike, n_around = max(int(alike[around].sum()), 1), max(int(around.sum()), 1)
+        enough = int(passed[around].sum()) > MIN_PASSED_AROUND * n_alike
+        kept[label] = enough and int(dark[around].sum()) < DARK_AROUND * n_around
+    # Its pieces lie amid what has no flow either.
+    near = ndimage.maximum_filter1d(morphology.dilated(kept[labels], PIECES_MM, voxel_mm), 3, axis=2)
+    kept[labels[near & regions]] = True
     return kept[labels]
 
 

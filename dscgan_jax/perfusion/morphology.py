@@ -1,4 +1,8 @@
-"""Masks grown, shrunk and cleaned by millimetres, slice by slice: slices are too far apart to be neighbours."""
+"""Masks grown, shrunk and cleaned by millimetres, slice by slice: slices are too far apart to be neighbours.
+
+Masks are (x, y, z) bool, `voxel_mm` is (3,) edge lengths. `largest`, and `at_least` with such `neighbours` (a structure
+of `scipy.ndimage`), look for parts through all slices.
+"""
 
 from collections.abc import Sequence
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 LATEST_SECONDS = 12.0  # after the mean curve
+HALF_SEEN = 0.5  # of the mean curve's strength
 
 
 def free_of_line(seconds: np.ndarray, nuisance_regressors: np.ndarray | None = None) -> np.ndarray:
@@ -35,6 +36,7 @@ def over_mean(
       nuisance_regressors: (time, regressor) of the motion; None: none.
     """
     mean = curves.mean(axis=0, dtype=np.float64)
+    mean[:begin] = 0.0
     frames = np.arange(len(mean))
     shifts = range(-1, min(int(LATEST_SECONDS / frame_seconds) + 1, len(mean)))
     shifted = np.stack([np.interp(frames - shift, frames, mean)[begin:] for shift in shifts])
@@ -42,5 +44,7 @@ def over_mean(
         np.arange(shifted.shape[1], dtype=np.float64),
         None if nuisance_regressors is None else nuisance_regressors[begin:],
     )
+    strength = np.linalg.norm(shifted, axis=1)
+    shifted = shifted[strength >= HALF_SEEN * strength.max()]  # the others leave the exam, and nothing but noise
     weights = np.float32(shifted / np.maximum((shifted**2).sum(axis=1, keepdims=True), 1e-30))
-    return (curves[:, begin:] @ weights.T).max(axis=1), float(np.linalg.norm(shifted, axis=1).max())
+    return (curves[:, begin:] @ weights.T).max(axis=1), float(strength.max())

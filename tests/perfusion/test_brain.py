@@ -183,6 +183,20 @@ def test_what_is_as_bright_as_tissue_without_a_first_pass_is_an_infarct_amid_tis
     assert found[inside].mean() > 0.9 if is_infarct else not found.any()
 
 
+def test_a_ragged_core_is_one_too_and_so_are_its_pieces_and_what_borders_the_outside():
+    """Its edge holds more tissue without flow than the ring around it has tissue with flow; the skull was stripped."""
+    head, core, piece = _disc(0, 0, 80), _disc(0, 66, 30) & _disc(0, 0, 80), _disc(45, 50, 9)
+    fringe = (_disc(0, 66, 38) & head & ~core) & (np.random.default_rng(0).random(head.shape) < 0.7)
+    relative, first_pass = np.where(head, 1.0, 0.0), np.where(head, 0.8, 0.0)
+    first_pass[core | fringe | piece] = 0.0
+    beside = _disc(45, 50, 16) & ~piece & ~core & ~fringe
+    relative[beside], first_pass[beside] = 1.8, 0.0  # fluid: the piece alone would be none
+    found = infarct(first_pass, relative, head, np.array([3.0, 3.0, 5.0]))
+    assert found[core].mean() > 0.9 and found[piece].mean() > 0.9
+    first_pass[core | fringe] = 0.8
+    assert not infarct(first_pass, relative, head, np.array([3.0, 3.0, 5.0])).any()
+
+
 def test_a_sinus_is_no_tissue_but_a_small_artery_is():
     series, part = _head((_disc(0, -57, 6), 950, 1.5), (_disc(30, 1.5, 1.6) & (np.arange(SLICES) == 1), 950, 1.5))
     found = brain_mask(series, AFFINE)

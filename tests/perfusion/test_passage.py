@@ -43,6 +43,11 @@ def test_frames_before_the_steady_state_count_for_nothing():
     np.testing.assert_allclose(over_mean(odd, 4, TR)[0], over_mean(curves, 4, TR)[0], rtol=1e-5)
 
 
+def test_an_exam_that_ends_early_leaves_no_room_for_late_curves_of_noise():
+    short = np.stack([0.5 * MEAN, 1.5 * MEAN])[:, :18].astype(np.float32)  # it peaks in frame 13
+    np.testing.assert_allclose(over_mean(short, 0, TR)[0], [0.5, 1.5], rtol=0.15)
+
+
 def test_curves_of_nothing_have_no_share():
     share, strength = over_mean(np.zeros((5, 60), np.float32), 0, TR)
     assert strength == 0.0 and not share.any()

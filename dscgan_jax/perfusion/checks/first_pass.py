@@ -20,13 +20,15 @@ IMPOSSIBLE_WIDTH = (3.5, 45.0)
 # whose frame length was doubled all; of 132 others one is narrower than 6.8 s. A slow injection or a weak heart can be
 # wider.
 USUAL_WIDTH, USUAL_WIDTH_CT = (6.7, 20.0), (6.0, 32.0)
-REFUTING_WIDTH = 32.0  # refutes a frame length that is only filled in
+REFUTING_WIDTH = (6.0, 32.0)  # outside, a frame length that is only filled in is refuted
 TOO_SHORT_SECONDS = 30.0  # after the peak: tissue that is 14 s late has had its own peak, and hardly any of its fall
 LONG_SECONDS = 60.0  # after the peak: what is still high then has moved or drifted
 TRUNCATED_SECONDS = 15.0  # after the peak: where the mean has not fallen to half, the exam ends within the first pass
 HALF = 0.5  # of the way from where most curves end to its own peak: a voxel that ends higher was not seen to its end
 MAX_UNFINISHED = 0.05  # of the voxels with a peak that stands out
-# At 4, a frame or three of noise kept 6 to 8 % of whole exams above half of their peak; 40 drawn exams of any protocol.
+MOST_TAIL = 0.5  # of the peak: agent that recirculates leaves no higher one; most curves end higher where they are cut
+# At 4, a frame or three of noise kept 6 to 8 % of whole exams above half of their peak (40 drawn exams), which counted
+# as unfinished then.
 MIN_PEAK_OVER_NOISE = 8.0
 MOST_VOXELS = 20_000
 
@@ -38,7 +40,8 @@ class FirstPass:
     Attributes:
       width_seconds: full width at half maximum of the mean ΔR2*; NaN where the exam does not show it.
       seconds_after_peak: from the lowest mean signal to the last frame.
-      unfinished: share of voxels that have not come half of the way back at the end.
+      unfinished: share of voxels that have not come half of the way back at the end, less those that a movement or drift
+        explains.
     """
 
     width_seconds: float
@@ -82,7 +85,7 @@ def _unfinished(delta_r2star: np.ndarray, timing: BolusTiming) -> float:
     if not visible.any():
         return 0.0
     ends = smooth[visible, -1] / peak[visible]
-    most = max(float(np.median(ends)), 0.0)
+    most = float(np.clip(np.median(ends), 0.0, MOST_TAIL))
     far = HALF * (1.0 - most)
     return max(float((ends > most + far).mean() - (ends < most - far).mean()), 0.0)
 
@@ -130,10 +133,10 @@ def _check_width(
     """Of the first pass, s."""
     text = f"with frames of {frame_seconds:g} s the first pass lasts {width:.1f} s"
     low, high = usual
-    if unsure_length and not low <= width <= REFUTING_WIDTH:
+    if unsure_length and not REFUTING_WIDTH[0] <= width <= REFUTING_WIDTH[1]:
         found.error(
             "frame_length",
-            f"{text}, which is too {'short' if width < low else 'long'}: the frame length in the header is only "
+            f"{text}, which is too {'short' if width < REFUTING_WIDTH[0] else 'long'}: the frame length in the header is only "
             "filled in",
             round(frame_seconds, 4),
             "--tr=SECONDS",

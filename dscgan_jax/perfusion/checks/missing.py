@@ -74,8 +74,8 @@ def tell_empty_slices(series: np.ndarray, slice_axis: int, found: Findings) -> N
     if empty.size:
         found.warning(
             "signal_missing",
-            f"{len(empty)} of {len(slices)} slices are zero in every frame, between slices with signal (first: "
-            f"{empty[0]}, counted from 0); no map of them means anything: export the series again",
+            f"{len(empty)} of {len(slices)} slices are zero in every frame, between slices with signal (the first is "
+            f"number {empty[0] + 1}); no map of them means anything: export the series again",
             int(empty.size),
         )
 
