@@ -45,4 +45,6 @@ def _section(part: Part, harms: Sequence[Harm], summary: Sequence[str] = ()) -> 
     lines.append(f"\n{len(harms)} harms: {', '.join(f'{times[name]} {name}' for name in part.outcomes)}.")
     lines += [*summary, f"With the tests: `{part.test}`.", ""]
     lines += [f"- {harm.kind}, number {harm.number}: {harm.outcome}. {harm.said}" for harm in broken[:MOST_SHOWN]]
+    if len(broken) > MOST_SHOWN:
+        lines.append(f"- and {len(broken) - MOST_SHOWN} more")
     return "\n".join(lines) + "\n"

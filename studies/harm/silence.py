@@ -38,8 +38,8 @@ PART = Part(
         "tissue has no first pass, or that the AIF is late or mixed with tissue, and the truth says so too (a core; an "
         "AIF that peaks a second or more after the blood). Not promised: that an exam without any visible "
         "fault has a good map. "
-        "The rows of exams as drawn show how often it has not. Three limits of the program were suggested by exams of this "
-        "table: what it shows of others may be a little worse. "
+        "The rows of exams as drawn show how often it has not. Three limits of the program were suggested by exams of "
+        "this table: of others a little less may be told."
     ),
     kept=(REFUSED, FLAGGED, RIGHT, IN_VAIN, WITH_REASON),
     broken=(SILENT,),

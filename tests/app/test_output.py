@@ -1,6 +1,7 @@
 """Findings as a user reads them in the terminal."""
 
-from dscgan_jax.app import options, output
+from dscgan_jax.app import deconvolve, options, output, predict
+from dscgan_jax.configs import default
 from dscgan_jax.findings import Finding
 
 
@@ -25,6 +26,18 @@ def test_a_flag_is_offered_as_the_mode_reads_it():
     assert options.offered(moved, options.PREDICT).flag == "--motion=rigid"
     assert options.offered(moved, options.PREPARE).flag == "--config.data.motion=rigid"
     assert options.offered(moved, options.CHECK).flag == ""
+
+
+def test_the_pages_of_a_folder_offer_what_a_folder_reads():
+    low = Finding("arterial_low", "warning", "it is low", 2.0, "--aif=FILE")
+    empty = Finding("no_first_pass", "warning", "no first pass", 0.1, "--mask=FILE")
+    for work in (
+        deconvolve.work_of(default.get_config(), "auto"),
+        predict.work_of(default.get_config(), "physics", "best"),
+    ):
+        assert work.offered(empty).flag == ""
+    assert deconvolve.work_of(default.get_config(), "auto").offered(low).flag == "--aif=FILE"
+    assert predict.work_of(default.get_config(), "physics", "best").offered(low).flag == ""
 
 
 def test_a_folder_prints_its_warnings_by_subject_and_counts_its_notes(capsys):

@@ -138,6 +138,22 @@ def test_the_core_of_an_infarct_is_tissue_up_to_its_edge_and_has_the_times_of_wh
     assert finding.severity == "warning" and abs(finding.value - infarct.sum() / exam.mask.sum()) < 0.5 * finding.value
 
 
+def test_a_territory_without_flow_is_told_however_ragged_its_edge_is(exam):
+    """More of what is around the widest part of it is dead than alive."""
+    x, y = np.indices(exam.mask.shape[:2])
+    middle = np.argwhere(exam.mask).mean(axis=0)
+    sector = (np.abs(np.arctan2(y - middle[1], x - middle[0])) < 0.8) & (np.hypot(x - middle[0], y - middle[1]) > 4)
+    dead = exam.mask & sector[:, :, None]
+    series = exam.series.astype(np.float32)
+    noise = np.random.default_rng(1).normal(0, 0.02, (dead.sum(), series.shape[-1]))
+    series[dead] = series[dead][:, 2:7].mean(axis=1, keepdims=True) * (1 + noise)
+    found = measure(*fits.arguments(exam, series), given=fits.truth(exam))
+    not_seen = np.zeros_like(dead)
+    not_seen[found.tissue] = found.not_seen
+    assert not_seen[dead].mean() > 0.6 and not_seen[exam.mask & ~dead].mean() < 0.05
+    assert [one.name for one in found.findings if one.name == "no_first_pass"]
+
+
 def test_an_exam_without_an_infarct_is_not_told_of_one(measured):
     assert not [finding for finding in measured.findings if finding.name == "no_first_pass"]
     assert measured.not_seen.mean() < 0.01

@@ -73,6 +73,14 @@ def test_the_study_judges_by_what_is_usual_of_exams_that_nobody_doubts():
     assert (outcome["another organ", 0], outcome["another organ", 1]) == (silence.REFUSED, silence.SILENT)
 
 
+def test_the_summary_counts_wrong_maps_of_spoiled_exams_and_of_those_as_drawn_together():
+    times = {silence.FLAGGED: 3, silence.SILENT: 1, silence.RIGHT: 2}
+    harms = [Harm("as drawn, network", 0, outcome) for outcome, count in times.items() for _ in range(count)]
+    harms += [Harm("frame length doubled, network", 0, silence.FLAGGED)] * 4
+    harms += [Harm("frame length in ms, network", 0, silence.SILENT)]  # which is noticed, and mended
+    assert "together 88 % of 8" in silence.summary(harms)[0]
+
+
 @pytest.mark.parametrize(("late_seconds", "outcome"), [(1.2, silence.WITH_REASON), (0.3, silence.IN_VAIN)])
 def test_a_doubt_about_the_aif_has_a_reason_where_it_is_late(late_seconds, outcome):
     made = [

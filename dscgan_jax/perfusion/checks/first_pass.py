@@ -40,8 +40,8 @@ class FirstPass:
     Attributes:
       width_seconds: full width at half maximum of the mean ΔR2*; NaN where the exam does not show it.
       seconds_after_peak: from the lowest mean signal to the last frame.
-      unfinished: share of voxels that have not come half of the way back at the end, less those that a movement or drift
-        explains.
+      unfinished: share of voxels that have not come half of the way back at the end, less those that a movement or
+        drift explains.
     """
 
     width_seconds: float
@@ -136,8 +136,8 @@ def _check_width(
     if unsure_length and not REFUTING_WIDTH[0] <= width <= REFUTING_WIDTH[1]:
         found.error(
             "frame_length",
-            f"{text}, which is too {'short' if width < REFUTING_WIDTH[0] else 'long'}: the frame length in the header is only "
-            "filled in",
+            f"{text}, which is too {'short' if width < REFUTING_WIDTH[0] else 'long'}: the frame length in the "
+            "header is only filled in",
             round(frame_seconds, 4),
             "--tr=SECONDS",
         )

@@ -5,7 +5,7 @@ import pytest
 
 from dscgan_jax.findings import Findings
 from dscgan_jax.perfusion import signal
-from dscgan_jax.perfusion.checks.first_pass import check_first_pass, first_pass
+from dscgan_jax.perfusion.checks.first_pass import FirstPass, check_first_pass, first_pass
 from dscgan_jax.perfusion.kinetics import gamma_variate
 
 FRAME, ARRIVAL = 1.5, 20.0
@@ -50,3 +50,28 @@ def test_neither_a_tail_under_noise_nor_a_head_that_moved_is_late_tissue():
 
 def test_an_exam_that_ends_within_the_first_pass_is_an_error():
     assert told(13.0) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "severity"), [(3.0, "error"), (6.5, "warning"), (7.0, None), (21.0, "warning"), (46.0, "error")]
+)
+def test_a_first_pass_of_unusual_width_is_told_and_an_impossible_one_refused(seconds, severity):
+    found = Findings()
+    check_first_pass(FirstPass(seconds, 70.0, 0.0), FRAME, found)
+    assert [one.severity for one in found.listed() if one.name == "first_pass_width"] == (
+        [severity] if severity else []
+    )
+
+
+def test_a_frame_length_that_is_only_filled_in_is_refuted_below_six_seconds():
+    for seconds, refuted in ((5.9, True), (6.1, False)):
+        found = Findings()
+        check_first_pass(FirstPass(seconds, 70.0, 0.0), FRAME, found, unsure_length=True)
+        assert ("frame_length" in {one.name for one in found.listed()}) == refuted
+
+
+def test_an_exam_that_is_cut_within_its_first_pass_is_mostly_unfinished():
+    seconds = np.arange(0.0, ARRIVAL + 13.0, FRAME)
+    curve = np.exp(-0.3 * gamma_variate(seconds - ARRIVAL - 1.0, 7.0, 3.0))
+    curves = np.float32(1000 * curve + np.random.default_rng(0).normal(0, 5, (500, len(seconds))))
+    assert first_pass(curves, signal.BolusTiming(0, 0, 13, int(curve.argmin())), FRAME).unfinished > 0.5
