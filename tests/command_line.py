@@ -90,13 +90,15 @@ def _as_it_was():
 
 @contextlib.contextmanager
 def limited_files(kib: int | None):
-    """Within it, no file can grow beyond that size."""
+    """Within it, no file can grow beyond that size; Python keeps no bytecode, which it would cut off in silence."""
     if kib is None:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    keeps, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     resource.setrlimit(resource.RLIMIT_FSIZE, (kib * 1024, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = keeps

@@ -82,7 +82,7 @@ def main(*arguments, check: bool = False, file_limit: int | None = None) -> subp
     """Runs the command line as a user does; `file_limit` KiB a file stands for a full disk."""
     line = command(*arguments)
     if file_limit:
-        line = ["bash", "-c", f'ulimit -f {file_limit}; exec "$@"', "bash", *line]
+        line = ["bash", "-c", f'export PYTHONDONTWRITEBYTECODE=1; ulimit -f {file_limit}; exec "$@"', "bash", *line]
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment())
     if check and done.returncode:
         raise AssertionError(f"{arguments}\n{done.stdout}\n{done.stderr}")

@@ -226,6 +226,7 @@ def test_a_killed_build_is_not_taken_for_whole_and_its_debris_is_swept(tmp_path)
 FULL = """
     import resource, sys
     from exams import prepared_of
+    sys.dont_write_bytecode = True  # Python would cut it off in silence, and take the half for the whole later
     resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
     prepared_of(sys.argv[1], sys.argv[2])
 """
