@@ -143,7 +143,7 @@ def test_a_slice_that_is_empty_in_every_frame_is_a_warning(spoiled, value):
     spoiled.series[:, :, 3] = value
     maps, findings = spoiled.maps()
     [told] = [finding for finding in findings if finding.name == "signal_missing" and finding.severity == "warning"]
-    assert "1 of 6 slices are zero in every frame" in told.text and "first: 3" in told.text
+    assert "1 of 6 slices are zero in every frame" in told.text and "the first is number 4" in told.text
     assert not maps["tmax"][:, :, 3].any()
 
 
