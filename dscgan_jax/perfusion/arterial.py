@@ -47,7 +47,7 @@ SURE_PEAK_OVER_BRAIN = 3.0  # cortex has about twice the blood volume of the bra
 # the AIF is beside that curve, the less. Where both together are below `LARGE_LEAD`, the slices hold distal arteries,
 # or none that fills a voxel, and Tmax is 0.3 to 2.5 s shorter than in the whole stack (phantom exams). An AIF below
 # `LOW_PEAK_OVER_BRAIN` holds tissue besides, and must lead by `LOW_LEAD`. Both were chosen on 132 varied exams and on
-# 176 stacks of a few slices, all of seeds that no study draws.
+# 88 stacks of a few slices of ten others, all of seeds that no study draws.
 LARGE_LEAD = 0.41
 LOW_PEAK_OVER_BRAIN, LOW_LEAD = 3.5, 0.45
 NARROWER = 0.1  # of lead for each width of the AIF that fits into the mean curve's

@@ -36,7 +36,7 @@ def over_mean(
       nuisance_regressors: (time, regressor) of the motion; None: none.
     """
     mean = curves.mean(axis=0, dtype=np.float64)
-    mean[:begin] = 0.0
+    mean[:begin] = 0.0  # shifted, they would reach the frames that count
     frames = np.arange(len(mean))
     shifts = range(-1, min(int(LATEST_SECONDS / frame_seconds) + 1, len(mean)))
     shifted = np.stack([np.interp(frames - shift, frames, mean)[begin:] for shift in shifts])

@@ -75,7 +75,7 @@ def _unfinished(delta_r2star: np.ndarray, timing: BolusTiming) -> float:
     """Share of the voxels (voxel, time) with a visible first pass that have not come half of the way back.
 
     The way leads from their own peak to where most curves end, over it: agent recirculates, and in some people leaves a
-    tail of 0.4. As many as end that far below it are taken off: a movement, or drift, raises as many as it lowers.
+    high tail. As many as end that far below it are taken off: a movement, or drift, raises as many as it lowers.
     The last three frames count.
     """
     smooth = (delta_r2star[:, :-2] + delta_r2star[:, 1:-1] + delta_r2star[:, 2:]) / 3
