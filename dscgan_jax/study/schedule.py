@@ -89,7 +89,7 @@ def _start(study: Study, job: Job, line: list[str], slot: int, workers: int, gpu
     """A process with its share of the cores, or its GPU, whose output goes into the job's folder."""
     folder = study.workdir(job)
     folder.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # the last line of the log is what was said last
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     with (folder / LOG_FILE).open("ab") as log, on_share_of_cores(slot, 1 if gpus else workers):

@@ -55,7 +55,8 @@ def test_jobs_run_after_those_they_wait_for_and_once(tmp_path):
     assert (failed, said) == ({}, ["3 of 3 jobs are done already"])
 
 
-def test_failed_job_costs_those_that_need_it_and_says_its_last_line(tmp_path):
+def test_failed_job_costs_those_that_need_it_and_says_its_last_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     study = Study(tmp_path)
     fails = [sys.executable, "-S", "-c", "print('much'); raise SystemExit('error: the disk is full')"]
     failed, _ = run(study, [FIRST, SECOND, OTHER], lambda job: fails if job == FIRST else works(study)(job))
