@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 
 from dscgan_jax.data import dataset
 from dscgan_jax.data.batches import Example
@@ -143,7 +145,7 @@ class DrawnExams:
         """
         for step in range(self._count):
             with self._stored((position + step) % self._count) as stored:
-                if n_slices := int(stored["n_slices"]):
+                if n_slices := int(stored.get_tensor("n_slices")):
                     return _unpacked(stored, chosen_slice(n_slices, chance))
         raise self.none_usable()
 
@@ -154,7 +156,7 @@ class DrawnExams:
           InputError: the exams are no longer drawn.
         """
         with self._stored(position) as stored:
-            return [_unpacked(stored, place) for place in range(int(stored["n_slices"]))]
+            return [_unpacked(stored, place) for place in range(int(stored.get_tensor("n_slices")))]
 
     def none_usable(self) -> InputError:
         """What to raise where no exam can be used."""
@@ -163,7 +165,7 @@ class DrawnExams:
     def _stored(self, position: int) -> Any:
         path = _file(self._folder, self._first + position)
         self._wait_for(path)
-        return np.load(path)
+        return safetensors.safe_open(path, "numpy")  # NumPy parses its own as Python, which threads cannot share
 
     def _wait_for(self, path: pathlib.Path) -> None:
         while not path.exists():
@@ -210,7 +212,7 @@ def draw(drawing: Drawing, folder: pathlib.Path, numbers: list[int]) -> None:
         if not path.exists():
             packed = _packed(drawing.prepared(number), drawing.most_slices, number)
             with replacing(path) as file:
-                np.savez(file, **packed)
+                file.write(safetensors.numpy.save(packed))
 
 
 def _sweep(folder: pathlib.Path) -> None:
@@ -222,27 +224,27 @@ def _sweep(folder: pathlib.Path) -> None:
 
 
 def _file(folder: pathlib.Path, number: int) -> pathlib.Path:
-    return folder / f"exam-{number:06d}.npz"
+    return folder / f"exam-{number:06d}.safetensors"
 
 
-def _packed(exam: PreparedExam | None, most_slices: int, seed: int) -> dict[str, Any]:
+def _packed(exam: PreparedExam | None, most_slices: int, seed: int) -> dict[str, np.ndarray]:
     """Arrays of one file: scalars of the exam, and of its slices with brain the pixels that are not zero.
 
     Of more slices than `most_slices` some are drawn.
     """
     if exam is None:
-        return {"n_slices": 0}
+        return {"n_slices": np.array(0)}
     chosen = np.flatnonzero(exam.mask.mean(axis=(1, 2)) >= LEAST_BRAIN)
     if len(chosen) > most_slices:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, most_slices, replace=False))
-    packed: dict[str, Any] = {
-        "n_slices": len(chosen),
-        "shape": exam.dsc.shape[1:],
-        "dsc_scale": np.float32(exam.dsc_scale),
-        "baseline_begin": np.int32(exam.baseline_begin),
-        "baseline_end": np.int32(exam.baseline_end),
-        "brain_signal": np.float32(exam.brain_signal),
-        "echo_seconds": np.float32(exam.echo_seconds),
+    packed = {
+        "n_slices": np.array(len(chosen)),
+        "shape": np.array(exam.dsc.shape[1:]),
+        "dsc_scale": np.array(exam.dsc_scale, np.float32),
+        "baseline_begin": np.array(exam.baseline_begin, np.int32),
+        "baseline_end": np.array(exam.baseline_end, np.int32),
+        "brain_signal": np.array(exam.brain_signal, np.float32),
+        "echo_seconds": np.array(exam.echo_seconds, np.float32),
         "has_map": exam.has_map,
     }
     for place, number in enumerate(chosen):
@@ -250,7 +252,7 @@ def _packed(exam: PreparedExam | None, most_slices: int, seed: int) -> dict[str,
         kept = np.flatnonzero((dsc != 0).any(axis=0) | (maps != 0).any(axis=-1) | mask)
         packed |= {
             f"kept{place}": kept.astype(np.int32),
-            f"dsc{place}": dsc.reshape(len(dsc), -1)[:, kept],
+            f"dsc{place}": np.ascontiguousarray(dsc.reshape(len(dsc), -1)[:, kept]),
             f"maps{place}": maps.reshape(-1, len(MAP_NAMES))[kept],
             f"mask{place}": mask.ravel()[kept],
         }
@@ -259,15 +261,15 @@ def _packed(exam: PreparedExam | None, most_slices: int, seed: int) -> dict[str,
 
 def _unpacked(stored: Any, place: int) -> Example:
     """One slice, inverse of `_packed`."""
-    time_points, rows, cols = (int(count) for count in stored["shape"])
-    kept = stored[f"kept{place}"]
+    time_points, rows, cols = (int(count) for count in stored.get_tensor("shape"))
+    kept = stored.get_tensor(f"kept{place}")
     dsc = np.zeros((time_points, rows * cols), np.int16)
     maps, mask = np.zeros((rows * cols, len(MAP_NAMES)), np.float32), np.zeros(rows * cols, bool)
-    dsc[:, kept], maps[kept], mask[kept] = stored[f"dsc{place}"], stored[f"maps{place}"], stored[f"mask{place}"]
+    dsc[:, kept], maps[kept], mask[kept] = (stored.get_tensor(f"{name}{place}") for name in ("dsc", "maps", "mask"))
     scalars = ("dsc_scale", "baseline_begin", "baseline_end", "brain_signal", "echo_seconds", "has_map")
     return {
         "dsc": dsc.reshape(time_points, rows, cols),
         "maps": maps.reshape(rows, cols, -1),
         "mask": mask.reshape(rows, cols),
-        **{name: stored[name] for name in scalars},
+        **{name: stored.get_tensor(name) for name in scalars},
     }

@@ -1,11 +1,14 @@
 """Exams that are drawn beside a run: the same slices whoever draws them, and no endless waiting."""
 
+import ast
 import dataclasses
 import multiprocessing
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from dscgan_jax.data.preparation import PreparationSettings
 from dscgan_jax.errors import InputError
@@ -60,10 +63,10 @@ def test_of_many_slices_some_are_kept_the_same_ones_each_time(tmp_path, alone, m
         assert len(kept) == 2
         places = [next(n for n, dsc in enumerate(prepared.dsc) if np.array_equal(dsc, one["dsc"])) for one in kept]
         assert places == sorted(set(places))
-        (tmp_path / "exam-000005.npz").rename(tmp_path / "before.npz")
+        (tmp_path / "exam-000005.safetensors").rename(tmp_path / "before.safetensors")
     again = drawn._packed(prepared, 2, 5)
-    with np.load(tmp_path / "before.npz") as stored:
-        np.testing.assert_array_equal(stored["dsc1"], again["dsc1"])
+    before = safetensors.numpy.load_file(tmp_path / "before.safetensors")
+    np.testing.assert_array_equal(before["dsc1"], again["dsc1"])
 
 
 def test_an_exam_has_no_more_pixels_than_the_network_grid_nor_too_few_for_a_head(monkeypatch):
@@ -89,7 +92,7 @@ def test_processes_draw_what_is_missing_and_end(tmp_path):
     waited = exams.slice_of(1, 0.0)
     for process in exams._processes:
         process.join(60)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["exam-000007.npz", "exam-000008.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exam-000007.safetensors", "exam-000008.safetensors"]
     np.testing.assert_array_equal(DrawnExams(small, tmp_path, 7, 2).slice_of(1, 0.0)["dsc"], waited["dsc"])
 
 
@@ -109,13 +112,19 @@ def test_processes_that_draw_have_one_thread_each_and_no_accelerator(tmp_path, m
 
 
 def test_an_exam_that_the_program_would_not_take_stands_for_the_next(tmp_path, alone):
-    np.savez(tmp_path / "exam-000004.npz", **drawn._packed(None, 3, 0))
+    safetensors.numpy.save_file(drawn._packed(None, 3, 0), tmp_path / "exam-000004.safetensors")
     drawn.draw(DRAWING, tmp_path, [5])
     exams = DrawnExams(DRAWING, tmp_path, 4, 2)
     np.testing.assert_array_equal(exams.slice_of(0, 0.0)["dsc"], exams.slice_of(1, 0.0)["dsc"])
-    np.savez(tmp_path / "exam-000005.npz", **drawn._packed(None, 3, 0))
+    safetensors.numpy.save_file(drawn._packed(None, 3, 0), tmp_path / "exam-000005.safetensors")
     with pytest.raises(InputError, match="none of 2 drawn exams can be used"):
         exams.slice_of(1, 0.0)
+
+
+def test_reading_an_exam_parses_no_python_for_which_threads_would_get_in_one_anothers_way(tmp_path, alone, monkeypatch):
+    drawn.draw(DRAWING, tmp_path, [5])
+    monkeypatch.setattr(ast, "parse", mock.Mock(side_effect=SystemError("AST constructor recursion depth mismatch")))
+    assert DrawnExams(DRAWING, tmp_path, 5, 1).slice_of(0, 0.0)["has_map"].all()
 
 
 def test_nobody_waits_for_an_exam_that_will_not_come(tmp_path, alone):
@@ -124,7 +133,7 @@ def test_nobody_waits_for_an_exam_that_will_not_come(tmp_path, alone):
 
 
 def test_what_a_killed_process_left_is_swept_and_what_another_one_writes_is_not(tmp_path, alone):
-    left, written = tmp_path / ".exam-000001.npz.11", tmp_path / ".exam-000002.npz.12"
+    left, written = tmp_path / ".exam-000001.safetensors.11", tmp_path / ".exam-000002.safetensors.12"
     for path in (left, written):
         path.touch()
     os.utime(left, (0, 0))
