@@ -153,6 +153,7 @@ class OneExam(Reader):
             mock.patch.object(conventional_files.conventional_page, "picture", return_value=b""),
             mock.patch.object(conventional_files.conventional_page, "curves_of", return_value=None),
             mock.patch.object(conventional_files.conventional_page, "page_of", return_value=None),
+            mock.patch.object(conventional_files.exam_page, "with_flags", return_value=None),
         ):
             paths, found = conventional_files.deconvolve_file(series, output, settings, **self.given(folder))
         maps = {path.name: nifti.read_volume(path, 3) for path in paths if path.name.endswith(".nii.gz")}
