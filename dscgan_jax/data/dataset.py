@@ -32,8 +32,8 @@ from dscgan_jax.findings import Finding
 from dscgan_jax.maps import MAP_NAMES
 
 # Raise it when the same files become other examples. 1.1.0: mask without missing values; 1.2.0: findings, repaired
-# signal, and what lies outside the brain; 1.3.0: TTP from the first network frame.
-VERSION = tfds.core.Version("1.3.0")
+# signal, and what lies outside the brain; 1.3.0: TTP from the first network frame; 1.4.0: the brain's outline.
+VERSION = tfds.core.Version("1.4.0")
 DISK_RESERVE = 256 << 20  # bytes that must stay free beside the data set
 
 

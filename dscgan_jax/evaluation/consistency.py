@@ -47,11 +47,12 @@ def consistency_of(
     if not len(voxels):
         return Consistency()
     voxels = voxels[:: max(1, len(voxels) // MOST_VOXELS)]
-    seconds, blood, visible = _measured(
+    visible, seconds, blood = _measured(
         (exam.series if series is None else series)[np.unravel_index(voxels, mask.shape)], exam
     )
+    if not visible.any():
+        return Consistency()
     maps = {name: volume.ravel()[voxels][visible].astype(np.float64) for name, volume in volumes.items()}
-    seconds, blood = seconds[visible], blood[visible]
     found: dict[str, float] = {}
     if {"cbf", "cbv", "mtt"} <= maps.keys():
         found["central_volume"] = _central_volume(maps["cbf"], maps["cbv"], maps["mtt"])
@@ -98,16 +99,19 @@ def doubts(found: Consistency, usual: Mapping[str, float]) -> tuple[Finding, ...
 
 
 def _measured(curves: np.ndarray, exam: Exam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of (voxel, time) signal: time of the lowest signal, s; how much blood passes; whether it is seen."""
+    """Of (voxel, time) signal: whether a bolus is seen; where it is, time of the lowest signal, s, and its blood."""
     timing = exam.timing
     level = curves[:, timing.baseline_begin : timing.baseline_end].mean(axis=1)
     delta_r2star = signal.delta_r2star(curves, np.maximum(level, 1e-6), 1.0)
     delta_r2star[:, : timing.baseline_begin] = 0.0
     peak = delta_r2star.max(axis=1)
     visible = (level > 0) & (peak > VISIBLE * np.median(peak))
+    if not visible.any():
+        return visible, np.empty(0), np.empty(0)
+    seen = delta_r2star[visible]
     # No sum of ΔR2*: after a movement every later frame would count.
-    blood, _ = passage.over_mean(delta_r2star, timing.baseline_begin, exam.frame_seconds)
-    return signal.peak_seconds(delta_r2star, exam.frame_seconds), blood, visible
+    blood, _ = passage.over_mean(seen, timing.baseline_begin, exam.frame_seconds)
+    return visible, signal.peak_seconds(seen, exam.frame_seconds), blood
 
 
 def _central_volume(cbf: np.ndarray, cbv: np.ndarray, mtt: np.ndarray) -> float:

@@ -228,17 +228,25 @@ def test_of_two_equally_bright_sulci_the_one_with_a_first_pass_holds_tissue():
     assert found.tissue[part == 7].all() and not found.tissue[part == 8].any() and found.brain[part >= 7].all()
 
 
+@pytest.mark.parametrize(("share", "kept"), [(0.05, False), (0.1, False), (0.35, True), (0.5, True)])
+def test_a_bright_voxel_stays_if_it_has_enough_tissue(share, kept):
+    level = share * 950 + (1 - share) * 1700
+    series, part = _head((_disc(25, -20, 8), level, 0.3 * share * 950 / level))
+    tissue = brain_mask(series, AFFINE).tissue[part == 7]
+    assert tissue.mean() > 0.95 if kept else tissue.mean() < 0.05
+
+
 def test_a_sulcus_amid_tissue_with_little_flow_needs_as_little_first_pass():
     core = (_disc(-25, -15, 22), 950, 0.12)
-    series, part = _head(core, (_disc(-25, -20, 8), 1500, 0.05), (_disc(25, -20, 8), 1500, 0.05), noise=4.0)
+    series, part = _head(core, (_disc(-25, -20, 8), 1500, 0.04), (_disc(25, -20, 8), 1500, 0.04), noise=4.0)
     tissue = brain_mask(series, AFFINE).tissue
     assert tissue[part == 8].mean() > 0.9 and not tissue[part == 9].any()
 
 
-def test_a_sulcus_amid_late_tissue_is_tissue_if_its_signal_falls_as_late_however_bright_it_is():
+def test_a_sulcus_amid_late_tissue_is_tissue_if_its_signal_falls_as_late_though_it_is_as_bright_as_fluid():
     core, sulci = (_disc(-25, -15, 22), 950, 0.12, 5), [_disc(x, -15, 5) for x in (-33, -17, 25)]
     drops = [(0.04, 5), (0.0, 0), (0.04, 5)]
-    series, part = _head(core, *((place, 1720, *drop) for place, drop in zip(sulci, drops, strict=True)), noise=4.0)
+    series, part = _head(core, *((place, 1640, *drop) for place, drop in zip(sulci, drops, strict=True)), noise=4.0)
     tissue = brain_mask(series, AFFINE).tissue
     assert tissue[part == 7].all() and tissue[part == 8].mean() > 0.9
     assert not tissue[part == 9].any() and not tissue[part == 10].any()  # no loss; no late tissue around
