@@ -19,6 +19,7 @@ VISIBLE = 0.5  # of the median peak of ΔR2*: below, the noise decides where the
 QUANTILE = 0.95  # of the validation exams, some of which have faults of their own
 FACTOR = 1.25  # a value this far beyond is still usual
 FEWEST_EXAMS = 4  # fewer say nothing about what is usual
+FEWEST_VOXELS = 20  # fewer agree or disagree by chance
 
 WORDS = {
     "central_volume": "MTT differs from CBV over CBF, median |ln of their ratio|",
@@ -47,11 +48,14 @@ def consistency_of(
     if not len(voxels):
         return Consistency()
     voxels = voxels[:: max(1, len(voxels) // MOST_VOXELS)]
-    visible, seconds, blood = _measured(
-        (exam.series if series is None else series)[np.unravel_index(voxels, mask.shape)], exam
-    )
-    if not visible.any():
+    curves = (exam.series if series is None else series)[np.unravel_index(voxels, mask.shape)]
+    delta_r2star, visible = _delta_r2star(curves, exam)
+    if visible.sum() < FEWEST_VOXELS:
         return Consistency()
+    seen = delta_r2star[visible]
+    seconds = signal.peak_seconds(seen, exam.frame_seconds)
+    # No sum of ΔR2*: after a movement every later frame would count.
+    blood, _ = passage.over_mean(seen, exam.timing.baseline_begin, exam.frame_seconds)
     maps = {name: volume.ravel()[voxels][visible].astype(np.float64) for name, volume in volumes.items()}
     found: dict[str, float] = {}
     if {"cbf", "cbv", "mtt"} <= maps.keys():
@@ -98,20 +102,14 @@ def doubts(found: Consistency, usual: Mapping[str, float]) -> tuple[Finding, ...
     return (Finding("maps_contradict", "warning", text, len(odd)),)
 
 
-def _measured(curves: np.ndarray, exam: Exam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of (voxel, time) signal: whether a bolus is seen; where it is, time of the lowest signal, s, and its blood."""
+def _delta_r2star(curves: np.ndarray, exam: Exam) -> tuple[np.ndarray, np.ndarray]:
+    """Of (voxel, time) signal: ΔR2* in 1/TE, (voxel, time), and whether the bolus is seen, (voxel,) bool."""
     timing = exam.timing
     level = curves[:, timing.baseline_begin : timing.baseline_end].mean(axis=1)
     delta_r2star = signal.delta_r2star(curves, np.maximum(level, 1e-6), 1.0)
     delta_r2star[:, : timing.baseline_begin] = 0.0
-    peak = delta_r2star.max(axis=1)
-    visible = (level > 0) & (peak > VISIBLE * np.median(peak))
-    if not visible.any():
-        return visible, np.empty(0), np.empty(0)
-    seen = delta_r2star[visible]
-    # No sum of ΔR2*: after a movement every later frame would count.
-    blood, _ = passage.over_mean(seen, timing.baseline_begin, exam.frame_seconds)
-    return visible, signal.peak_seconds(seen, exam.frame_seconds), blood
+    lit, peak = level > 0, delta_r2star.max(axis=1)
+    return delta_r2star, lit & (peak > VISIBLE * (np.median(peak[lit]) if lit.any() else 0.0))
 
 
 def _central_volume(cbf: np.ndarray, cbv: np.ndarray, mtt: np.ndarray) -> float:

@@ -8,14 +8,14 @@ that tissue shares with CSF or bone, because neither of these loses signal.
 Steps: (1) a rough mask by Otsu's threshold gives the mean curve, and that the frames; where it is a thin shell it is
 scalp brighter than brain, and what is darker is split once more; (2) tissue with a first pass gives the local
 reference; (3) at half of that reference bone begins, and thin pieces without the first pass of brain are scalp; (4)
-bright voxels without a first pass give the level of CSF; how far below it a voxel is tells its share of tissue, and so
-does its loss over that of the tissue around, counted when that one fills: both together decide about bright voxels, but
-where there is little blood, as in the core of an infarct, brightness may be off by more; (5) at the rim, where CSF and
-bone mix to the brightness of tissue, a voxel needs signal loss to be tissue; (6) a voxel that loses far more than grey
-matter is a venous sinus, unless it belongs to a region wider and deeper than these, such as a tumour. Below the rim no
-voxel of the brightness of tissue is left out because it has no first pass: an infarct may have none. Around a wide
-region of the brightness of tissue that has none, amid tissue with some flow, the rim and bright voxels need none
-either.
+bright voxels without a first pass give the level of CSF; how far below it a voxel is tells its share of tissue. A
+brighter voxel stays if brightness and loss together tell enough, loss over that of the tissue around, counted when that
+one fills; where there is little blood, as in the core of an infarct, brightness may be off by more; (5) at the rim,
+where CSF and bone mix to the brightness of tissue, a voxel needs signal loss to be tissue; (6) a voxel that loses far
+more than grey matter is a venous sinus, unless it belongs to a region wider and deeper than these, such as a tumour.
+Below the rim no voxel of the brightness of tissue is left out because it has no first pass: an infarct may have none.
+Around a wide region of the brightness of tissue that has none, amid tissue with some flow, the rim and bright voxels
+need none either.
 
 A head that moves between baseline and first pass mimics signal loss at every edge: realign the series first.
 """
@@ -37,11 +37,7 @@ TISSUE_SHARE = 0.25  # grey and white matter of a voxel of the mask: the definit
 BONE_BORDER = 0.5  # half-way from tissue to bone and air, which give none
 BRIGHT_AS_TISSUE = 1.35  # grey matter exceeds white by 1.2-1.3; an acute infarct and blood stay below
 SIGNAL_ERROR = 0.15  # how far tissue scatters around its local mean: grey and white differ by 0.13 from it
-# Share of tissue of a bright voxel: by its brightness and by its loss, each about as wrong as it counts less. Chosen on
-# 39 phantom exams: fewer voxels of tissue are lost and fewer of fluid kept than by either alone.
-LEAST_SHARE = 0.2  # of the definition's 0.25, less what both are wrong by: lost tissue is worse than a little fluid
-LOSS_COUNTS = 0.6
-LATE_LOSS_COUNTS = 0.4  # of late frames there are fewer
+CLEARLY_BRIGHTER = -0.2  # share by brightness: some of the voxels that give the level of CSF hold a little tissue
 MIN_CSF_VOXELS = 20  # fewer show no level of CSF
 COIL_MM = 20.0  # standard deviation of the local mean: wider than a gyrus, narrower than a coil's falling-off
 # First pass, relative to the median of the tissue.
@@ -66,9 +62,9 @@ LEAST_FLOW = 0.2  # of the brain's first pass: with less, loss is in the noise
 LITTLE_FLOW = 0.4  # first pass of a neighbourhood over that of the brain: white matter has 0.55
 # Where the tissue around fills late: first pass until the brain's peak and after it, each over the brain's.
 EARLY_OVER_LATE = 0.4  # healthy tissue has 0.6 to 1.1, cores at most 0.35
-LATE_SHARE = 0.2  # of the loss around: a quarter as elsewhere, less what noise takes from a loss so small
-LITTLE_LATE_FLOW = 1.25  # of the brain's late first pass: where all of the bolus comes late, there is more
-FLUID_ERROR = 0.25  # how far fluid scatters around its level: where there is little flow, loss tells less of it
+LATE_SHARE = 0.2  # of the loss around: `TISSUE_SHARE`, less what noise takes from a loss so small
+LITTLE_LATE_FLOW = 1.5  # of the brain's late first pass: half of a penumbra has more, the core of an infarct less
+FLUID_ERROR = 0.25  # how far fluid scatters around its level
 # What lies around a core: tissue, some of which the bolus passes, however ragged its edge is. Around fluid that looks
 # like tissue, beside bone or where signal is lost to the air below, it is fluid, too, and darkness.
 AROUND_MM = 5.0  # wider than a cortex, narrower than a lobe
@@ -330,20 +326,21 @@ def _tissue(baseline: np.ndarray, passes: _Passes, rough: np.ndarray, voxel_mm: 
     infarcted = around_infarct(infarct(first_pass / typical, relative, solid, voxel_mm), voxel_mm)
     free = solid & deep & (np.abs(first_pass) < NO_FIRST_PASS * typical)
     fluid = _fluid_signal(relative[free], grey_signal)
-    late_flow = _flow_around(passes.late, alike, voxel_mm)
-    late_loss = passes.late * relative / np.maximum(grey_signal * late_flow, np.float32(1e-6))
-    fills_late = _late_around(passes, usual, alike, voxel_mm)
-    late = fills_late & (late_loss > LATE_SHARE)
     by_brightness = _share_by_brightness(relative, fluid, grey_signal)
     flow = np.clip(_flow_around(first_pass, alike, voxel_mm) / typical, LEAST_FLOW, 1.0)
-    by_loss = np.clip(np.where(fills_late, late_loss, loss / (grey_first_pass * grey_signal * flow)), 0.0, 1.0)
-    weight = np.where(fills_late, LATE_LOSS_COUNTS, LOSS_COUNTS)
-    share = (1.0 - weight) * by_brightness + weight * by_loss
-    little = late_flow < LITTLE_LATE_FLOW * float(np.median(passes.late[usual]))
-    in_core = infarcted & (_share_by_brightness(relative - SIGNAL_ERROR, fluid, grey_signal) > TISSUE_SHARE)
-    in_core |= late & little & (_share_by_brightness(relative - FLUID_ERROR, fluid, grey_signal) > TISSUE_SHARE)
-    tissue = solid & ((share > LEAST_SHARE) | in_core | (relative < BRIGHT_AS_TISSUE))
-    tissue &= deep | some_loss | infarcted | late
+    late = _late_around(passes, usual, alike, voxel_mm)
+    late_loss = late.first_pass * relative / (grey_signal * np.maximum(late.flow, LEAST_FLOW))
+    by_loss = np.where(late.fills, late_loss, loss / (grey_first_pass * grey_signal * flow))
+    enough = _share_of_tissue(by_brightness, by_loss) > TISSUE_SHARE
+    # Where there is little blood, loss tells little, and brightness may be off by more.
+    falls_late = late.fills & (late_loss > LATE_SHARE)
+    enough |= infarcted & (_share_by_brightness(relative - SIGNAL_ERROR, fluid, grey_signal) > TISSUE_SHARE)
+    enough |= (
+        falls_late
+        & (late.flow < LITTLE_LATE_FLOW)
+        & (_share_by_brightness(relative - FLUID_ERROR, fluid, grey_signal) > TISSUE_SHARE)
+    )
+    tissue = solid & enough & (deep | some_loss | infarcted | falls_late)
     tissue &= ~_sinuses(
         no_brighter & (first_pass > SINUS_OVER_GREY * grey_first_pass),
         first_pass > grey_first_pass,
@@ -378,8 +375,16 @@ def _amid_tissue(
     return kept[labels]
 
 
-def _late_around(passes: _Passes, usual: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
-    """Where the tissue around fills late, (x, y, z) bool: an infarct or its penumbra, whatever little blood it gets.
+class _Late(NamedTuple):
+    """(x, y, z) where tissue fills after the brain's peak; first pass of and around a voxel then, over the brain's."""
+
+    fills: np.ndarray
+    first_pass: np.ndarray
+    flow: np.ndarray
+
+
+def _late_around(passes: _Passes, usual: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> _Late:
+    """Where the tissue around fills late: an infarct or its penumbra, whatever little blood it gets.
 
     Args:
       passes: the first pass.
@@ -387,11 +392,9 @@ def _late_around(passes: _Passes, usual: np.ndarray, alike: np.ndarray, voxel_mm
       alike: (x, y, z) bool, voxels as bright as grey or white matter.
       voxel_mm: (3,) edge lengths.
     """
-    early, late = (
-        _flow_around(one, alike, voxel_mm) / max(float(np.median(one[usual])), 1e-6)
-        for one in (passes.early, passes.late)
-    )
-    return (late > LEAST_FLOW) & (early < EARLY_OVER_LATE * late)
+    early, late = (one / max(float(np.median(one[usual])), 1e-6) for one in (passes.early, passes.late))
+    early_flow, late_flow = (_flow_around(one, alike, voxel_mm) for one in (early, late))
+    return _Late((late_flow > LEAST_FLOW) & (early_flow < EARLY_OVER_LATE * late_flow), late, late_flow)
 
 
 def _tissue_signal(baseline: np.ndarray, healthy: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
@@ -434,8 +437,21 @@ def _fluid_signal(bright: np.ndarray, grey: float) -> float:
 
 
 def _share_by_brightness(relative: np.ndarray, fluid: float, grey: float) -> np.ndarray:
-    """Share of tissue in each voxel (x, y, z) that CSF of this level fills up; 1 where no CSF is seen."""
+    """Share of tissue in each voxel (x, y, z) that CSF of this level fills up, 1 where no CSF is seen.
+
+    Below 0 where a voxel is brighter than CSF, above 1 where it is darker than grey matter.
+    """
     return (fluid - relative) / (fluid - grey) if np.isfinite(fluid) else np.ones_like(relative)
+
+
+def _share_of_tissue(by_brightness: np.ndarray, by_loss: np.ndarray) -> np.ndarray:
+    """The same by brightness, or by brightness and loss together where they tell more.
+
+    Tissue without a first pass is there by its brightness alone. What is clearly brighter than CSF is no tissue,
+    whatever it loses: fluid that pulsates, or an artery with inflow.
+    """
+    both = 0.5 * (by_brightness + by_loss)
+    return np.where(by_brightness > CLEARLY_BRIGHTER, np.maximum(by_brightness, both), 0.0)
 
 
 def _sinuses(vessel: np.ndarray, partly: np.ndarray, depth: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:

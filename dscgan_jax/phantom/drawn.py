@@ -25,7 +25,7 @@ from dscgan_jax.data import dataset
 from dscgan_jax.data.batches import Example
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.data.preparation import PreparationSettings, PreparedExam, prepare
-from dscgan_jax.errors import InputError
+from dscgan_jax.errors import InputError, brief
 from dscgan_jax.files import expanded, replacing
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.phantom.cohort import check_disk
@@ -141,7 +141,7 @@ class DrawnExams:
         An exam that cannot be used stands for the next one.
 
         Raises:
-          InputError: the exams are no longer drawn.
+          InputError: the exams are no longer drawn, or one is damaged.
         """
         for step in range(self._count):
             with self._stored((position + step) % self._count) as stored:
@@ -153,7 +153,7 @@ class DrawnExams:
         """All slices of the exam at a position; none where it cannot be used.
 
         Raises:
-          InputError: the exams are no longer drawn.
+          InputError: the exams are no longer drawn, or one is damaged.
         """
         with self._stored(position) as stored:
             return [_unpacked(stored, place) for place in range(int(stored.get_tensor("n_slices")))]
@@ -165,7 +165,10 @@ class DrawnExams:
     def _stored(self, position: int) -> Any:
         path = _file(self._folder, self._first + position)
         self._wait_for(path)
-        return safetensors.safe_open(path, "numpy")  # NumPy parses its own as Python, which threads cannot share
+        try:
+            return safetensors.safe_open(path, "numpy")  # NumPy parses its own as Python, which threads cannot share
+        except (safetensors.SafetensorError, OSError) as error:
+            raise InputError(f"{path}: the drawn exam is damaged ({brief(error)}); remove it and run again.") from None
 
     def _wait_for(self, path: pathlib.Path) -> None:
         while not path.exists():
@@ -252,11 +255,11 @@ def _packed(exam: PreparedExam | None, most_slices: int, seed: int) -> dict[str,
         kept = np.flatnonzero((dsc != 0).any(axis=0) | (maps != 0).any(axis=-1) | mask)
         packed |= {
             f"kept{place}": kept.astype(np.int32),
-            f"dsc{place}": np.ascontiguousarray(dsc.reshape(len(dsc), -1)[:, kept]),
+            f"dsc{place}": dsc.reshape(len(dsc), -1)[:, kept],
             f"maps{place}": maps.reshape(-1, len(MAP_NAMES))[kept],
             f"mask{place}": mask.ravel()[kept],
         }
-    return packed
+    return {name: np.asarray(array, order="C") for name, array in packed.items()}  # safetensors takes memory as it lies
 
 
 def _unpacked(stored: Any, place: int) -> Example:

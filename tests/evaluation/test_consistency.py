@@ -109,6 +109,25 @@ def test_a_mask_without_voxels_says_nothing(simulated):
     assert consistency_of(volumes, np.zeros_like(mask), simulated.exam) == Consistency()
 
 
+def test_a_series_without_a_bolus_and_a_few_voxels_say_nothing(simulated):
+    volumes, mask = truth_of(simulated)
+    flat = np.full_like(simulated.exam.series, 500.0)
+    assert consistency_of(volumes, mask, simulated.exam, flat) == Consistency()
+    few = np.zeros_like(mask)
+    few[tuple(np.argwhere(mask)[7])] = True
+    assert consistency_of(volumes, few, simulated.exam) == Consistency()
+
+
+def test_voxels_without_signal_change_nothing(simulated):
+    volumes, mask = truth_of(simulated)
+    dead = mask & (np.arange(mask.size).reshape(mask.shape) % 3 > 0)
+    series = np.where(dead[..., None], 0.0, simulated.exam.series).astype(np.float32)
+    assert mask.sum() < consistency.MOST_VOXELS
+    assert consistency_of(volumes, mask, simulated.exam, series) == consistency_of(
+        volumes, mask & ~dead, simulated.exam
+    )
+
+
 @pytest.mark.slow
 def test_an_exam_of_arrays_has_a_quality_record_in_its_sidecars(simulated):
     from dscgan_jax.methods import conventional

@@ -127,6 +127,14 @@ def test_reading_an_exam_parses_no_python_for_which_threads_would_get_in_one_ano
     assert DrawnExams(DRAWING, tmp_path, 5, 1).slice_of(0, 0.0)["has_map"].all()
 
 
+def test_a_damaged_exam_is_named(tmp_path, alone):
+    drawn.draw(DRAWING, tmp_path, [5])
+    path = tmp_path / "exam-000005.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"exam-000005\.safetensors: the drawn exam is damaged .*remove it"):
+        DrawnExams(DRAWING, tmp_path, 5, 1).slice_of(0, 0.0)
+
+
 def test_nobody_waits_for_an_exam_that_will_not_come(tmp_path, alone):
     with pytest.raises(InputError, match="has ended before it was there"):
         DrawnExams(DRAWING, tmp_path, 0, 1).slice_of(0, 0.0)
