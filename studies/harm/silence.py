@@ -166,13 +166,14 @@ def _outcome(row: dict[str, Any], usual_mae: float) -> tuple[str, str]:
 
 
 def summary(harms: Sequence[Harm]) -> list[str]:
-    """Of wrong maps how many were told, and of right ones how many were doubted, for each method."""
-    lines = []
+    """Of wrong maps how many were told, and of right ones how many were doubted, for each method, then for both."""
+    lines, both = [], Counter[str]()
     for method in METHODS:
         mine = [harm for harm in harms if harm.kind.endswith(f", {method}")]
         clean = Counter(harm.outcome for harm in mine if harm.kind.startswith(AS_DRAWN))
         harmed = Counter(harm.outcome for harm in mine if not harm.kind.startswith((AS_DRAWN, MENDED)))
         told, wrong = clean[FLAGGED] + harmed[FLAGGED], _wrong(clean) + _wrong(harmed)
+        both.update(told=told, wrong=wrong, in_vain=clean[IN_VAIN], right=_right(clean))
         lines.append(
             f"By the {method} method: {harmed[REFUSED]} spoiled exams were refused, most as no perfusion series; "
             f"of {_wrong(harmed)} others with wrong maps {harmed[FLAGGED]} were flagged. Of {_wrong(clean)} exams as "
@@ -180,6 +181,10 @@ def summary(harms: Sequence[Harm]) -> list[str]:
             f"Of {_right(clean)} exams as drawn with right maps {clean[IN_VAIN]} were flagged in vain, and "
             f"{clean[WITH_REASON]} for a reason that the truth confirms."
         )
+    lines.append(
+        f"By both methods together {100 * both['told'] / max(both['wrong'], 1):.0f} % of {both['wrong']} wrong maps "
+        f"were flagged, and {both['in_vain']} of {both['right']} right ones as drawn in vain."
+    )
     return lines
 
 

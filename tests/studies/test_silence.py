@@ -78,7 +78,10 @@ def test_the_summary_counts_wrong_maps_of_spoiled_exams_and_of_those_as_drawn_to
     harms = [Harm("as drawn, network", 0, outcome) for outcome, count in times.items() for _ in range(count)]
     harms += [Harm("frame length doubled, network", 0, silence.FLAGGED)] * 4
     harms += [Harm("frame length in ms, network", 0, silence.SILENT)]  # which is noticed, and mended
-    assert "together 88 % of 8" in silence.summary(harms)[0]
+    harms += [Harm("as drawn, conventional", 0, outcome) for outcome in (silence.SILENT, silence.IN_VAIN)]
+    network, _, both = silence.summary(harms)
+    assert "together 88 % of 8" in network
+    assert "78 % of 9 wrong maps" in both and "1 of 3 right ones" in both
 
 
 @pytest.mark.parametrize(("late_seconds", "outcome"), [(1.2, silence.WITH_REASON), (0.3, silence.IN_VAIN)])
