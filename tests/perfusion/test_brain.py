@@ -250,7 +250,7 @@ def test_noise_makes_no_tissue_of_fluid():
 
 
 def test_a_vessel_in_fluid_that_is_brighter_than_fluid_is_no_tissue():
-    series, part = _head((_disc(0, 12, 4), 1900, 0.5))
+    series, part = _head((_disc(0, 12, 8), 1900, 0.5))  # wider than a speck
     assert not brain_mask(series, AFFINE).tissue[part >= 6].any()
 
 
