@@ -445,7 +445,7 @@ def _share_by_brightness(relative: np.ndarray, fluid: float, grey: float) -> np.
 
 
 def _share_of_tissue(by_brightness: np.ndarray, by_loss: np.ndarray) -> np.ndarray:
-    """The same by brightness, or by brightness and loss together where they tell more.
+    """Share of tissue (x, y, z) by brightness, or by brightness and loss together where they tell more.
 
     Tissue without a first pass is there by its brightness alone. What is clearly brighter than CSF is no tissue,
     whatever it loses: fluid that pulsates, or an artery with inflow.
