@@ -155,9 +155,7 @@ def _distance(value: float, low: float, high: float, factor: float) -> float:
 
 def _curves(exam: Exam) -> np.ndarray:
     """(voxel, time) float64 of some voxels of the brain."""
-    voxels = np.flatnonzero(exam.mask)
-    voxels = voxels[:: max(1, len(voxels) // MAX_VOXELS)]
-    return exam.series[np.unravel_index(voxels, exam.mask.shape)].astype(np.float64)
+    return signal.curves_in(exam.series, signal.some_of(exam.mask, MAX_VOXELS)).astype(np.float64)
 
 
 def _width_frames(curve: np.ndarray, first: int, peak: int) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.findings import Finding, Findings
-from dscgan_jax.perfusion import signal
+from dscgan_jax.perfusion import morphology, signal
 from dscgan_jax.perfusion.arterial import MOSTLY_PEAK_OVER_BRAIN, ArterialInput, find_arterial_input
 from dscgan_jax.perfusion.arterial_voxels import NoArterialInputError
 from dscgan_jax.settings import CORNERS
@@ -54,7 +54,7 @@ def reference_curves(exam: Exam, inside: np.ndarray, found: Findings) -> Referen
       inside: (x, y, z) bool, the brain with its fluid spaces, in which arteries run.
       found: receives a warning where no AIF is found, or one that is mostly tissue's.
     """
-    box = tuple(slice(places.min(), places.max() + 1) for places in np.nonzero(inside))
+    box = morphology.box_of(inside)
     within, baseline = inside[box], signal.baseline_signal(exam.series[box], exam.timing)
     series = signal.curves_in(exam.series, inside).astype(np.float32)
     curves = signal.delta_r2star(series, baseline[within].astype(np.float32), 1.0)

@@ -44,11 +44,10 @@ def consistency_of(
       exam: whose maps they are.
       series: (x, y, z, time) that they were made of, such as a realigned one; None: the exam's.
     """
-    voxels = np.flatnonzero(mask)
-    if not len(voxels):
+    if not mask.any():
         return Consistency()
-    voxels = voxels[:: max(1, len(voxels) // MOST_VOXELS)]
-    curves = (exam.series if series is None else series)[np.unravel_index(voxels, mask.shape)]
+    chosen = signal.some_of(mask, MOST_VOXELS)
+    curves = signal.curves_in(exam.series if series is None else series, chosen)
     delta_r2star, visible = _delta_r2star(curves, exam)
     if visible.sum() < FEWEST_VOXELS:
         return Consistency()
@@ -56,7 +55,7 @@ def consistency_of(
     seconds = signal.peak_seconds(seen, exam.frame_seconds)
     # No sum of ΔR2*: after a movement every later frame would count.
     blood, _ = passage.over_mean(seen, exam.timing.baseline_begin, exam.frame_seconds)
-    maps = {name: volume.ravel()[voxels][visible].astype(np.float64) for name, volume in volumes.items()}
+    maps = {name: volume[chosen][visible].astype(np.float64) for name, volume in volumes.items()}
     found: dict[str, float] = {}
     if {"cbf", "cbv", "mtt"} <= maps.keys():
         found["central_volume"] = _central_volume(maps["cbf"], maps["cbv"], maps["mtt"])

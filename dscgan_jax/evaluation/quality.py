@@ -3,13 +3,12 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from dscgan_jax.data.derivatives import ExamMaps
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.data.features import ExamFeatures
 from dscgan_jax.data.quality import Quality
 from dscgan_jax.data.scaling import Scaling
+from dscgan_jax.perfusion import signal
 from dscgan_jax.perfusion.checks.first_pass import first_pass
 
 MOST_VOXELS = 5_000  # of the brain: a share is known to a hundredth, a mean curve better
@@ -25,9 +24,7 @@ def quality_of(exam: Exam, maps: ExamMaps, features: ExamFeatures, **known: Any)
       features: of the exam.
       known: fields that the method knows: `aif_quality`, `training_distance`, `at_range_ends`, `consistency`.
     """
-    voxels = np.flatnonzero(exam.mask)
-    voxels = voxels[:: max(1, len(voxels) // MOST_VOXELS)]
-    curves = exam.series[np.unravel_index(voxels, exam.mask.shape)]
+    curves = signal.curves_in(exam.series, signal.some_of(exam.mask, MOST_VOXELS))
     passed = first_pass(curves, exam.timing, exam.frame_seconds)
     width = passed.width_seconds if math.isfinite(passed.width_seconds) else None
     return Quality(

@@ -30,6 +30,7 @@ from scipy import ndimage
 from dscgan_jax.errors import InputError
 from dscgan_jax.findings import Findings
 from dscgan_jax.perfusion import morphology, signal
+from dscgan_jax.perfusion.smoothing import smoothed
 
 WIDE = 0.5  # of the widest slice's tissue: thinner slices are not judged alone
 TISSUE_SHARE = 0.25  # grey and white matter of a voxel of the mask: the definition of `tissue`
@@ -115,7 +116,7 @@ def brain_mask(series: np.ndarray, affine: np.ndarray) -> BrainMask:
     """
     voxel_mm = voxel_sizes(np.asarray(affine, dtype=np.float64))
     rough = _rough_mask(series.mean(axis=-1, dtype=np.float32), voxel_mm)
-    timing = signal.find_bolus(signal.curves_in(series, rough).mean(axis=0, dtype=np.float64))
+    timing = signal.find_bolus(signal.mean_curve(series, rough))
     baseline, passes = _baseline_and_passes(series, timing)
     tissue = _tissue(baseline, passes, rough, voxel_mm)
     if not tissue.any():
@@ -184,7 +185,7 @@ def infarct(first_pass: np.ndarray, relative: np.ndarray, where: np.ndarray, vox
     sigma = (NEAR_MM / voxel_mm[0], NEAR_MM / voxel_mm[1], 0.0)
 
     def near(values: np.ndarray) -> np.ndarray:
-        return ndimage.gaussian_filter(values.astype(np.float32), sigma, truncate=3.0)
+        return smoothed(values, sigma)
 
     whole, share = with_fluid_spaces(alike, voxel_mm), near(alike)
     without = near(np.where(alike, first_pass, 0.0)) < LITTLE_FLOW * share
@@ -402,8 +403,8 @@ def _tissue_signal(baseline: np.ndarray, healthy: np.ndarray, voxel_mm: np.ndarr
     chosen = healthy
     for _ in range(3):
         typical = float(np.median(baseline[chosen]))
-        weight = ndimage.gaussian_filter(chosen.astype(np.float32), COIL_MM / voxel_mm, truncate=3.0) + np.float32(1e-4)
-        total = ndimage.gaussian_filter(np.where(chosen, baseline, 0), COIL_MM / voxel_mm, truncate=3.0)
+        weight = smoothed(chosen, COIL_MM / voxel_mm) + np.float32(1e-4)
+        total = smoothed(np.where(chosen, baseline, 0), COIL_MM / voxel_mm)
         local = (total + np.float32(1e-4 * typical)) / weight
         chosen = healthy & (baseline < BRIGHT_AS_TISSUE * local) & (baseline > BONE_BORDER * local)
         if not chosen.any():
@@ -414,8 +415,7 @@ def _tissue_signal(baseline: np.ndarray, healthy: np.ndarray, voxel_mm: np.ndarr
 def _flow_around(first_pass: np.ndarray, alike: np.ndarray, voxel_mm: np.ndarray) -> np.ndarray:
     """First pass (x, y, z) of the voxels as bright as tissue around each, 0 where there are none."""
     sigma = (FLOW_MM / voxel_mm[0], FLOW_MM / voxel_mm[1], 0.0)
-    weight = ndimage.gaussian_filter(alike.astype(np.float32), sigma, truncate=3.0)
-    total = ndimage.gaussian_filter(np.where(alike, first_pass, 0.0).astype(np.float32), sigma, truncate=3.0)
+    weight, total = smoothed(alike, sigma), smoothed(np.where(alike, first_pass, 0.0), sigma)
     return total / np.maximum(weight, np.float32(1e-3))
 
 

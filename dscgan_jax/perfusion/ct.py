@@ -94,7 +94,7 @@ def refuse_ct(series: np.ndarray, found: Findings) -> None:
     mean = some.mean(axis=-1, dtype=np.float64)
     air = np.percentile(mean, 1) < AIR_HU
     lit = (mean > SOFT_HU[0]) & (mean < SOFT_HU[1]) if air else mean >= 0.25 * np.percentile(mean, 99)
-    if not lit.any() or not _rises(some[lit].mean(axis=0, dtype=np.float64)):
+    if not lit.any() or not _rises(signal.mean_curve(some, lit)):
         return
     text = "the mean signal rises instead of falling, as on CT (or DCE-MRI)" + (
         ", and air is below -500" if air else ""

@@ -15,6 +15,7 @@ from dscgan_jax.findings import Finding, Findings
 from dscgan_jax.perfusion import arterial, brain, kinetics, motion, passage, signal
 from dscgan_jax.perfusion.arterial import ArterialInput
 from dscgan_jax.perfusion.signal import BolusTiming
+from dscgan_jax.threads import at_once
 
 DARK_SHARE = 0.01  # of a given mask that may be dark without a warning
 MOST_LEFT_OUT = (0.25, 0.4)  # of the tissue that is found, and of one slice of it, without a warning
@@ -137,7 +138,7 @@ def measure(
     find_tissue = given.tissue is None or given.tissue_was_found
     tissue = _tissue(series, affine, given, realignment, found)
     whole = brain.with_fluid_spaces(tissue, voxel_mm)  # arteries run outside the tissue
-    timing = signal.find_bolus(signal.curves_in(series, tissue).mean(axis=0, dtype=np.float64))
+    timing = signal.find_bolus(signal.mean_curve(series, tissue))
     baseline = signal.baseline_signal(series, timing)
     tissue = tissue & (baseline > 0)
 
@@ -147,24 +148,33 @@ def measure(
     delta_r2star[where] = signal.delta_r2star(
         np.float32(signal.curves_in(series, where)), np.float32(baseline[where]), te
     )
-    artery = _arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, te, given, noise_floor=not of_ct)
-    curves = kinetics.concentration_of(delta_r2star[tissue])
-    arterial_mm = kinetics.concentration_of(artery.delta_r2star, kinetics.BLOOD_RELAXIVITY)
-    # Before the steady state the signal is brighter, which is no contrast agent.
-    curves[:, : timing.non_steady_frames] = 0.0
-    arterial_mm[: timing.non_steady_frames] = 0.0
-    passes = np.zeros(tissue.shape, np.float32)
-    passes[tissue], strength = passage.over_mean(
-        curves, timing.baseline_begin, frame_seconds, _nuisance_regressors(realignment)
+
+    def tissue_alone() -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+        """Its curves, how much blood passes (x, y, z), the strength of the mean curve, and where an infarct is."""
+        curves = kinetics.concentration_of(delta_r2star[tissue])
+        # Before the steady state the signal is brighter, which is no contrast agent.
+        curves[:, : timing.non_steady_frames] = 0.0
+        passes = np.zeros(tissue.shape, np.float32)
+        passes[tissue], strength = passage.over_mean(
+            curves, timing.baseline_begin, frame_seconds, _nuisance_regressors(realignment)
+        )
+        relative = brain.relative_baseline(baseline, tissue, voxel_mm)
+        return curves, passes, strength, brain.infarct(passes, relative, tissue, voxel_mm)
+
+    artery, (curves, passes, strength, infarct) = at_once(
+        lambda: _arterial_input(delta_r2star, whole, baseline, timing, frame_seconds, te, given, noise_floor=not of_ct),
+        tissue_alone,
     )
-    infarct = brain.infarct(passes, brain.relative_baseline(baseline, tissue, voxel_mm), tissue, voxel_mm)
+    arterial_mm = kinetics.concentration_of(artery.delta_r2star, kinetics.BLOOD_RELAXIVITY)
+    arterial_mm[: timing.non_steady_frames] = 0.0
     infarcted = brain.around_infarct(infarct, voxel_mm)
     if find_tissue:
         # Fluid beside bone can look like tissue at rest. What tissue surrounds, or an infarct, is none.
         rim = brain.at_rim(tissue, voxel_mm) & (passes < DRY) & ~infarcted
         tissue, curves = tissue & ~rim, curves[~rim[tissue]]
 
-    sigma, baseline_over_noise = _noise(signal.curves_in(series, tissue), baseline[tissue], timing)
+    some = signal.curves_in(series, signal.some_of(tissue, NOISE_VOXELS))
+    sigma, baseline_over_noise = _noise(some, baseline[tissue], timing)
     noise = np.float32(sigma / te / kinetics.TISSUE_RELAXIVITY / baseline[tissue])
     passing = passes[tissue]
     not_seen = infarcted[tissue] & ((passing < DRY) | (passing * strength < SEEN * noise))
@@ -285,8 +295,9 @@ def _tell_core(core: np.ndarray, found: Findings) -> None:
 
 def _noise(series: np.ndarray, baseline: np.ndarray, timing: BolusTiming) -> tuple[float, float]:
     """Noise of the signal (voxel, time), from differences of neighbouring frames, and the median baseline over it."""
-    some = np.float32(series[:: max(len(series) // NOISE_VOXELS, 1), timing.baseline_begin :])
-    changes = np.diff(some, 2, axis=1)  # neither drift nor the flanks of the first pass are noise
+    changes = np.diff(
+        np.float32(series[:, timing.baseline_begin :]), 2, axis=1
+    )  # neither drift nor the flanks of the first pass are noise
     sigma = signal.robust_sd(changes, 0.0) / np.sqrt(6.0)
     sigma = max(float(sigma), MIN_NOISE * float(np.median(baseline)))
     return sigma, float(np.median(baseline)) / sigma

@@ -32,6 +32,13 @@ def _window(mask: np.ndarray, margin: Sequence[int]) -> tuple[slice, slice]:
     return window[0], window[1]
 
 
+def box_of(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    """The smallest box that holds all voxels of a mask (x, y, z); an empty one where there are none."""
+    there = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    x, y, z = (slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0) for places in there)
+    return x, y, z
+
+
 def eroded(mask: np.ndarray, radius_mm: float, voxel_mm: np.ndarray) -> np.ndarray:
     """Where `depth_mm` is above a radius."""
     return mask & ~_reached(~mask, radius_mm, voxel_mm)

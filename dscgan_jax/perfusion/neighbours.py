@@ -8,7 +8,9 @@ the mean curve tells dispersion and MTT; the arrival is the mean of the voxels' 
 import numpy as np
 from scipy import ndimage
 
-from dscgan_jax.perfusion import kinetics
+from dscgan_jax.perfusion import kinetics, morphology
+from dscgan_jax.perfusion.smoothing import REACH, smoothed
+from dscgan_jax.threads import in_threads
 
 DETECTED = 8.0  # gain in log likelihood over no flow (4 sigma) from which on a voxel counts for its neighbours
 DISPERSION_REACH = 2.0  # neighbourhoods: dispersion is hardest to tell, and changes least from place to place
@@ -22,14 +24,17 @@ class Neighbourhood:
 
     def __init__(self, mask: np.ndarray, voxel_mm: np.ndarray, fwhm_mm: float) -> None:
         """Of a mask (x, y, z) bool with edge lengths (3,)."""
-        self.mask = mask
+        mask = mask[morphology.box_of(mask)]  # beyond it there is nothing to sum up
+        self.shape = mask.shape
+        self.where = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
         self.sigma = fwhm_mm / FWHM_PER_SIGMA / voxel_mm
 
     def sums(self, voxels: np.ndarray, reach: float = 1.0) -> np.ndarray:
         """Weighted sums (voxel,) of values (voxel,); the Gaussian is `reach` times as wide."""
-        volume = np.zeros(self.mask.shape, np.float32)
-        volume[self.mask] = voxels
-        return ndimage.gaussian_filter(volume, reach * self.sigma, mode="constant", truncate=3.0)[self.mask]
+        volume = np.zeros(np.prod(self.shape), np.float32)
+        volume[self.where] = voxels
+        sums = smoothed(volume.reshape(self.shape, order="F"), reach * self.sigma, mode="constant")
+        return sums.ravel(order="F")[self.where]
 
     def mean_curves(self, data: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Mean curves (voxel, dimension) in units of their own noise; the noise of neighbours is independent.
@@ -41,11 +46,11 @@ class Neighbourhood:
         # The square of a Gaussian is one of a width smaller by the root of 2.
         squares = 1.0
         for sigma in self.sigma:
-            width = int(3.0 * sigma + 0.5)
-            line = ndimage.gaussian_filter1d(np.eye(2 * width + 1)[width], sigma, mode="constant", truncate=3.0)
+            width = int(REACH * sigma + 0.5)
+            line = ndimage.gaussian_filter1d(np.eye(2 * width + 1)[width], sigma, mode="constant", truncate=REACH)
             squares *= float((line**2).sum())
         mean_noise = np.sqrt(squares * self.sums(noise**2, 0.5**0.5))
-        return np.stack([self.sums(column * noise) / mean_noise for column in data.T], axis=1)
+        return np.stack(in_threads(lambda column: self.sums(column * noise) / mean_noise, data.T), axis=1)
 
 
 def shared_by_neighbours(place: np.ndarray, gain: np.ndarray, around: Neighbourhood, default: np.ndarray) -> np.ndarray:

@@ -334,7 +334,7 @@ def _mean_change(series: np.ndarray) -> np.ndarray:
     """(time,) -ln(S/S0) of the mean of the bright voxels, S0 of the reference."""
     begin, end = _reference_frames(series)
     before = series[..., begin:end].mean(axis=3, dtype=np.float32)
-    mean = signal.curves_in(series, before > HEAD_SHARE * np.quantile(before, 0.95)).mean(axis=0, dtype=np.float64)
+    mean = signal.mean_curve(series, before > HEAD_SHARE * np.quantile(before, 0.95))
     return signal.delta_r2star(mean, np.median(mean[begin:end]), 1.0).clip(-3, 3)
 
 

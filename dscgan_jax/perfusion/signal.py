@@ -169,12 +169,38 @@ def curves_in(series: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """
     if not series.flags.f_contiguous:
         return series[inside]
-    where = np.ravel_multi_index(np.nonzero(inside), inside.shape, order="F")
-    frames = series.reshape(-1, series.shape[-1], order="F").T
+    frames, where = _frames_and_places(series, inside)
     curves = np.empty((len(frames), len(where)), series.dtype)
     for frame, chosen in zip(frames, curves, strict=True):
         np.take(frame, where, out=chosen, mode="clip")  # any mode but "raise" writes where it is told to at once
     return np.ascontiguousarray(curves.T)
+
+
+def mean_curve(series: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """(time,) float64, the mean of `curves_in`, of which it makes none where the series lies frame by frame in memory.
+
+    Args:
+      series: (x, y, z, time).
+      inside: (x, y, z) bool.
+    """
+    if not series.flags.f_contiguous:
+        return series[inside].mean(axis=0, dtype=np.float64)
+    frames, where = _frames_and_places(series, inside)
+    return np.array([frame.take(where, mode="clip").mean(dtype=np.float64) for frame in frames])
+
+
+def some_of(inside: np.ndarray, most: int) -> np.ndarray:
+    """Part of a mask (x, y, z), bool: every n-th of its voxels, so that about `most` are left of many."""
+    voxels = np.flatnonzero(inside)
+    chosen = np.zeros(inside.size, bool)
+    chosen[voxels[:: max(1, len(voxels) // most)]] = True
+    return chosen.reshape(inside.shape)
+
+
+def _frames_and_places(series: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A series in Fortran's order as (time, x * y * z), and where in it the voxels are, in C's order."""
+    where = np.ravel_multi_index(np.nonzero(inside), inside.shape, order="F")
+    return series.reshape(-1, series.shape[-1], order="F").T, where
 
 
 def baseline_signal(series: np.ndarray, timing: BolusTiming) -> np.ndarray:

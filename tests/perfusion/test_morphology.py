@@ -22,3 +22,10 @@ def test_distances_are_those_to_the_nearest_voxel_outside_within_the_slice(share
             np.testing.assert_allclose(depth[..., z], inside)
         outside = ndimage.distance_transform_edt(~wide[..., z], voxel_mm[:2])[40:-40, 40:-40]
         np.testing.assert_array_equal(dilated[..., z], (outside <= 4.0) & wide[..., z].any())
+
+
+def test_the_box_of_a_mask_holds_all_of_it_and_none_is_smaller():
+    mask = np.zeros((6, 5, 4), bool)
+    mask[2, 1, 3] = mask[4, 3, 0] = True
+    assert morphology.box_of(mask) == (slice(2, 5), slice(1, 4), slice(0, 4))
+    assert mask[morphology.box_of(np.zeros_like(mask))].size == 0

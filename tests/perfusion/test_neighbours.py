@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dscgan_jax.perfusion import kinetics, neighbours
 
@@ -76,3 +77,15 @@ def test_seconds_apart_are_those_beyond_the_uncertainty(apart):
 def test_voxels_without_a_first_pass_are_not_apart():
     curvature = np.tile(np.eye(3), (MASK.sum(), 1, 1))
     assert neighbours.seconds_apart(places(9.0), np.zeros(MASK.sum()), curvature, places(0.0)) == 0.0
+
+
+def test_sums_are_those_of_a_gaussian_over_the_whole_image():
+    """The box around the mask cuts nothing off."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((24, 20, 6), bool)
+    mask[5:15, 4:18, 2:5] = rng.random((10, 14, 3)) < 0.7
+    values, around = rng.random(int(mask.sum()), np.float32), neighbours.Neighbourhood(mask, np.array([2, 2, 5]), 8.0)
+    volume = np.zeros(mask.shape, np.float32)
+    volume[mask] = values
+    known = ndimage.gaussian_filter(volume, around.sigma, mode="constant", truncate=3.0)[mask]
+    np.testing.assert_allclose(around.sums(values), known, atol=1e-6)

@@ -169,3 +169,19 @@ def test_time_to_peak_of_noisy_curves_is_right_within_half_a_frame_and_leaves_th
     error = signal.peak_seconds(curves, 2.0) - peaks
     assert np.abs(error).mean() < 1.0 and abs(error.mean()) < 0.1
     np.testing.assert_array_equal(curves, before)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_curves_of_a_mask_and_their_mean_are_those_of_indexing(order):
+    rng = np.random.default_rng(0)
+    series, inside = np.array(rng.random((5, 4, 3, 7), np.float32), order=order), rng.random((5, 4, 3)) < 0.4
+    np.testing.assert_array_equal(signal.curves_in(series, inside), series[inside])
+    np.testing.assert_allclose(signal.mean_curve(series, inside), series[inside].mean(axis=0), rtol=1e-6)
+
+
+def test_some_of_a_mask_are_every_nth_of_its_voxels():
+    inside = np.random.default_rng(0).random((9, 8, 7)) < 0.5
+    places = np.flatnonzero(inside)
+    np.testing.assert_array_equal(np.flatnonzero(signal.some_of(inside, 50)), places[:: len(places) // 50])
+    np.testing.assert_array_equal(signal.some_of(inside, len(places)), inside)
+    assert not signal.some_of(np.zeros((2, 2, 2), bool), 5).any()

