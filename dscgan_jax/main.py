@@ -243,7 +243,7 @@ def run(mode: str) -> None:
     # Our own threads have a core each; those of OpenBLAS would wait, and take as much time again.
     if mode in READ_FIRST:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported
-    if mode in NETWORK_MODES:
+    if mode in (*NETWORK_MODES, "deconvolve"):
         from dscgan_jax.training import memory
 
         memory.keep_freed_memory()  # before JAX takes any
@@ -252,14 +252,16 @@ def run(mode: str) -> None:
     if mode == "train":
         _join_processes()
     settings.check_fields(config, given.all_fields - {"conventional.aif"})  # --aif takes files too
-    if mode in READ_FIRST and not given.input_is_folder and _INPUT.value:
-        _read_ahead(_path(_INPUT))
     if mode == "check":
         from dscgan_jax.app import check
 
         check.run(config, _optional(_OUTPUT), _WORKERS.value)
     elif mode == "phantom":
         _phantom(config)
+    elif mode in READ_FIRST and not given.input_is_folder and _INPUT.value:
+        gc.set_threshold(1_000_000)  # for the seconds that an exam takes
+        with _ahead(_path(_INPUT)):
+            _with_jax(mode, config, given)
     else:
         if mode not in READ_FIRST:  # which set up when the exam is being read
             from dscgan_jax.app import start
@@ -268,12 +270,17 @@ def run(mode: str) -> None:
         _with_jax(mode, config, given)
 
 
-def _read_ahead(series: pathlib.Path) -> None:
-    """Begins to read the exam: it takes as long as what else is imported before anybody looks at it."""
-    if series.is_file() and series.name.endswith((".nii", ".nii.gz")):
-        from dscgan_jax.data import nifti
+@contextlib.contextmanager
+def _ahead(series: pathlib.Path) -> Iterator[None]:
+    """Within it, a process that draws is there, and the exam is being read, while the rest is imported here."""
+    from dscgan_jax.figures import apart
 
-        nifti.read_ahead(series, dims=4)
+    with apart.process():
+        if series.is_file() and series.name.endswith((".nii", ".nii.gz")):
+            from dscgan_jax.data import nifti
+
+            nifti.read_ahead(series, dims=4)
+        yield
 
 
 def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given) -> None:

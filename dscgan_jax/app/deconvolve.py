@@ -13,7 +13,6 @@ from dscgan_jax.app.output import print_findings, print_read_outs
 from dscgan_jax.data import exams, inputs, subject_files
 from dscgan_jax.errors import InputError
 from dscgan_jax.evaluation.readout import ReadOut
-from dscgan_jax.figures import apart
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked, refuse_overwriting
 from dscgan_jax.threads import threads_beside
 
@@ -38,7 +37,7 @@ def run(
         overrules = subject_files.Overrules.from_config(config.data)
         read: list[ReadOut] = []
         asked = dataclasses.replace(asked, on_read_out=read.append, offered=options.offered_to(options.ONE_FILE))
-        with apart.process(), inputs.lone_exam(series, overrules, mask, number) as files, threads_beside(3) as beside:
+        with inputs.lone_exam(series, overrules, mask, number) as files, threads_beside(3) as beside:
             found: Future[tuple[np.ndarray, np.ndarray]] = Future()
             exam = beside.submit(exams.load_exam, files, on_series=lambda *series: found.set_result(series))
             start.set_up(config)

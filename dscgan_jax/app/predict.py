@@ -13,7 +13,6 @@ from dscgan_jax.app import options, start
 from dscgan_jax.app.output import print_findings, print_read_outs
 from dscgan_jax.data import exams, inputs, subject_files
 from dscgan_jax.evaluation.readout import ReadOut
-from dscgan_jax.figures import apart
 from dscgan_jax.findings import Finding
 from dscgan_jax.methods.asked import NOTHING_ASKED, Asked
 from dscgan_jax.threads import threads_beside
@@ -42,7 +41,7 @@ def run(
     """
     norm, motion = _norm_and_motion(config, given)
     read: list[ReadOut] = []
-    with apart.process(), threads_beside(1) as beside:
+    with threads_beside(1) as beside:
         network = beside.submit(_network, config, model, which, norm, motion)
         with inputs.lone_exam(series, subject_files.Overrules.from_config(config.data), mask, number) as files:
             motions: list[Future[Found]] = []

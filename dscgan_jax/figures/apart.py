@@ -19,10 +19,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from typing import Any, BinaryIO
 
-import numpy as np
-
-from dscgan_jax.figures import ink
-
 MOST_SECONDS = 120.0  # for an answer, which takes less than a second where nothing is wrong
 ENDING_SECONDS = 2.0  # for tidying up, which takes a few hundredths
 _LENGTH_BYTES = 8  # before each message: how long it is
@@ -134,7 +130,9 @@ def serve() -> None:
     """What the process beside does: answers until nobody asks any more."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    gc.set_threshold(100_000)  # as where it is asked: what is imported stays
+    gc.set_threshold(1_000_000)  # as where it is asked: what is imported stays
+    from dscgan_jax.figures import ink
+
     ink.load_matplotlib()
     while (request := _received(sys.stdin.buffer)) is not None:
         try:
@@ -144,11 +142,14 @@ def serve() -> None:
         except Exception:  # who asks draws it again, and meets the error
             content = b""
         _send(replies, content)
+    gc.freeze()  # or the interpreter, at its end, looks for a tenth of a second for garbage among all that was imported
 
 
 def _packed(message: Any) -> bytes:
     """Plain values as JSON, and the arrays that they hold, in their order, as NumPy's files."""
-    arrays: list[np.ndarray] = []
+    import numpy as np  # here, because the process is started before anything slow is imported
+
+    arrays: list[Any] = []
 
     def held(value: Any) -> dict[str, int]:
         arrays.append(np.asarray(value))  # NumPy's numbers are arrays without axes
@@ -161,6 +162,8 @@ def _packed(message: Any) -> bytes:
 
 def _unpacked(packed: bytes) -> Any:
     """What was packed; tuples are lists."""
+    import numpy as np
+
     with np.load(io.BytesIO(packed), allow_pickle=False) as whole:
         text, *arrays = (whole[name][()] for name in whole.files)
     return json.loads(text.tobytes(), object_hook=lambda one: arrays[one[_ARRAY]] if _ARRAY in one else one)
