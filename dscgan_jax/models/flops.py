@@ -57,12 +57,18 @@ class Count:
         return self.temporal + self.unet
 
 
-def counted_flops(model: Any, frames: int, size: int, n_targets: int) -> Count:
-    """Counts a step of the networks that `model` (as `config.model`) describes, on slices of `size` x `size` pixels."""
+def counted_flops(model: Any, frames: int, size: int, n_targets: int, *, adversarial: bool = True) -> Count:
+    """Counts a step of the networks that `model` (as `config.model`) describes, on slices of `size` x `size` pixels.
+
+    Without `adversarial` (`config.loss.objective` is `l1`) no step asks the discriminator.
+    """
     stack, image = generator_layers(model, frames, size, n_targets)
     scorer = discriminator_layers(model, frames, size, n_targets)
     forward_g, forward_d = _sum(stack) + _sum(image), _sum(scorer)
     backward_g = 2 * forward_g - (stack or image)[0].flops  # the series needs no gradient
+    if not adversarial:
+        training = forward_g + backward_g
+        return Count(_sum(stack), _sum(image), forward_d, training, training_published=training)
     first = scorer[0].flops
     of_maps = first * n_targets // scorer[0].n_in
     updates = 2 * (3 * forward_d - first)

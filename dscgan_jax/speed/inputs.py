@@ -17,7 +17,7 @@ from dscgan_jax.maps import MAP_NAMES, MAPS
 from dscgan_jax.methods.network import Predictor
 from dscgan_jax.models import flops, networks
 from dscgan_jax.phantom import cohort, exam
-from dscgan_jax.training import sharding, state, steps
+from dscgan_jax.training import losses, sharding, state, steps
 from dscgan_jax.training.checkpoints import CheckpointRecord, Checkpoints
 
 SUBJECT = "sub-0001"
@@ -42,8 +42,18 @@ def own_slices(config: ml_collections.ConfigDict) -> int:
 
 
 def count(config: ml_collections.ConfigDict) -> flops.Count:
-    """Operations per slice of the config."""
-    return flops.counted_flops(config.model, config.data.frames, config.data.size, len(config.target))
+    """Operations per slice of the config; a training step has its crops, all else whole slices."""
+    whole, trained = (
+        flops.counted_flops(
+            config.model,
+            config.data.frames,
+            size,
+            len(config.target),
+            adversarial=config.loss.objective in losses.ADVERSARIAL,
+        )
+        for size in (config.data.size, config.train.crop or config.data.size)
+    )
+    return dataclasses.replace(whole, training=trained.training, training_published=trained.training_published)
 
 
 def scaling_of(config: ml_collections.ConfigDict) -> Scaling:

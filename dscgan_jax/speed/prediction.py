@@ -91,11 +91,11 @@ def _process_seconds(command: Sequence[str]) -> float:
 def measure_temporal_stack(config: ml_collections.ConfigDict, repeats: int) -> Record | None:
     """The temporal stack alone, without gradients, on one batch, in turns with the yardsticks.
 
-    None for a plain U-Net.
+    None for generators without one: a plain U-Net, a light one.
     """
-    counted = config.train.batch_size * inputs.count(config).temporal
-    if not counted:
+    if config.model.generator != "temporal":
         return None
+    counted = config.train.batch_size * inputs.count(config).temporal
     networks, variables, _ = build(config.model, config.data.frames, len(config.target), 0)
     shape = (config.train.batch_size, config.data.frames, config.data.size, config.data.size)
     series = jax.random.uniform(jax.random.key(0), shape, minval=-1.0)

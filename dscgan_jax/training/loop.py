@@ -25,7 +25,7 @@ from dscgan_jax.data.record import DataRecord
 from dscgan_jax.data.scaling import Scaling
 from dscgan_jax.errors import Ended, InputError
 from dscgan_jax.models import flops
-from dscgan_jax.training import distributed, fine_tuning, interrupts, sharding, state, steps
+from dscgan_jax.training import distributed, fine_tuning, interrupts, losses, sharding, state, steps
 from dscgan_jax.training.balance import Balance
 from dscgan_jax.training.checkpoints import CheckpointRecord, Checkpoints
 from dscgan_jax.training.feed import batch_names, data_feed
@@ -312,10 +312,9 @@ class _Outputs:
 
 def rough_hours(config: ml_collections.ConfigDict, n_slices: int) -> float:
     """Expected hours of a run on this machine: counted operations of a step over the rate of a matrix product."""
-    size = config.train.crop or config.data.size
-    count = flops.counted_flops(config.model, config.data.frames, size, len(config.target))
-    of_slice = 3 * count.generator if config.loss.objective == "l1" else count.training  # forward and backward
-    operations = settings.total_steps(config, n_slices) * config.train.batch_size * of_slice
+    size, adversarial = config.train.crop or config.data.size, config.loss.objective in losses.ADVERSARIAL
+    count = flops.counted_flops(config.model, config.data.frames, size, len(config.target), adversarial=adversarial)
+    operations = settings.total_steps(config, n_slices) * config.train.batch_size * count.training
     product = jax.jit(jnp.matmul)
     matrix = jnp.ones((1024, 1024))
     product(matrix, matrix).block_until_ready()

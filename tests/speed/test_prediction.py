@@ -2,6 +2,7 @@
 
 import pytest
 
+from dscgan_jax.configs import physics
 from dscgan_jax.data import exams
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.speed import inputs, prediction
@@ -28,3 +29,5 @@ def test_the_temporal_stack_is_measured_alone(tiny_config):
     assert measured["counted_flops"] == 4 * inputs.count(config).temporal
     assert measured["running"]["fraction_of_peak"]["float32"] > 0
     assert prediction.measure_temporal_stack(tiny_config(), 1) is None
+    light = physics.get_config("demo")
+    assert inputs.count(light).temporal and prediction.measure_temporal_stack(light, 1) is None
