@@ -109,6 +109,7 @@ KINDS = {
     "arterial_few_voxels": Kind("AIF from few voxels", (NOTE,)),
     "arterial_low": Kind("AIF hardly higher than tissue", (WARNING, NOTE)),
     "arterial_flattened": Kind("arterial signal down in the noise", (NOTE,)),
+    "arterial_moved": Kind("movement while the bolus passed the arteries", (NOTE,)),
     "arterial_outside": Kind("arterial mask partly outside the brain", (WARNING,)),
     "arterial_incomplete": Kind("exam that ends before the arterial first pass does", (WARNING,)),
     "arterial_early": Kind("most of the tissue far later than the AIF, which may be cut short", (WARNING,)),

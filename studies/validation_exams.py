@@ -82,7 +82,7 @@ def study_exam(
 
 def _motion(source: str, methods: tuple[str, ...]) -> str:
     """What is done about motion: as the program does it, or nothing where it is compared or the poses are known."""
-    if source == "auto" and "rigid" not in methods:
+    if source in ("auto", "oracle") and "rigid" not in methods:
         return USUAL_SETTINGS.motion
     return "rigid" if source == "rigid" else "none"
 

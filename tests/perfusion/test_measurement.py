@@ -9,8 +9,10 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from dscgan_jax.errors import InputError
-from dscgan_jax.perfusion import brain
+from dscgan_jax.perfusion import brain, kinetics, measurement, motion, signal
+from dscgan_jax.perfusion.arterial_voxels import describe
 from dscgan_jax.perfusion.measurement import Given, Measured, measure
+from dscgan_jax.perfusion.signal import BolusTiming
 from dscgan_jax.phantom.exam import Phantom, draw_phantom
 
 
@@ -172,3 +174,22 @@ def test_only_a_mask_that_somebody_gave_is_held_against_the_brain(exam, monkeypa
     monkeypatch.setattr("dscgan_jax.perfusion.brain.brain_mask", looked_for)
     found = measure(*fits.arguments(exam), realign="none", given=dataclasses.replace(given, tissue_of_maps=True))
     assert "mask_partly" not in {one.name for one in found.findings}
+
+
+def test_a_movement_while_the_bolus_passes_does_not_cut_the_aif_short(exam, monkeypatch):
+    """A thin artery shares its voxel with tissue from the frame after its peak on."""
+    series, mask = exam.series.astype(np.float32), np.zeros(exam.mask.shape, bool)
+    column, row = np.argwhere(exam.mask.all(axis=2))[40]
+    mask[column, row] = True
+    blood = kinetics.delta_r2star_of(exam.arterial_mm, kinetics.BLOOD_RELAXIVITY)
+    series[mask] = 500.0 * signal.signal_after(1.0, blood, exam.echo_seconds)
+    poses = np.tile(np.eye(4), (series.shape[-1], 1, 1))
+    poses[int(np.argmax(exam.arterial_mm)) + 1 :, :3, 3] = 0.5 * voxel_sizes(exam.affine)[0], 0.0, 0.0
+    series = motion._bring_back(series, exam.affine, np.linalg.inv(poses), np.flatnonzero(poses[:, 0, 3]))
+    given = Given(tissue=exam.mask, arterial_mask=mask)
+    uncut = measure(*fits.arguments(exam, series), given=given).arterial
+    monkeypatch.setattr(measurement, "CUT_SHORT", 0.0)
+    cut = measure(*fits.arguments(exam, series), given=given).arterial
+    [width] = describe(blood[None], BolusTiming(0, 0, 0, len(blood) - 1)).width * exam.frame_seconds
+    assert cut.width_seconds < 0.75 * width and "arterial_moved" not in {one.name for one in cut.findings}
+    assert uncut.width_seconds > width and "arterial_moved" in {one.name for one in uncut.findings}
