@@ -259,7 +259,6 @@ def run(mode: str) -> None:
     elif mode == "phantom":
         _phantom(config)
     elif mode in READ_FIRST and not given.input_is_folder and _INPUT.value:
-        gc.set_threshold(1_000_000)  # for the seconds that an exam takes
         with _ahead(_path(_INPUT)):
             _with_jax(mode, config, given)
     else:
@@ -275,12 +274,17 @@ def _ahead(series: pathlib.Path) -> Iterator[None]:
     """Within it, a process that draws is there, and the exam is being read, while the rest is imported here."""
     from dscgan_jax.figures import apart
 
-    with apart.process():
-        if series.is_file() and series.name.endswith((".nii", ".nii.gz")):
-            from dscgan_jax.data import nifti
+    before = gc.get_threshold()
+    gc.set_threshold(1_000_000)  # for the seconds that an exam takes
+    try:
+        with apart.process():
+            if series.is_file() and series.name.endswith((".nii", ".nii.gz")):
+                from dscgan_jax.data import nifti
 
-            nifti.read_ahead(series, dims=4)
-        yield
+                nifti.read_ahead(series, dims=4)
+            yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _with_jax(mode: str, config: ml_collections.ConfigDict, given: options.Given) -> None:

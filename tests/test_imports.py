@@ -157,8 +157,8 @@ def loaded_by(module: str) -> set[str]:
         ("dscgan_jax", set(), {"numpy", "jax", "flax", "nibabel"}),
         # A kept program needs neither layers nor an optimiser; pictures and pages come after the maps.
         ("dscgan_jax.methods.network", {"jax"}, {"flax", "optax", "tensorflow_datasets", "grain", "matplotlib"}),
-        # What draws beside a process that computes.
-        ("dscgan_jax.figures.apart", {"numpy"}, {"jax", "scipy", "nibabel", "matplotlib"}),
+        # What draws beside a process that computes is started before anything slow is imported.
+        ("dscgan_jax.figures.apart", set(), {"numpy", "jax", "scipy", "nibabel", "matplotlib"}),
         ("dscgan_jax.figures.panels", {"numpy"}, {"jax", "scipy", "nibabel", "matplotlib"}),
         ("dscgan_jax.figures.curves", {"numpy"}, {"jax", "scipy", "nibabel", "matplotlib"}),
         # What reads an exam is imported first, and JAX while it is read.

@@ -8,6 +8,7 @@ that they follow what anybody can measure in the series: where much agent passes
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy import special
 
 from dscgan_jax.data.exams import Exam
 from dscgan_jax.data.quality import Consistency
@@ -18,7 +19,9 @@ MOST_VOXELS = 20_000  # of the brain: a median of these is known to a hundredth 
 VISIBLE = 0.5  # of the median peak of ΔR2*: below, the noise decides where the peak is
 QUANTILE = 0.95  # of the validation exams, some of which have faults of their own
 FACTOR = 1.25  # a value this far beyond is still usual
-FEWEST_EXAMS = 4  # fewer say nothing about what is usual
+FEWEST_EXAMS, ENOUGH_EXAMS = 4, 100  # fewer say nothing about what is usual; from here on their quantile says it
+LEAST_VALUE = 1e-3  # smaller ones are alike
+MOST_OVER_LARGEST = 3.0  # a single value near zero would make the limit meaningless
 FEWEST_VOXELS = 20  # fewer agree or disagree by chance
 
 WORDS = {
@@ -72,14 +75,25 @@ def consistency_of(
 
 def usual_limits(rows: Sequence[Consistency]) -> dict[str, float]:
     """Up to where each value is usual, {name: value}, over exams like those of the training; empty for few exams."""
-    if len(rows) < FEWEST_EXAMS:
-        return {}
     known = [row.known() for row in rows]
-    return {
-        name: float(np.quantile([row[name] for row in known if name in row], QUANTILE))
-        for name in WORDS
-        if any(name in row for row in known)
-    }
+    values = {name: np.array([row[name] for row in known if name in row]) for name in WORDS}
+    return {name: _usual_limit(of_name) for name, of_name in values.items() if len(of_name) >= FEWEST_EXAMS}
+
+
+def _usual_limit(values: np.ndarray) -> float:
+    """Below which the value of another exam lies with a probability of about `QUANTILE`.
+
+    Of few exams the quantile is hardly less than their largest value, which one in six (of five) to twenty others
+    exceeds. Then it is the upper prediction limit of a logarithmic normal distribution, by Student's t (Hahn & Meeker,
+    Statistical Intervals, 1991, section 4.7), at most `MOST_OVER_LARGEST` times the largest value.
+    """
+    quantile = float(np.quantile(values, QUANTILE))
+    if len(values) >= ENOUGH_EXAMS:
+        return quantile
+    logs = np.log(np.maximum(values, LEAST_VALUE))
+    beyond = special.stdtrit(len(logs) - 1, QUANTILE) * np.sqrt(1.0 + 1.0 / len(logs))
+    limit = min(float(np.exp(logs.mean() + beyond * logs.std(ddof=1))), MOST_OVER_LARGEST * float(np.exp(logs.max())))
+    return max(quantile, limit)
 
 
 def doubts(found: Consistency, usual: Mapping[str, float]) -> tuple[Finding, ...]:

@@ -129,16 +129,17 @@ def realign(series: np.ndarray, affine: np.ndarray) -> Realignment:
 
 
 def sampled_alike(realignment: Realignment, affine: np.ndarray, frames: slice) -> np.ndarray | None:
-    """The realigned series with every frame interpolated as often as those that moved, (x, y, z, time).
+    """The realigned series with frames at rest blurred about as much as those that were brought back, (x, y, z, time).
 
     What moved was sampled elsewhere and interpolated back, so that thin arteries share their voxels with more of what
     is around: their signal falls less than in frames that lay still. A head that moves while the bolus passes thus cuts
-    an artery's curve short. Here frames that lay still, or nearly so, are taken to the pose of the others, and back.
+    an artery's curve short. Here frames that lay still, or nearly so, are taken to the pose of the middle one of those
+    that moved far, and back.
 
     Args:
       realignment: of the series.
       affine: (4, 4), voxel index -> world mm.
-      frames: in which all should be alike.
+      frames: in which all should be about alike.
 
     Returns:
       the series; None where the frames are alike already: all of them moved far, or none.
@@ -150,8 +151,11 @@ def sampled_alike(realignment: Realignment, affine: np.ndarray, frames: slice) -
         return None
     still, poses = np.flatnonzero(~far), np.empty_like(realignment.transforms)
     poses[:] = realignment.transforms[moved[len(moved) // 2]]
-    away = _bring_back(realignment.series, affine, np.linalg.inv(poses), still)
-    return _bring_back(away, affine, poses, still)
+    reference = realignment.series[..., slice(*registration.reference_frames(realignment.series))].mean(
+        axis=3, dtype=np.float32
+    )
+    away = _bring_back(realignment.series, affine, np.linalg.inv(poses), still, reference)
+    return _bring_back(away, affine, poses, still, reference)
 
 
 Realigned = tuple[Realignment | None, tuple[Finding, ...]]
@@ -217,12 +221,22 @@ def findings_of(realignment: Realignment) -> tuple[Finding, ...]:
     return (Finding("motion_corrected", severity, text, round(realignment.largest_mm, 2), "--motion=none"),)
 
 
-def _bring_back(series: np.ndarray, affine: np.ndarray, transforms: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """The series with the given frames in the pose of the reference; itself where there are none."""
+def _bring_back(
+    series: np.ndarray,
+    affine: np.ndarray,
+    transforms: np.ndarray,
+    frames: np.ndarray,
+    baseline: np.ndarray | None = None,
+) -> np.ndarray:
+    """The series with the given frames in the pose of the reference; itself where there are none.
+
+    `baseline` (x, y, z) is the reference, by default the mean of those of its frames that are not given.
+    """
     if not len(frames):
         return series
-    still = np.setdiff1d(np.arange(series.shape[3])[slice(*registration.REFERENCE_FRAMES)], frames)
-    baseline = (series[..., still] if len(still) else series[..., :1]).mean(axis=3, dtype=np.float32)
+    if baseline is None:
+        still = np.setdiff1d(np.arange(series.shape[3])[slice(*registration.REFERENCE_FRAMES)], frames)
+        baseline = (series[..., still] if len(still) else series[..., :1]).mean(axis=3, dtype=np.float32)
     back = np.array(series, order="K")
 
     def bring_back(frame: int) -> None:

@@ -69,7 +69,7 @@ def shared_by_neighbours(place: np.ndarray, gain: np.ndarray, around: Neighbourh
     total = around.sums(seen, DISPERSION_REACH)
     place = np.where(np.arange(3) == 0, place + travel(place), place)
     default = np.where(np.arange(3) == 0, default + travel(default[None])[0], default)
-    wide = np.stack([around.sums(seen * column, DISPERSION_REACH) for column in place.T], axis=1)
+    wide = np.stack([around.sums(np.where(seen > 0, column, 0.0), DISPERSION_REACH) for column in place.T], axis=1)
     wide = np.where(total[:, None] > LEAST_SHARE, wide / np.maximum(total, LEAST_SHARE)[:, None], default)
     means = np.where((seen[:, None] > 0) & (np.arange(3) < 2), place, wide)
     means[:, 0] -= travel(means)[:, 0]
@@ -87,7 +87,9 @@ def with_mean_arrival(means: np.ndarray, place: np.ndarray, gain: np.ndarray, ar
     """
     seen = np.float32(gain > DETECTED)
     total = around.sums(seen)
-    arrival = around.sums(seen * (place[:, :1] + travel(place))[:, 0]) / np.maximum(total, LEAST_SHARE)
+    arrival = around.sums(np.where(seen > 0, (place[:, :1] + travel(place))[:, 0], 0.0)) / np.maximum(
+        total, LEAST_SHARE
+    )
     delay = np.where(total > LEAST_SHARE, arrival - travel(means)[:, 0], means[:, 0])
     return np.stack([delay, *means.T[1:]], axis=1).astype(np.float32)
 

@@ -136,7 +136,7 @@ def _register_level(
     to_world = translation(-centre) @ affine @ np.diag([*factors, 1.0])
     to_world[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
 
-    begin, end = _reference_frames(series)
+    begin, end = reference_frames(series)
     reference = np.asarray(
         _smaller(np.median(series[..., begin:end], axis=3).astype(np.float32)[None], factors, sigma)
     )[0]
@@ -167,7 +167,7 @@ def _register_level(
     return translation(centre) @ found @ translation(-centre)
 
 
-def _reference_frames(series: np.ndarray) -> tuple[int, int]:
+def reference_frames(series: np.ndarray) -> tuple[int, int]:
     """Half-open range; of a series that is shorter, all frames."""
     return REFERENCE_FRAMES if series.shape[3] >= REFERENCE_FRAMES[1] else (0, series.shape[3])
 
@@ -332,7 +332,7 @@ def _rigid(motion: jax.Array) -> jax.Array:
 
 def _mean_change(series: np.ndarray) -> np.ndarray:
     """(time,) -ln(S/S0) of the mean of the bright voxels, S0 of the reference."""
-    begin, end = _reference_frames(series)
+    begin, end = reference_frames(series)
     before = series[..., begin:end].mean(axis=3, dtype=np.float32)
     mean = signal.mean_curve(series, before > HEAD_SHARE * np.quantile(before, 0.95))
     return signal.delta_r2star(mean, np.median(mean[begin:end]), 1.0).clip(-3, 3)

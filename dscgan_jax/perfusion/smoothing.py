@@ -16,7 +16,7 @@ def smoothed(volume: np.ndarray, sigma: np.ndarray | tuple[float, ...], mode: st
     """What `scipy.ndimage.gaussian_filter` makes of a volume, but for rounding.
 
     Args:
-      volume: (x, y, z), taken as float32.
+      volume: (x, y, z), finite (a value that is not would be everywhere), taken as float32.
       sigma: (3,) standard deviations in voxels; 0 leaves an axis as it is.
       mode: of SciPy, what lies beyond the border.
 
@@ -24,7 +24,7 @@ def smoothed(volume: np.ndarray, sigma: np.ndarray | tuple[float, ...], mode: st
       (x, y, z) float32.
     """
     x, y, z = (_window(size, float(width), mode) for size, width in zip(volume.shape, sigma, strict=True))
-    turned = np.ascontiguousarray(volume.T, np.float32)  # (z, y, x), as a series lies in memory
+    turned = np.array(volume.T, np.float32, order="C")  # (z, y, x), as a series lies in memory
     if x is not None:
         turned = turned @ x.T
     if y is not None:

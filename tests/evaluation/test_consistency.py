@@ -96,12 +96,24 @@ def test_a_reversed_series_contradicts_the_maps_of_the_right_one(simulated):
 
 
 def test_what_is_usual_comes_from_exams_and_not_from_few():
-    rows = [Consistency(central_volume=value) for value in (0.02, 0.03, 0.04, 0.05)]
+    rows = [Consistency(central_volume=value) for value in np.linspace(0.02, 0.05, 100)]
     assert usual_limits(rows[:3]) == {}
     limits = usual_limits(rows)
-    assert limits == {"central_volume": pytest.approx(np.quantile([0.02, 0.03, 0.04, 0.05], 0.95))}
+    assert limits == {"central_volume": pytest.approx(np.quantile(np.linspace(0.02, 0.05, 100), 0.95))}
     assert doubts(Consistency(central_volume=1.2 * limits["central_volume"]), limits) == ()
     assert doubts(Consistency(central_volume=1.3 * limits["central_volume"]), limits)
+
+
+def test_of_a_few_exams_one_in_twenty_others_is_beyond_what_is_usual():
+    rng = np.random.default_rng(0)
+    beyond = []
+    for _ in range(2000):
+        *few, other = np.exp(rng.normal(-3.0, 0.5, 6))
+        beyond.append(other > usual_limits([Consistency(central_volume=value) for value in few])["central_volume"])
+    assert np.mean(beyond) == pytest.approx(0.05, abs=0.015)
+    assert usual_limits([Consistency(central_volume=0.0)] * 4) == {"central_volume": pytest.approx(1e-3)}
+    near_zero = [Consistency(central_volume=value) for value in (0.0, 0.2, 0.2, 0.2)]
+    assert usual_limits(near_zero) == {"central_volume": pytest.approx(0.6)}
 
 
 def test_a_mask_without_voxels_says_nothing(simulated):

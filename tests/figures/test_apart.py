@@ -204,9 +204,3 @@ def _runs(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def test_it_is_started_before_anything_slow_is_imported():
-    script = "import sys; from dscgan_jax.figures import apart; print({'numpy', 'matplotlib'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from dscgan_jax.errors import InputError
 from dscgan_jax.perfusion import brain, kinetics, measurement, motion, signal
-from dscgan_jax.perfusion.arterial_voxels import describe
+from dscgan_jax.perfusion.arterial_voxels import NoArterialInputError, describe
 from dscgan_jax.perfusion.measurement import Given, Measured, measure
 from dscgan_jax.perfusion.signal import BolusTiming
 from dscgan_jax.phantom.exam import Phantom, draw_phantom
@@ -192,4 +192,21 @@ def test_a_movement_while_the_bolus_passes_does_not_cut_the_aif_short(exam, monk
     cut = measure(*fits.arguments(exam, series), given=given).arterial
     [width] = describe(blood[None], BolusTiming(0, 0, 0, len(blood) - 1)).width * exam.frame_seconds
     assert cut.width_seconds < 0.75 * width and "arterial_moved" not in {one.name for one in cut.findings}
-    assert uncut.width_seconds > width and "arterial_moved" in {one.name for one in uncut.findings}
+    assert width < uncut.width_seconds < 1.4 * width and "arterial_moved" in {one.name for one in uncut.findings}
+    assert uncut.peak_delta_r2star == pytest.approx(cut.peak_delta_r2star, rel=1e-3)
+    assert uncut.delta_r2star.max() == pytest.approx(cut.delta_r2star.max(), rel=0.1)
+
+
+def test_only_an_aif_that_was_cut_short_or_not_found_gives_way(measured):
+    aif = measured.arterial
+    wider = dataclasses.replace(aif, width_seconds=1.1 * aif.width_seconds)
+
+    def none():
+        raise NoArterialInputError("no AIF: none")
+
+    assert measurement._uncut(lambda: aif, lambda: wider) is aif
+    assert measurement._uncut(lambda: aif, none) is aif
+    found = measurement._uncut(none, lambda: aif)
+    assert [one.name for one in found.findings][-1] == "arterial_moved" and found.delta_r2star is aif.delta_r2star
+    with pytest.raises(NoArterialInputError, match="none"):
+        measurement._uncut(none, none)

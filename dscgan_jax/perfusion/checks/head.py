@@ -68,7 +68,8 @@ def head_curves(series: np.ndarray, axis: int) -> HeadCurves | None:
     """
     frames = series.T  # (time, z, y, x), the order of a NIfTI file in memory
     chosen = np.unique(np.linspace(0, len(frames) - 1, MEDIAN_FRAMES).round().astype(int))
-    level = np.partition(frames[chosen], len(chosen) // 2, axis=0)[len(chosen) // 2]  # half the time of `np.median`
+    middle = len(chosen) // 2  # of an even number the upper one of two; half the time of `np.median`
+    level = np.partition(frames[chosen], middle, axis=0)[middle]
     lit = level[level > 0]
     if lit.size < FEWEST_MISSING:
         return None
