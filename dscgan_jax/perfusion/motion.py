@@ -149,8 +149,8 @@ def sampled_alike(realignment: Realignment, affine: np.ndarray, frames: slice) -
     moved = np.arange(len(far))[frames][far[frames]]
     if not len(moved) or far[frames].all():
         return None
-    still, poses = np.flatnonzero(~far), np.empty_like(realignment.transforms)
-    poses[:] = realignment.transforms[moved[len(moved) // 2]]
+    still = np.flatnonzero(~far)
+    poses = np.broadcast_to(realignment.transforms[moved[len(moved) // 2]], realignment.transforms.shape)
     reference = realignment.series[..., slice(*registration.reference_frames(realignment.series))].mean(
         axis=3, dtype=np.float32
     )

@@ -87,9 +87,8 @@ def with_mean_arrival(means: np.ndarray, place: np.ndarray, gain: np.ndarray, ar
     """
     seen = np.float32(gain > DETECTED)
     total = around.sums(seen)
-    arrival = around.sums(np.where(seen > 0, (place[:, :1] + travel(place))[:, 0], 0.0)) / np.maximum(
-        total, LEAST_SHARE
-    )
+    own = np.where(seen > 0, (place[:, :1] + travel(place))[:, 0], 0.0)
+    arrival = around.sums(own) / np.maximum(total, LEAST_SHARE)
     delay = np.where(total > LEAST_SHARE, arrival - travel(means)[:, 0], means[:, 0])
     return np.stack([delay, *means.T[1:]], axis=1).astype(np.float32)
 
