@@ -25,8 +25,8 @@ DRY = 0.1  # of the blood that passes the brain's mean: no first pass
 SEEN = 4.0  # standard deviations: a weaker first pass has no time
 CORE_SHARE = 0.005  # of the tissue: fewer voxels without a first pass may be a cistern
 NOISE_VOXELS = 20_000  # show the noise of all
-# Width of the AIF over that in frames blurred alike: 0.87 to 1.04 in 43 acute and 0.84 to 1.02 in 22 of 24 varied phantom
-# exams that move, 0.44 to 0.6 in four where the movement had cut it to half or two thirds.
+# Width of the AIF over that in frames blurred alike: 0.87 to 1.04 in 43 acute phantom exams that move and 0.84 to 1.02
+# in 22 of 24 varied ones, 0.44 to 0.6 in four where the movement had cut it to half or two thirds.
 CUT_SHORT = 0.8
 MIN_NOISE = 0.01  # of the baseline: below it the fit would weigh what its grid of curves leaves out
 
