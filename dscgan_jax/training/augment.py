@@ -1,10 +1,10 @@
 """What multiplies training slices without breaking the physics: every change is one that another exam could have had.
 
 A mirrored head, noise of the receiver, a bolus that was found a frame earlier or later (but where an AIF says when it
-comes), a frame that was spoilt and repaired, a scan that was stopped, a part of the picture. A gain is not among them:
-networks see signal over baseline.
-Functions take one slice with what is done to it; `augmented` draws that, for each slice of a batch, from one key. The
-slices of an exam that a network sees together are changed alike, but for the noise.
+comes), a frame that was spoilt and repaired, a scan that was stopped, a part of the picture (`changes`). A gain is not
+among them: networks see signal over baseline.
+`augmented` draws what is done, for each slice of a batch, from one key. The slices of an exam that a network sees
+together are changed alike, but for the noise.
 """
 
 import dataclasses
@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from dscgan_jax.data.batch import Batch
-from dscgan_jax.maps import TTP
-from dscgan_jax.settings import CORNERS
+from dscgan_jax.training import changes
 
 Array = jax.Array
 
@@ -26,58 +25,6 @@ SPOILT = 0.2
 STOPPED, KEPT_SECONDS = 0.15, 25.0  # after the bolus arrives: a first pass is seen to its end
 LATE_FRAMES = 1  # by which the bolus may be found too early or too late
 JITTER = 6  # pixels by which a crop's centre lies beside the brain's
-
-
-def mirrored(one: Batch) -> Batch:
-    """Left and right exchanged."""
-    return dataclasses.replace(one, dsc=one.dsc[:, :, ::-1], maps=one.maps[:, ::-1], mask=one.mask[:, ::-1])
-
-
-def with_noise(one: Batch, key: Array, sd: Array) -> Batch:
-    """Gaussian noise of that standard deviation over the brain's signal, where there is signal at all."""
-    noise = sd * one.brain_signal / one.dsc_scale * jax.random.normal(key, one.dsc.shape, one.dsc.dtype)
-    seen = (one.dsc != 0).any(axis=0)
-    return dataclasses.replace(one, dsc=jnp.where(seen, jnp.abs(one.dsc + noise), one.dsc))
-
-
-def delayed(one: Batch, frames: Array, frame_seconds: float) -> Batch:
-    """Everything comes that many frames later, TTP and the baseline with it; the ends are held."""
-    n_frames = one.dsc.shape[0]
-    at = jnp.clip(jnp.arange(n_frames) - frames, 0, n_frames - 1)
-    begin = jnp.clip(one.baseline_begin + frames, 0, n_frames - 1)
-    end = jnp.clip(one.baseline_end + frames, begin + 1, n_frames)
-    shifted = dataclasses.replace(one, dsc=one.dsc[at], baseline_begin=begin, baseline_end=end)
-    return _with_ttp(shifted, one.maps[..., TTP] + frames * frame_seconds)
-
-
-def stopped(one: Batch, last: Array, frame_seconds: float) -> Batch:
-    """The scan ends with frame `last`, which is held; TTP lies within what was acquired."""
-    at = jnp.minimum(jnp.arange(one.dsc.shape[0]), last)
-    return _with_ttp(dataclasses.replace(one, dsc=one.dsc[at]), jnp.minimum(one.maps[..., TTP], last * frame_seconds))
-
-
-def with_spoilt_frame(one: Batch, frame: Array) -> Batch:
-    """A frame (neither the first nor the last) is the mean of its neighbours, as a spoilt one is repaired."""
-    return dataclasses.replace(one, dsc=one.dsc.at[frame].set(0.5 * (one.dsc[frame - 1] + one.dsc[frame + 1])))
-
-
-def cropped(one: Batch, row: Array, col: Array, size: int) -> Batch:
-    """`size` x `size` pixels from that corner on."""
-
-    def cut(array: Array, axis: int) -> Array:
-        array = jax.lax.dynamic_slice_in_dim(array, row, size, axis)
-        return jax.lax.dynamic_slice_in_dim(array, col, size, axis + 1)
-
-    return dataclasses.replace(one, dsc=cut(one.dsc, 1), maps=cut(one.maps, 0), mask=cut(one.mask, 0))
-
-
-def with_corners_of(one: Batch, whole: Batch) -> Batch:
-    """A crop with the corners of the slice that it was cut from, where curves of the exam lie."""
-    dsc = one.dsc
-    for row in CORNERS:
-        for col in CORNERS:
-            dsc = dsc.at[:, row, col].set(whole.dsc[:, row, col])
-    return dataclasses.replace(one, dsc=dsc)
 
 
 def augmented(
@@ -115,18 +62,18 @@ def _changed(
     keys = jax.random.split(jax.random.fold_in(key, 1), 6)
     n_frames = one.dsc.shape[0]
     if crop and crop < one.dsc.shape[1]:
-        part = cropped(one, *_corner(brain, keys[0], crop), crop)
-        one = with_corners_of(part, one) if corners else part
-    one = _where(chance(MIRRORED), mirrored(one), one)
+        part = changes.cropped(one, *_corner(brain, keys[0], crop), crop)
+        one = changes.with_corners_of(part, one) if corners else part
+    one = _where(chance(MIRRORED), changes.mirrored(one), one)
     sd = jax.random.uniform(keys[1], maxval=MOST_NOISE) * chance(NOISY)
-    one = with_noise(one, keys[2] if number is None else jax.random.fold_in(keys[2], number), sd)
-    one = _where(chance(SPOILT), with_spoilt_frame(one, jax.random.randint(keys[3], (), 1, n_frames - 1)), one)
+    one = changes.with_noise(one, keys[2] if number is None else jax.random.fold_in(keys[2], number), sd)
+    one = _where(chance(SPOILT), changes.with_spoilt_frame(one, jax.random.randint(keys[3], (), 1, n_frames - 1)), one)
     first = jnp.minimum(one.baseline_end + round(KEPT_SECONDS / frame_seconds), n_frames - 1)
     last = jax.random.randint(keys[4], (), first, n_frames)
-    one = stopped(one, jnp.where(chance(STOPPED), last, n_frames - 1), frame_seconds)
+    one = changes.stopped(one, jnp.where(chance(STOPPED), last, n_frames - 1), frame_seconds)
     if corners:  # the AIF says when the bolus comes
         return one
-    return delayed(one, jax.random.randint(keys[5], (), -LATE_FRAMES, LATE_FRAMES + 1), frame_seconds)
+    return changes.delayed(one, jax.random.randint(keys[5], (), -LATE_FRAMES, LATE_FRAMES + 1), frame_seconds)
 
 
 def _corner(mask: Array, key: Array, crop: int) -> tuple[Array, Array]:
@@ -138,12 +85,6 @@ def _corner(mask: Array, key: Array, crop: int) -> tuple[Array, Array]:
     beside = jax.random.uniform(key, (2,), minval=-JITTER, maxval=JITTER)
     row, col = jnp.clip(jnp.rint(middle + beside - 0.5 * crop), 0, size - crop).astype(jnp.int32)
     return row, col
-
-
-def _with_ttp(one: Batch, ttp: Array) -> Batch:
-    """Another TTP where there is one."""
-    known = one.maps[..., TTP] != 0
-    return dataclasses.replace(one, maps=one.maps.at[..., TTP].set(jnp.where(known, ttp, 0.0)))
 
 
 def _where(yes: Array, changed: Batch, unchanged: Batch) -> Batch:

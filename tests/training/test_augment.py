@@ -11,7 +11,7 @@ import pytest
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.maps import MAP_NAMES
 from dscgan_jax.settings import CORNER, CORNERS
-from dscgan_jax.training import augment
+from dscgan_jax.training import augment, changes
 
 TTP, TMAX = MAP_NAMES.index("ttp"), MAP_NAMES.index("tmax")
 FRAMES, SIZE, STEP = 40, 16, 1.25
@@ -55,17 +55,17 @@ def darkest(slice_: Batch) -> int:
 
 def test_a_mirror_exchanges_left_and_right_of_all_there_is_and_twice_is_nothing():
     before = one()
-    after = augment.mirrored(before)
+    after = changes.mirrored(before)
     np.testing.assert_array_equal(after.dsc, before.dsc[:, :, ::-1])
     np.testing.assert_array_equal(after.maps[..., TMAX], before.maps[:, ::-1, TMAX])
     np.testing.assert_array_equal(after.mask, before.mask[:, ::-1])
-    jax.tree.map(np.testing.assert_array_equal, augment.mirrored(after), before)
+    jax.tree.map(np.testing.assert_array_equal, changes.mirrored(after), before)
 
 
 @pytest.mark.slow
 def test_noise_has_the_share_of_the_brains_signal_and_leaves_what_is_zero():
     before = one()
-    after = augment.with_noise(before, jax.random.key(0), 0.05)
+    after = changes.with_noise(before, jax.random.key(0), 0.05)
     noise = (np.asarray(after.dsc) - before.dsc) * before.dsc_scale
     assert noise[:, before.mask].std() == pytest.approx(0.05 * 500, rel=0.05)
     assert (noise[:, ~before.mask] == 0).all()
@@ -75,7 +75,7 @@ def test_noise_has_the_share_of_the_brains_signal_and_leaves_what_is_zero():
 @pytest.mark.parametrize("frames", [-2, 3])
 def test_a_delay_moves_bolus_baseline_and_ttp_together_and_nothing_else(frames):
     before = one()
-    after = augment.delayed(before, frames, STEP)
+    after = changes.delayed(before, frames, STEP)
     assert darkest(after) == darkest(before) + frames
     assert int(after.baseline_end) == 8 + frames
     np.testing.assert_allclose(after.maps[..., TTP][before.mask], (18 + frames) * STEP)
@@ -85,31 +85,31 @@ def test_a_delay_moves_bolus_baseline_and_ttp_together_and_nothing_else(frames):
 
 def test_a_delay_never_leaves_an_exam_without_baseline():
     before = one()
-    after = augment.delayed(before, -20, STEP)
+    after = changes.delayed(before, -20, STEP)
     assert 0 <= int(after.baseline_begin) < int(after.baseline_end)
 
 
 def test_a_stopped_scan_holds_its_last_frame_and_ttp_lies_within_it():
     before = one()
-    after = augment.stopped(before, 30, STEP)
+    after = changes.stopped(before, 30, STEP)
     np.testing.assert_array_equal(after.dsc[31:], np.broadcast_to(before.dsc[30], after.dsc[31:].shape))
     np.testing.assert_array_equal(after.dsc[:31], before.dsc[:31])
     np.testing.assert_array_equal(after.maps, before.maps)
-    cut = augment.stopped(before, 12, STEP)
+    cut = changes.stopped(before, 12, STEP)
     np.testing.assert_allclose(cut.maps[..., TTP][before.mask], 12 * STEP)
     assert darkest(cut) == 12
 
 
 def test_a_spoilt_frame_is_the_mean_of_its_neighbours():
     before = one()
-    after = augment.with_spoilt_frame(before, 17)
+    after = changes.with_spoilt_frame(before, 17)
     np.testing.assert_allclose(after.dsc[17], (before.dsc[16] + before.dsc[18]) / 2)
     np.testing.assert_array_equal(np.delete(after.dsc, 17, axis=0), np.delete(before.dsc, 17, axis=0))
 
 
 def test_a_crop_cuts_series_maps_and_mask_at_the_same_place():
     before = one()
-    after = augment.cropped(before, 2, 1, 12)
+    after = changes.cropped(before, 2, 1, 12)
     np.testing.assert_array_equal(after.dsc, before.dsc[:, 2:14, 1:13])
     np.testing.assert_array_equal(after.maps, before.maps[2:14, 1:13])
     np.testing.assert_array_equal(after.mask, before.mask[2:14, 1:13])
@@ -123,8 +123,8 @@ def test_a_crop_keeps_the_corners_where_curves_of_the_exam_lie():
         for col in CORNERS:
             dsc = dsc.at[:, row, col].set(300.0)
     whole = dataclasses.replace(whole, dsc=dsc)
-    cut = augment.cropped(whole, 2, 1, 12)
-    kept = augment.with_corners_of(cut, whole)
+    cut = changes.cropped(whole, 2, 1, 12)
+    kept = changes.with_corners_of(cut, whole)
     for row in CORNERS:
         assert (kept.dsc[:, row, near] == 300).all() and (kept.dsc[:, row, far] == 300).all()
     np.testing.assert_array_equal(kept.dsc[:, CORNER:-CORNER], cut.dsc[:, CORNER:-CORNER])
