@@ -61,7 +61,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     phantom.seed = 0  # of the exams that are simulated
     # So many more exams of the same preset are drawn while a run trains and take the place of the training split, from
     # which the ranges come all the same; 0 = that split is trained on. They have at most data.size rows and columns,
-    # and ten slices of each are kept.
+    # and six slices of each are kept.
     phantom.drawn_beside = 0
 
     config.model = model = ml_collections.ConfigDict()
@@ -81,6 +81,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     # Whether a light generator with looks is shown the exam's AIF (found in the series) and its brain's mean curve, in
     # the corners of each slice; otherwise a network sees a slice and nothing else of the exam.
     model.arterial_input = False
+    # Whether a light generator is told when each pixel's signal, smoothed over three frames, is lowest, and how low.
+    model.peak_time = False
     model.norm = "batch"  # batch or instance
     model.upsample = "transposed"  # transposed convolution, or resize = nearest neighbour and a 3x3 convolution
     model.bias_before_norm = False  # the published code has such biases; their true gradient is zero
@@ -111,6 +113,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     train.start_ranges = "start_from"
     train.start_discriminator = False  # True: the discriminator begins with that of start_from, which is a run then
     train.augment = False  # mirrored, noisier, earlier, later, shorter: changes that leave the physics true
+    # Augmentation also makes other exams of each: the head turned and scaled, more or less agent, a slower injection,
+    # everything faster or slower, truth with it. So fewer exams are enough, and are not learned by heart.
+    train.augment_more = False
     train.crop = 0  # rows and columns around the brain that an augmented slice keeps; 0 = all
     train.accumulate = 1  # parts that a batch is taken in, to save memory; batch norms see one part at a time
     train.epochs = 100.0  # may be fractional; steps = ceil(epochs * slices / batch_size)
@@ -124,6 +129,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     train.decay = "constant"  # of both learning rates: constant (paper) or cosine to zero over the run
     train.beta1 = 0.5  # Adam
     train.beta2 = 0.999  # Adam
+    train.clip_norm = 0.0  # a longer gradient of a network's parameters is shortened to this norm; 0 = none is
     train.log_every_steps = 50  # one row of metrics.jsonl
     train.checkpoint_every_epochs = 1.0  # validation and checkpoint
     train.sample_every_epochs = 5.0  # a panel of pictures

@@ -4,7 +4,7 @@ python -m dscgan_jax.main --config=configs/physics.py:gpu       (what ships; min
 python -m dscgan_jax.main --config=configs/physics.py           (smaller; hours on two CPU cores)
 python -m dscgan_jax.main --config=configs/physics.py:demo      (minutes; to try it)
 
-Exams simulated during training stay in config.data.cache_dir, 7 MB each. With config.data.root the exams are
+Exams simulated during training stay in config.data.cache_dir, 4 MB each. With config.data.root the exams are
 those of that folder. docs/shipped_network_tried.md says what was tried before, docs/phantom.md what is drawn.
 """
 
@@ -45,17 +45,20 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.model.depth = 4
     config.model.looks = 8
     config.model.arterial_input = True  # few slices hold a large artery, without which none knows when the bolus came
+    config.model.peak_time = True
     config.model.norm = "instance"  # of the discriminator that this objective leaves idle; the generator has none
     config.model.discriminator_width = 8
     config.loss.objective = "l1"
-    config.loss.map_weights = (1.0, 1.0, 4.0, 4.0, 2.0)  # the ranges of MTT, Tmax and TTP are wide
+    config.loss.map_weights = (1.0, 1.0, 4.0, 8.0, 2.0)  # the ranges of MTT, Tmax and TTP are wide
     config.loss.outside_weight = 0.1  # what is predicted there is cut off; a little keeps the rim of the brain calm
 
     config.train.batch_size = 8
     config.train.augment = True
+    config.train.augment_more = True
     config.train.crop = 96
     config.train.learning_rate = 5e-4
     config.train.beta1 = 0.9
+    config.train.clip_norm = 1.0  # without, a long run broke down after 10,500 steps
     config.train.decay = "cosine"
     config.train.steps = 16_000
     # Epochs are of the cohort's training split: 40 exams, 693 slices, 87 steps.
@@ -64,14 +67,14 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.evaluate.baselines = ("parametric", "osvd")
 
     if variant == "gpu":
-        config.phantom.drawn_beside = 2000
+        config.phantom.drawn_beside = 3600
         config.model.width = 64
         config.train.batch_size = 32
         config.train.crop = 0
-        config.train.learning_rate = 8e-4  # at 1e-3 a longer run broke down after 10,500 steps
-        config.train.steps = 11_500
-        config.train.checkpoint_every_epochs = 50.0  # of 22 steps
-        config.train.sample_every_epochs = 500.0
+        config.train.learning_rate = 8e-4
+        config.train.steps = 42_000
+        config.train.checkpoint_every_epochs = 400.0  # of 22 steps
+        config.train.sample_every_epochs = 1000.0
     if variant == "demo":
         config.phantom.subjects = 12
         config.phantom.drawn_beside = 64

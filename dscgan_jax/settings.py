@@ -114,6 +114,7 @@ _AT_LEAST = {
     "train.steps": 0,
     "train.log_every_steps": 1,
     "train.keep_checkpoints": 1,
+    "train.clip_norm": 0,
 }
 _ABOVE_ZERO = (
     "data.frame_seconds",
@@ -205,11 +206,18 @@ def _check_training_slices(config: ml_collections.ConfigDict) -> None:
             f"config.model.looks is {config.model.looks}, which is for the light generator; set it to 0, or "
             "config.model.generator to light."
         )
+    if config.model.peak_time and config.model.generator != "light":
+        raise InputError(
+            "config.model.peak_time is True, which is for the light generator; set it to False, or "
+            "config.model.generator to light."
+        )
     _check_map_weights(config)
     if config.model.arterial_input:
         _check_arterial_input(config)
     if config.train.augment and config.data.time_mode != "seconds":
         raise InputError("config.train.augment needs real time; set config.data.time_mode to seconds.")
+    if config.train.augment_more and not config.train.augment:
+        raise InputError("config.train.augment_more is True, which needs config.train.augment; set both.")
     if config.train.crop and not config.train.augment:
         raise InputError(f"config.train.crop is {config.train.crop}, which needs config.train.augment; set both.")
     if config.train.crop and not 8 <= config.train.crop <= config.data.size:

@@ -92,7 +92,7 @@ def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tupl
     side = size + -size % 2**model.depth
     if model.generator == "light":
         return light_layers(
-            frames, n_targets, model.width, model.depth, model.looks, side, arterial_input=model.arterial_input
+            frames, n_targets, model.width, model.depth, model.looks, side, model.arterial_input, model.peak_time
         )
     if model.generator == "stunet":
         return [], stunet_layers(frames, n_targets, model.width, model.depth, side)
@@ -107,7 +107,7 @@ def generator_layers(model: Any, frames: int, size: int, n_targets: int) -> tupl
 
 
 def light_layers(
-    frames: int, n_out: int, width: int, depth: int, looks: int, side: int, *, arterial_input: bool = False
+    frames: int, n_out: int, width: int, depth: int, looks: int, side: int, arterial_input: bool, peak_time: bool
 ) -> tuple[list[Layer], list[Layer]]:
     """Layers of the light generator on `side` x `side` pixels: those of each pixel alone, and the U-Net's.
 
@@ -129,6 +129,8 @@ def light_layers(
         ]
     if arterial_input:
         alone.append(Layer("reference", 1, 2 * frames, wide, 1))
+    if peak_time:
+        alone.append(Layer("peak", 1, 2, channels[0], pixels))
     image = []
     for level, n_channels in enumerate(channels):
         source, positions = channels[max(level - 1, 0)], pixels // 4**level

@@ -60,6 +60,7 @@ class LightGenerator(nnx.Module):
         depth: int,
         looks: int = 0,
         arterial_input: bool = False,
+        peak_time: bool = False,
         scheme: str,
         rng: np.random.Generator | None,
     ):
@@ -67,7 +68,7 @@ class LightGenerator(nnx.Module):
             raise ValueError("arterial_input needs looks above 0.")
         channels = level_channels(width, depth)
         wide = FRAME_FEATURES * channels[0]
-        self.depth, self.n_looks, self.arterial_input = depth, looks, arterial_input
+        self.depth, self.n_looks, self.arterial_input, self.peak_time = depth, looks, arterial_input, peak_time
         self.frames = Dense(frames + 1, wide, scheme=scheme, rng=rng)
         self.context = Dense(wide, channels[0], scheme=scheme, rng=rng)
         self.pixel = Dense(wide, channels[0], scheme=scheme, rng=rng)
@@ -86,6 +87,8 @@ class LightGenerator(nnx.Module):
             self.filters = Dense(wide, (frames + 1) * channels[0], scheme=scheme, rng=None)
         if arterial_input:
             self.reference = Dense(2 * frames, wide, scheme=scheme, rng=rng)
+        if peak_time:
+            self.peak = Dense(2, channels[0], scheme=scheme, rng=rng)
 
     def __call__(self, series: Array, mode: str, dtype: Any = None) -> Array:
         """(slice, time, row, col) scaled -> (slice, row, col, map) in -1..1; in training (`mode` "train") unbounded.
@@ -106,6 +109,8 @@ class LightGenerator(nnx.Module):
         x = blocks.leaky_relu(self.frames(frames))
         context = jnp.where(seen, blocks.exact(x), 0.0).sum(axis=(1, 2), keepdims=True) / count
         mixed = self.pixel(x) + self.context(context.astype(x.dtype))
+        if self.peak_time:
+            mixed += self.peak(jnp.where(seen, lowest(change / jnp.maximum(strength, FAINTEST)), 0.0).astype(x.dtype))
         x = blocks.leaky_relu(mixed + self._looked(x, frames, seen, reference) if self.n_looks else mixed)
         skips = []
         for stage in range(self.depth + 1):
@@ -138,6 +143,29 @@ class LightGenerator(nnx.Module):
         summary = blocks.leaky_relu(summary)
         filters = rearrange(self.filters(summary), "slice (time out) -> slice time out", time=frames.shape[-1])
         return self.said(summary)[:, None, None] + jnp.einsum("srct,sto->srco", frames, filters)
+
+
+def lowest(series: Array) -> Array:
+    """When each pixel's signal is lowest, -1 in the first frame and 1 in the last, and how low.
+
+    Args:
+      series: (slice, time, row, col), which is smoothed over three frames.
+
+    Returns:
+      (slice, row, col, 2); the time between two frames is that of a parabola's top.
+    """
+    n_frames = series.shape[1]
+    smooth = 0.25 * series[:, :-2] + 0.5 * series[:, 1:-1] + 0.25 * series[:, 2:]  # of all frames but the ends
+    number = jnp.arange(1, n_frames - 1, dtype=series.dtype)[None, :, None, None]
+    inner = smooth[:, 1:-1]  # which have neighbours on both sides
+    here = inner.min(axis=1)
+    # Reductions of this kind are fast on a CPU, `argmin` and gathering are not.
+    frame = jnp.where(inner == here[:, None], number[:, 1:-1], n_frames).min(axis=1)
+    before, after = (jnp.where(number == frame[:, None] + step, smooth, 0.0).sum(axis=1) for step in (-1, 1))
+    bend = before - 2.0 * here + after
+    offset = jnp.where(bend > 0, 0.5 * (before - after) / jnp.where(bend > 0, bend, 1.0), 0.0)
+    time = (frame + jnp.clip(offset, -0.5, 0.5)) * 2.0 / (n_frames - 1) - 1.0
+    return jnp.stack([time, here], axis=-1)
 
 
 def _conv(n_in: int, n_out: int, scheme: str, rng: np.random.Generator | None) -> blocks.Conv:

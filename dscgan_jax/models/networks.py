@@ -66,15 +66,15 @@ def _apply(graphdef: nnx.GraphDef, variables: Variables, *inputs: Any) -> tuple[
 
 def build_generator(model: Any, frames: int, n_targets: int, rng: np.random.Generator | None) -> nnx.Module:
     """The generator that `config.model` describes, with drawn weights."""
-    looks, arterial_input = model.looks, model.arterial_input  # of the light one; the others have none
+    # Of the light one; the others have none.
+    features = {"looks": model.looks, "arterial_input": model.arterial_input, "peak_time": model.peak_time}
     if model.generator == "light":
         return light.LightGenerator(
             frames,
             n_targets,
             width=model.width,
             depth=model.depth,
-            looks=looks,
-            arterial_input=arterial_input,
+            **features,
             scheme=model.init,
             rng=rng,
         )

@@ -1,7 +1,7 @@
 """Phantom exams that are drawn, and prepared, by processes of their own while a network trains on them.
 
 Exam i is the same whoever draws it and whenever, and stays in a folder of the cache that is named by everything that
-decides it: a run that starts again, or another one, finds it there. Of an exam ten slices are kept, and of these the
+decides it: a run that starts again, or another one, finds it there. Of an exam six slices are kept, and of these the
 pixels that a network sees. It has no more rows and columns than the network grid.
 """
 
@@ -34,7 +34,7 @@ from dscgan_jax.phantom.presets import PRESETS
 from dscgan_jax.settings import LEAST_PHANTOM_SIZE
 
 LEAST_BRAIN = 0.01  # of a slice's pixels: emptier ones teach nothing
-MOST_SLICES = 10  # of an exam that are kept, drawn among its own: so many exams more have room
+MOST_SLICES = 6  # of an exam that are kept, drawn among its own: exams differ more than slices do, and need room
 MOST_PROCESSES = 32
 BESIDE = 5  # niceness over that of the run, which waits for an exam only where it is really late
 OLD_SECONDS = 600  # no exam takes so long to write

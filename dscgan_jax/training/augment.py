@@ -24,11 +24,22 @@ NOISY, MOST_NOISE = 0.5, 0.03  # and the largest standard deviation that is adde
 SPOILT = 0.2
 STOPPED, KEPT_SECONDS = 0.15, 25.0  # after the bolus arrives: a first pass is seen to its end
 LATE_FRAMES = 1  # by which the bolus may be found too early or too late
+# What makes another exam of one (`more`): the largest factors of time, dose and size, as logarithms; degrees; and the
+# longest mean of the exponential that widens a bolus, with the share of slices in which it does.
+STRETCH, DOSE, ZOOM, TURN = 0.18, 0.35, 0.16, 20.0
+WIDENED, WIDENING_SECONDS = 0.35, (0.4, 3.5)
 JITTER = 6  # pixels by which a crop's centre lies beside the brain's
 
 
 def augmented(
-    batch: Batch, key: Array, *, frame_seconds: float, crop: int, exam_slices: int = 1, corners: bool = False
+    batch: Batch,
+    key: Array,
+    *,
+    frame_seconds: float,
+    crop: int,
+    exam_slices: int = 1,
+    corners: bool = False,
+    more: bool = False,
 ) -> Batch:
     """Each slice, or each exam, with changes of its own.
 
@@ -40,6 +51,7 @@ def augmented(
       exam_slices: slices in a row that are one exam to the network.
       corners: whether curves lie in the slices' corners (`data.reference_curves`): a crop keeps them, and the bolus is
         where they say.
+      more: whether exams become other exams: turned and scaled, with another dose, a slower injection, another pace.
 
     Returns:
       a batch whose `dsc` is float32.
@@ -50,12 +62,20 @@ def augmented(
         exam = jnp.arange(n_slices) // exam_slices
         seen = brains.reshape(-1, exam_slices, *brains.shape[1:]).any(axis=1)
         keys, brains, numbers = keys[exam], seen[exam], jnp.arange(n_slices) % exam_slices
-    change = functools.partial(_changed, frame_seconds=frame_seconds, crop=crop, corners=corners)
+    change = functools.partial(_changed, frame_seconds=frame_seconds, crop=crop, corners=corners, more=more)
     return jax.vmap(change)(dataclasses.replace(batch, dsc=batch.dsc.astype(jnp.float32)), keys, brains, numbers)
 
 
 def _changed(
-    one: Batch, key: Array, brain: Array, number: Array | None, *, frame_seconds: float, crop: int, corners: bool
+    one: Batch,
+    key: Array,
+    brain: Array,
+    number: Array | None,
+    *,
+    frame_seconds: float,
+    crop: int,
+    corners: bool,
+    more: bool,
 ) -> Batch:
     """One slice; `brain` is what a crop is laid around, `number` that of a slice that shares its key with others."""
     chance = functools.partial(_chance, iter(jax.random.split(key, 10)))
@@ -65,6 +85,8 @@ def _changed(
         part = changes.cropped(one, *_corner(brain, keys[0], crop), crop)
         one = changes.with_corners_of(part, one) if corners else part
     one = _where(chance(MIRRORED), changes.mirrored(one), one)
+    if more:
+        one = _another(one, jax.random.fold_in(key, 2), frame_seconds, corners)
     sd = jax.random.uniform(keys[1], maxval=MOST_NOISE) * chance(NOISY)
     one = changes.with_noise(one, keys[2] if number is None else jax.random.fold_in(keys[2], number), sd)
     one = _where(chance(SPOILT), changes.with_spoilt_frame(one, jax.random.randint(keys[3], (), 1, n_frames - 1)), one)
@@ -74,6 +96,19 @@ def _changed(
     if corners:  # the AIF says when the bolus comes
         return one
     return changes.delayed(one, jax.random.randint(keys[5], (), -LATE_FRAMES, LATE_FRAMES + 1), frame_seconds)
+
+
+def _another(one: Batch, key: Array, frame_seconds: float, corners: bool) -> Batch:
+    """Another exam: the head lies otherwise, more or less agent is given, faster or more slowly, to another person."""
+    keys = jax.random.split(key, 3)
+    stretch, dose, zoom, turn = jax.random.uniform(keys[0], (4,), minval=-1.0)
+    one = changes.turned(one, TURN * turn, jnp.exp(ZOOM * zoom), corners)
+    one = changes.stronger(one, jnp.exp(DOSE * dose), corners)
+    low, high = WIDENING_SECONDS
+    mean = jax.random.uniform(keys[1], minval=low, maxval=high) / frame_seconds
+    to = changes.arrival(one, corners)
+    one = _where(jax.random.uniform(keys[2]) < WIDENED, changes.widened(one, mean, corners), one)
+    return changes.stretched(one, jnp.exp(STRETCH * stretch), frame_seconds, changes.arrival(one, corners), to)
 
 
 def _corner(mask: Array, key: Array, crop: int) -> tuple[Array, Array]:

@@ -38,7 +38,8 @@ def make_optimisers(train: Any, total_steps: int) -> Optimisers:
     def adam(rate: float) -> optax.GradientTransformation:
         rate *= factor
         schedule = optax.cosine_decay_schedule(rate, max(total_steps, 1)) if train.decay == "cosine" else rate
-        return optax.adam(schedule, b1=train.beta1, b2=train.beta2, eps=1e-8)
+        steps = optax.adam(schedule, b1=train.beta1, b2=train.beta2, eps=1e-8)
+        return optax.chain(optax.clip_by_global_norm(train.clip_norm), steps) if train.clip_norm else steps
 
     return Optimisers(adam(train.learning_rate), adam(train.discriminator_learning_rate))
 

@@ -50,6 +50,7 @@ def jitted_step(
         "crop": train.crop,
         "exam_slices": networks.exam_slices,
         "corners": config.model.arterial_input,
+        "more": train.augment_more,
     }
     if train.augment:
         step = functools.partial(augmented_step, step=step, **changes)
@@ -90,17 +91,11 @@ def augmented_step(
     *,
     step: Callable[[GanState, Batch], tuple[GanState, Scalars]],
     seed: int,
-    frame_seconds: float,
-    crop: int,
-    exam_slices: int = 1,
-    corners: bool = False,
+    **changes: Any,
 ) -> tuple[GanState, Scalars]:
-    """A step on an augmented batch (`augment`); what is done to it follows from the seed and the step's number."""
+    """A step on a batch with `changes` (`augment.augmented`), drawn from the seed and the step's number."""
     key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.step)
-    changed = augment.augmented(
-        batch, key, frame_seconds=frame_seconds, crop=crop, exam_slices=exam_slices, corners=corners
-    )
-    return step(state, changed)
+    return step(state, augment.augmented(batch, key, **changes))
 
 
 def l1_step(

@@ -37,6 +37,7 @@ def test_positions_are_those_of_the_published_tables():
         {"model.generator": "light", "model.width": 24},
         {"model.generator": "light", "model.width": 24, "model.looks": 3},
         {"model.generator": "light", "model.width": 24, "model.looks": 3, "model.arterial_input": True},
+        {"model.generator": "light", "model.width": 24, "model.peak_time": True},
         {"model.generator": "voxel"},
         {"model.generator": "patch"},
         {"model.generator": "stunet", "model.depth": 4},

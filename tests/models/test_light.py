@@ -7,9 +7,9 @@ import pytest
 from dscgan_jax.models import light
 
 
-def generator(width=8, depth=2, frames=20, looks=0, arterial_input=False):
-    rng, sizes = np.random.default_rng(0), {"width": width, "depth": depth, "looks": looks}
-    return light.LightGenerator(frames, 3, **sizes, arterial_input=arterial_input, scheme="pix2pix", rng=rng)
+def generator(width=8, depth=2, frames=20, **features):
+    rng, sizes = np.random.default_rng(0), {"width": width, "depth": depth}
+    return light.LightGenerator(frames, 3, **sizes, **features, scheme="pix2pix", rng=rng)
 
 
 def speaking(looks=2, **sizes):
@@ -83,6 +83,27 @@ def test_the_aif_in_the_corners_is_heard_and_is_no_pixel():
 def test_an_aif_needs_looks():
     with pytest.raises(ValueError, match="looks"):
         generator(arterial_input=True)
+
+
+def test_the_lowest_moment_of_a_parabola_is_its_vertex_and_air_has_none():
+    frame, tops = np.arange(20.0), np.array([4.3, 11.0, 15.6])
+    curves = (frame[:, None] - tops) ** 2 / 50 - 0.8
+    x = jnp.asarray(curves[None, :, :, None], jnp.float32)  # three rows of one pixel
+    found = np.asarray(light.lowest(x))[0, :, 0]
+    np.testing.assert_allclose((found[:, 0] + 1) * 19 / 2, tops, atol=1e-3)
+    brute = [min(np.convolve(curve, [0.25, 0.5, 0.25], "valid")) for curve in curves.T]
+    np.testing.assert_allclose(found[:, 1], brute, atol=1e-6)
+    flat = np.asarray(light.lowest(jnp.zeros((1, 20, 1, 1))))
+    assert np.isfinite(flat).all() and (np.abs(flat) <= 1).all()
+
+
+@pytest.mark.slow
+def test_a_generator_that_is_told_when_signal_is_lowest_still_sees_no_air():
+    net, x = generator(depth=1, peak_time=True), series(1, 32, 32)
+    assert np.abs(net(x, "train") - generator(depth=1)(x, "train")).max() > 1e-3
+    wider = jnp.pad(x, ((0, 0), (0, 0), (8, 8), (8, 8)), constant_values=-1.0)
+    inner = np.s_[0, 10:-10, 10:-10]
+    np.testing.assert_allclose(net(wider, "train")[:, 8:-8, 8:-8][inner], net(x, "train")[inner], atol=1e-5)
 
 
 def test_what_lies_beyond_the_ranges_is_cut_off_but_not_in_training():

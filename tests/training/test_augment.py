@@ -141,6 +141,120 @@ def test_a_crop_lies_around_the_brain(monkeypatch):
     assert [int(place) for place in augment._corner(empty, jax.random.key(0), 11)] == [2, 2]
 
 
+def with_curves(before: Batch, aif, mean) -> Batch:
+    """Curves of ΔR2* over the peak of the AIF in the corners, as they are shown."""
+    dsc = jnp.asarray(before.dsc)
+    for band, curve in zip(CORNERS, (aif, mean), strict=True):
+        for col in CORNERS:
+            dsc = dsc.at[:, band, col].set(jnp.asarray(1000 * (1 - 0.5 * curve))[:, None, None])
+    return dataclasses.replace(before, dsc=dsc)
+
+
+def tissue(flow, mtt, delay, pace=1.0, width=2.0):
+    """ΔR2* of a tissue and AIF at each frame, by brute force: all times are `pace` times as long about frame 8."""
+    fine, step = np.arange(0, FRAMES - 1, 0.01), 0.01 * STEP
+    seconds = (fine - 8) * STEP
+    aif = np.where(seconds > 0, seconds / (width * pace), 0) ** 2 * np.exp(-np.maximum(seconds, 0) / (width * pace))
+    residue = np.where(seconds >= delay * pace, np.exp(-(seconds - delay * pace) / (mtt * pace)), 0)
+    residue = residue[fine >= 8]
+    curve = (flow / pace) * np.convolve(aif, residue)[: len(fine)] * step
+    frames = np.arange(FRAMES)
+    return np.interp(frames, fine, curve), np.interp(frames, fine, aif)
+
+
+def exam_of(curve, aif) -> Batch:
+    before = one()
+    dsc = jnp.where(before.mask, 1000.0 * jnp.exp(-jnp.asarray(curve))[:, None, None], 0.0)
+    return with_curves(dataclasses.replace(before, dsc=dsc), aif / aif.max(), curve / aif.max())
+
+
+def drop(slice_: Batch) -> np.ndarray:
+    """ΔR2* of the middle pixel."""
+    return -np.log(np.asarray(slice_.dsc)[:, 8, 8] / 1000.0)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_a_stretched_exam_is_that_of_a_person_whose_times_are_all_so_much_longer(factor):
+    before = exam_of(*tissue(0.02, 4.0, 2.0, width=4.0))
+    curve, aif = tissue(0.02, 4.0, 2.0, pace=factor, width=4.0)
+    after = changes.stretched(before, factor, STEP, 8.0, 8.0)
+    seen = slice(0, 32)  # later frames are held where all goes faster
+    np.testing.assert_allclose(drop(after)[seen], curve[seen], atol=0.03 * curve.max())  # between frames: linear
+    np.testing.assert_allclose(after.dsc[seen, 0, 0], 1000 * (1 - 0.5 * aif / aif.max())[seen], atol=12)
+    by = {"cbf": 1 / factor, "cbv": 1.0, "mtt": factor, "tmax": factor}
+    for name, times in by.items():
+        channel = MAP_NAMES.index(name)
+        np.testing.assert_allclose(after.maps[..., channel], before.maps[..., channel] * times, rtol=1e-5)
+    np.testing.assert_allclose(after.maps[..., TTP][before.mask], (8 + factor * 10) * STEP, rtol=1e-5)
+    assert 0 <= int(after.baseline_begin) < int(after.baseline_end) <= 9
+
+
+def test_a_wider_bolus_is_convolved_in_all_curves_alike_and_ttp_is_not_known():
+    curve, aif = tissue(0.02, 4.0, 2.0)
+    before = exam_of(curve, aif)
+    after = changes.widened(before, 2.0, True)
+    kernel = np.exp(-np.arange(FRAMES) / 2.0)
+    slower = [np.convolve(values, kernel / kernel.sum())[:FRAMES] for values in (curve, aif)]
+    np.testing.assert_allclose(drop(after), slower[0], atol=1e-3)
+    shown = 2 * (1 - np.asarray(after.dsc)[:, 0, 0] / 1000.0)
+    np.testing.assert_allclose(shown, slower[1] / slower[1].max(), atol=1e-3)
+    mean = 2 * (1 - np.asarray(after.dsc)[:, -1, -1] / 1000.0)
+    np.testing.assert_allclose(mean, slower[0] / slower[1].max(), atol=1e-3)
+    np.testing.assert_array_equal(after.has_map, [name != "ttp" for name in MAP_NAMES])
+    np.testing.assert_array_equal(after.maps, before.maps)
+    assert (np.asarray(after.dsc)[:, 14:, 6:10] == 0).all()
+
+
+def test_the_arrival_is_where_the_aif_crosses_a_tenth_of_its_peak():
+    curve, aif = tissue(0.02, 4.0, 2.0)
+    fine = np.linspace(0, FRAMES - 1, 40001)
+    crossing = fine[np.argmax(np.interp(fine, np.arange(FRAMES), aif) >= 0.1 * aif.max())]
+    assert float(changes.arrival(exam_of(curve, aif), True)) == pytest.approx(crossing, abs=0.01)
+    assert float(changes.arrival(exam_of(curve, 1e-9 + 0 * aif), True)) == 8  # none was found: the baseline's end
+    assert float(changes.arrival(exam_of(curve, aif), False)) == 8
+
+
+def test_more_agent_makes_all_of_tissue_higher_and_no_curve_that_is_shown():
+    before = exam_of(*tissue(0.02, 4.0, 2.0))
+    after = changes.stronger(before, 1.3, True)
+    np.testing.assert_allclose(drop(after), 1.3 * drop(before), atol=1e-3)
+    np.testing.assert_array_equal(after.dsc[:, 0, 0], before.dsc[:, 0, 0])
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_a_head_turned_by_right_angles_is_turned_with_all_its_truth(turns):
+    before = one()
+    before = dataclasses.replace(before, dsc=before.dsc.at[:, 3:6, 3:8].mul(0.5))
+    after = changes.turned(before, 90.0 * turns, 1.0, False)
+    np.testing.assert_array_equal(after.dsc, np.rot90(before.dsc, turns, axes=(1, 2)))
+    np.testing.assert_array_equal(after.maps, np.rot90(before.maps, turns, axes=(0, 1)))
+    np.testing.assert_array_equal(after.mask, np.rot90(before.mask, turns, axes=(0, 1)))
+
+
+def test_a_larger_head_has_more_pixels_each_with_the_truth_of_one_before_and_corners_stay():
+    before = exam_of(*tissue(0.02, 4.0, 2.0))
+    after = changes.turned(before, 0.0, 1.2, True)
+    assert after.mask.sum() > 1.2 * before.mask.sum()
+    pairs = {tuple(values) for values in np.asarray(before.maps)[np.asarray(before.mask)]}
+    assert {tuple(values) for values in np.asarray(after.maps)[np.asarray(after.mask)]} <= pairs
+    np.testing.assert_array_equal(after.dsc[:, :CORNER, :CORNER], before.dsc[:, :CORNER, :CORNER])
+    smaller = changes.turned(before, 45.0, 0.8, True)  # whose picture reaches beyond the corners
+    assert not np.asarray(smaller.dsc)[:, CORNER:-CORNER, 1][:, 2:-2].any()
+
+
+@pytest.mark.slow
+def test_other_exams_keep_peaks_where_ttp_says_where_it_is_known():
+    batch = jax.tree.map(jnp.asarray, world(24))
+    batch = jax.vmap(lambda slice_: with_curves(slice_, *[np.exp(-(((np.arange(FRAMES) - 14) / 3) ** 2))] * 2))(batch)
+    after = augment.augmented(batch, jax.random.key(3), frame_seconds=STEP, crop=0, corners=True, more=True)
+    known = np.asarray(after.has_map)[:, TTP]
+    assert 8 < known.sum() < 24
+    for number in np.flatnonzero(known):
+        curve = np.asarray(after.dsc[number])[:, 4:12, 4:12].sum(axis=(1, 2))
+        said = np.asarray(after.maps[number, 4:12, 4:12, TTP])
+        assert abs(int(np.argmin(curve)) * STEP - said[said > 0].mean()) <= 2 * STEP
+
+
 @pytest.mark.slow
 def test_slices_of_a_batch_get_changes_of_their_own_which_the_key_decides():
     batch = world()
