@@ -88,7 +88,7 @@ class LightGenerator(nnx.Module):
         if arterial_input:
             self.reference = Dense(2 * frames, wide, scheme=scheme, rng=rng)
         if peak_time:
-            self.peak = Dense(2, channels[0], scheme=scheme, rng=rng)
+            self.peak = Dense(2, channels[0], scheme=scheme, rng=None)  # silent at first, too
 
     def __call__(self, series: Array, mode: str, dtype: Any = None) -> Array:
         """(slice, time, row, col) scaled -> (slice, row, col, map) in -1..1; in training (`mode` "train") unbounded.

@@ -16,7 +16,7 @@ from dscgan_jax.training import checkpoints, weights
 from dscgan_jax.training.state import GanState
 from dscgan_jax.training.weights import Weights
 
-LATER = ("looks",)  # fields of config.model that may be 0 there and not here: what they add is silent at first
+LATER = ("looks", "peak_time")  # of config.model, that may be off there and on here: what they add is silent at first
 IDLE = ("compute", "lean", "init")  # those that change no structure; and all of a discriminator's that begins anew
 
 
