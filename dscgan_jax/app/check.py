@@ -52,7 +52,7 @@ def _side_by_side(
     how: Check, subjects: Sequence[subject_files.SubjectFiles], count: int, asked: int | None
 ) -> Iterable[Checked]:
     """Exams by several processes; by this one where there are few. One that dies costs the exam that it was on."""
-    from dscgan_jax.methods import workers as processes
+    from dscgan_jax import workers as processes
 
     with progress_bar(len(subjects), "checking") as bar:
         if count < 2 or (asked is None and len(subjects) < FEW):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, Protocol
 
 from dscgan_jax import provenance
+from dscgan_jax import workers as side_by_side
 from dscgan_jax.data import bids_derivative, layouts
 from dscgan_jax.data.layouts import bids
 from dscgan_jax.data.sidecars import read_sidecar
@@ -24,7 +25,6 @@ from dscgan_jax.errors import InputError, brief, disk_is_full
 from dscgan_jax.evaluation import exam_rows
 from dscgan_jax.evaluation.exam_rows import FAILED
 from dscgan_jax.files import write_whole
-from dscgan_jax.methods import workers as side_by_side
 from dscgan_jax.methods.exam_files import FORMER_SEAL, SEAL, Job, Maker, Outcome, failed, job_of, kept, make
 from dscgan_jax.pages import cohort as cohort_page
 from dscgan_jax.processes import interrupted_by_signals

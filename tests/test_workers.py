@@ -10,7 +10,7 @@ import time
 import pytest
 import side_by_side
 
-from dscgan_jax.methods import workers
+from dscgan_jax import workers
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def test_a_lock_that_is_held_stays_as_long_as_a_process_lives(tmp_path):
 
 STARTER = """
 import sys
-from dscgan_jax.methods import workers
+from dscgan_jax import workers
 import side_by_side
 worker = workers._Worker(side_by_side.Chores(), 0, 1, [])
 worker.give("sleeps")

@@ -1,4 +1,4 @@
-"""What a process of `workers` does: `python -m dscgan_jax.methods.worker FD`, whose number is that of an open pipe."""
+"""What a process of `workers` does: `python -m dscgan_jax.worker FD`, whose number is that of an open pipe."""
 
 import contextlib
 import ctypes

@@ -22,7 +22,7 @@ from dscgan_jax.processes import end_all, killed_by, on_share_of_cores
 GRACE_SECONDS = 10.0  # for a process that was told to stop: it removes what is half-written
 ACCELERATOR_SHARE = 0.8  # of its memory, for all processes together
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_ROOT = pathlib.Path(__file__).resolve().parents[2]  # where the package is imported from
+_ROOT = pathlib.Path(__file__).resolve().parents[1]  # where the package is imported from
 
 
 class _Worker:
@@ -38,7 +38,7 @@ class _Worker:
         self.ends, theirs = multiprocessing.Pipe()
         self.number, self.task = number, None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
-        line = [sys.executable, "-m", "dscgan_jax.methods.worker", str(theirs.fileno())]
+        line = [sys.executable, "-m", "dscgan_jax.worker", str(theirs.fileno())]
         with on_share_of_cores(number, count) as cores:
             self.process = subprocess.Popen(
                 line,
