@@ -6,6 +6,7 @@ that Ctrl-C reaches it once, through us; it ends with us.
 
 import collections
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import pathlib
@@ -13,16 +14,24 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing import connection
 from typing import Any
 
-from dscgan_jax.processes import end_all, killed_by, on_share_of_cores
+from dscgan_jax.processes import end_all, killed_by, on_share_of_cores, usable_cores
 
 GRACE_SECONDS = 10.0  # for a process that was told to stop: it removes what is half-written
+WORTH = 4  # tasks of a process, whose start takes a second
 ACCELERATOR_SHARE = 0.8  # of its memory, for all processes together
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _ROOT = pathlib.Path(__file__).resolve().parents[1]  # where the package is imported from
+
+
+@dataclasses.dataclass(frozen=True)
+class Lost:
+    """In the place of a result: why the process died."""
+
+    reason: str
 
 
 class _Worker:
@@ -94,6 +103,22 @@ def run_all(
       held: open files that the processes hold too, such as a lock, until they have ended: where this one is killed,
         they end at once on Linux, and elsewhere after their task.
     """
+    with contextlib.closing(results(work, tasks, workers, held)) as found:
+        for task, result in found:
+            if isinstance(result, Lost):
+                lost(task, result.reason)
+            else:
+                done(task, result)
+
+
+def results(
+    work: Any, tasks: Sequence[Any], workers: int, held: Sequence[int] = ()
+) -> Generator[tuple[Any, Any], None, None]:
+    """Each task with its result, or `Lost`, as they become ready; arguments as of `run_all`.
+
+    Whoever takes them in no hurry holds the processes up: they do at most one task more each. The processes end with
+    the iterator, also where it is closed early.
+    """
     waiting = collections.deque(tasks)
     count = min(workers, len(waiting))
     running: dict[connection.Connection, _Worker] = {}
@@ -102,20 +127,62 @@ def run_all(
             _begin(_Worker(work, number, count, held), waiting, running)
         while running:
             for ends in connection.wait(list(running)):
-                worker = running.pop(ends)  # pyright: ignore[reportArgumentType] - one of those that were given
+                worker = running[ends]  # pyright: ignore[reportArgumentType] - one of those that were given
+                task = worker.task
                 try:
                     result = worker.ends.recv()
                 except (EOFError, OSError):
-                    lost(worker.task, worker.why_dead())
+                    result = Lost(worker.why_dead())
+                    del running[worker.ends]
                     worker.close()
                     if waiting:
                         _begin(_Worker(work, worker.number, count, held), waiting, running)
                 else:
-                    running[worker.ends] = worker  # while `done` is called, which may be interrupted
-                    done(worker.task, result)
                     _go_on(worker, waiting, running)
+                yield task, result
     finally:
         _stop(list(running.values()))
+
+
+def in_order(work: Any, tasks: Sequence[Any], workers: int) -> Generator[Any, None, None]:
+    """The result of each task, or `Lost`, in the order of the tasks; with one worker each is done here, when asked for.
+
+    Arguments as of `run_all`.
+    """
+    if min(workers, len(tasks)) < 2:
+        do = work.begin()
+        yield from map(do, tasks)
+        return
+    numbered = list(enumerate(tasks))
+    early: dict[int, Any] = {}
+    with contextlib.closing(results(_Numbered(work), numbered, workers)) as found:
+        for number, _ in numbered:
+            while number not in early:
+                (which, _), result = next(found)
+                early[which] = result
+            yield early.pop(number)
+
+
+def fitting(tasks: int, each_bytes: int) -> int:
+    """How many processes: one for each core, as far as memory goes, and none that would do fewer than `WORTH` tasks.
+
+    Args:
+      tasks: how many there are.
+      each_bytes: memory that one of them takes.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(min(usable_cores(), memory // each_bytes, tasks // WORTH), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Numbered:
+    """Work whose tasks carry a number."""
+
+    work: Any
+
+    def begin(self) -> Callable[[tuple[int, Any]], Any]:
+        do = self.work.begin()
+        return lambda numbered: do(numbered[1])
 
 
 def _begin(worker: _Worker, waiting: collections.deque, running: dict[connection.Connection, _Worker]) -> None:

@@ -45,6 +45,33 @@ def test_a_process_that_dies_costs_the_task_it_was_on_and_the_reason_is_known():
     }
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_results_come_in_the_order_of_the_tasks_and_a_lost_one_says_why(monkeypatch, count):
+    if count == 1:  # done here, where nobody sets it
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    tasks = [3, 1, *(["fails"] if count > 1 else []), 2, 0]
+    found = list(workers.in_order(side_by_side.Chores(), tasks, count))
+    assert [one.reason if isinstance(one, workers.Lost) else one[0] for one in found] == [
+        "its process ended with status 1 (the last word)" if task == "fails" else task**2 for task in tasks
+    ]
+
+
+def test_processes_end_with_whoever_takes_their_results():
+    results = workers.in_order(side_by_side.Chores(), [1, 2, "sleeps", "sleeps"], 2)
+    processes = {next(results)[3], next(results)[3]} - {os.getpid()}
+    results.close()
+    for process in processes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def test_as_many_processes_as_cores_memory_and_tasks_are_worth(monkeypatch):
+    monkeypatch.setattr(workers, "usable_cores", lambda: 16)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert [workers.fitting(tasks, memory // 10) for tasks in (3, 8, 1000)] == [1, 2, 10]
+    assert workers.fitting(1000, 1) == 16 and workers.fitting(1000, 2 * memory) == 1
+
+
 def test_an_interrupt_ends_the_processes_at_once():
     started = []
 

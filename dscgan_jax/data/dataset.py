@@ -13,14 +13,14 @@ import json
 import pathlib
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from dscgan_jax import digests
+from dscgan_jax import digests, workers
 from dscgan_jax.data import features, layouts, nifti, preparation, shards
 from dscgan_jax.data.checks import folder as folder_checks
 from dscgan_jax.data.ranges import RangeGatherer
@@ -34,6 +34,9 @@ from dscgan_jax.maps import MAP_NAMES
 # Raise it when the same files become other examples. 1.1.0: mask without missing values; 1.2.0: findings, repaired
 # signal, and what lies outside the brain; 1.3.0: TTP from the first network frame; 1.4.0: the brain's outline.
 VERSION = tfds.core.Version("1.4.0")
+EXAM_BYTES = 3 << 30  # that preparing an exam may take, with what it is made of
+# The exams to come, in their order.
+Ahead = Generator[shards.Prepared | InputError | workers.Lost, None, None]
 DISK_RESERVE = 256 << 20  # bytes that must stay free beside the data set
 
 
@@ -86,6 +89,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
 
     VERSION = VERSION
     current: SubjectFiles | None = None  # that is being prepared here
+    ahead: Ahead | None = None
 
     def _create_builder_config(self, builder_config: DscConfig, *_: Any, **__: Any) -> DscConfig:
         """Ours is made for each data set; TFDS would warn that it is not registered."""
@@ -142,6 +146,15 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
             disable=not (config.progress and is_here),
             dynamic_ncols=True,
         )
+        ahead = None
+        if is_here:
+            tasks = [
+                shards.Task(files, config.cohort.get(files.subject, ()), split == "train")
+                for split, subjects in in_split.items()
+                for files in subjects
+            ]
+            processes = workers.fitting(len(tasks), EXAM_BYTES)
+            self.ahead = ahead = workers.in_order(shards.Preparing(config.settings), tasks, processes)
         if not in_split["train"]:  # exams that are only scored have no ranges of their own
             nothing = dict.fromkeys((*SIGNALS, *MAP_NAMES))
             self.info.metadata.update(
@@ -158,7 +171,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         )
         return {
             split: [
-                functools.partial(self._examples, files, split) if is_here else self._shard(files, split)
+                functools.partial(self._examples, files, split, ahead) if ahead else self._shard(files, split)
                 for files in subjects
             ]
             for split, subjects in in_split.items()
@@ -191,14 +204,18 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         if facts.findings:
             self._findings[facts.subject] = [finding.to_json() for finding in facts.findings]
 
-    def _examples(self, files: SubjectFiles, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _examples(self, files: SubjectFiles, split: str, ahead: Ahead) -> Iterator[tuple[str, dict[str, Any]]]:
         """The examples of one subject; its values enter the ranges if it is in the training split."""
-        config = self.builder_config
         self.current = files
-        exam, prepared = shards.prepared_of(files, config.settings, config.cohort.get(files.subject, ()))
-        if split == "train":
+        found = next(ahead)  # splits and subjects come in the order of `_shard_iterators_per_split`
+        if isinstance(found, InputError):
+            raise found
+        if isinstance(found, workers.Lost):
+            raise InputError(f"{files.series}: {found.reason}; free some memory and run again.")
+        prepared = found.exam
+        if found.likeness is not None:
             self._gatherer.add(prepared)
-            self._features.append(features.features_of(exam))
+            self._features.append(found.likeness)
         self._mask_sources[prepared.mask_source] += 1
         if prepared.findings:
             self._findings[files.subject] = [finding.to_json() for finding in prepared.findings]
@@ -419,6 +436,8 @@ def _build(builder: DscPerfusion, beam: shards.BeamRun | None = None) -> None:
     finally:
         if builder.bar is not None:
             builder.bar.close()
+        if builder.ahead is not None:
+            builder.ahead.close()
         root = pathlib.Path(builder.data_dir).parents[2]
         own = pathlib.Path(builder.data_dir).parent
         for empty in (own, own.parent, root / "downloads" / "extracted", root / "downloads"):

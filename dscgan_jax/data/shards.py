@@ -6,13 +6,14 @@ Where several machines write shards, each leaves the subject's facts in a file; 
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dscgan_jax.data import exams, features, preparation, subject_files
 from dscgan_jax.data.ranges import RangeGatherer
+from dscgan_jax.errors import InputError
 from dscgan_jax.files import replacing
 from dscgan_jax.findings import Finding, by_severity
 
@@ -74,6 +75,27 @@ class Facts:
         return cls(about["subject"], about["mask_source"], findings, gathered, likeness)
 
 
+class Task(NamedTuple):
+    """An exam to prepare here.
+
+    Attributes:
+      files: of the subject.
+      known: findings that come of comparing all subjects.
+      to_train_on: whether it is in the training split.
+    """
+
+    files: subject_files.SubjectFiles
+    known: tuple[Finding, ...]
+    to_train_on: bool
+
+
+class Prepared(NamedTuple):
+    """What becomes of it: an exam on the network grid, and what it is like, where it is to train on."""
+
+    exam: preparation.PreparedExam
+    likeness: features.ExamFeatures | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Shard:
     """One subject, as Beam takes it.
@@ -105,6 +127,29 @@ class Shard:
             gathered.add(prepared)
         Facts(self.files.subject, prepared.mask_source, prepared.findings, gathered, likeness).write(self.facts)
         yield from examples_of(prepared)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparing:
+    """The preparation of exams by `workers`; a task is one exam.
+
+    Attributes:
+      settings: how they are prepared.
+    """
+
+    settings: preparation.PreparationSettings
+
+    def begin(self) -> Callable[[Task], Prepared | InputError]:
+        """Once in each process."""
+        return self.prepare
+
+    def prepare(self, task: Task) -> Prepared | InputError:
+        """An exam, or why it cannot be used."""
+        try:
+            exam, prepared = prepared_of(task.files, self.settings, task.known)
+        except InputError as error:
+            return error
+        return Prepared(prepared, features.features_of(exam) if task.to_train_on else None)
 
 
 def together(paths: Sequence[pathlib.Path]) -> list[Facts]:

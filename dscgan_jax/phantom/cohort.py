@@ -1,6 +1,7 @@
 """Phantom arrays -> a folder of exams in the `bids` layout, as a user would bring it."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dscgan_jax import workers
 from dscgan_jax.data import aif, layouts, nifti
 from dscgan_jax.errors import InputError
 from dscgan_jax.files import expanded, partial_of, sweep_partial
@@ -20,6 +22,7 @@ from dscgan_jax.maps import MAPS
 from dscgan_jax.phantom.exam import PHANTOM_VERSION, Phantom, draw_phantom
 from dscgan_jax.phantom.presets import PRESETS
 
+EXAM_BYTES = 2 << 30  # that drawing an exam may take
 Progress = Callable[[int], object]  # is called with the number of new exams, like `tqdm.update`
 
 
@@ -206,11 +209,23 @@ def _write_subjects(
     slices: int | None,
     progress: Progress | None,
 ) -> None:
-    """Draws one exam while the one before is packed."""
+    """Draws exams, several at a time where there are cores for it, else one while the one before is packed."""
+    drawing = _Drawing(folder, preset, seed, size, slices)
+    tasks = list(enumerate(subjects))
+    if (processes := workers.fitting(len(tasks), EXAM_BYTES)) > 1:
+        with contextlib.closing(workers.results(drawing, tasks, processes)) as written:
+            for (_, subject), result in written:
+                if isinstance(result, workers.Lost):
+                    raise InputError(f"{subject}: {result.reason}; free some memory and run again.")
+                if isinstance(result, Exception):
+                    raise result
+                if progress is not None:
+                    progress(1)
+        return
     pending: Future | None = None
     with ThreadPoolExecutor(1) as writer:
-        for index, subject in enumerate(subjects):
-            phantom = draw_phantom(preset, (seed, index), size=size, slices=slices)
+        for index, subject in tasks:
+            phantom = drawing.drawn(index)
             if pending is not None:
                 pending.result()
                 if progress is not None:
@@ -219,6 +234,32 @@ def _write_subjects(
         pending.result()
         if progress is not None:
             progress(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Drawing:
+    """The exams of a cohort, for `workers`; a task is the number and the name of one."""
+
+    folder: pathlib.Path
+    preset: str
+    seed: int
+    size: int
+    slices: int | None
+
+    def begin(self) -> Callable[[tuple[int, str]], Exception | None]:
+        return self.write
+
+    def drawn(self, index: int) -> Phantom:
+        return draw_phantom(self.preset, (self.seed, index), size=self.size, slices=self.slices)
+
+    def write(self, task: tuple[int, str]) -> Exception | None:
+        """Nothing, or what kept the exam from being written."""
+        index, subject = task
+        try:
+            write_exam(self.folder, subject, self.drawn(index))
+        except (InputError, OSError) as error:
+            return error
+        return None
 
 
 def check_disk(folder: pathlib.Path, need: int) -> None:

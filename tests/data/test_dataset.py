@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from exams import AFFINE, config_of, fake_arrays, prepared_of, write_fake_cohort, write_fake_exam
 
-from dscgan_jax import digests
+from dscgan_jax import digests, workers
 from dscgan_jax.data import dataset as builder
 from dscgan_jax.data import exams, layouts, nifti, preparation
 from dscgan_jax.data.scaling import SIGNALS, Scaling
@@ -73,6 +73,34 @@ def test_ranges_are_those_of_the_training_subjects_alone(cohort):
     for kind in ("percentile", "published"):
         for signal in SIGNALS:
             Scaling.from_ranges(metadata["ranges"], signal, MAP_NAMES, kind)
+
+
+@pytest.mark.slow
+def test_exams_prepared_side_by_side_make_the_same_data_set(cohort, tmp_path, monkeypatch):
+    config, alone = cohort
+    asked = []
+    monkeypatch.setattr(workers, "fitting", lambda *given: asked.append(given) or 2)
+    together = prepared_of(config.data.root, tmp_path)
+    assert asked == [(4, builder.EXAM_BYTES)]
+
+    def content(built):
+        folder = pathlib.Path(built.data_dir)
+        return {path.name: path.read_bytes() for path in folder.iterdir() if "array_record" in path.name}
+
+    assert content(together) == content(alone) and len(content(alone)) == 4
+    assert dict(together.info.metadata) == dict(alone.info.metadata)
+
+
+@pytest.mark.slow
+def test_a_broken_file_stops_a_build_side_by_side_too(tmp_path, monkeypatch):
+    root = write_fake_cohort(tmp_path / "root", 4)
+    path = root / "sub-0003" / "perf" / "sub-0003_dsc.nii.gz"
+    path.write_bytes(path.read_bytes()[:2000])
+    monkeypatch.setattr(workers, "fitting", lambda *_: 2)
+    monkeypatch.setattr(builder, "_check_files", lambda *_: None)  # which would find it first
+    with pytest.raises(InputError, match="sub-0003_dsc"):
+        prepared_of(root, tmp_path / "cache")
+    assert not _leftovers(tmp_path / "cache")
 
 
 def test_the_same_files_and_settings_are_prepared_once(cohort, monkeypatch):

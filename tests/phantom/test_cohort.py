@@ -8,6 +8,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from dscgan_jax import workers
 from dscgan_jax.data import layouts, nifti
 from dscgan_jax.errors import InputError
 from dscgan_jax.maps import MAP_NAMES
@@ -63,6 +64,28 @@ def test_same_seed_writes_the_same_bytes_whatever_the_number_of_subjects(written
         assert path.read_bytes() == (other / "sub-0002" / "perf" / path.name).read_bytes(), path.name
     first, second = ((written / f"sub-000{i}/perf/sub-000{i}_dsc.nii.gz").read_bytes() for i in (1, 2))
     assert first != second
+
+
+@pytest.mark.slow
+def test_exams_drawn_side_by_side_are_the_same_files(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "fitting", lambda *_: 2)
+    steps = []
+    again = cohort.write_cohort(tmp_path / "again", subjects=3, **SMALL, progress=steps.append)
+    assert steps == [1, 1, 1]
+
+    def content(folder):
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    assert content(again) == content(written)
+
+
+def test_a_process_that_dies_while_it_draws_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "fitting", lambda *_: 2)
+    lost = [((0, "sub-0001"), workers.Lost("its process was killed by SIGKILL"))]
+    monkeypatch.setattr(workers, "results", lambda *_: (one for one in lost))
+    with pytest.raises(InputError, match="sub-0001: its process was killed by SIGKILL; free some memory"):
+        cohort.write_cohort(tmp_path / "cohort", subjects=3, **SMALL)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_run_that_dies_leaves_nothing(tmp_path, monkeypatch):
