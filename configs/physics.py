@@ -2,6 +2,7 @@
 
 python -m dscgan_jax.main --config=configs/physics.py:gpu       (what ships; minutes on a GPU)
 python -m dscgan_jax.main --config=configs/physics.py           (smaller; hours on two CPU cores)
+python -m dscgan_jax.main --config=configs/physics.py:further   (from the network that ships on; an hour on two cores)
 python -m dscgan_jax.main --config=configs/physics.py:demo      (minutes; to try it)
 
 Exams simulated during training stay in config.data.cache_dir, 4 MB each. With config.data.root the exams are
@@ -13,7 +14,7 @@ import ml_collections
 from dscgan_jax.configs import default
 from dscgan_jax.maps import MAP_NAMES
 
-VARIANTS = ("gpu", "demo")
+VARIANTS = ("gpu", "further", "demo")
 
 
 def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
@@ -75,6 +76,15 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
         config.train.steps = 42_000
         config.train.checkpoint_every_epochs = 400.0  # of 22 steps
         config.train.sample_every_epochs = 1000.0
+    if variant == "further":
+        config.phantom.seed = 57  # other exams than those that it has seen
+        config.phantom.drawn_beside = 700
+        config.model.width = 64
+        config.train.start_from = "physics"
+        config.train.learning_rate = 3e-4
+        config.train.steps = 4000
+        config.train.checkpoint_every_epochs = 12.0
+        config.train.sample_every_epochs = 500.0
     if variant == "demo":
         config.phantom.subjects = 12
         config.phantom.drawn_beside = 64

@@ -209,7 +209,11 @@ def augmented(config: Record) -> str:
     """What multiplied the slices (`training.augment`)."""
     cropped = " cropped," if config["train"].get("crop") else ""
     off = "" if config.get("model", {}).get("arterial_input") else ", bolus found a frame off"
-    return f"mirrored,{cropped} noise, spoilt frames, scans that stop{off}"
+    others = (
+        ", other exams made of each (turned, scaled, another dose, a slower injection, all times longer or shorter)"
+    )
+    more = others if config["train"].get("augment_more") else ""
+    return f"mirrored,{cropped} noise, spoilt frames, scans that stop{off}{more}"
 
 
 def training_list(network: Record) -> str:

@@ -23,12 +23,16 @@ def run(
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise InputError(f"--output={output}: expected a JSON file in a folder that is there.")
     jax.config.update("jax_enable_compilation_cache", False)  # how long compilation takes is part of the answer
-    record = measure.run(config, tuple(parts) or measure.PARTS, repeats, command, _measured)
+
+    def keep(record: records.Record) -> None:
+        if output is not None:
+            write_whole(output, records.to_text(record))
+
+    def measured(part: str, record: records.Record) -> None:
+        """Keeps it, for who is cut off, and says so on standard error: the table alone is the output."""
+        keep(record)
+        print(f"measured: {part}", file=sys.stderr, flush=True)
+
+    record = measure.run(config, tuple(parts) or measure.PARTS, repeats, command, measured)
     print(page.terminal(record), end="")
-    if output is not None:
-        write_whole(output, records.to_text(record))
-
-
-def _measured(part: str) -> None:
-    """Says on standard error that a part is done: the table alone is the output."""
-    print(f"measured: {part}", file=sys.stderr, flush=True)
+    keep(record)

@@ -56,6 +56,7 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
     config = weights.record.config
     model, data = config.model, config.data
     looks = f", {model.looks} looks" if model.looks else ""
+    told = ", told when signal is lowest" if model.peak_time else ""
     depth = "" if model.generator in WITHOUT_LEVELS else f", depth {model.depth}"
     neighbours = f", {parts.counted(model.neighbours, 'slice')} on each side, {model.unet_dims}-D U-Net"
     beside = neighbours if model.neighbours else ""
@@ -68,7 +69,7 @@ def _network(weights: Weights, n_bytes: int) -> list[tuple[str, str]]:
         ("checkpoint", f"step {weights.step}, {weights.selected_by}"),
         ("digest of its numbers (SHA-256)", f"`{weights.sha256}`"),
         ("began with", weights.record.begun_with),
-        ("generator", f"{model.generator}, width {model.width}{depth}{looks}{beside}"),
+        ("generator", f"{model.generator}, width {model.width}{depth}{looks}{told}{beside}"),
         ("learned values", f"{networks.parameter_count(weights.variables):,} ({n_bytes / 1e6:.1f} MB)"),
         ("input", f"{data.size} x {data.size} pixels, {data.signal} signal, {outside}{aif}"),
         ("time", seconds if data.time_mode == "seconds" else f"the whole series as {data.frames} frames"),

@@ -30,7 +30,7 @@ def run(
     parts: Sequence[str] = PARTS,
     repeats: int = 20,
     command: str = "",
-    progress: Callable[[str], object] = lambda _: None,
+    progress: Callable[[str, Record], object] = lambda *_: None,
 ) -> Record:
     """Measures.
 
@@ -39,7 +39,7 @@ def run(
       parts: of `PARTS` and `OPTIONAL_PARTS`.
       repeats: timed steps; exams are repeated a quarter as often.
       command: the command line that the record names.
-      progress: called with the name of each part that is done.
+      progress: called with the name of each part that is done, and the record so far.
 
     Raises:
       InputError: the config could not work, a part is unknown, or memory runs out.
@@ -64,7 +64,7 @@ def run(
         folder = pathlib.Path(temporary)
         for name, work in _works(config, set(parts), folder, repeats):
             record[name] = work()
-            progress(name.replace("_", " "))
+            progress(name.replace("_", " "), record)
     if "step" in record:
         record["peaks"] = record["step"]["peaks"]
     record["load_after"] = os.getloadavg()[0]

@@ -81,6 +81,7 @@ def test_the_network_is_described_so_that_it_can_be_told_from_others():
             "- time: 20 frames of 1.5 s, from 9 s before the bolus arrives",
         ),
         ({"evaluate__norm_at_test": "running"}, "- batch norm: running"),
+        ({"model__peak_time": True}, ", told when signal is lowest"),
         ({"model__arterial_input": True}, ", the exam's AIF and its brain's mean curve in the corners"),
     ],
 )

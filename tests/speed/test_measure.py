@@ -36,7 +36,7 @@ def test_a_step_has_counts_rates_and_memory(record):
 
 def test_operations_of_a_step_are_those_of_its_crops_without_a_discriminator_that_nobody_asks():
     config = with_fields(physics.get_config("demo"), **{"train.batch_size": 4, "data.size": 64, "train.crop": 32})
-    config.model.width = 4
+    config.model.width, config.train.augment_more = 4, False  # whose products are more than those of this network
     measured = training.measure_step(config, 3)
     assert 0.75 < measured["counted_over_traced"] <= 1.01  # looks are left out: a fifth of so narrow a network
 
@@ -49,9 +49,21 @@ def test_each_part_is_announced_when_it_is_measured(monkeypatch, tiny_config):
     monkeypatch.setattr(training, "measure_step", lambda config, repeats: {"peaks": {"float32": 1.0}})
     monkeypatch.setattr(training, "measure_best_batch", lambda config, repeats: [])
     parts = []
-    made = measure.run(tiny_config(), ("best_batch", "step"), 3, progress=parts.append)
+    made = measure.run(tiny_config(), ("best_batch", "step"), 3, progress=lambda part, _: parts.append(part))
     assert parts == ["step", "best batch"]
     assert made["peaks"] == {"float32": 1.0} and made["best_batch"] == []
+
+
+def test_whoever_is_cut_off_keeps_the_parts_that_are_measured(monkeypatch, tiny_config, tmp_path):
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "measure_step", lambda config, repeats: {"peaks": {"float32": 1.0}})
+    monkeypatch.setattr(training, "measure_best_batch", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.run(tiny_config(), ("step", "best_batch"), 3, tmp_path / "record.json", "a command")
+    kept = json.loads((tmp_path / "record.json").read_text())
+    assert kept["step"] == {"peaks": {"float32": 1.0}} and "best_batch" not in kept
 
 
 def test_unknown_parts_and_odd_batches_are_refused(tiny_config):
