@@ -61,8 +61,9 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     phantom.seed = 0  # of the exams that are simulated
     # So many more exams of the same preset are drawn while a run trains and take the place of the training split, from
     # which the ranges come all the same; 0 = that split is trained on. They have at most data.size rows and columns,
-    # and six slices of each are kept.
+    # and drawn_slices of each are kept.
     phantom.drawn_beside = 0
+    phantom.drawn_slices = 10  # of each of them that are kept, drawn among its own
 
     config.model = model = ml_collections.ConfigDict()
     # temporal (temp-pix2pix), unet (pix2pix: frames as channels), or light (small matrices on each pixel's frames and a

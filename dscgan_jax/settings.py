@@ -98,6 +98,7 @@ _AT_LEAST = {
     "phantom.size": 0,
     "phantom.slices": 0,
     "phantom.drawn_beside": 0,
+    "phantom.drawn_slices": 1,
     "model.width": 1,
     "model.unet_width": 1,
     "model.depth": 1,

@@ -97,7 +97,7 @@ FIELDS = {
     **dict.fromkeys(("data.on_device", "data.memory_mib"), (TRAIN,)),
     "data.read_threads": _NETWORK,
     "phantom.": (TRAIN, PREPARE),
-    "phantom.drawn_beside": (TRAIN,),
+    **dict.fromkeys(("phantom.drawn_beside", "phantom.drawn_slices"), (TRAIN,)),
     "model.": _NETWORK,
     "model.arterial_input": _GRID,  # which decides what a network is shown, too
     "loss.": _NETWORK,

@@ -1,7 +1,7 @@
 """Phantom exams that are drawn, and prepared, by processes of their own while a network trains on them.
 
 Exam i is the same whoever draws it and whenever, and stays in a folder of the cache that is named by everything that
-decides it: a run that starts again, or another one, finds it there. Of an exam six slices are kept, and of these the
+decides it: a run that starts again, or another one, finds it there. Of an exam some slices are kept, and of these the
 pixels that a network sees. It has no more rows and columns than the network grid.
 """
 
@@ -34,7 +34,6 @@ from dscgan_jax.phantom.presets import PRESETS
 from dscgan_jax.settings import LEAST_PHANTOM_SIZE
 
 LEAST_BRAIN = 0.01  # of a slice's pixels: emptier ones teach nothing
-MOST_SLICES = 6  # of an exam that are kept, drawn among its own: exams differ more than slices do, and need room
 MOST_PROCESSES = 32
 BESIDE = 5  # niceness over that of the run, which waits for an exam only where it is really late
 OLD_SECONDS = 600  # no exam takes so long to write
@@ -52,6 +51,7 @@ class Drawing:
     Attributes:
       preset, seed, size, slices: as of `draw_phantom`; exam i has the seed (seed, i).
       settings: how exams are prepared.
+      slices_kept: of each exam, at most.
     """
 
     preset: str
@@ -59,25 +59,32 @@ class Drawing:
     size: int
     slices: int
     settings: PreparationSettings
+    slices_kept: int
 
     @classmethod
     def from_config(cls, config: Any) -> "Drawing":
         """From a whole config."""
         wanted = config.phantom
         settings = PreparationSettings.from_config(config)
-        return cls(str(wanted.preset), int(wanted.seed), int(wanted.size), int(wanted.slices), settings)
+        return cls(
+            str(wanted.preset),
+            int(wanted.seed),
+            int(wanted.size),
+            int(wanted.slices),
+            settings,
+            int(wanted.drawn_slices),
+        )
 
     @property
     def most_slices(self) -> int:
         """Slices that are kept of the largest exam."""
-        return min(self.slices or max(PRESETS[self.preset].slices), MOST_SLICES)
+        return min(self.slices or max(PRESETS[self.preset].slices), self.slices_kept)
 
     def folder(self, cache_dir: pathlib.Path | str) -> pathlib.Path:
         """Where these exams are kept."""
         record = dataclasses.asdict(self) | {
             "phantom": PHANTOM_VERSION,
             "prepared": str(dataset.VERSION),
-            "slices_kept": MOST_SLICES,
         }
         digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
         return expanded(cache_dir, "--config.data.cache_dir") / f"drawn-{digest}"

@@ -16,7 +16,7 @@ from dscgan_jax.phantom import drawn, exam
 from dscgan_jax.phantom.drawn import Drawing, DrawnExams
 
 SETTINGS = PreparationSettings(32, 0, 64, "seconds", 1.25, "hold", 12.0, "none", "zero")
-DRAWING = Drawing("varied", 3, 48, 3, SETTINGS)
+DRAWING = Drawing("varied", 3, 48, 3, SETTINGS, 10)
 
 
 class NoProcess:
@@ -53,13 +53,13 @@ def test_a_slice_comes_back_as_it_was_prepared(tmp_path, alone):
         assert one["has_map"].all()
 
 
-def test_of_many_slices_some_are_kept_the_same_ones_each_time(tmp_path, alone, monkeypatch):
-    monkeypatch.setattr(drawn, "MOST_SLICES", 2)
-    assert DRAWING.most_slices == 2
-    prepared = DRAWING.prepared(5)
+def test_of_many_slices_some_are_kept_the_same_ones_each_time(tmp_path, alone):
+    drawing = dataclasses.replace(DRAWING, slices_kept=2)
+    assert drawing.most_slices == 2
+    prepared = drawing.prepared(5)
     for _ in range(2):
-        drawn.draw(DRAWING, tmp_path, [5])
-        kept = DrawnExams(DRAWING, tmp_path, 5, 1).slices_of(0)
+        drawn.draw(drawing, tmp_path, [5])
+        kept = DrawnExams(drawing, tmp_path, 5, 1).slices_of(0)
         assert len(kept) == 2
         places = [next(n for n, dsc in enumerate(prepared.dsc) if np.array_equal(dsc, one["dsc"])) for one in kept]
         assert places == sorted(set(places))
