@@ -44,8 +44,9 @@ def data_feed(
     Raises:
       InputError: the slices shall be on the device, which has no room for them.
     """
+    drawing = Drawing.from_config(config)
     if config.phantom.drawn_beside and not config.data.root:  # with it the exams are those of that folder
-        return _drawn_feed(config, builder, mesh, start, step_bytes, tell)
+        return _drawn_feed(config, drawing, builder, mesh, start, step_bytes, tell)
     order = {
         "batch_size": config.train.batch_size,
         "seed": config.seed,
@@ -78,6 +79,7 @@ def data_feed(
 
 def _drawn_feed(
     config: ml_collections.ConfigDict,
+    drawing: Drawing,
     builder: Any,
     mesh: jax.sharding.Mesh,
     start: int,
@@ -85,7 +87,7 @@ def _drawn_feed(
     tell: Callable[[str], None],
 ) -> Iterator[Batch]:
     """Batches of exams that are drawn beside the run; which ones, the seed and the step's number say."""
-    drawing, count = Drawing.from_config(config), int(config.phantom.drawn_beside)
+    count = int(config.phantom.drawn_beside)
     folder = drawing.folder(config.data.cache_dir)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     processes = None if on_cpu else max((os.cpu_count() or 1) - CORES_FOR_THE_RUN, 1)
