@@ -7,6 +7,7 @@ An exam whose times are all 1.2 times as long (`training.changes.stretched`) is 
 A network that does worse on it, but only where it learned from the exam, has learned the exam and not the physics.
 """
 
+import argparse
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
 
 from dscgan_jax.data.batch import Batch
 from dscgan_jax.errors import InputError
@@ -22,9 +22,6 @@ from dscgan_jax.maps import MAPS, map_indices
 from dscgan_jax.phantom.drawn import Drawing
 from dscgan_jax.training import changes, weights
 from dscgan_jax.training.inference import predict_step
-
-_MODEL = flags.DEFINE_string("model", "physics", "Shipped network, file of weights, or folder of a run.")
-_EXAMS = flags.DEFINE_integer("exams", 40, "Exams that it learned from, and as many others.", lower_bound=1)
 
 PACES = (1.0, 1.2, 1 / 1.2)
 SLICES = 6  # of an exam
@@ -83,16 +80,21 @@ def errors(network: weights.Weights, drawing: Drawing, numbers: Sequence[int]) -
     return np.mean(rows, axis=0)
 
 
-def main(_: Sequence[str]) -> None:
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="physics", help="shipped network, file of weights, or folder of a run")
+    parser.add_argument("--exams", type=int, default=40, help="exams that it learned from, and as many others")
+    asked = parser.parse_args()
     try:
-        network = weights.load(_MODEL.value)
+        network = weights.load(asked.model)
     except InputError as error:
         raise SystemExit(str(error)) from None
     if not network.record.drawn_beside:
-        raise SystemExit(f"--model={_MODEL.value} learned from no drawn exams, which could be drawn again.")
+        raise SystemExit(f"--model={asked.model} learned from no drawn exams, which could be drawn again.")
     learned = Drawing.from_config(network.record.config)
     first = int(network.record.config.phantom.subjects)
-    numbers = range(first, first + min(_EXAMS.value, network.record.drawn_beside))
+    numbers = range(first, first + min(asked.exams, network.record.drawn_beside))
     titles = [f"{MAPS[name].title} [{MAPS[name].unit}]" for name in network.record.scaling.targets]
     print(f"{network.in_words}: mean absolute error in the brain\n\n| exams | times | {' | '.join(titles)} |")
     print(f"|---|---|{'---|' * len(titles)}")
@@ -102,4 +104,4 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()
