@@ -115,7 +115,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     train.start_discriminator = False  # True: the discriminator begins with that of start_from, which is a run then
     train.augment = False  # mirrored, noisier, earlier, later, shorter: changes that leave the physics true
     # Augmentation also makes other exams of each: the head turned and scaled, more or less agent, a slower injection,
-    # everything faster or slower, truth with it. So fewer exams are enough, and are not learned by heart.
+    # everything faster or slower, truth with it.
     train.augment_more = False
     train.crop = 0  # rows and columns around the brain that an augmented slice keeps; 0 = all
     train.accumulate = 1  # parts that a batch is taken in, to save memory; batch norms see one part at a time

@@ -33,6 +33,10 @@ class Lost:
 
     reason: str
 
+    def __str__(self) -> str:
+        """With what to do, where the other tasks are of no use without this one."""
+        return f"{self.reason}; free some memory, or give fewer cores (taskset), and run again."
+
 
 class _Worker:
     """A process that does one task after the other.

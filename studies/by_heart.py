@@ -37,19 +37,12 @@ def slices_of(drawing: Drawing, number: int) -> Batch | None:
     if not len(with_brain):
         return None
     chosen = with_brain[np.linspace(0, len(with_brain) - 1, SLICES).round().astype(int)]
-
-    def same(value: object) -> np.ndarray:
-        return np.stack([np.asarray(value)] * SLICES)
-
-    return Batch(
-        dsc=exam.dsc[chosen].astype(np.float32),
-        dsc_scale=same(np.float32(exam.dsc_scale)),
-        baseline_begin=same(np.int32(exam.baseline_begin)),
-        baseline_end=same(np.int32(exam.baseline_end)),
-        brain_signal=same(np.float32(exam.brain_signal)),
-        echo_seconds=same(np.float32(exam.echo_seconds)),
+    shown = exam.inputs(chosen)
+    return dataclasses.replace(
+        shown,
+        dsc=shown.dsc.astype(np.float32),
         maps=exam.maps[chosen],
-        has_map=same(exam.has_map),
+        has_map=np.tile(exam.has_map, (SLICES, 1)),
         mask=exam.mask[chosen],
     )
 

@@ -211,7 +211,7 @@ class DscPerfusion(tfds.core.ShardBasedBuilder):
         if isinstance(found, InputError):
             raise found
         if isinstance(found, workers.Lost):
-            raise InputError(f"{files.series}: {found.reason}; free some memory and run again.")
+            raise InputError(f"{files.series}: {found}")
         prepared = found.exam
         if found.likeness is not None:
             self._gatherer.add(prepared)

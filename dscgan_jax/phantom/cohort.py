@@ -216,7 +216,7 @@ def _write_subjects(
         with contextlib.closing(workers.results(drawing, tasks, processes)) as written:
             for (_, subject), result in written:
                 if isinstance(result, workers.Lost):
-                    raise InputError(f"{subject}: {result.reason}; free some memory and run again.")
+                    raise InputError(f"{subject}: {result}")
                 if isinstance(result, Exception):
                     raise result
                 if progress is not None:
